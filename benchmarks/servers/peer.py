@@ -1,0 +1,21 @@
+"""What the measurement knows of a peer: its addresses and what is to be told of it; starts nothing."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from benchmarks.running import Running
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A broker and a result backend that answer; `durability` says what is on disk when, in words."""
+
+    name: str
+    broker_url: str
+    result_backend: str
+    versions: Mapping[str, str]
+    durability: str
+
+
+Start = Callable[[Running], AbstractContextManager[Peer]]

@@ -1,0 +1,63 @@
+"""The Celery project that is measured, one for all peers: only the two addresses, read from the working directory, differ."""
+
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.signals import task_postrun
+
+import federation.broker  # noqa: F401  # registers activemq://
+from benchmarks.workload_settings import MODULE
+
+# Beside the settings: a byte for each no-op that has ended, a byte for each slot that is held, and the file that lets go of them.
+ENDED, HELD, LET_GO = Path("ended"), Path("held"), Path("let-go")
+
+# What a node of the federation has too; a publish waits for the broker's word where the broker gives one.
+SAME_FOR_ALL: dict[str, Any] = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "worker_prefetch_multiplier": 1,
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "broker_transport_options": {"confirm_publish": True},
+    "broker_connection_retry_on_startup": True,
+}
+
+app = Celery("benchmarks")
+# Not only the entry point says so: a checkout that is not installed anew is measured too.
+app.loader.override_backends = {"pgnotify": "federation.results.backend:PostgresBackend"}
+app.add_defaults(lambda: SAME_FOR_ALL)
+app.config_from_object(MODULE)
+
+
+@app.task
+def noop() -> None:
+    """Do nothing."""
+
+
+@app.task
+def hold() -> None:
+    """Keep this slot of the worker busy until the client lets go, so that a backlog builds up at the broker."""
+    _append(HELD)
+    while not LET_GO.exists():
+        time.sleep(0.005)
+
+
+@task_postrun.connect(sender=noop)
+def _count(**_: Any) -> None:
+    # Celery has stored the result by now. A byte in a file tells the client, and costs all peers the same.
+    _append(ENDED)
+
+
+def _append(path: Path) -> None:
+    os.write(_opened(path), b".")
+
+
+@cache
+def _opened(path: Path) -> int:
+    # First asked for after the fork: each process of a pool has its own.
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -1,0 +1,328 @@
+"""Reference tables as Markdown, made from the program itself, so that they cannot drift; knows no Sphinx and writes no file."""
+
+import ast
+import asyncio
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import click
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from federation.broker import options as broker_options
+from federation.cli import main as cli
+from federation.mcp.catalogue import TOOLS
+from federation.placement.node_file import Gpus, NodeFile
+from federation.placement.requirements import Requirements
+from federation.results import options as results_options
+from federation.results.tables import metadata as results_metadata
+from federation.settings import PREFIX, Settings
+from federation.store.models.base import Base
+
+PACKAGE = Path(cli.__file__).parents[1]
+
+# Defaults that depend on who runs the program.
+COMPUTED = {
+    "data_dir": "`/var/lib/federation` as root, else `~/.local/share/federation`",
+    "cache_dir": "`/var/cache/federation` as root, else `~/.cache/federation`",
+}
+
+
+def settings() -> str:
+    """Return the table of all settings."""
+    rows = [
+        (f"`{_variable(name, field)}`", _type(field.annotation), _default(name, field), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    return _table(("variable", "type", "default", "what it is"), rows)
+
+
+def _variable(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0]) if alias is not None and hasattr(alias, "choices") else PREFIX + name.upper()
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if name in COMPUTED:
+        return COMPUTED[name]
+    value = field.get_default(call_default_factory=True)
+    if field.is_required():
+        return "required"
+    return "unset" if value is None else f"`{value}`" if not isinstance(value, bool) else f"`{str(value).lower()}`"
+
+
+def _type(annotation: Any) -> str:
+    if get_origin(annotation) is not None and type(None) in get_args(annotation):
+        return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) in {list, tuple}:
+        return f"list of {_type(get_args(annotation)[0])}"
+    if get_args(annotation):
+        return ", ".join(f"`{part}`" for part in get_args(annotation))
+    known = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", SecretStr: "secret"}
+    return known.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def node_fields() -> str:
+    """Return the tables of a node's file and of its cards."""
+    return f"{_fields(NodeFile, leave_out={'name', 'gpus'})}\n\nThe table `[gpus]`, for equal cards:\n\n{_fields(Gpus)}"
+
+
+def requirements() -> str:
+    """Return the table of what an execution may ask of a node."""
+    return _fields(Requirements)
+
+
+def _fields(model: type[BaseModel], *, leave_out: Iterable[str] = ()) -> str:
+    rows = []
+    for name, field in model.model_fields.items():
+        if name not in leave_out:
+            default = "required" if field.is_required() else f"`{_plain(field.default)}`"
+            limits = ", ".join(filter(None, (_limit(rule) for rule in field.metadata)))
+            rows.append((f"`{name}`", _type(field.annotation), default, limits))
+    return _table(("field", "type", "default", "limits"), rows)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "unset" if value is None else "[]" if value == () else value
+
+
+def _limit(rule: Any) -> str:
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "pattern": "matches"}
+    return ", ".join(f"{word} `{getattr(rule, name)}`" for name, word in words.items() if getattr(rule, name, None) is not None)
+
+
+def tools() -> str:
+    """Return one section for each MCP tool, from what a client is told of it."""
+    return "\n\n".join(asyncio.run(_tools()))
+
+
+async def _tools() -> list[str]:
+    from fastmcp.tools import Tool  # noqa: PLC0415 - slow to import, and only this page needs it
+
+    from federation.mcp.answers import offered  # noqa: PLC0415
+
+    sections = []
+    for function, title, hints in TOOLS:
+        # No door is opened: only the signature is looked at.
+        tool = Tool.from_function(offered(None, function), title=title, annotations=hints)  # type: ignore[arg-type]
+        definitions = tool.parameters.get("$defs", {})
+        required = set(tool.parameters.get("required", []))
+        rows = [
+            (
+                f"`{name}`",
+                _schema(schema, definitions),
+                "required" if name in required else _unset(schema.get("default")),
+                schema.get("description", ""),
+            )
+            for name, schema in tool.parameters["properties"].items()
+        ]
+        kind = (
+            "Reads only." if hints.read_only_hint else "May be repeated without harm." if hints.idempotent_hint else "Adds something with each call."
+        )
+        answer = ", ".join(f"`{name}`" for name in (tool.output_schema or {}).get("properties", {}))
+        parts = [
+            f"## `{tool.name}`",
+            tool.description or "",
+            _table(("argument", "type", "default", "what it is"), rows) if rows else "No arguments.",
+        ]
+        sections.append("\n\n".join([*parts, f"Answers with {answer}. {kind}"]))
+    return sections
+
+
+def _unset(value: Any) -> str:
+    return "unset" if value is None else f"`{value}`"
+
+
+def _schema(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return _schema(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_schema(part, definitions) for part in schema["anyOf"] if part.get("type") != "null")
+    if schema.get("type") == "array":
+        return f"list of {_schema(schema['items'], definitions)}"
+    named = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "object"}
+    return "UUID" if schema.get("format") == "uuid" else named.get(str(schema.get("type")), "anything")
+
+
+def transport_options() -> str:
+    """Return the table of the transport's options."""
+    return _dataclass(broker_options.Options)
+
+
+def _dataclass(kind: type[Any]) -> str:
+    told = dict(_described(inspect.getdoc(kind) or ""))
+    rows = [(f"`{field.name}`", f"`{field.default}`", told[field.name]) for field in dataclasses.fields(kind)]
+    return _table(("option", "default", "what it does"), rows)
+
+
+def _described(documentation: str) -> Iterator[tuple[str, str]]:
+    for line in documentation.splitlines():
+        names, colon, meaning = line.partition(": ")
+        if colon and re.fullmatch(r"\w+(, \w+)*", names):
+            yield from ((name, meaning) for name in names.split(", "))
+
+
+def result_options() -> str:
+    """Return the table of the parameters in the result backend's URL."""
+    meanings = {
+        "schema": "schema of the three tables",
+        "channel": "channel of NOTIFY",
+        "recheck": "seconds between two looks for a result whose notification was lost",
+        "connections": "most connections of one process, its listener not counted",
+    }
+    defaults = {field.name.removesuffix("_s"): field.default for field in dataclasses.fields(results_options.Options)}
+    rows = [(f"`{name}`", f"`{defaults[name]}`" if defaults[name] is not None else "unset", meaning) for name, meaning in meanings.items()]
+    return _table(("parameter", "default", "what it is"), rows)
+
+
+def commands() -> str:
+    """Return one section for each command, from its own help."""
+    context = click.Context(cli.app, info_name="federation")
+    sections = []
+    for entry in cli.COMMANDS:
+        if not entry.hidden:
+            _, command, _ = cli.app.resolve_command(context, [entry.name])
+            sections.extend(_command(command, f"federation {entry.name}", context))
+    return "\n\n".join(sections)
+
+
+def _command(command: Any, path: str, context: Any) -> Iterator[str]:
+    children = getattr(command, "commands", None)
+    if children:
+        for name, child in children.items():
+            yield from _command(child, f"{path} {name}", context)
+        return
+    about = inspect.cleandoc(command.help or "").replace("\f", "")
+    rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
+    yield "\n\n".join([f"## `{path}`", about, *([_table(("argument or option", "default", "what it is"), rows)] if rows else [])])
+
+
+def _parameter(parameter: Any) -> tuple[str, str, str]:
+    name = " ".join(f"`{option}`" for option in parameter.opts) if parameter.param_type_name == "option" else f"`{parameter.name.upper()}`"
+    kind = parameter.type_descriptor.annotation
+    about = getattr(parameter, "help", None) or ""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        about += " One of " + ", ".join(f"`{choice.value}`" for choice in kind) + "."
+    default = parameter.default
+    given = (
+        "required"
+        if parameter.required
+        else "off"
+        if default is False
+        else f"`{getattr(default, 'value', default)}`"
+        if default is not None
+        else "unset"
+    )
+    return name, given, about
+
+
+def events() -> str:
+    """Return the table of event types, found where the program appends them."""
+    rows = sorted(set(_events()))
+    return _table(("type", "stream", "payload", "appended by"), rows)
+
+
+def event_types() -> set[str]:
+    """Return the types of all events that the program appends."""
+    return {row[0].strip("`") for row in _events()}
+
+
+def _events() -> Iterator[tuple[str, str, str, str]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if "event_log" in (text := path.read_text()):
+            module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+            for function in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)):
+                local = _assigned(function)
+                for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+                    yield from _appended(call, local, module)
+
+
+def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
+    """Return what a function assigns to plain names, so that `payload=payload` can be followed."""
+    return {
+        target.id: node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _appended(call: ast.Call, local: Mapping[str, ast.expr], module: str) -> Iterator[tuple[str, str, str, str]]:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
+    if name not in {"append", "_event"} or len(call.args) < 3:
+        return
+    of_task = name == "_event"
+    streams = ["task:{task.id}"] if of_task else _templates(call.args[2], local)
+    keys = ["task_id", *(keyword.arg for keyword in call.keywords if keyword.arg)] if of_task else _payload(call, local)
+    for type_ in _templates(call.args[1], local):
+        yield f"`{type_}`", " or ".join(f"`{stream}`" for stream in streams), ", ".join(f"`{key}`" for key in keys), f"`{module}`"
+
+
+def _templates(node: ast.expr, local: Mapping[str, ast.expr]) -> list[str]:
+    """Return the texts that an expression may have, with what varies in braces."""
+    match node:
+        case ast.IfExp():
+            return [*_templates(node.body, local), *_templates(node.orelse, local)]
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.JoinedStr():
+            return ["".join(part.value if isinstance(part, ast.Constant) else "{" + ast.unparse(part.value) + "}" for part in node.values)]  # type: ignore[attr-defined]
+        case ast.Name(id=name) if name in local:
+            return _templates(local[name], local)
+    return []
+
+
+def _payload(call: ast.Call, local: Mapping[str, ast.expr]) -> Sequence[str]:
+    given = next((keyword.value for keyword in call.keywords if keyword.arg == "payload"), None)
+    if isinstance(given, ast.Name):
+        given = local.get(given.id)
+    keys = given.keys if isinstance(given, ast.Dict) else []
+    return [key.value for key in keys if isinstance(key, ast.Constant)] or ["…"]
+
+
+def tables() -> str:
+    """Return the list of tables, each with what it holds."""
+    told = {mapper.local_table.name: inspect.getdoc(mapper.class_) or "" for mapper in Base.registry.mappers}
+    rows = [(f"`{table.name}`", told.get(table.name, ""), _columns(table)) for table in Base.metadata.sorted_tables]
+    rows += [(f"`{table.name}`", "Of the result backend.", _columns(table)) for table in results_metadata.sorted_tables]
+    return _table(("table", "what a row is", "columns"), sorted(rows))
+
+
+def _columns(table: Any) -> str:
+    return ", ".join(f"`{column.name}`" for column in table.columns)
+
+
+def exit_codes() -> str:
+    """Return the exit codes as the command line's own documentation has them."""
+    about = (cli.__doc__ or "").partition("Exit codes: ")[2].replace("\n", " ")
+    rows = [(f"`{code}`", meaning.rstrip(". ")) for code, meaning in re.findall(r"(\d+) ([^·]+)", about)]
+    return _table(("code", "meaning"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "tools": tools,
+    "node-fields": node_fields,
+    "requirements": requirements,
+    "transport-options": transport_options,
+    "result-options": result_options,
+    "commands": commands,
+    "exit-codes": exit_codes,
+    "events": events,
+    "tables": tables,
+}

@@ -1,0 +1,268 @@
+"""kombu's channel: routes what is published, and settles what was delivered; the socket belongs to the transport."""
+
+import contextlib
+from collections.abc import Mapping
+from itertools import count
+from queue import Empty
+from typing import Any
+
+from amqp.protocol import queue_declare_ok_t
+
+from federation.broker import destinations
+from federation.broker.bases import BaseChannel
+from federation.broker.batch import PublishBatch
+from federation.broker.connection import StompConnection
+from federation.broker.consumer import Consumer, Source
+from federation.broker.envelope import REDELIVERED, is_persistent, pack, pack_again
+from federation.broker.errors import ConnectionLost
+from federation.broker.fetching import drain_queue, fetch_one
+from federation.broker.frames import Frame, encode, escape
+from federation.broker.message import Message
+from federation.broker.message import Message as Delivered
+from federation.broker.options import Options
+from federation.broker.qos import Delivery, QoS
+from federation.broker.subscription import Subscription
+
+
+class Channel(BaseChannel):  # type: ignore[misc]  # see bases
+    """A channel on its connection's socket; publishing and settling are safe from any thread."""
+
+    QoS = QoS
+    Message = Message
+    closed: bool
+    supports_fanout = True
+    do_restore = False
+    body_encoding = None
+    from_transport_options = ("deadletter_queue",)
+
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        super().__init__(connection, **kwargs)
+        self.wire: StompConnection = connection.wire
+        self.options: Options = connection.options
+        self.subscriptions: dict[str, Subscription] = connection.subscriptions
+        self._by_tag: dict[str, Consumer] = {}
+        self._tags = count(1)
+
+    def next_tag(self) -> int:
+        """A delivery tag, rising."""
+        return next(self._tags)
+
+    # -- declaring
+
+    def _new_queue(self, queue: str, **kwargs: Any) -> None:
+        self.connection.queues[queue] = bool(kwargs.get("auto_delete") or kwargs.get("exclusive"))
+
+    def queue_declare(self, queue: str | None = None, passive: bool = False, **kwargs: Any) -> Any:
+        """Declare a queue; only a passive declaration asks the broker for the number of messages.
+
+        Raises ChannelError if a passive one finds no such queue, StatisticsMissing if the broker cannot tell.
+        """
+        if not passive:
+            ok = queue_declare_ok_t(queue or f"amq.gen-{self.wire.next_id()}-{id(self):x}", 0, 0)
+            self._new_queue(ok.queue, **kwargs)
+            return ok
+        return super().queue_declare(queue=queue, passive=True, **kwargs)
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return queue in self.connection.queues or self._statistics(queue) is not None
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        source = self._source(queue, exchange, routing_key)
+        if source.destination.startswith("/queue/Consumer."):
+            # Made now, so that it gathers what is published before the consumer comes. Without prefetch nothing is delivered.
+            subscription, receipt = self.wire.next_id(), self.wire.next_id()
+            headers = {"id": subscription, "destination": source.destination, "ack": "client-individual", "activemq.prefetchSize": "0"}
+            made = encode("SUBSCRIBE", headers) + encode("UNSUBSCRIBE", {"id": subscription, "receipt": receipt})
+            self.wire.request(made, receipt, self.options.confirm_timeout)
+
+    def _source(self, queue: str, exchange: str, routing_key: str) -> Source:
+        options = self.options
+        if exchange in options.event_exchanges:
+            inner = "#" in routing_key.split(".")[:-1]
+            return Source(destinations.event_pattern(exchange, routing_key, options.topic_prefix), routing_key if inner else None)
+        if self.typeof(exchange).type == "fanout":
+            if destinations.is_remote_control(exchange) or self.connection.queues.get(queue):
+                return Source(destinations.fanout(exchange, options.topic_prefix))
+            return Source(destinations.fanout_queue(queue, exchange, options.topic_prefix))
+        return Source(destinations.queue(queue, options.queue_prefix))
+
+    def sources(self, queue: str) -> list[Source]:
+        """Return every destination that feeds a kombu queue, by the bindings that this connection knows."""
+        found = {self._source(queue, binding.exchange, binding.routing_key): None for binding in self.state.queue_bindings(queue)}
+        return list(found) or [Source(destinations.queue(queue, self.options.queue_prefix))]
+
+    def _own_destinations(self, queue: str) -> list[str]:
+        return [source.destination for source in self.sources(queue) if not source.is_topic]
+
+    def after_reply_message_received(self, queue: str) -> None:
+        """Do nothing: replies that come too late expire."""
+
+    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
+        """Purge a queue and forget its bindings; ActiveMQ itself removes a queue that stays empty and unused."""
+        if if_empty and self._size(queue):
+            return
+        self._purge(queue)
+        for exchange, routing_key, _ in list(self.state.queue_bindings(queue)):
+            self.queue_unbind(queue, exchange, routing_key)
+        self.state.queue_bindings_delete(queue)
+        self.connection.queues.pop(queue, None)
+
+    # -- sizes
+
+    def _statistics(self, queue: str) -> int | None:
+        statistics = self.connection.statistics()
+        sizes = [size.waiting for name in self._own_destinations(queue) if (size := statistics.size(name)) is not None]
+        return sum(sizes) if sizes else None
+
+    def _size(self, queue: str) -> int:
+        return self._statistics(queue) or 0
+
+    def _purge(self, queue: str) -> int:
+        return sum(drain_queue(self.wire, name, self.connection.statistics_or_none()) for name in self._own_destinations(queue))
+
+    # -- publishing
+
+    def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> None:
+        """Send a prepared message where exchange and routing key lead; without a queue bound there it goes nowhere, as in AMQP.
+
+        Raises ConnectionLost, ConfirmationMissing, RequestRefused or MessageTooLarge.
+        """
+        message["properties"].setdefault("delivery_info", {}).update(exchange=exchange, routing_key=routing_key)
+        if not exchange:
+            self._put(routing_key, message, **kwargs)
+        elif exchange in self.options.event_exchanges:
+            self._send(destinations.event(exchange, routing_key, self.options.topic_prefix), message, **kwargs)
+        else:
+            self.typeof(exchange).deliver(message, exchange, routing_key, **kwargs)
+
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        """Start a batch; see kombu's Producer.batch."""
+        return PublishBatch(self, max_size)
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> Any:
+        reply = destinations.reply_queue(exchange, routing_key)
+        return [reply] if reply else super()._lookup(exchange, routing_key, default)
+
+    def _put(self, queue: str, message: Mapping[str, Any], **kwargs: Any) -> None:
+        self._send(destinations.queue(queue, self.options.queue_prefix), message, **kwargs)
+
+    def _put_fanout(self, exchange: str, message: Mapping[str, Any], routing_key: str, **kwargs: Any) -> None:
+        self._send(destinations.fanout(exchange, self.options.topic_prefix), message, **kwargs)
+
+    def _send(self, destination: str, message: Mapping[str, Any], *, batch: PublishBatch | None = None, **kwargs: Any) -> None:
+        headers, body = pack(message, destination, max_bytes=self.options.max_frame_size)
+        if batch is not None:
+            batch.add(headers, body)
+        elif self.options.confirm_publish and is_persistent(message):
+            receipt = headers["receipt"] = self.wire.next_id()
+            timeout_s = kwargs.get("confirm_timeout") or kwargs.get("timeout") or self.options.confirm_timeout
+            self.wire.request(encode("SEND", headers, body), receipt, timeout_s)
+        else:
+            self.wire.look_for_end()
+            self.wire.send(encode("SEND", headers, body))
+
+    # -- consuming
+
+    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
+        """Set how many unsettled messages each consumer may have; 0 stands for the option `unlimited_prefetch`."""
+        self.qos.prefetch_count = prefetch_count
+        for consumer in list(self._by_tag.values()):
+            consumer.resize(self._prefetch())
+
+    def _prefetch(self) -> int:
+        return self.qos.prefetch_count or self.options.unlimited_prefetch
+
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> None:
+        """Start a consumer; when this returns, the broker knows of it."""
+        consumer = Consumer(self, queue, tag=consumer_tag, no_ack=no_ack, callback=callback)
+        self._by_tag[consumer_tag] = consumer
+        self._consumers.add(consumer_tag)
+        self._tag_to_queue[consumer_tag] = queue
+        self._active_queues.append(queue)
+        self.connection.fresh = True
+        consumer.start(self.sources(queue), self._prefetch())
+
+    def basic_cancel(self, consumer_tag: str) -> None:
+        """End a consumer; its deliveries in flight stay ours until they are settled."""
+        consumer = self._by_tag.pop(consumer_tag, None)
+        if consumer is not None:
+            self._consumers.discard(consumer_tag)
+            self._active_queues.remove(self._tag_to_queue.pop(consumer_tag))
+            consumer.cancel()
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Delivered | None:
+        """Take one message, or None if the queue has none that is free."""
+        for destination in self._own_destinations(queue):
+            fetched = fetch_one(self.wire, destination, self.subscriptions, self.connection.statistics_or_none())
+            if fetched is not None:
+                tag = self.next_tag()
+                message = Delivered.from_frame(fetched.frame, queue=queue, channel=self, delivery_tag=tag, consumer_tag=None)
+                if no_ack:
+                    self.acknowledge(fetched)
+                else:
+                    self.qos.append(fetched, tag)
+                return message
+        return None
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        raise Empty
+
+    # -- settling
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Tell the broker that a delivery is done."""
+        ack = delivery.frame.headers.get("ack")
+        if ack is not None and delivery.subscription.acknowledges:
+            self.wire.send(f"ACK\nid:{escape(ack)}\n\n\0".encode())
+        delivery.subscription.owner.settled(delivery.subscription)
+
+    def requeue(self, delivery: Delivery) -> None:
+        """Put a delivery back, marked as redelivered: one transaction of SEND and ACK, so that it is never there twice or not at all."""
+        frame, subscription = delivery.frame, delivery.subscription
+        if not subscription.acknowledges:
+            subscription.owner.settled(subscription)
+            self.wire.put_back(Frame(frame.command, {**frame.headers, REDELIVERED: "true"}, frame.body))
+        elif not subscription.owner.give_back(subscription):
+            transaction = {"transaction": self.wire.next_id()}
+            self.wire.send(
+                encode("BEGIN", transaction)
+                + encode("SEND", {**pack_again(frame, subscription.owner.destination), **transaction}, frame.body)
+                + encode("ACK", {"id": frame.headers["ack"], **transaction})
+                + encode("COMMIT", transaction)
+            )
+            subscription.owner.settled(subscription)
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Acknowledge one delivery, or all up to it.
+
+        Raises ConnectionLost if the connection of that delivery is gone; the broker delivers it again.
+        """
+        for delivery in self.qos.take(delivery_tag, multiple=multiple):
+            self.acknowledge(delivery)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
+        """Put a delivery back into its queue, or send it to the dead-letter queue."""
+        for delivery in self.qos.take(delivery_tag):
+            if requeue:
+                self.requeue(delivery)
+                continue
+            if delivery.subscription.acknowledges:
+                self.wire.send(encode("NACK", {"id": delivery.frame.headers["ack"]}))
+            delivery.subscription.owner.settled(delivery.subscription)
+
+    def basic_recover(self, requeue: bool = False) -> Any:
+        """Put all unsettled deliveries of this channel back into their queues."""
+        return self.qos.restore_unacked()
+
+    def close(self) -> None:
+        """Cancel the consumers; what is not settled goes back to its queue."""
+        if self.closed:
+            return
+        self.closed = True
+        # On a dead connection the broker has done all this already.
+        with contextlib.suppress(ConnectionLost):
+            for tag in list(self._by_tag):
+                self.basic_cancel(tag)
+            self.qos.restore_unacked()
+        if self.connection is not None:
+            self.connection.close_channel(self)

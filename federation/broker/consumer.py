@@ -1,0 +1,89 @@
+"""One kombu consumer: frames of its subscriptions in, messages to its callback out; settles nothing but what needs no ack."""
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from federation.broker.frames import Frame
+from federation.broker.message import Message
+from federation.broker.qos import Delivery
+from federation.broker.subscription import Slots, Subscription
+
+if TYPE_CHECKING:
+    # The channel makes consumers: at run time this would be a circle.
+    from federation.broker.channel import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A destination that feeds a kombu queue; `binding` filters a topic that brings more than was asked for."""
+
+    destination: str
+    binding: str | None = None
+
+    @property
+    def is_topic(self) -> bool:
+        """Whether messages come without need of an ack, and only while we listen."""
+        return self.destination.startswith("/topic/")
+
+
+def binding_pattern(binding: str) -> re.Pattern[str]:
+    """Compile an AMQP binding key: `*` is one word, `#` any number of them."""
+    words = [{"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word)) for word in binding.split(".")]
+    return re.compile(r"\.?".join(words) if "#" in binding else r"\.".join(words))
+
+
+class Consumer:
+    """Subscribes to all sources of a queue; with `no_ack` a message is settled as it is handed over."""
+
+    def __init__(self, channel: "Channel", queue: str, *, tag: str, no_ack: bool, callback: Callable[[Message], object]) -> None:
+        self.queue, self.tag = queue, tag
+        self._channel, self._no_ack, self._callback = channel, no_ack, callback
+        self._lock = threading.RLock()
+        self._all: list[Slots] = []
+
+    def start(self, sources: Sequence[Source], prefetch: int) -> None:
+        """Subscribe; when it returns, the broker knows of it.
+
+        Raises RequestRefused if the user may not read there.
+        """
+        for source in sources:
+            pattern = binding_pattern(source.binding) if source.binding is not None else None
+            slots = Slots(self._channel.wire, self._channel.subscriptions, source.destination, partial(self._receive, pattern), self._lock)
+            self._all.append(slots)
+            if source.is_topic:
+                slots.listen()
+            else:
+                slots.resize(prefetch)
+
+    def resize(self, prefetch: int) -> None:
+        """Follow a change of the channel's prefetch count."""
+        for slots in self._all:
+            if not slots.destination.startswith("/topic/"):
+                slots.resize(prefetch)
+
+    def cancel(self) -> None:
+        """Take no more messages; those in flight stay ours until they are settled."""
+        for slots in self._all:
+            slots.cancel()
+
+    def _receive(self, pattern: re.Pattern[str] | None, subscription: Subscription, frame: Frame) -> None:
+        channel = self._channel
+        with self._lock:
+            if subscription.cancelled:
+                # Too late: the UNSUBSCRIBE that is to come returns it to the queue.
+                return
+            subscription.in_flight += 1
+        tag = channel.next_tag()
+        message = Message.from_frame(frame, queue=self.queue, channel=channel, delivery_tag=tag, consumer_tag=self.tag)
+        delivery = Delivery(frame, subscription)
+        unwanted = pattern is not None and not pattern.fullmatch(message.delivery_info["routing_key"])
+        if self._no_ack or unwanted:
+            channel.acknowledge(delivery)
+        else:
+            channel.qos.append(delivery, tag)
+        if not unwanted:
+            self._callback(message)

@@ -1,0 +1,66 @@
+"""How kombu's queues, exchanges and routing keys are named in ActiveMQ, any character included; pure functions."""
+
+from urllib.parse import quote, unquote
+
+# ActiveMQ reads a comma as a list, a question mark as options, `*` and `>` as wildcards, and a colon may make a scheme.
+_SAFE = "@/+="
+
+PIDBOX = ".pidbox"
+REPLY = "reply."
+
+
+def encode_name(name: str) -> str:
+    """Return a name that ActiveMQ takes literally; letters, digits and `._-~@/+=` stay, all else becomes %XX of UTF-8."""
+    return quote(name, safe=_SAFE)
+
+
+def decode_name(encoded: str) -> str:
+    """Return the name that `encode_name` was given."""
+    return unquote(encoded)
+
+
+def is_remote_control(exchange: str) -> bool:
+    """Whether an exchange belongs to Celery's remote control."""
+    return exchange.endswith(PIDBOX)
+
+
+def reply_queue(exchange: str, routing_key: str) -> str | None:
+    """Return the queue of a remote-control reply: its binding is known to the asking client only, so its name must tell."""
+    if exchange.startswith(REPLY) and is_remote_control(exchange):
+        return f"{routing_key}.{exchange}"
+    return None
+
+
+def queue(name: str, prefix: str = "") -> str:
+    """Return a queue's destination; mailboxes of remote control take no prefix, so that they never look like a user's queue."""
+    return f"/queue/{'' if name.endswith(PIDBOX) else prefix}{encode_name(name)}"
+
+
+def fanout(exchange: str, prefix: str = "") -> str:
+    """Return the topic of a fanout exchange: a virtual topic, from which durable queues are fed, or a plain one for remote control."""
+    if is_remote_control(exchange):
+        return f"/topic/{encode_name(exchange)}"
+    return f"/topic/VirtualTopic.{prefix}{encode_name(exchange)}"
+
+
+def fanout_queue(name: str, exchange: str, prefix: str = "") -> str:
+    """Return the queue in which ActiveMQ keeps a fanout exchange's messages for a durable kombu queue."""
+    # One path element: the broker's pattern is `Consumer.*.VirtualTopic.>`.
+    element = encode_name(name).replace(".", "%2E")
+    return f"/queue/Consumer.{element}.VirtualTopic.{prefix}{encode_name(exchange)}"
+
+
+def event(exchange: str, routing_key: str, prefix: str = "") -> str:
+    """Return the topic of one event."""
+    return f"/topic/{prefix}{encode_name(exchange)}.{encode_name(routing_key)}" if routing_key else f"/topic/{prefix}{encode_name(exchange)}"
+
+
+def event_pattern(exchange: str, binding: str, prefix: str = "") -> str:
+    """Return the topics that an AMQP binding key selects; after a `#` within the key they are more than it selects."""
+    parts = [f"{prefix}{encode_name(exchange)}"]
+    for word in binding.split("."):
+        if word == "#":
+            parts.append(">")
+            break
+        parts.append("*" if word == "*" else encode_name(word))
+    return "/topic/" + ".".join(parts)

@@ -1,0 +1,147 @@
+"""A kombu message as STOMP headers and raw body, and back; whatever it cannot read becomes a message all the same, and is never lost."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from kombu.utils import json as kombu_json
+
+from federation.broker.errors import MessageTooLarge
+from federation.broker.frames import Frame
+
+ENVELOPE = "kombu"
+REDELIVERED = "kombu_redelivered"
+# ActiveMQ drops a connection whose header line is longer than 10 kB. A quarter of the line is kept free for escapes.
+HEADER_CHARACTERS = 7000
+# Of these the receiver makes its own, or they travel as STOMP headers or in the body.
+_LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info"))
+# What a MESSAGE carries for one delivery only.
+_OF_ONE_DELIVERY = frozenset(("ack", "subscription", "message-id", "content-length", "redelivered", "timestamp", "destination"))
+FOREIGN_HEADERS = "stomp"
+
+
+def _dump(value: Mapping[str, Any]) -> str:
+    try:
+        # ASCII, so that no header holds a character that Java writes in another way.
+        return json.dumps(value, separators=(",", ":"))
+    except TypeError:
+        # kombu knows dates, UUIDs and the like.
+        return str(kombu_json.dumps(value))
+
+
+def _load(text: str) -> Any:
+    return kombu_json.loads(text) if '"__type__"' in text else json.loads(text)
+
+
+def _escaped_pieces(text: str) -> list[str]:
+    pieces, start = [], 0
+    while start < len(text):
+        # Each backslash and colon is two bytes on the wire.
+        end = start + HEADER_CHARACTERS
+        while end > start + 1 and end - start + (piece := text[start:end]).count(":") + piece.count("\\") > HEADER_CHARACTERS + 2000:
+            end = start + (end - start) * 3 // 4
+        pieces.append(text[start:end])
+        start = end
+    return pieces
+
+
+def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of a SEND.
+
+    Raises MessageTooLarge.
+    """
+    properties = message["properties"]
+    body = message["body"]
+    if isinstance(body, str):
+        body = body.encode()
+    if len(body) > max_bytes:
+        raise MessageTooLarge(len(body), max_bytes)
+    info = properties.get("delivery_info") or {}
+    text = _dump(
+        {
+            "headers": message["headers"],
+            "properties": {name: value for name, value in properties.items() if name not in _LOCAL_PROPERTIES},
+            "content_encoding": message["content-encoding"],
+            "exchange": info.get("exchange", ""),
+            "routing_key": info.get("routing_key", ""),
+        }
+    )
+    headers = {"destination": destination, "content-type": message["content-type"] or "application/data", ENVELOPE: text}
+    if len(text) > HEADER_CHARACTERS // 2:
+        for number, piece in enumerate(_escaped_pieces(text)):
+            headers[f"{ENVELOPE}_{number}" if number else ENVELOPE] = piece
+    headers["priority"] = str(min(9, max(0, int(properties.get("priority") or 0))))
+    if is_persistent(message):
+        headers["persistent"] = "true"
+    if properties.get("expiration"):
+        headers["expires"] = str(int(time.time() * 1000) + int(properties["expiration"]))
+    return headers, body
+
+
+def is_persistent(message: Mapping[str, Any]) -> bool:
+    """Whether a message must outlive the broker; unless it says so itself, it must."""
+    return message["properties"].get("delivery_mode") not in (1, "1", "transient")
+
+
+def pack_again(frame: Frame, destination: str) -> dict[str, str]:
+    """Return the headers to send a delivered frame once more, marked as redelivered."""
+    headers = {name: value for name, value in frame.headers.items() if name not in _OF_ONE_DELIVERY}
+    headers["destination"] = destination
+    headers[REDELIVERED] = "true"
+    return headers
+
+
+def is_redelivered(frame: Frame) -> bool:
+    """Whether somebody may have had this message before, said by the broker or by our own requeue."""
+    return frame.headers.get("redelivered") == "true" or frame.headers.get(REDELIVERED) == "true"
+
+
+def _read_envelope(headers: Mapping[str, str]) -> dict[str, Any] | None:
+    text = headers.get(ENVELOPE)
+    if text is None:
+        return None
+    number = 1
+    while more := headers.get(f"{ENVELOPE}_{number}"):
+        text += more
+        number += 1
+    try:
+        envelope = _load(text)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    fits = isinstance(envelope, dict) and isinstance(envelope.get("headers"), dict) and isinstance(envelope.get("properties"), dict)
+    # Celery looks the task up by this header, and a worker dies of one that cannot be a key.
+    return envelope if fits and isinstance(envelope["headers"].get("task", ""), str) else None
+
+
+def unpack(frame: Frame, queue: str) -> dict[str, Any]:
+    """Return the arguments of kombu's Message, except channel and tags.
+
+    A message that kombu did not send has its STOMP headers under headers["stomp"], its raw body, and a content type that
+    Celery passes on undecoded: the worker takes it for an unknown message and rejects it, whatever it says of itself.
+    """
+    envelope = _read_envelope(frame.headers)
+    if envelope is None:
+        return {
+            "body": frame.body,
+            "content_type": "application/data",
+            "content_encoding": "binary",
+            "headers": {FOREIGN_HEADERS: dict(frame.headers)},
+            "properties": {},
+            "delivery_info": {"exchange": "", "routing_key": queue, "redelivered": is_redelivered(frame)},
+        }
+    properties = envelope["properties"]
+    info = {
+        "exchange": str(envelope.get("exchange", "")),
+        "routing_key": str(envelope.get("routing_key", queue)),
+        "redelivered": is_redelivered(frame),
+        "priority": properties.get("priority", 0),
+    }
+    return {
+        "body": frame.body,
+        "content_type": frame.headers.get("content-type"),
+        "content_encoding": envelope.get("content_encoding"),
+        "headers": envelope["headers"],
+        "properties": {**properties, "delivery_info": info},
+        "delivery_info": info,
+    }

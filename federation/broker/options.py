@@ -1,0 +1,38 @@
+"""The transport options of kombu that this transport knows, read once for each connection; other options are left to kombu."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from federation.broker.frames import MAX_FRAME_BYTES
+
+SECONDS_TO_CONNECT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `broker_transport_options` may set.
+
+    queue_prefix, topic_prefix: put before each name, after `/queue/` and `/topic/`.
+    confirm_publish: wait for ActiveMQ's receipt for each persistent message; False trades safety for speed.
+    confirm_timeout: seconds to wait for a receipt.
+    heartbeat: seconds between heart-beats both ways; None takes kombu's `heartbeat=`; 0 turns them off.
+    max_frame_size: largest body in bytes, to be kept equal to the connector's `wireFormat.maxFrameSize`.
+    unlimited_prefetch: messages on their way to a consumer that has set no prefetch count.
+    event_exchanges: topic exchanges that live in the broker as topics, because their bindings must reach across processes.
+    """
+
+    queue_prefix: str = ""
+    topic_prefix: str = ""
+    confirm_publish: bool = True
+    confirm_timeout: float = 30.0
+    heartbeat: float | None = None
+    max_frame_size: int = MAX_FRAME_BYTES
+    unlimited_prefetch: int = 1000
+    event_exchanges: tuple[str, ...] = ("celeryev",)
+
+
+def read_options(given: Mapping[str, Any]) -> Options:
+    """Pick our options out of kombu's; what others read from the same mapping is not ours to refuse."""
+    known = {field.name for field in fields(Options)}
+    return Options(**{name: value for name, value in given.items() if name in known})

@@ -1,0 +1,80 @@
+"""The deliveries of one channel that are not settled yet; the broker keeps the messages, so nothing is restored from here."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from federation.broker.bases import BaseQoS
+from federation.broker.frames import Frame
+from federation.broker.subscription import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivered frame, and the subscription that is told when it is settled."""
+
+    frame: Frame
+    subscription: Subscription
+
+
+class QoS(BaseQoS):  # type: ignore[misc]  # see bases
+    """kombu's interface over `Delivery` values; any thread may settle."""
+
+    restore_at_shutdown = False
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        # Without the base's Finalize: it would requeue at exit what the broker returns by itself.
+        self.channel = channel
+        self.prefetch_count = prefetch_count or 0
+        self._deliveries: dict[int, Delivery] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def can_consume(self) -> bool:
+        """Always: the broker holds back what is beyond the prefetch count."""
+        return True
+
+    def can_consume_max_estimate(self) -> int | None:
+        """Return how many more messages the prefetch count lets in, None without one."""
+        return max(self.prefetch_count - len(self._deliveries), 0) if self.prefetch_count else None
+
+    def append(self, message: Delivery, delivery_tag: int) -> None:
+        """Remember a delivery."""
+        with self._lock:
+            self._deliveries[delivery_tag] = message
+
+    def get(self, delivery_tag: int) -> Delivery:
+        """Return an unsettled delivery; raises KeyError."""
+        return self._deliveries[delivery_tag]
+
+    def take(self, delivery_tag: int, *, multiple: bool = False) -> list[Delivery]:
+        """Remove and return the delivery, or all up to it; an unknown tag was settled before, and returns nothing."""
+        with self._lock:
+            tags = [tag for tag in self._deliveries if tag <= delivery_tag] if multiple else [delivery_tag]
+            return [delivery for tag in tags if (delivery := self._deliveries.pop(tag, None)) is not None]
+
+    def take_all(self) -> list[Delivery]:
+        """Remove and return every unsettled delivery, newest first."""
+        with self._lock:
+            taken = list(reversed(self._deliveries.values()))
+            self._deliveries.clear()
+            return taken
+
+    def ack(self, delivery_tag: int) -> None:
+        """Acknowledge one delivery."""
+        self.channel.basic_ack(delivery_tag)
+
+    def reject(self, delivery_tag: int, requeue: bool = False) -> None:
+        """Reject one delivery."""
+        self.channel.basic_reject(delivery_tag, requeue=requeue)
+
+    def restore_unacked(self) -> list[Any]:
+        """Give every unsettled delivery back to its queue."""
+        for delivery in self.take_all():
+            self.channel.requeue(delivery)
+        return []
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Do nothing: the broker redelivers what was not settled when the connection ends."""

@@ -1,0 +1,95 @@
+"""Sizes of queues from ActiveMQ's statistics plugin; says clearly when the plugin is not there."""
+
+import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from federation.broker.connection import StompConnection
+from federation.broker.errors import BrokerError, ConnectionLost, RequestRefused, StatisticsMissing
+from federation.broker.frames import Frame, encode
+
+SECONDS_TO_ANSWER = 5.0
+
+_BROKER = "/queue/ActiveMQ.Statistics.Broker"
+_QUEUE = "/queue/ActiveMQ.Statistics.Destination."
+_REPLIES = "/temp-queue/federation.statistics"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSize:
+    """Messages of a queue: those that wait, and those that are with a consumer and not yet settled; and its STOMP subscriptions."""
+
+    waiting: int
+    in_flight: int
+    subscriptions: int
+
+
+def parse_map(body: bytes) -> dict[str, Any]:
+    """Read ActiveMQ's map message in its `jms-map-json` form: entries of one or two typed values."""
+    entries = json.loads(body)["map"]["entry"]
+    read: dict[str, Any] = {}
+    for entry in entries:
+        values: list[Any] = []
+        for value in entry.values():
+            values.extend(value if isinstance(value, list) else [value])
+        name, value = values
+        read[name] = value
+    return read
+
+
+class Statistics:
+    """Asks over one connection; make sure by `probe` that the broker can answer, or it cuts that connection."""
+
+    def __init__(self, wire: StompConnection) -> None:
+        self._wire = wire
+        self._id = wire.next_id()
+        self._replies = wire.collect(self._id)
+        receipt = wire.next_id()
+        headers = {"id": self._id, "destination": _REPLIES, "ack": "auto", "transformation": "jms-map-json", "receipt": receipt}
+        wire.request(encode("SUBSCRIBE", headers), receipt, SECONDS_TO_ANSWER)
+
+    def size(self, destination: str) -> QueueSize | None:
+        """Return the size of a queue destination, None if the broker has no such queue."""
+        number = self._wire.next_id()
+        name = destination.removeprefix("/queue/")
+        # The broker says nothing about a queue that it does not know, but always something about itself: that ends the wait.
+        last = f"{number}-end"
+        asked = self._query(_QUEUE + name, number) + self._query(_BROKER, last)
+        self._wire.send(asked)
+        found = None
+        deadline = monotonic() + SECONDS_TO_ANSWER
+        while True:
+            for reply in self._take():
+                correlation = reply.headers.get("correlation-id")
+                if correlation == number:
+                    values = parse_map(reply.body)
+                    in_flight = int(values.get("inflightCount", 0))
+                    found = QueueSize(max(0, int(values["size"]) - in_flight), in_flight, int(values.get("consumerCount", 0)))
+                elif correlation == last:
+                    return found
+            if not self._wire.read(deadline - monotonic(), lambda: bool(self._replies)):
+                raise StatisticsMissing(str(self._wire.address), f"no answer within {SECONDS_TO_ANSWER:g} s")
+
+    def _query(self, destination: str, correlation: str) -> bytes:
+        return encode("SEND", {"destination": destination, "reply-to": _REPLIES, "correlation-id": correlation})
+
+    def _take(self) -> Iterable[Frame]:
+        while self._replies:
+            yield self._replies.popleft()
+
+
+def probe(wire: StompConnection) -> None:
+    """Ask on a connection of its own, because a broker without the jars cuts the one that asks.
+
+    Raises StatisticsMissing.
+    """
+    try:
+        Statistics(wire).size("/queue/federation.probe")
+    except (ConnectionLost, RequestRefused) as error:
+        raise StatisticsMissing(str(wire.address), str(error)) from error
+    finally:
+        with contextlib.suppress(BrokerError):
+            wire.close()

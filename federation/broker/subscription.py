@@ -1,0 +1,149 @@
+"""STOMP subscriptions of one kombu consumer: prefetch as slots, and a cancel that leaves running deliveries alone; owns no message."""
+
+import threading
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+
+from federation.broker.connection import StompConnection
+from federation.broker.errors import RequestRefused
+from federation.broker.frames import Frame, encode
+
+MOST_SLOTS = 16
+MOST_SLOTTED = 500
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One SUBSCRIBE; `size` messages may be unsettled in it, 0 for a topic, which is never acknowledged."""
+
+    id: str
+    size: int
+    owner: "Slots"
+    in_flight: int = 0
+    to_return: int = 0
+    cancelled: bool = False
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the broker waits for acks."""
+        return self.size > 0
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is left here that an UNSUBSCRIBE would wrongly give to a peer."""
+        return self.in_flight <= self.to_return
+
+
+def slots(prefetch: int) -> list[int]:
+    """Split a prefetch count into subscription sizes.
+
+    ActiveMQ fixes the prefetch of a subscription for its life. Many small ones can be added, and taken away once each is
+    idle, and an ack after a cancel invites no further message into a consumer that has ended. A very large count is meant
+    as no limit at all, and is one subscription.
+    """
+    if prefetch > MOST_SLOTTED:
+        return [prefetch]
+    share, extra = divmod(prefetch, count := min(prefetch, MOST_SLOTS))
+    return [share + (number < extra) for number in range(count)]
+
+
+@dataclass(eq=False, slots=True)
+class Slots:
+    """All subscriptions of one consumer to one destination; any thread may settle."""
+
+    wire: StompConnection
+    registry: MutableMapping[str, Subscription]
+    destination: str
+    on_frame: Callable[[Subscription, Frame], None]
+    lock: threading.RLock
+    wanted: int = 0
+    open: list[Subscription] = field(default_factory=list)
+
+    def resize(self, prefetch: int) -> None:
+        """Let `prefetch` messages be unsettled: at once if that is more, as deliveries are settled if it is less."""
+        with self.lock:
+            self.wanted = prefetch
+            missing = prefetch - sum(subscription.size for subscription in self.open)
+            if missing > 0:
+                for size in slots(missing):
+                    self._subscribe(size)
+            else:
+                self._shrink()
+
+    def listen(self) -> None:
+        """Subscribe to a topic, where there is nothing to acknowledge."""
+        with self.lock:
+            self._subscribe(0)
+
+    def _subscribe(self, size: int) -> None:
+        subscription = self.add(size)
+        try:
+            subscribe(self.wire, subscription, confirm=len(self.open) == 1)
+        except RequestRefused:
+            self.open.remove(subscription)
+            del self.registry[subscription.id]
+            raise
+
+    def add(self, size: int) -> Subscription:
+        """Make a subscription known here, without a word to the broker."""
+        subscription = Subscription(self.wire.next_id(), size, self)
+        self.registry[subscription.id] = subscription
+        self.open.append(subscription)
+        return subscription
+
+    def _shrink(self) -> None:
+        spare = sum(subscription.size for subscription in self.open) - self.wanted
+        for subscription in reversed(self.open.copy()):
+            if subscription.size <= spare and subscription.in_flight == 0:
+                spare -= subscription.size
+                self.open.remove(subscription)
+                self._end(subscription)
+
+    def cancel(self) -> None:
+        """End the subscriptions; one with deliveries in flight ends when the last of them is settled."""
+        with self.lock:
+            ending, self.open = self.open, []
+            self.wanted = 0
+            for subscription in ending:
+                subscription.cancelled = True
+                if subscription.drained:
+                    self._end(subscription)
+
+    def settled(self, subscription: Subscription) -> None:
+        """Count a delivery as settled."""
+        with self.lock:
+            subscription.in_flight -= 1
+            if subscription.cancelled:
+                if subscription.drained:
+                    self._end(subscription)
+            elif len(self.open) > 1 and sum(one.size for one in self.open) > self.wanted:
+                self._shrink()
+
+    def give_back(self, subscription: Subscription) -> bool:
+        """Leave a delivery of a cancelled subscription to its UNSUBSCRIBE; False if the subscription lives and has none to come."""
+        with self.lock:
+            if not subscription.cancelled:
+                return False
+            subscription.to_return += 1
+            if subscription.drained:
+                self._end(subscription)
+            return True
+
+    def _end(self, subscription: Subscription) -> None:
+        if self.registry.pop(subscription.id, None) is not None:
+            self.wire.send(encode("UNSUBSCRIBE", {"id": subscription.id}))
+
+
+def subscribe(wire: StompConnection, subscription: Subscription, *, confirm: bool) -> None:
+    """Send SUBSCRIBE, and wait for the receipt if asked: then what is published from now on arrives.
+
+    Raises RequestRefused if the user may not read there.
+    """
+    headers = {"id": subscription.id, "destination": subscription.owner.destination, "ack": "auto"}
+    if subscription.acknowledges:
+        headers |= {"ack": "client-individual", "activemq.prefetchSize": str(subscription.size)}
+    if confirm:
+        receipt = wire.next_id()
+        wire.request(encode("SUBSCRIBE", {**headers, "receipt": receipt}), receipt, 30.0)
+    else:
+        wire.send(encode("SUBSCRIBE", headers))

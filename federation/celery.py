@@ -1,0 +1,9 @@
+"""The application that `celery -A federation` finds: workers, beat, inspect, Flower; loads no model and no door."""
+
+from federation.delivery import worker
+from federation.delivery.app import application
+from federation.tasks import MODULES
+
+app = application()
+app.add_defaults(lambda: {"include": list(MODULES)})
+worker.install(app)

@@ -1,0 +1,13 @@
+"""`federation fetch`: brings ActiveMQ's jars into the cache; starts nothing."""
+
+from federation.cli.console import console
+from federation.local import jars
+from federation.settings import settings
+
+
+def fetch() -> None:
+    """Fetch what `federation up` and the tests need and no package index has: ActiveMQ's jars."""
+    config = settings()
+    if jars.find(config.activemq_home, config.cache_dir) is None:
+        console.print(f"Fetching ActiveMQ from Debian's packages into {config.cache_dir} ({jars.SIZE}, once).")
+    console.print(f"ActiveMQ: {jars.find_or_fetch(config.activemq_home, config.cache_dir).origin}")

@@ -1,0 +1,154 @@
+"""The parts of the federation on this machine, as data for the supervisor; starts nothing."""
+
+import http.client
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from federation.errors import LocalServiceError
+from federation.local import credentials as local_credentials
+from federation.local import jars
+from federation.local.activemq import ActiveMQ
+from federation.local.credentials import Credentials
+from federation.local.home import Home
+from federation.local.parts import Part
+from federation.local.ports import keep_or_choose
+from federation.local.postgres import Postgres
+from federation.settings import Settings, load
+
+NODES = ("taichi", "aorus", "baby")
+_PYTHON = (sys.executable, "-m")
+
+
+def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
+    """Make what is missing (passwords, ports, ActiveMQ's jars), write the settings, and return the parts to run.
+
+    Raises SettingsError, or LocalServiceError when a service cannot be had.
+    """
+    before = load()
+    credentials = local_credentials.with_free_ports(local_credentials.load_or_make(home))
+    local_broker = before.broker_url is None or credentials.owns(before.broker_url.get_secret_value())
+    local_database = before.database_url is None or credentials.owns(before.database_url.get_secret_value())
+    mcp_port, flower_port = keep_or_choose(before.mcp_port), keep_or_choose(before.flower_port)
+    others = {"mcp_port": mcp_port, "flower_port": flower_port}
+    local_credentials.save(home, credentials, local_broker=local_broker, local_database=local_database, others=others)
+    settings = load()
+    for name, free in others.items():
+        if getattr(settings, name) != free:
+            raise LocalServiceError(
+                f"FEDERATION_{name.upper()}: port {getattr(settings, name)} is taken; set another one, or unset it to have one chosen"
+            )
+    services = []
+    database = Postgres(home.data_dir / "postgres", credentials.postgres_port) if local_database else None
+    if database:
+        services.append(database.part())
+    if local_broker:
+        distribution = jars.find_or_fetch(settings.activemq_home, settings.cache_dir)
+        services.append(ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution).part())
+    migrations = _migrations(home, database, credentials) if database or settings.database_owner_url else None
+    return [services, [migrations] if migrations else [], [*(_worker(home, settings, node) for node in nodes), *_company(home, settings)]]
+
+
+def _migrations(home: Home, database: Postgres | None, credentials: Credentials) -> Part:
+    def make_database() -> None:
+        if database:
+            database.ensure_roles(credentials.roles)
+            database.ensure_database()
+
+    return Part(
+        name="migrations", command=[*_PYTHON, "federation.local.migrate"], prepare=make_database, once=True, cwd=home.run_dir, ready_within_s=300.0
+    )
+
+
+def _worker(home: Home, settings: Settings, node: str) -> Part:
+    assert settings.database_url is not None
+    seen = NodeSeen(settings.database_url.get_secret_value(), node)
+    return Part(
+        name=node,
+        command=[*_PYTHON, "celery", "-A", "federation", "worker", "-Q", node, "--loglevel", settings.log_level],
+        prepare=seen.note,
+        is_ready=seen.since_then,
+        cwd=home.run_dir,
+        ready_within_s=120.0,
+    )
+
+
+def _company(home: Home, settings: Settings) -> list[Part]:
+    celery = (*_PYTHON, "celery", "-A", "federation")
+    # Not a name that Python could import: this folder is where the parts look for modules first.
+    flower = home.run_dir / "flower-settings.py"
+    schedule = home.run_dir / "beat-schedule"
+    return [
+        Part(
+            name="beat",
+            command=[*celery, "beat", "--loglevel", settings.log_level, "--schedule", schedule, "--pidfile="],
+            cwd=home.run_dir,
+        ),
+        Part(
+            name="flower",
+            command=[*celery, "flower", f"--conf={flower}"],
+            prepare=lambda: _write_flower_settings(flower, settings),
+            is_ready=answers_http("127.0.0.1", settings.flower_port, "/"),
+            cwd=home.run_dir,
+        ),
+        Part(
+            name="frontdoor",
+            command=[*_PYTHON, "federation.cli.main", "serve"],
+            is_ready=answers_http(settings.mcp_host, settings.mcp_port, "/mcp"),
+            cwd=home.run_dir,
+        ),
+    ]
+
+
+def _write_flower_settings(path: Path, settings: Settings) -> None:
+    # A file of mode 0600, because a command line can be read by every user of the machine.
+    assert settings.flower_password is not None
+    path.touch(mode=0o600)
+    login = f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"
+    path.write_text(f'address = "127.0.0.1"\nport = {settings.flower_port}\nbasic_auth = [{json.dumps(login)}]\n')
+
+
+def answers_http(host: str, port: int, path: str) -> Callable[[], bool]:
+    """Return a question: does a server answer there with anything but an error of its own?"""
+
+    def ask() -> bool:
+        connection = http.client.HTTPConnection(host if host != "0.0.0.0" else "127.0.0.1", port, timeout=2)  # noqa: S104 - compared, not bound
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status < 500
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return ask
+
+
+@dataclass
+class NodeSeen:
+    """Whether a node has given a sign of life since its worker was started, as the table `nodes` has it."""
+
+    database_url: str
+    node: str
+    _noted: object = field(default=None, init=False)
+
+    def _last_seen(self) -> object:
+        try:
+            with psycopg.connect(self.database_url, connect_timeout=2) as connection:
+                row = connection.execute("select last_seen_at from nodes where name = %s", [self.node]).fetchone()
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+            return None
+        return row[0] if row else None
+
+    def note(self) -> None:
+        """Remember the last sign of life of the worker before."""
+        self._noted = self._last_seen()
+
+    def since_then(self) -> bool:
+        """Say whether there was a newer one."""
+        now = self._last_seen()
+        return now is not None and now != self._noted

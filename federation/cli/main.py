@@ -1,0 +1,91 @@
+"""The command `federation`: finds the command asked for and maps our errors to exit codes; imports no command before it is asked for.
+
+Exit codes: 0 done · 1 refused, not found, a check failed · 2 wrong input or setting · 3 `status` when nothing runs ·
+69 a service is not available (also: a local service cannot be had) · 130 interrupted.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from federation.errors import FederationError, InvalidInput, LocalServiceError, SettingsError, TransientError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command: its name, the function or Typer application behind it, and its line in `federation --help`."""
+
+    name: str
+    target: str
+    help: str
+    hidden: bool = False
+
+
+COMMANDS = (
+    Entry("up", "federation.cli.up:up", "Start the whole federation on this machine."),
+    Entry("demo", "federation.cli.demo.command:demo", "Do the main job on real input, each effect checked in the database."),
+    Entry("down", "federation.cli.down:down", "Stop it; --purge removes all that was made."),
+    Entry("status", "federation.cli.status:status", "Show parts, nodes and addresses."),
+    Entry("doctor", "federation.cli.doctor:doctor", "Check this machine and say what to do."),
+    Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ's jars into the cache, so that nothing needs the network later."),
+    Entry("agent", "federation.cli.agent:app", "Add agents, give and take tokens, configure MCP clients."),
+    Entry("serve", "federation.cli.serve:serve", "Serve MCP over HTTP: the front door."),
+    Entry("mcp", "federation.cli.serve:mcp", "Serve MCP over stdio to the client that starts it."),
+    Entry("supervise", "federation.cli.up:supervise", "Run what `up --detach` leaves behind.", hidden=True),
+)
+
+
+def _load(entry: Entry) -> Any:
+    module, _, attribute = entry.target.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_group(found)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(entry.name)(found)
+    return typer.main.get_command(alone)
+
+
+class LazyCommands(TyperGroup):
+    """Lists commands from the table and imports one only when it is invoked."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [entry.name for entry in COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry = next((entry for entry in COMMANDS if entry.name == cmd_name), None)
+        return entry and TyperCommand(entry.name, help=entry.help, hidden=entry.hidden)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}  # for «did you mean»
+        name, stub, rest = super().resolve_command(ctx, args)
+        entry = next((entry for entry in COMMANDS if entry.name == name), None)
+        return name, _load(entry) if entry else stub, rest
+
+
+def exit_code(error: FederationError) -> int:
+    """Return the exit code for an error of ours."""
+    if isinstance(error, InvalidInput | SettingsError):
+        return 2
+    return 69 if isinstance(error, TransientError | LocalServiceError) else 1
+
+
+app = LazyCommands(name="federation", help="One coordination layer for AI agents and people on several machines.", no_args_is_help=True)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app.main(prog_name="federation")
+    except FederationError as error:
+        sys.stderr.write(f"federation: {error}\n")
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

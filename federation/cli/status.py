@@ -1,0 +1,111 @@
+"""`federation status`: parts, nodes and addresses as they are now; changes nothing."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from rich.table import Table
+
+from federation.cli.console import console, masked, parts_table, print_json
+from federation.local import state
+from federation.local.home import Home
+from federation.settings import Settings, settings
+
+NOT_RUNNING = 3
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with passwords.")]
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """A node as the table `nodes` has it; `age_s` is seconds since its last sign of life."""
+
+    name: str
+    role: str
+    last_seen_at: str | None
+    age_s: float | None
+    alive: bool
+
+
+def addresses(config: Settings) -> dict[str, str | None]:
+    """Return where each service is, with passwords; None for what has not been set up."""
+    database = config.database_url.get_secret_value() if config.database_url else None
+    login = f"{config.flower_user}:{config.flower_password.get_secret_value()}@" if config.flower_password else ""
+    return {
+        "broker_url": config.broker_url.get_secret_value() if config.broker_url else None,
+        "database_url": database,
+        "database_auditor_url": config.database_auditor_url.get_secret_value() if config.database_auditor_url else None,
+        "result_backend": f"pgnotify+{database}" if database else None,
+        "mcp_url": f"http://{config.mcp_host}:{config.mcp_port}/mcp",
+        "flower_url": f"http://{login}127.0.0.1:{config.flower_port}/",
+        "data_dir": str(config.data_dir),
+    }
+
+
+def nodes(config: Settings) -> tuple[list[NodeView], str | None]:
+    """Return the nodes known to the database, and why they cannot be told if so."""
+    if config.database_url is None:
+        return [], "no database is set; run: federation up"
+    query = "select name, role, last_seen_at, extract(epoch from now() - last_seen_at)::float8, left_at is not null from nodes order by name"
+    try:
+        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+            rows = connection.execute(query).fetchall()
+    except psycopg.Error as error:
+        return [], str(error).strip().partition("\n")[0]
+    return [
+        NodeView(name, role, seen.isoformat() if seen else None, age, alive=age is not None and age < config.node_stale_s and not left)
+        for name, role, seen, age, left in rows
+    ], None
+
+
+def print_addresses(config: Settings) -> None:
+    """Print where each service is, with passwords masked."""
+    for name, address in addresses(config).items():
+        console.print(f"[bold]{name:<21}[/] {masked(address) if address else 'not set'}")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show parts, nodes and addresses; exit code 3 when it is not running."""
+    config = settings()
+    home = Home(config.data_dir)
+    view = state.read(home)
+    running = view is not None and view.alive
+    known, problem = nodes(config) if running or config.database_url else ([], None)
+    if as_json:
+        parts = [asdict(part) | {"alive": part.alive} for part in view.parts] if view else []
+        told: dict[str, Any] = {
+            "running": running,
+            "phase": view.phase if view and running else "stopped",
+            "pid": view.pid if view and running else None,
+            **addresses(config),
+            "flower_user": config.flower_user,
+            "flower_password": config.flower_password.get_secret_value() if config.flower_password else None,
+            "log_dir": str(home.log("any").parent),
+            "failure": view.failure if view else None,
+            "parts": parts,
+            "nodes": [asdict(node) for node in known],
+            "nodes_problem": problem,
+        }
+        print_json(json.dumps(told, indent=2))
+    else:
+        _print(view if running else None, known, problem, config)
+    raise typer.Exit(0 if running else NOT_RUNNING)
+
+
+def _print(view: state.View | None, known: list[NodeView], problem: str | None, config: Settings) -> None:
+    if view is None:
+        console.print("The federation is not running. Start it with: federation up")
+    else:
+        console.print(f"[bold]The federation is {view.phase}[/] (pid {view.pid})")
+        console.print(parts_table(view.parts))
+    if known:
+        table = Table("node", "role", "alive", "last sign of life", box=None, pad_edge=False, header_style="bold")
+        for node in known:
+            age = "never" if node.age_s is None else f"{node.age_s:.0f} s ago"
+            table.add_row(node.name, node.role, "[green]yes[/]" if node.alive else "[red]no[/]", age)
+        console.print(table)
+    elif problem:
+        console.print(f"nodes: {problem}")
+    print_addresses(config)

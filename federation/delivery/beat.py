@@ -1,0 +1,187 @@
+"""Beat: heartbeats for each node, summaries that are due, the sweep of the outbox; one beat acts, others stand by. Keeps no file."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from celery import Celery
+from celery.beat import Scheduler
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from federation.delivery.app import database_url
+from federation.delivery.runtime import Runtime, build
+from federation.delivery.sending import send
+from federation.errors import TransientError
+from federation.placement.node import NodeView
+from federation.services import executions, nodes, summaries
+from federation.settings import settings
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT = "federation.tasks.cop.heartbeat"
+
+ACTOR = "service:beat"
+# The advisory lock of the beat that acts: the bytes of «beat».
+LOCK = 0x62656174
+STANDBY_S = 2.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
+CLEANUP_S = 3600.0
+
+
+@dataclass(slots=True)
+class Job:
+    """Something that is done every so many seconds."""
+
+    name: str
+    every_s: float
+    action: Callable[[], None]
+    next_at: float = 0.0
+
+
+class Leadership:
+    """Holds an advisory lock on a connection of its own: who holds it acts, and who dies loses it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def held(self) -> bool:
+        """Return whether this beat acts. Raises sqlalchemy's DBAPIError where PostgreSQL does not answer."""
+        if self._connection is not None:
+            try:
+                self._connection.execute(text("SELECT 1"))
+            except DBAPIError:
+                self.release()
+                raise
+            return True
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}).scalar_one():
+            connection.close()
+            return False
+        self._connection = connection
+        logger.info("beat.leads")
+        return True
+
+    def release(self) -> None:
+        """Let another beat act."""
+        if self._connection is not None:
+            # Not back into the pool: the lock lives as long as the connection.
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+
+class FederationScheduler(Scheduler):
+    """Celery's scheduler for `beat_schedule`, with the federation's own jobs beside it."""
+
+    def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
+        given = settings()
+        url = given.database_service_url.get_secret_value() if given.database_service_url else database_url(given)
+        self._runtime: Runtime = build(url)
+        self._leadership = Leadership(self._runtime.transactions.engine)
+        self._stale_s, self._heartbeat_s, self._summary_window = given.node_stale_s, given.heartbeat_s, given.summary_window
+        self._jobs = [
+            Job("heartbeats", given.heartbeat_s, self._send_heartbeats),
+            Job("summaries", given.summary_check_s, self._request_summaries),
+            Job("outbox", given.outbox_sweep_s, self._sweep),
+            Job("results", CLEANUP_S, self._clean_up, next_at=time.monotonic() + CLEANUP_S),
+        ]
+        self._retry_s = FIRST_RETRY_S
+        super().__init__(app, *args, **kwargs)
+
+    def install_default_entries(self, data: Any) -> None:
+        """Install none: results are cleaned up here, not by a task on a queue that nobody consumes."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Do what is due; return the seconds until the next look."""
+        try:
+            if not self._leadership.held():
+                return STANDBY_S
+            due = [job for job in self._jobs if time.monotonic() >= job.next_at]
+            # Each has its turn, whatever became of the one before it.
+            done = [self._run(job) for job in due]
+            if not all(done):
+                return self._backed_off_s()
+        except (TransientError, DBAPIError, psycopg.Error) as error:
+            self._deferred(error)
+            return self._backed_off_s()
+        except Exception:  # beat must live; the next look may be better
+            logger.exception("beat.failed retry_s=%g", self._retry_s)
+            return self._backed_off_s()
+        self._retry_s = FIRST_RETRY_S
+        soonest = min(job.next_at for job in self._jobs) - time.monotonic()
+        return max(0.0, min(soonest, super().tick(*args, **kwargs)))
+
+    def close(self) -> None:
+        self._leadership.release()
+        super().close()
+
+    @property
+    def info(self) -> str:
+        return "    . jobs -> " + ", ".join(f"{job.name} every {job.every_s:g} s" for job in self._jobs)
+
+    def _run(self, job: Job) -> bool:
+        """Return whether the job was done."""
+        job.next_at = time.monotonic() + job.every_s
+        try:
+            job.action()
+        except (TransientError, DBAPIError, psycopg.Error) as error:
+            self._deferred(error)
+            return False
+        except Exception:  # it has its next turn as any other
+            logger.exception("beat.job_failed", extra={"job": job.name})
+        return True
+
+    def _deferred(self, error: Exception) -> None:
+        logger.warning("beat.deferred reason=%s retry_s=%g", str(error).partition("\n")[0], self._retry_s)
+
+    def _backed_off_s(self) -> float:
+        delay_s, self._retry_s = self._retry_s, min(self._retry_s * 2, LONGEST_RETRY_S)
+        return delay_s
+
+    def _nodes(self) -> list[NodeView]:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            return nodes.views(session, stale_s=self._stale_s)
+
+    def _send_heartbeats(self) -> None:
+        for node in self._nodes():
+            self._send(HEARTBEAT, {"node": node.name}, queue=node.name, expires_s=2 * self._heartbeat_s, priority=9)
+
+    def _request_summaries(self) -> None:
+        # Recorded in beat's own name; a window that was asked for before is the same execution.
+        with self._runtime.transactions.begin(ACTOR) as session:
+            due = summaries.request_due(session, window=self._summary_window)
+        if due:
+            logger.info("summaries.due", extra={"windows": len(due)})
+
+    def _send(self, task_name: str, kwargs: dict[str, Any], *, queue: str, expires_s: float, priority: int) -> None:
+        # What repeats by itself need survive nothing: not persistent, soon expired, without a result.
+        send(
+            self.app,
+            task_name,
+            kwargs,
+            execution_id=uuid.uuid4(),
+            queue=queue,
+            priority=priority,
+            expires_s=expires_s,
+            persistent=False,
+            ignore_result=True,
+        )
+
+    def _sweep(self) -> None:
+        sent = self._runtime.publisher.sweep()
+        if sent:
+            logger.info("outbox.swept", extra={"sent": sent})
+
+    def _clean_up(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            executions.keep_outcomes(session)
+        backend: Any = self.app.backend
+        # With the database away beat goes on; the next hour cleans up.
+        backend.always_retry = False
+        backend.cleanup()

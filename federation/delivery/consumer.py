@@ -1,0 +1,195 @@
+"""The worker's consumer: puts aside what cannot be run, stops taking messages while PostgreSQL is away, and never drops one."""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from kombu import Message
+from sqlalchemy import text
+
+from federation.delivery.failing import fail_task_of
+from federation.delivery.flaws import flaw
+from federation.delivery.pause import database_away
+from federation.delivery.runtime import transactions
+from federation.errors import DatabaseUnavailable, PermanentError, TransientError
+from federation.services import executions
+
+logger = logging.getLogger(__name__)
+
+FIRST_LOOK_S = 0.5
+LONGEST_LOOK_S = 10.0
+
+
+class QuarantiningConsumer(Consumer):
+    """Celery's consumer; malformed messages go to the table `quarantine`, and a dead database pauses it."""
+
+    # Set by Celery, missing in its stubs.
+    strategies: dict[str, Any]
+    task_consumer: Any
+    connection_errors: tuple[type[Exception], ...]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Gossip and mingle cost a second at start and traffic ever after; placement does what they are for.
+        super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
+        # SQL never runs on the hub's thread: a slow database would stop heart-beats.
+        self._malformed: SimpleQueue[tuple[Message, str]] = SimpleQueue()
+        self._clerk: threading.Thread | None = None
+        self._looking = threading.Lock()
+        self._ended = threading.Event()
+        database_away.connect(self.pause)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
+        run = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Message) -> None:
+            reason = flaw(message, self.strategies)
+            if reason is not None:
+                self._put_aside(message, reason)
+                return
+            try:
+                run(message)
+            except self.connection_errors:
+                raise
+            except Exception as error:  # one message must not end a worker, whatever Celery makes of it
+                logger.exception("message.not_handed_over")
+                self._put_aside(message, f"it cannot be handed over: {error!r}")
+
+        return on_message
+
+    def on_decode_error(self, message: Message, exc: Exception) -> None:
+        self._put_aside(message, f"the message cannot be read: {exc}")
+
+    def on_unknown_message(self, body: Any, message: Message) -> None:
+        self._put_aside(message, "this is no message of Celery")
+
+    def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:
+        self._put_aside(message, f"unknown task {exc}")
+
+    def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:
+        self._put_aside(message, f"invalid task message: {exc}")
+
+    def pause(self, **_: Any) -> None:
+        """Stop taking messages until PostgreSQL answers; may be called from any thread."""
+        self.call_soon(self._cancel)
+        if self._looking.acquire(blocking=False):
+            logger.warning("consumer.paused reason=the database is away")
+            threading.Thread(target=self._resume_later, name="database-watch", daemon=True).start()
+
+    def shutdown(self) -> None:
+        self._ended.set()
+        super().shutdown()
+
+    def _cancel(self) -> None:
+        if self.task_consumer:
+            self.task_consumer.cancel()
+
+    def _resume(self) -> None:
+        if self.task_consumer and not self._ended.is_set():
+            self.task_consumer.consume()
+            logger.warning("consumer.resumed")
+
+    def _resume_later(self) -> None:
+        try:
+            self._wait_for_database()
+        finally:
+            # Before the resuming: a pause in between must find nobody looking, or nobody would look for it.
+            self._looking.release()
+        self.call_soon(self._resume)
+
+    def _wait_for_database(self) -> None:
+        delay_s = FIRST_LOOK_S
+        while not self._ended.wait(delay_s):
+            try:
+                with transactions().begin("service:worker") as session:
+                    session.execute(text("SELECT 1"))
+            except TransientError:
+                delay_s = min(delay_s * 2, LONGEST_LOOK_S)
+            except Exception:  # who looks must go on, or this worker would never take a message again
+                logger.exception("consumer.look_failed")
+                delay_s = min(delay_s * 2, LONGEST_LOOK_S)
+            else:
+                return
+
+    def _put_aside(self, message: Message, reason: str) -> None:
+        logger.error("message.malformed", extra={"reason": reason})
+        self._malformed.put((message, reason))
+        if self._clerk is None:
+            # Not before: a pool forks its children after the consumer is made.
+            self._clerk = threading.Thread(target=self._keep_records, name="quarantine", daemon=True)
+            self._clerk.start()
+
+    def _keep_records(self) -> None:
+        while True:
+            message, reason = self._malformed.get()
+            try:
+                self._record(message, reason)
+            except TransientError as error:
+                if isinstance(error, DatabaseUnavailable):
+                    self.pause()
+                self.call_soon(self._reject, message, True)
+            except Exception:  # the thread must live, and a message that nobody settles holds a place of this worker for ever
+                logger.exception("message.quarantine_failed: it goes to the broker's dead letters", extra={"reason": reason})
+                self.call_soon(self._reject, message, False)
+            else:
+                self.call_soon(self._acknowledge, message)
+                self._tell_caller(message, reason)
+
+    def _acknowledge(self, message: Message) -> None:
+        if not message.acknowledged:
+            message.ack_log_error(logger, self.connection_errors)
+
+    def _reject(self, message: Message, requeue: bool) -> None:
+        if not message.acknowledged:
+            message.reject_log_error(logger, self.connection_errors, requeue)
+
+    def _record(self, message: Message, reason: str) -> None:
+        headers = message.headers if isinstance(message.headers, dict) else {"headers": message.headers}
+        queue = str((message.delivery_info or {}).get("routing_key") or "unknown")
+        task_id, task_name = headers.get("id"), headers.get("task")
+        kept = {
+            **headers,
+            "content-type": message.content_type,
+            "content-encoding": message.content_encoding,
+            "properties": message.properties,
+        }
+        execution_id = _uuid(task_id)
+        with transactions().begin(f"node:{queue}") as session:
+            entry = executions.quarantine(
+                session,
+                reason,
+                queue=queue,
+                worker=self.hostname,
+                headers=kept,
+                body=_raw(message),
+                execution_id=execution_id,
+                task_name=task_name if isinstance(task_name, str) else None,
+            )
+            if execution_id is not None:
+                fail_task_of(session, execution_id, {"error": reason, "quarantine_id": str(entry)})
+
+    def _tell_caller(self, message: Message, reason: str) -> None:
+        task_id = message.headers.get("id") if isinstance(message.headers, dict) else None
+        if not isinstance(task_id, str) or not task_id:
+            return
+        try:
+            self.app.backend.store_result(task_id, PermanentError(reason), "FAILURE")
+        except Exception:  # a courtesy: the message is put aside already, and not every foreign id fits into the table of results
+            logger.exception("message.result_not_stored", extra={"reason": reason})
+
+
+def _uuid(value: Any) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _raw(message: Message) -> bytes:
+    body = message.body
+    if isinstance(body, str):
+        return body.encode("utf-8", "surrogateescape")
+    return bytes(body or b"")

@@ -1,0 +1,123 @@
+"""What is wrong with a message before it may run, in words; runs nothing and settles nothing."""
+
+from collections.abc import Container
+from typing import Annotated, Any
+
+from celery.utils.time import maybe_iso8601
+from kombu import Message
+from kombu.exceptions import ContentDisallowed, DecodeError, SerializationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from federation.delivery.envelope import HEADER, read
+
+_UNREADABLE = (ContentDisallowed, DecodeError, SerializationError, UnicodeError, LookupError, ValueError, TypeError, AttributeError)
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a NUL, which PostgreSQL does not store")
+    return value
+
+
+def _time(value: str) -> str:
+    # At the ends of the calendar, conversions between time zones overflow.
+    when = maybe_iso8601(value)
+    if when is None or not 1970 <= when.year < 9999:
+        raise ValueError("a time from the years 1970 to 9998 is wanted")
+    return value
+
+
+_Text = Annotated[str, AfterValidator(_without_nul)]
+# The table of results holds no longer one.
+_Id = Annotated[_Text, Field(max_length=255)]
+_Count = Annotated[int, Field(ge=0, le=10_000)]
+_Seconds = Annotated[float, Field(ge=0, le=1e8, allow_inf_nan=False)]
+_Time = Annotated[str, AfterValidator(_time)]
+_Signatures = list[dict[str, Any]]
+
+
+class _Headers(BaseModel):
+    """The headers that Celery's worker reads, with the types that it takes for granted."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    task: _Text
+    id: Annotated[_Id, Field(min_length=1)]
+    lang: _Text | None = None
+    root_id: _Id | None = None
+    parent_id: _Id | None = None
+    group: _Id | None = None
+    group_index: _Count | None = None
+    shadow: _Text | None = None
+    retries: _Count = 0
+    timelimit: Annotated[list[_Seconds | None], Field(min_length=2, max_length=2)] | None = None
+    eta: _Time | None = None
+    expires: _Time | None = None
+    stamped_headers: list[_Text] | None = None
+    stamps: dict[str, Any] | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    origin: _Text | None = None
+    ignore_result: bool | None = None
+    replaced_task_nesting: _Count | None = None
+
+
+class _Embed(BaseModel):
+    """What is called after the task; anything but signatures would fail when the task has had its effects already."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    callbacks: _Signatures | None = None
+    errbacks: _Signatures | None = None
+    chain: _Signatures | None = None
+    chord: dict[str, Any] | None = None
+
+
+def flaw(message: Message, tasks: Container[str]) -> str | None:
+    """Return why a message cannot be run as one of these tasks, or None if it can."""
+    try:
+        headers = _Headers.model_validate(message.headers)
+    except ValidationError as error:
+        return _header_flaw(error)
+    if headers.task not in tasks:
+        return f"unknown task {headers.task!r}: no worker of this version has it"
+    return _envelope_flaw(message.headers.get(HEADER)) or _body_flaw(message)
+
+
+def _header_flaw(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "task"
+    if not first["loc"] or first["type"] == "missing":
+        return f"no header `{name}`" + (": this is no message of Celery" if name == "task" else "")
+    return f"header `{name}`: {first['msg']}; got {first['input']!r:.200}"
+
+
+def _envelope_flaw(header: Any) -> str | None:
+    if header is None:
+        return None
+    try:
+        read(header)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"header `{HEADER}`: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return None
+
+
+def _body_flaw(message: Message) -> str | None:
+    try:
+        payload = message.payload
+    except _UNREADABLE as error:
+        return f"the body cannot be read as {message.content_type}: {error}"
+    match payload:
+        case [list(), dict(), dict() | None as embed]:
+            return _embed_flaw(embed or {})
+    return "the body is not [args, kwargs, embed]"
+
+
+def _embed_flaw(embed: dict[str, Any]) -> str | None:
+    try:
+        _Embed.model_validate(embed)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"the body's `{first['loc'][0]}`: {first['msg']}"
+    return None

@@ -1,0 +1,42 @@
+"""The nodes as this process knows them, read anew twice a second at most; counts what it places in between, sends nothing."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from federation.placement.choose import Unplaceable, choose
+from federation.placement.node import NodeView
+from federation.placement.requirements import Requirements
+from federation.services import nodes
+
+# Counting the unfinished work of all nodes costs as much as there was work in the last hour.
+FRESH_S = 0.5
+
+
+class KnownNodes:
+    """Shared by the threads of one process; `stale_s` is how long a node without a sign of life counts as alive."""
+
+    def __init__(self, *, stale_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stale_s, self._clock = stale_s, clock
+        self._lock = threading.Lock()
+        self._views: dict[str, NodeView] = {}
+        self._fresh_until = float("-inf")
+
+    def look(self, session: Session, *, afresh: bool = False) -> bool:
+        """Read the nodes if what is known is old; return whether they were read now."""
+        if not afresh and self._clock() < self._fresh_until:
+            return False
+        views = {view.name: view for view in nodes.views(session, stale_s=self._stale_s)}
+        with self._lock:
+            self._views, self._fresh_until = views, self._clock() + FRESH_S
+        return True
+
+    def place(self, requirements: Requirements, *, spread: str) -> NodeView | Unplaceable:
+        """Return the node for one execution, which then counts as that node's work."""
+        with self._lock:
+            chosen = choose(requirements, list(self._views.values()), spread=spread)
+            if isinstance(chosen, NodeView):
+                self._views[chosen.name] = chosen.model_copy(update={"outstanding": chosen.outstanding + 1})
+            return chosen

@@ -1,0 +1,83 @@
+"""Finds what this machine really has of what its node's file declares: cards, engines, models; loads no model."""
+
+import logging
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from federation.engines import catalogue
+from federation.placement.node import Gpu
+from federation.placement.node_file import NodeFile
+from federation.services.retrieval import FRAG
+
+logger = logging.getLogger(__name__)
+
+# A card of 24 GiB reports 23.99.
+_NOMINAL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a machine has: memory of each card in GiB, engines that can run and their models, whether LanceDB is installed."""
+
+    cards_gib: tuple[float, ...]
+    engines: frozenset[str]
+    models: frozenset[str]
+    vectors: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a node may announce, and what its file declares beyond that, in words."""
+
+    gpus: tuple[Gpu, ...]
+    engines: tuple[str, ...]
+    models: tuple[str, ...]
+    tags: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def look() -> Machine:
+    """Return what this machine has."""
+    found = catalogue.available()
+    engines, models = frozenset(entry.name for entry in found), frozenset(entry.model for entry in found)
+    return Machine(_cards_gib(), engines, models, vectors=find_spec("lancedb") is not None)
+
+
+def compare(declared: NodeFile, machine: Machine) -> Capabilities:
+    """Return the declared capabilities that the machine has; a simulated node keeps all."""
+    if declared.simulated:
+        return Capabilities(declared.cards(), declared.engines, declared.models, declared.tags, ())
+    gpus, free = [], sorted(machine.cards_gib)
+    missing = []
+    for card in declared.cards():
+        fitting = next((size for size in free if size >= card.vram_gib * _NOMINAL), None)
+        if fitting is None:
+            missing.append(f"GPU {card.kind} {card.vram_gib:g} GiB")
+        else:
+            free.remove(fitting)
+            gpus.append(card)
+    known_models = {model.casefold() for model in machine.models}
+    engines = tuple(engine for engine in declared.engines if engine in machine.engines)
+    models = tuple(model for model in declared.models if model.casefold() in known_models)
+    missing += [f"engine {engine}" for engine in declared.engines if engine not in engines]
+    missing += [f"model {model}" for model in declared.models if model not in models]
+    # A node without LanceDB cannot hold the vectors, whatever its file says.
+    tags = tuple(tag for tag in declared.tags if tag != FRAG or machine.vectors)
+    missing += [f"tag {tag}: LanceDB is not installed" for tag in declared.tags if tag not in tags]
+    return Capabilities(tuple(gpus), engines, models, tags, tuple(missing))
+
+
+def _cards_gib() -> tuple[float, ...]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        answer = subprocess.run(  # noqa: S603
+            [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=5, check=True
+        )
+        return tuple(int(line) / 1024 for line in answer.stdout.split())
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        logger.warning("machine.gpus_unknown reason=%s", error)
+        return ()

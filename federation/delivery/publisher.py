@@ -1,0 +1,193 @@
+"""Sends what the outbox holds: places the batch, then hands each execution to ActiveMQ in a short transaction; never raises."""
+
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celery import Celery
+from pydantic import ValidationError
+from sqlalchemy import Engine, func, select, text, update
+
+from federation.delivery.breaker import Breaker
+from federation.delivery.envelope import HEADER, Envelope
+from federation.delivery.known_nodes import KnownNodes
+from federation.delivery.sending import MessageRefused, send
+from federation.errors import BrokerUnavailable, TransientError
+from federation.placement.choose import Unplaceable
+from federation.placement.requirements import Requirements
+from federation.store import event_log
+from federation.store.context import attach, context
+from federation.store.models.executions import Execution, OutboxEntry
+from federation.transaction import Transactions
+
+logger = logging.getLogger(__name__)
+
+ACTOR = "service:outbox"
+
+# Each look moves an entry to the end, so that no number of entries that cannot be sent keeps another from its turn.
+_LONGEST_UNTRIED = (OutboxEntry.tried_at.nulls_first(), OutboxEntry.created_at)
+
+# Who sends an entry at this moment holds its row; it is not waited for.
+_PARK = text(
+    """
+    UPDATE outbox SET waiting_for = looked.reason, tried_at = clock_timestamp()
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS looked(id, reason)
+    WHERE outbox.execution_id = looked.id
+        AND outbox.execution_id IN (SELECT execution_id FROM outbox WHERE execution_id = ANY(CAST(:ids AS uuid[])) FOR UPDATE SKIP LOCKED)
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An execution whose node is chosen."""
+
+    execution_id: uuid.UUID
+    requirements: Requirements
+    node: str
+
+
+class _Silent:
+    """The publisher of the publisher's own transactions, which record no executions."""
+
+    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
+
+
+class CeleryPublisher:
+    """Sends recorded executions over Celery; safe to share between threads, never between processes."""
+
+    def __init__(self, app: Celery, engine: Engine, *, stale_s: float) -> None:
+        self._app = app
+        self._nodes = KnownNodes(stale_s=stale_s)
+        self._transactions = Transactions(engine, _Silent())
+        self._breaker = Breaker()
+
+    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
+        """Send these executions; what is not sent now stays for the sweep. Never raises."""
+        self._publish(execution_ids)
+
+    def sweep(self, limit: int = 200) -> int:
+        """Send what is left in the outbox, what was not tried for longest first; return how many were sent. Never raises."""
+        if self._breaker.is_open:
+            return 0
+        left: Sequence[uuid.UUID] = ()
+        with _survived(limit), self._transactions.begin(ACTOR) as session:
+            left = session.scalars(select(OutboxEntry.execution_id).order_by(*_LONGEST_UNTRIED).limit(limit)).all()
+        return self._publish(left, afresh=True) if left else 0
+
+    def _publish(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool = False) -> int:
+        sent = 0
+        with _survived(len(execution_ids)):
+            for placed in self._place(execution_ids, afresh=afresh):
+                if self._breaker.is_open:
+                    raise BrokerUnavailable("ActiveMQ did not answer a moment ago")
+                sent += self._try_to_send(placed)
+        return sent
+
+    def _place(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool) -> list[_Placed]:
+        """Choose a node for each of these; those without one are parked, all in one statement."""
+        placed, parked = [], {}
+        with self._transactions.begin(ACTOR) as session:
+            looked_now = self._nodes.look(session, afresh=afresh)
+            rows = session.execute(
+                select(OutboxEntry.execution_id, OutboxEntry.waiting_for, Execution.requirements)
+                .join(Execution, Execution.id == OutboxEntry.execution_id)
+                .where(OutboxEntry.execution_id.in_(execution_ids))
+                .order_by(*_LONGEST_UNTRIED)
+            )
+            for execution_id, waiting_for, asked in rows.all():
+                chosen = self._choose(execution_id, asked)
+                if isinstance(chosen, Unplaceable) and not looked_now:
+                    # Its node may have come a moment ago.
+                    looked_now = self._nodes.look(session, afresh=True)
+                    chosen = self._choose(execution_id, asked)
+                if isinstance(chosen, _Placed):
+                    placed.append(chosen)
+                    continue
+                parked[execution_id] = str(chosen)
+                if waiting_for != str(chosen):
+                    logger.info("outbox.unplaced", extra={"execution_id": str(execution_id), "waiting_for": str(chosen)})
+            if parked:
+                session.execute(_PARK, {"ids": list(parked), "reasons": list(parked.values())})
+        return placed
+
+    def _choose(self, execution_id: uuid.UUID, asked: Any) -> _Placed | Unplaceable | str:
+        try:
+            requirements = Requirements.model_validate(asked)
+        except ValidationError as error:
+            return f"its requirements cannot be read: {error.errors(include_url=False)[0]['msg']}"
+        chosen = self._nodes.place(requirements, spread=str(execution_id))
+        return chosen if isinstance(chosen, Unplaceable) else _Placed(execution_id, requirements, chosen.name)
+
+    def _try_to_send(self, placed: _Placed) -> bool:
+        """Return whether it was sent now; what is wrong with one execution holds up no other. Raises TransientError."""
+        try:
+            sent = self._send(placed)
+        except BrokerUnavailable:
+            self._breaker.failed()
+            self._failed(placed, None)
+            raise
+        except TransientError:
+            raise
+        except MessageRefused as error:
+            logger.warning("outbox.refused", extra={"execution_id": str(placed.execution_id), "reason": str(error)})
+            self._failed(placed, f"cannot be sent: {error}")
+            return False
+        except Exception as error:  # another execution may be fine, and nobody above could do anything about this one
+            logger.exception("outbox.failed", extra={"execution_id": str(placed.execution_id)})
+            self._failed(placed, f"cannot be sent: {error!r}")
+            return False
+        self._breaker.succeeded()
+        return sent
+
+    def _send(self, placed: _Placed) -> bool:
+        with self._transactions.begin(ACTOR) as session:
+            # Whoever holds the row sends it; a crash between the sending and the commit sends it twice under one id, which is absorbed.
+            found = session.execute(
+                select(OutboxEntry, Execution)
+                .join(Execution, Execution.id == OutboxEntry.execution_id)
+                .where(OutboxEntry.execution_id == placed.execution_id)
+                .with_for_update(of=OutboxEntry, skip_locked=True)
+            ).one_or_none()
+            if found is None:
+                return False
+            entry, execution = found
+            attach(session, replace(context(session), trace_id=execution.trace_id, execution_id=execution.id))
+            send(
+                self._app,
+                execution.task_name,
+                execution.kwargs,
+                execution_id=execution.id,
+                queue=placed.node,
+                # Ours counts from 1 to 10, ActiveMQ's from 0 to 9; the higher goes first in both.
+                priority=execution.priority - 1,
+                headers={HEADER: Envelope(actor=execution.actor, trace_id=execution.trace_id, requirements=placed.requirements).header()},
+            )
+            session.execute(update(Execution).where(Execution.id == execution.id).values(node=placed.node, sent_at=func.clock_timestamp()))
+            session.delete(entry)
+            payload = {"node": placed.node, "task_name": execution.task_name, "requirements": execution.requirements}
+            event_log.append(session, "execution.placed", f"execution:{execution.id}", payload=payload)
+            return True
+
+    def _failed(self, placed: _Placed, reason: str | None) -> None:
+        """Count a try in vain, in a transaction of its own; without a reason it waits for nothing but ActiveMQ."""
+        with self._transactions.begin(ACTOR) as session:
+            session.execute(
+                update(OutboxEntry)
+                .where(OutboxEntry.execution_id == placed.execution_id)
+                .values(attempts=OutboxEntry.attempts + 1, waiting_for=reason, tried_at=func.clock_timestamp())
+            )
+
+
+@contextmanager
+def _survived(count: int) -> Iterator[None]:
+    """Log what stops a batch: its executions are recorded, and the next sweep tries again."""
+    try:
+        yield
+    except TransientError as error:
+        logger.warning("outbox.deferred reason=%s", error.__cause__ or error, extra={"count": count})
+    except Exception:  # the caller has committed already: to it this is no failure
+        logger.exception("outbox.failed", extra={"count": count})

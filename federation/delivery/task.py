@@ -1,0 +1,156 @@
+"""The base class of our tasks: counts deliveries, quarantines what keeps failing its worker, retries what may succeed later."""
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from celery import Task
+from celery.exceptions import Reject
+from sqlalchemy.orm import Session
+
+from federation.delivery.envelope import HEADER, Envelope, read
+from federation.delivery.failing import fail_task_of
+from federation.delivery.logs import trace
+from federation.delivery.pause import requeue
+from federation.delivery.runtime import transactions
+from federation.errors import DatabaseUnavailable, PermanentError, TransientError
+from federation.services import executions
+from federation.settings import settings
+from federation.store.outbox import fixed_id
+
+if TYPE_CHECKING:
+    CeleryTask = Task[Any, Any]
+else:
+    CeleryTask = Task
+
+logger = logging.getLogger(__name__)
+
+
+class Quarantined(PermanentError):
+    """An execution was handed over too often without an end; what is known of it is in the table `quarantine`."""
+
+
+class FederationTask(CeleryTask):
+    """A task that is delivered at least once, whose effects happen once.
+
+    In the body, `self.transaction()` opens a transaction for the one who asked, and `executions.once(session, key, value)`
+    is True to the first delivery only. TransientError is retried with back-off; with the database away the message goes back.
+    """
+
+    Request = "federation.delivery.request:PausingRequest"
+    autoretry_for = (TransientError,)
+    dont_autoretry_for = (DatabaseUnavailable,)
+    max_retries = 8
+    retry_backoff = 1
+    retry_backoff_max = 60
+    retry_jitter = True
+
+    @property
+    def execution_id(self) -> uuid.UUID:
+        """The id of the running execution; one that is no UUID gets a fixed one of its own."""
+        try:
+            return uuid.UUID(self.request.id)
+        except ValueError:
+            return fixed_id("message", self.request.id)
+
+    @property
+    def node(self) -> str:
+        """The node that runs it: the queue it came from."""
+        return (self.request.delivery_info or {}).get("routing_key") or "unknown"
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """What travelled with it, if it came from our outbox."""
+        header = (self.request.headers or {}).get(HEADER)
+        return None if header is None else read(header)
+
+    @contextmanager
+    def transaction(self, *, actor: str | None = None) -> Iterator[Session]:
+        """Open a transaction in the name of who asked (or of `actor`), under the execution's trace and id."""
+        envelope = self.envelope
+        who = actor or (envelope.actor if envelope else f"node:{self.node}")
+        with transactions().begin(who, trace_id=envelope.trace_id if envelope else None, execution_id=self.execution_id) as session:
+            yield session
+
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        """As Celery's; where the next try cannot be sent, this delivery goes back to the queue instead of being lost."""
+        try:
+            return super().retry(*args, **kwargs)
+        except Reject as error:
+            raise Reject(error.args[0], requeue=True) from error
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """End the task that this execution worked for as failed, so that nobody waits for it."""
+        try:
+            if self.envelope is None:
+                return
+            with self.transaction(actor=f"node:{self.node}") as session:
+                fail_task_of(session, self.execution_id, {"error": str(exc) or repr(exc), "node": self.node})
+        except Exception:  # Celery would take it for a fault of its own, and the failure is recorded already
+            logger.exception("task.end_unrecorded", extra={"execution_id": str(self.execution_id)})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        request = self.request
+        if request.called_directly or request.is_eager:
+            return super().__call__(*args, **kwargs)
+        envelope = self.envelope
+        token = trace.set(envelope.trace_id if envelope else None)
+        try:
+            redelivered = bool((request.delivery_info or {}).get("redelivered"))
+            if (envelope is not None or redelivered) and self._has_ended(redelivered, args, kwargs):
+                # Also its callbacks are sent again, under ids that they had before.
+                return self.backend.get_result(str(request.id))
+            return self.run(*args, **kwargs)
+        except DatabaseUnavailable as error:
+            raise requeue() from error
+        finally:
+            trace.reset(token)
+
+    def _has_ended(self, redelivered: bool, args: Any, kwargs: Any) -> bool:
+        """Count this delivery; return whether an earlier one succeeded. Raises Quarantined after too many."""
+        try:
+            delivery = self._record(redelivered)
+            if delivery.result_state == "SUCCESS":
+                return True
+            if delivery.redeliveries >= settings().max_deliveries:
+                self._quarantine(delivery.redeliveries, args, kwargs)
+        except DatabaseUnavailable:
+            raise
+        except TransientError as error:
+            # Celery's retries are around the body only.
+            raise Reject(str(error), requeue=True) from error
+        return False
+
+    def _record(self, redelivered: bool) -> executions.Recorded:
+        request = self.request
+        with self.transaction(actor=f"node:{self.node}") as session:
+            return executions.record_delivery(
+                session,
+                self.execution_id,
+                task_id=str(request.id),
+                task_name=str(self.name),
+                worker=str(request.hostname),
+                pid=os.getpid(),
+                redelivered=redelivered,
+            )
+
+    def _quarantine(self, redeliveries: int, args: Any, kwargs: Any) -> None:
+        reason = f"delivered {redeliveries + 1} times without an end, {settings().max_deliveries} are allowed; its deliveries tell where it was lost"
+        with self.transaction(actor=f"node:{self.node}") as session:
+            entry = executions.quarantine(
+                session,
+                reason,
+                queue=self.node,
+                worker=str(self.request.hostname),
+                headers=self.request.headers or {},
+                body=json.dumps([args, kwargs, None], default=repr).encode(),
+                execution_id=self.execution_id,
+                task_name=str(self.name),
+            )
+            fail_task_of(session, self.execution_id, {"error": reason, "quarantine_id": str(entry)})
+        logger.error("execution.quarantined", extra={"execution_id": str(self.execution_id), "reason": reason})
+        raise Quarantined(reason)

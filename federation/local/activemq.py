@@ -1,0 +1,97 @@
+"""A local ActiveMQ Classic with a configuration of ours, on loopback, with passwords; speaks STOMP only."""
+
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from xml.sax.saxutils import escape
+
+from federation.local import java
+from federation.local.jars import Distribution
+from federation.local.parts import Part
+from federation.local.ports import LOOPBACK
+
+ADMIN, SERVICE, PEER = "admin", "federation", "peer"
+USERS = (ADMIN, SERVICE, PEER)
+
+_TEMPLATE = Path(__file__).with_name("activemq.xml")
+_LOGGING = """\
+log4j.rootLogger=WARN, stdout
+log4j.logger.org.apache.activemq.broker.BrokerService=INFO
+log4j.appender.stdout=org.apache.log4j.ConsoleAppender
+log4j.appender.stdout.layout=org.apache.log4j.PatternLayout
+log4j.appender.stdout.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n
+"""
+
+
+@dataclass(frozen=True)
+class ActiveMQ:
+    """A broker whose data lie below `root`; `passwords` holds one for each of USERS; `durable=False` is for tests only."""
+
+    root: Path
+    port: int
+    passwords: Mapping[str, str]
+    distribution: Distribution
+    durable: bool = True
+
+    def url(self, user: str = SERVICE) -> str:
+        """Return the URL of the broker for kombu."""
+        return f"activemq://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/"
+
+    def part(self) -> Part:
+        """Return what the supervisor needs to run the broker."""
+        return Part(
+            name="activemq",
+            command=[
+                java.find(),
+                # Little memory and few threads: the broker of one machine idles most of the day.
+                *(
+                    "-Xms32m",
+                    "-Xmx256m",
+                    "-XX:+UseSerialGC",
+                    "-XX:TieredStopAtLevel=1",
+                    "-Xshare:auto",
+                    "-XX:-UsePerfData",
+                    "-XX:+ExitOnOutOfMemoryError",
+                ),
+                *("-Djava.awt.headless=true", "-Djava.net.preferIPv4Stack=true", f"-Djava.io.tmpdir={self.root / 'tmp'}"),
+                *(f"-Dlog4j.configuration=file:{self.root / 'log4j.properties'}", "-Dorg.apache.logging.log4j.level=WARN"),
+                *(f"-Dactivemq.home={self.root}", f"-Dactivemq.base={self.root}"),
+                *("-cp", ":".join(self.distribution.class_path)),
+                *("org.apache.activemq.console.command.ShellCommand", "start", f"xbean:{(self.root / 'activemq.xml').as_uri()}"),
+            ],
+            prepare=self.configure,
+            is_ready=self.answers,
+            cwd=self.root,
+            death_signal=signal.SIGTERM,
+            grace_s=15.0,
+        )
+
+    def configure(self) -> None:
+        """Write the broker's configuration, readable by its user alone."""
+        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        values = {f"{user}_password": password for user, password in self.passwords.items()}
+        values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port), "disk_sync": "always" if self.durable else "never"}
+        filled = Template(_TEMPLATE.read_text()).substitute({name: escape(value, {'"': "&quot;"}) for name, value in values.items()})
+        configuration = self.root / "activemq.xml"
+        configuration.touch(mode=0o600)
+        configuration.write_text(filled)
+        (self.root / "log4j.properties").write_text(_LOGGING)
+
+    def answers(self) -> bool:
+        """Say whether the broker takes a STOMP connection with the service's password."""
+        try:
+            return connects(LOOPBACK, self.port, SERVICE, self.passwords[SERVICE])
+        except OSError:
+            return False
+
+
+def connects(host: str, port: int, user: str, password: str, *, within_s: float = 5.0) -> bool:
+    """Say whether a STOMP broker takes this user; OSError when nobody answers."""
+    frame = f"CONNECT\naccept-version:1.2\nhost:{host}\nlogin:{user}\npasscode:{password}\n\n\0"
+    with socket.create_connection((host, port), timeout=within_s) as connection:
+        connection.sendall(frame.encode())
+        return connection.recv(9) == b"CONNECTED"

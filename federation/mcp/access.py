@@ -1,0 +1,81 @@
+"""Who calls, known from the token alone: remembered for seconds, so that a revoked one dies soon; reads no header but the bearer's."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+import anyio
+from anyio import to_thread
+from fastmcp.server.auth import AccessToken, TokenVerifier
+from fastmcp.server.dependencies import get_access_token
+
+from federation.errors import DatabaseUnavailable, Unauthenticated
+from federation.services import agents
+from federation.services.agents import Caller
+from federation.transaction import Transactions
+
+# How long a revoked token may live on.
+REMEMBER_S = 3.0
+# With the database away no token can be looked up, but who was known may learn why nothing works: each tool needs the database too.
+REMEMBER_WITHOUT_DATABASE_S = 600.0
+_MOST_TOKENS = 4096
+_ACTOR = "door"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    caller: Caller
+    at: float
+
+
+class Access(TokenVerifier):
+    """Finds out whose token it is; `token` is the one of a caller over stdio, who brings none with each call."""
+
+    def __init__(self, transactions: Transactions, limiter: anyio.CapacityLimiter, *, token: str | None = None) -> None:
+        super().__init__()
+        self._transactions, self._limiter, self._token = transactions, limiter, token
+        self._known: dict[bytes, _Known] = {}
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Return the agent's name as FastMCP wants it; None for a token that is not valid.
+
+        Raises DatabaseUnavailable for a token that was not seen lately.
+        """
+        try:
+            caller = await self._authenticate(token)
+        except Unauthenticated:
+            return None
+        return AccessToken(token=token, client_id=caller.name, scopes=[], claims={})
+
+    async def caller(self) -> Caller:
+        """Return who makes the current call. Raises Unauthenticated, DatabaseUnavailable."""
+        found = get_access_token()
+        token = self._token or (found.token if found else None)
+        if token is None:
+            raise Unauthenticated("no valid token came with the call")
+        return await self._authenticate(token)
+
+    async def _authenticate(self, token: str) -> Caller:
+        # The digest and not the token, so that a dump of this process tells no tokens that came by once.
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._known.get(digest)
+        age = time.monotonic() - known.at if known else float("inf")
+        if known and age < REMEMBER_S:
+            return known.caller
+        try:
+            caller = await to_thread.run_sync(self._look_up, token, limiter=self._limiter)
+        except DatabaseUnavailable:
+            if known and age < REMEMBER_WITHOUT_DATABASE_S:
+                return known.caller
+            raise
+        except Unauthenticated:
+            self._known.pop(digest, None)
+            raise
+        if len(self._known) >= _MOST_TOKENS:
+            self._known.clear()
+        self._known[digest] = _Known(caller, time.monotonic())
+        return caller
+
+    def _look_up(self, token: str) -> Caller:
+        with self._transactions.begin(_ACTOR) as session:
+            return agents.authenticate(session, token)

@@ -1,0 +1,45 @@
+"""The list of tools: one line each, with what a client may know of its effects before it calls."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastmcp.tools import Tool
+from mcp_types import ToolAnnotations
+
+from federation.mcp.answers import offered
+from federation.mcp.door import Door
+from federation.mcp.tools.claims import federation_claim_task, federation_complete_task, federation_release_task
+from federation.mcp.tools.cop import federation_pulse, federation_update_state
+from federation.mcp.tools.delegation import federation_delegate
+from federation.mcp.tools.inference import federation_infer
+from federation.mcp.tools.messages import federation_inbox, federation_send
+from federation.mcp.tools.retrieval import federation_index, federation_search
+from federation.mcp.tools.summaries import federation_summarize
+from federation.mcp.tools.tasks import federation_task_result, federation_task_status
+
+# Nothing here reaches out of the federation, and nothing that was recorded is destroyed.
+READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
+ADDS = ToolAnnotations(read_only_hint=False, idempotent_hint=False, destructive_hint=False, open_world_hint=False)
+SETS = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
+
+TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = (
+    (federation_send, "Send a message", ADDS),
+    (federation_inbox, "Read the inbox", SETS),
+    (federation_update_state, "Tell what you are doing", SETS),
+    (federation_pulse, "See what everybody is doing", READS),
+    (federation_delegate, "Hand out work", ADDS),
+    (federation_claim_task, "Claim a task", SETS),
+    (federation_release_task, "Give a task back", SETS),
+    (federation_complete_task, "Complete a task", SETS),
+    (federation_task_status, "Where a task stands", READS),
+    (federation_task_result, "What came of a task", READS),
+    (federation_index, "Make files searchable", SETS),
+    (federation_search, "Search files", READS),
+    (federation_infer, "Ask a model", ADDS),
+    (federation_summarize, "Summarise a conversation", SETS),
+)
+
+
+def offer(door: Door) -> list[Tool]:
+    """Return the tools as FastMCP registers them."""
+    return [Tool.from_function(offered(door, tool), title=title, annotations=hints) for tool, title, hints in TOOLS]

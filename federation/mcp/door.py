@@ -1,0 +1,125 @@
+"""The asynchronous side of the services: transactions in a few threads, waiting in none; decides nothing itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+import anyio
+import psycopg
+from anyio import to_thread
+from fastmcp.server.dependencies import get_context
+from sqlalchemy.orm import Session
+
+from federation.errors import DatabaseUnavailable
+from federation.mcp.access import Access
+from federation.results.options import Options
+from federation.results.waiting import Notifications, Subscription
+from federation.services.agents import Caller
+from federation.settings import Settings
+from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
+
+T = TypeVar("T")
+
+# As many as the engine has connections to lend, less two for the publisher.
+THREADS = 8
+# A client that asked for progress hears of a wait this often, and so does not give it up.
+PROGRESS_S = 5.0
+# A notice may be lost with a connection; who waits looks by itself this often.
+LOOK_AGAIN_S = 30.0
+
+
+class Door:
+    """What every call needs: transactions, wake-ups, access, settings. One for a process."""
+
+    def __init__(self, transactions: Transactions, settings: Settings, *, database_url: str, token: str | None = None) -> None:
+        self.transactions, self.settings = transactions, settings
+        self.limiter = anyio.CapacityLimiter(THREADS)
+        self.access = Access(transactions, self.limiter, token=token)
+        self.notifications = Notifications(database_url, channels=[NOTICE_CHANNEL, Options.channel])
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Listen for as long as the server runs. Raises DatabaseUnavailable."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.notifications)
+            except psycopg.OperationalError as error:
+                raise DatabaseUnavailable("PostgreSQL does not answer; start it (`federation up`) and call again") from error
+            yield
+
+    async def call(self) -> "Call":
+        """Return the call that is being made. Raises Unauthenticated, DatabaseUnavailable."""
+        return Call(self, await self.access.caller(), new_trace_id())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a tool: who makes it, and the trace of all that it causes."""
+
+    door: Door
+    caller: Caller
+    trace_id: str
+
+    @property
+    def settings(self) -> Settings:
+        return self.door.settings
+
+    async def transact(self, work: Callable[[Session], T]) -> T:
+        """Do this in one transaction as the caller. Raises what the services raise, and DatabaseUnavailable."""
+
+        def run() -> T:
+            with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id) as session:
+                return work(session)
+
+        return await to_thread.run_sync(run, limiter=self.door.limiter)
+
+    async def until(
+        self,
+        look: Callable[[Session], T | None],
+        *,
+        wait_s: float,
+        notices: Sequence[str] = (),
+        executions: Sequence[UUID] = (),
+        waiting: str = "waiting",
+    ) -> T | None:
+        """Look until there is something, again whenever a notice or the end of an execution says so; None after `wait_s` seconds.
+
+        `waiting` is what a client that asked for progress is told meanwhile.
+        """
+        keys = [(NOTICE_CHANNEL, notice) for notice in notices] + [(Options.channel, str(execution)) for execution in executions]
+        with _subscribed(self.door.notifications, keys) as subscriptions:
+            loop = asyncio.get_running_loop()
+            started = looked = loop.time()
+            while (found := await self.transact(look)) is None:
+                looked = loop.time()
+                woken = False
+                while not woken and (now := loop.time()) < min(started + wait_s, looked + LOOK_AGAIN_S):
+                    woken = await _first(subscriptions, min(PROGRESS_S, started + wait_s - now))
+                    if not woken:
+                        await get_context().report_progress(round(loop.time() - started, 1), wait_s, waiting)
+                if not woken and loop.time() >= started + wait_s:
+                    return None
+                # A token that was revoked meanwhile reads nothing more.
+                await self.door.access.caller()
+            return found
+
+
+@contextmanager
+def _subscribed(notifications: Notifications, keys: Sequence[tuple[str, str]]) -> Iterator[list[Subscription]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(notifications.subscribe(channel, key)) for channel, key in keys]
+
+
+async def _first(subscriptions: Sequence[Subscription], timeout_s: float) -> bool:
+    """Return whether one of them woke within `timeout_s` seconds."""
+    waits = [asyncio.ensure_future(subscription.wait()) for subscription in subscriptions]
+    try:
+        done, _ = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        results = [task.result() for task in done]  # of all, because one may have failed
+        return any(results)
+    finally:
+        for task in waits:
+            task.cancel()

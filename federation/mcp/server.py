@@ -1,0 +1,38 @@
+"""The MCP server: the tools behind one door; knows neither host nor port."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastmcp import FastMCP
+
+from federation.mcp.answers import PlainWords
+from federation.mcp.catalogue import offer
+from federation.mcp.door import Door
+
+INSTRUCTIONS = """\
+You are one of several agents and people who work on the same thing. Your name comes from your token; nobody else can speak as you.
+- Look at federation_pulse before you start; say what you do with federation_update_state.
+- Claim a task (federation_claim_task) before you work on it, and complete it with the fencing token that you got.
+- Read federation_inbox with wait_s instead of calling it often.
+- An answer may be late: it then has an execution_id for federation_task_result. Nothing that was accepted is lost."""
+
+
+def build(door: Door) -> FastMCP[None]:
+    """Return the server with all tools; it listens for wake-ups while it runs."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastMCP[None]) -> AsyncIterator[None]:
+        async with door.open():
+            yield
+
+    return FastMCP(
+        "federation",
+        INSTRUCTIONS,
+        version=version("federation"),
+        auth=door.access,
+        lifespan=lifespan,
+        tools=offer(door),
+        mask_error_details=True,
+        middleware=[PlainWords()],
+    )

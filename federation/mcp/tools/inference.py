@@ -1,0 +1,74 @@
+"""The tool to ask a language model that runs on one of the nodes."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from federation.mcp.door import Call
+from federation.mcp.tools.arguments import Model, Node, Role, WaitS
+from federation.mcp.waits import value_of
+from federation.services import inference
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said; `text` is null when it is late: then read it with federation_task_result(execution_id)."""
+
+    text: str | None
+    model: str | None
+    model_digest: str | None
+    node: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    finish_reason: str | None
+    seconds: float | None
+    execution_id: UUID
+    state: str
+    waiting_for: str | None
+    note: str | None
+
+
+async def federation_infer(
+    call: Call,
+    prompt: Annotated[str, Field(description="The question.")],
+    *,
+    max_tokens: Annotated[int, Field(ge=1, le=4096, description="Longest answer, in tokens.")] = 128,
+    temperature: Annotated[float, Field(ge=0, le=2, description="0 gives the same answer each time.")] = 0.0,
+    seed: Annotated[int, Field(description="Seed of the sampling.")] = 0,
+    system: Annotated[str | None, Field(description="Instruction that precedes the question; omitted: a short one.")] = None,
+    role: Role = None,
+    node: Node = None,
+    model: Model = None,
+    wait_s: WaitS = 60,
+) -> Answer:
+    """Ask a language model that runs on one of the nodes, and wait for the answer; nothing leaves the federation.
+
+    It runs on a node that has the model; the answer names the node, the model and the digest of its weights. A small model answers
+    simple questions only.
+    """
+    given = {"role": role, "node": node, "model": model}
+    needs = {name: value for name, value in given.items() if value}
+
+    def ask(session: Session) -> UUID:
+        return inference.request(session, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed, system=system, requirements=needs)
+
+    execution_id = await call.transact(ask)
+    value, stands = await value_of(call, execution_id, wait_s=wait_s, waiting="the model is working")
+    said: dict[str, Any] = value or {}
+    return Answer(
+        text=said.get("text"),
+        model=said.get("model"),
+        model_digest=said.get("model_digest"),
+        node=said.get("node") or stands.node,
+        prompt_tokens=said.get("prompt_tokens"),
+        completion_tokens=said.get("completion_tokens"),
+        finish_reason=said.get("finish_reason"),
+        seconds=said.get("seconds"),
+        execution_id=execution_id,
+        state=stands.state,
+        waiting_for=stands.waiting_for,
+        note=stands.note,
+    )

@@ -1,0 +1,152 @@
+"""Tools to see where a task stands and to read what came of it."""
+
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from federation.mcp.door import Call
+from federation.mcp.index_runs import IndexProgress, is_run, progress
+from federation.mcp.references import located, standing_of
+from federation.mcp.tools.arguments import InConversation, TaskReference, WaitS
+from federation.mcp.waits import Standing, given_up, standing
+from federation.services import outcomes
+from federation.store.models.executions import Execution
+from federation.store.models.tasks import ENDED, AgentTask, Executor
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """Where a task or an execution stands; `waiting_for` says what a node must have that none alive has."""
+
+    task_id: uuid.UUID
+    slug: str | None
+    kind: str
+    conversation_id: str | None
+    description: str
+    executor: str
+    state: str
+    assigned_to: str | None
+    created_by: str
+    execution_id: uuid.UUID | None
+    node: str | None
+    worker: str | None
+    deliveries: int
+    waiting_for: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """What came of a task or an execution; while `finished` is false it is still under way."""
+
+    task_id: uuid.UUID
+    slug: str | None
+    finished: bool
+    state: str
+    result: Any
+    error: str | None
+    done_by: str | None
+    waiting_for: str | None
+    note: str | None
+
+
+async def federation_task_status(call: Call, task_id: TaskReference, conversation_id: InConversation = None) -> TaskState:
+    """See where a task stands: state, who has it, on which node and worker it runs, how often it was delivered, what it waits for.
+
+    Takes a task's id or slug, and also the execution_id or run_id that another tool returned.
+    """
+
+    def look(session: Session) -> TaskState:
+        found = located(session, task_id, conversation_id)
+        task = found if isinstance(found, AgentTask) else None
+        stands = standing_of(session, task) if task else standing(session, found.id)
+        run = _run(session, found)
+        return TaskState(
+            task_id=found.id,
+            slug=task.slug if task else None,
+            kind="task" if task else "execution",
+            conversation_id=task.conversation_id if task else None,
+            description=found.description if isinstance(found, AgentTask) else found.task_name,
+            executor=task.executor if task else Executor.NODE,
+            state=run.state if run else _state(task, stands),
+            assigned_to=task.assigned_to if task else None,
+            created_by=found.created_by if isinstance(found, AgentTask) else found.actor,
+            execution_id=stands.execution_id if stands else None,
+            node=stands.node if stands else None,
+            worker=stands.worker if stands else None,
+            deliveries=stands.deliveries if stands else 0,
+            waiting_for=stands.waiting_for if stands else None,
+            note=run.note if run else stands.note if stands else None,
+        )
+
+    return await call.transact(look)
+
+
+async def federation_task_result(call: Call, task_id: TaskReference, wait_s: WaitS = 0, conversation_id: InConversation = None) -> TaskOutcome:
+    """Read what came of a task; with `wait_s` wait for its end. `finished` is false if it is still under way then.
+
+    Takes a task's id or slug, and also the execution_id that another tool returned when its answer was late.
+    """
+    first = await call.transact(lambda session: _outcome(session, task_id, conversation_id))
+    if first.finished or wait_s <= 0:
+        return first
+    execution_id = await call.transact(lambda session: _execution(session, task_id, conversation_id))
+
+    def look(session: Session) -> TaskOutcome | None:
+        found = _outcome(session, task_id, conversation_id)
+        return found if found.finished else None
+
+    executions = [execution_id] if execution_id else []
+    found = await call.until(
+        look,
+        wait_s=wait_s,
+        notices=[f"task:{first.task_id}", f"index:{first.task_id}"],
+        executions=executions,
+        waiting=f"task {task_id} is {first.state}",
+    )
+    if found is not None:
+        return found
+    return await call.transact(lambda session: _outcome(session, task_id, conversation_id))
+
+
+def _execution(session: Session, reference: str, conversation_id: str | None) -> uuid.UUID | None:
+    found = located(session, reference, conversation_id)
+    return outcomes.of_task(session, found.id) if isinstance(found, AgentTask) else found.id
+
+
+def _outcome(session: Session, reference: str, conversation_id: str | None) -> TaskOutcome:
+    found = located(session, reference, conversation_id)
+    task = found if isinstance(found, AgentTask) else None
+    stands = standing_of(session, task) if task else standing(session, found.id)
+    run = _run(session, found)
+    if run is not None:
+        return TaskOutcome(found.id, None, run.finished, run.state, asdict(run), None, None, run.waiting_for, run.note)
+    ended = outcomes.ended(session, stands.execution_id) or given_up(session, stands.execution_id) if stands else None
+    # A node's task records its own end; one whose execution broke has no more to tell than the execution.
+    recorded = task is not None and task.status in ENDED
+    return TaskOutcome(
+        task_id=found.id,
+        slug=task.slug if task else None,
+        finished=recorded or (ended is not None and (task is None or not ended.succeeded)),
+        state=_state(task, stands),
+        result=task.result if task and recorded else ended.value if ended and not task else None,
+        error=ended.error if ended else None,
+        done_by=task.assigned_to if task else stands.node if stands else None,
+        waiting_for=stands.waiting_for if stands else None,
+        note=stands.note if stands else None,
+    )
+
+
+def _run(session: Session, found: AgentTask | Execution) -> IndexProgress | None:
+    # The scan is done long before the run is, and its asker means the run.
+    return progress(session, found.id) if isinstance(found, Execution) and is_run(found) else None
+
+
+def _state(task: AgentTask | None, stands: Standing | None) -> str:
+    """Return the state in one word: the execution's, until the task itself has ended."""
+    if task is not None and (stands is None or task.status in ENDED):
+        return task.status
+    assert stands is not None  # an execution always stands somewhere
+    return stands.state

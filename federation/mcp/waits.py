@@ -1,0 +1,70 @@
+"""Waiting for what an execution comes to, and saying in words where it stands when it is late."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from federation.errors import PermanentError
+from federation.mcp.door import Call
+from federation.services import executions, outcomes
+from federation.services.executions import ExecutionView, State
+from federation.services.outcomes import Outcome
+
+
+class ExecutionFailed(PermanentError):
+    """An execution ended without a value; the text is the error that ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an execution stands: on which node, delivered how often, and what it waits for."""
+
+    execution_id: UUID
+    state: str
+    node: str | None
+    worker: str | None
+    deliveries: int
+    waiting_for: str | None
+    note: str | None
+
+
+def standing(session: Session, execution_id: UUID) -> Standing:
+    """Return where an execution stands. Raises NotFound."""
+    view = executions.state(session, execution_id)
+    return Standing(view.id, view.state, view.node, view.worker, view.deliveries, view.waiting_for, _note(view))
+
+
+def _note(view: ExecutionView) -> str | None:
+    if view.state is State.RECORDED:
+        return "recorded; ActiveMQ has not taken it yet, and it will be sent as soon as it does"
+    if view.state is State.UNPLACED:
+        return "recorded; it starts when a node that can do it announces itself"
+    if view.state is State.QUARANTINED:
+        return "put aside after too many failed deliveries; an operator can send it again"
+    return None
+
+
+async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: str) -> tuple[Any, Standing]:
+    """Wait for an execution's value; with it, or with None when it is late, return where it stands.
+
+    Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
+    """
+
+    def look(session: Session) -> Outcome | None:
+        return outcomes.outcome(session, execution_id) or given_up(session, execution_id)
+
+    found = await call.until(look, wait_s=wait_s, executions=[execution_id], waiting=waiting)
+    if found is not None and not found.succeeded:
+        raise ExecutionFailed(found.error or f"execution {execution_id} failed")
+    stands = await call.transact(lambda session: standing(session, execution_id))
+    return (found.value if found else None), stands
+
+
+def given_up(session: Session, execution_id: UUID) -> Outcome | None:
+    """Return the end of an execution that will never store a result; None while it may."""
+    view = executions.state(session, execution_id)
+    if view.state not in {State.QUARANTINED, State.CANCELLED}:
+        return None
+    return Outcome(execution_id, False, None, _note(view) or f"execution {execution_id} was cancelled; ask again if it is still wanted")

@@ -1,0 +1,108 @@
+"""Chooses the node for an execution: capable and alive first, then affinity, then least load; decides from values, reads nothing."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from federation.placement.node import NodeView
+from federation.placement.requirements import Requirements
+
+# A node may hold this much more than its share before a key moves on (Mirrokni et al., Consistent Hashing with Bounded Loads, 2018).
+BOUND = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaceable:
+    """No live node can take the execution; `missing` says in words what is missing, one entry a requirement."""
+
+    requirements: Requirements
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One requirement: as it is asked for, what a node has of it, and whether that is enough."""
+
+    asked: str
+    has: Callable[[NodeView], str]
+    fits: Callable[[NodeView], bool]
+
+
+def choose(requirements: Requirements, nodes: Sequence[NodeView], *, key: str | None = None, spread: str = "") -> NodeView | Unplaceable:
+    """Return the node to send to, or what is missing.
+
+    Equal `key`s go to the same node until that node holds more than its share. Without a key the least loaded node takes it;
+    `spread` (such as the execution's id) breaks ties.
+    """
+    checks = _checks(requirements)
+    capable = [node for node in nodes if node.alive and all(check.fits(node) for check in checks)]
+    if not capable:
+        return Unplaceable(requirements, _missing(checks, nodes))
+    if key is None:
+        return min(capable, key=lambda node: (node.outstanding / node.concurrency, -_rank(spread, node.name)))
+    # With this one counted; at least one node lies below its bound, because the bounds add up to more than the load.
+    load = sum(node.outstanding for node in capable) + 1
+    slots = sum(node.concurrency for node in capable)
+    by_rank = sorted(capable, key=lambda node: _rank(key, node.name), reverse=True)
+    return next(node for node in by_rank if node.outstanding < math.ceil(BOUND * load * node.concurrency / slots))
+
+
+def _rank(key: str, name: str) -> int:
+    # Rendezvous hashing: a node that comes or goes moves only the keys that it wins or held.
+    return int.from_bytes(blake2b(f"{key}\0{name}".encode(), digest_size=8).digest(), "big")
+
+
+def _checks(asked: Requirements) -> list[_Check]:
+    checks = []
+    if asked.node is not None:
+        checks.append(_Check(f"node={asked.node}", lambda node: node.name, lambda node: node.name == asked.node))
+    if asked.role is not None:
+        checks.append(_Check(f"role={asked.role}", lambda node: node.role, lambda node: node.role == asked.role))
+    if asked.gpus or asked.min_vram_gib:
+        count = max(asked.gpus, 1)
+        size = f" with {asked.min_vram_gib:g} GiB" if asked.min_vram_gib else ""
+        checks.append(
+            _Check(
+                f"{count} GPU{'s' if count > 1 else ''}{size}",
+                lambda node: " + ".join(f"{gpu.kind} {gpu.vram_gib:g} GiB" for gpu in node.gpus),
+                lambda node: sum(gpu.vram_gib >= asked.min_vram_gib for gpu in node.gpus) >= count,
+            )
+        )
+    if asked.engine is not None:
+        checks.append(_Check(f"engine={asked.engine}", lambda node: ", ".join(node.engines), lambda node: asked.engine in node.engines))
+    if asked.model is not None:
+        wanted = asked.model.casefold()
+        checks.append(
+            _Check(f"model={asked.model}", lambda node: ", ".join(node.models), lambda node: wanted in map(str.casefold, node.models)),
+        )
+    checks.extend(_tagged(tag) for tag in asked.tags)
+    return checks
+
+
+def _tagged(tag: str) -> _Check:
+    return _Check(f"tag={tag}", lambda node: ", ".join(node.tags), lambda node: tag in node.tags)
+
+
+def _missing(checks: Sequence[_Check], nodes: Sequence[NodeView]) -> tuple[str, ...]:
+    live = [node for node in nodes if node.alive]
+    lacking = [check for check in checks if not any(check.fits(node) for node in live)]
+    if not live and not checks:
+        return (f"no node is alive ({_stale(nodes, [])})",)
+    if not lacking:
+        reasons = (f"{node.name} lacks {', '.join(check.asked for check in checks if not check.fits(node))}" for node in live)
+        return (f"no live node has all of {', '.join(check.asked for check in checks)} ({'; '.join(reasons)})",)
+    return tuple(f"no live node has {check.asked} (have: {_have(check, live)}; {_stale(nodes, [check])})" for check in lacking)
+
+
+def _have(check: _Check, live: Sequence[NodeView]) -> str:
+    return ", ".join(sorted({check.has(node) for node in live} - {""})) or "nothing"
+
+
+def _stale(nodes: Sequence[NodeView], checks: Sequence[_Check]) -> str:
+    """Name the nodes that would do if they lived."""
+    names = sorted(node.name for node in nodes if not node.alive and all(check.fits(node) for check in checks))
+    return f"stale: {', '.join(names)}" if names else "stale: none"

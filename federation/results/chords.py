@@ -1,0 +1,80 @@
+"""Chords joined by the database: a row counts the parts that have ended, and the last one sends the body; no task polls."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery import maybe_signature, states
+from celery.exceptions import ChordError
+from celery.result import AsyncResult, GroupResult
+
+from federation.results.rows import Row
+
+log = logging.getLogger(__name__)
+
+Meta = dict[str, Any]
+
+
+_GONE = "keep results longer than the chord runs (result_chord_expires)"
+
+
+def send_body(backend: Any, request: Any, parts: int) -> None:
+    """Send the body of the chord whose last of so many parts this request is, or fail it when a part failed.
+
+    The body's id was fixed when the chord was sent, so that sending it twice, as after a crash of this worker, is one execution.
+    """
+    callback: Any = maybe_signature(request.chord, app=backend.app)
+    try:
+        values = header_values(backend, request.group, parts)
+    except ChordError as error:
+        log.info("results.chord_failed group_id=%s error=%s", request.group, error)
+        backend.chord_error_from_stack(callback, error)
+        return
+    try:
+        backend.app.amqp._retry_publish(callback.delay, values)
+    except Exception as error:  # whatever the broker raised becomes the result of the body, or its caller waits for ever
+        log.exception("results.chord_body_unsent group_id=%s", request.group)
+        refused = ChordError(f"Callback error: {error!r}")
+        refused.__cause__ = error
+        backend.chord_error_from_stack(callback, refused)
+
+
+def header_values(backend: Any, group_id: str, parts: int) -> list[Any]:
+    """Return the values of a header in its order, nested where the header was.
+
+    Raises ChordError when a part failed, or when its result is gone.
+    """
+    header = backend.get_group_meta(group_id, cache=False)
+    if header is None:
+        rows = backend.parts(group_id)
+        if len(rows) < parts:
+            raise ChordError(f"{parts - len(rows)} of {parts} parts have no result any more; {_GONE}")
+        return [_value(backend._meta(row)) for row in rows]
+    found: Mapping[str, Row] = backend._rows([leaf.id for leaf in leaves(header["result"])])
+    return [_nested(node, found, backend._meta) for node in header["result"].results]
+
+
+def is_nested(header: GroupResult) -> bool:
+    """Whether the order of the parts alone does not tell the shape of the header's value."""
+    return any(isinstance(node, GroupResult) for node in header.results or [])
+
+
+def leaves(node: Any) -> list[AsyncResult[Any]]:
+    """Return the executions below a result, depth first."""
+    if isinstance(node, GroupResult):
+        return [leaf for child in node.results or [] for leaf in leaves(child)]
+    return [node]
+
+
+def _nested(node: Any, found: Mapping[str, Row], decode: Callable[[Row], Meta]) -> Any:
+    if isinstance(node, GroupResult):
+        return [_nested(child, found, decode) for child in node.results or []]
+    if node.id not in found:
+        raise ChordError(f"Dependency {node.id} has no result any more; {_GONE}")
+    return _value(decode(found[node.id]))
+
+
+def _value(meta: Meta) -> Any:
+    if meta["status"] in states.PROPAGATE_STATES:
+        raise ChordError(f"Dependency {meta['task_id']} raised {meta['result']!r}") from meta["result"]
+    return meta["result"]

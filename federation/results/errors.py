@@ -1,0 +1,13 @@
+"""The root of this package's own errors; nothing of the program that uses it is imported."""
+
+
+class ResultsError(Exception):
+    """Root of the errors of the result backend; its text says what to do next."""
+
+
+class ListenerEnded(ResultsError):
+    """The listener is closed, so that nobody would ever be woken; open `Notifications` again."""
+
+
+class WrongUrl(ResultsError):
+    """The URL of the backend is of another kind or holds a parameter that does not fit."""

@@ -1,0 +1,62 @@
+"""The URL of the result backend as a value; reads no setting and opens no connection."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from federation.results.errors import WrongUrl
+
+# A server that vanished without a word is noticed within half a minute; whatever the URL says wins.
+_LIBPQ_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+_OWN = {"schema", "channel", "recheck", "connections"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where results are kept and how they are waited for.
+
+    `conninfo` is libpq's URI; `recheck_s` is the time between two looks for results whose notification was lost;
+    `connections` bounds the connections of one process, its listener not counted.
+    """
+
+    conninfo: str
+    schema: str | None = None
+    channel: str = "celery_results"
+    recheck_s: float = 5.0
+    connections: int = 8
+
+
+def parse(url: str) -> Options:
+    """Return the options of `[pgnotify+]postgresql://user:password@host:port/database?schema=&channel=&recheck=&connections=`.
+
+    All other parameters go to libpq. Raises WrongUrl for a URL of another kind or a parameter out of range.
+    """
+    parts = urlsplit(url.removeprefix("pgnotify+"))
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise WrongUrl(f"the result backend got a URL with the scheme {parts.scheme!r}; it wants pgnotify+postgresql://…")
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    own = {name: given.pop(name) for name in _OWN & given.keys()}
+    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(_LIBPQ_DEFAULTS | given), ""))
+    return Options(
+        conninfo=conninfo,
+        schema=own.get("schema"),
+        channel=own.get("channel", Options.channel),
+        recheck_s=_positive("recheck", own.get("recheck"), float(Options.recheck_s)),
+        connections=int(_positive("connections", own.get("connections"), Options.connections)),
+    )
+
+
+def _positive(name: str, text: str | None, default: float) -> float:
+    try:
+        number = default if text is None else float(text)
+    except ValueError as error:
+        raise WrongUrl(f"{name} in the URL of the result backend: got {text!r}, wants a number") from error
+    # Below one, `connections` would be none at all, and `recheck` would be polling.
+    if number < (1 if name == "connections" else 0.05):
+        raise WrongUrl(f"{name} in the URL of the result backend: got {text!r}, which is too small")
+    return number

@@ -1,0 +1,81 @@
+"""Conversations and their members; one may read and write where one is a member."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from federation.errors import NotFound, Refused
+from federation.services import agents
+from federation.services.names import valid_slug
+from federation.store import event_log
+from federation.store.context import context
+from federation.store.models.conversations import Conversation, Member
+
+# Where everybody hears what is said to all; no agent needs to join it.
+COMMONS = "commons"
+# Ids that begin so are those of two agents, who alone may open them.
+_DIRECT = "direct:"
+
+
+def direct(one: str, other: str) -> str:
+    """Return the id of the conversation between two agents."""
+    return _DIRECT + ":".join(sorted((one, other)))
+
+
+def open_for(session: Session, conversation_id: str, participants: Iterable[str]) -> None:
+    """Make a conversation if it is new, and the participants its members.
+
+    Raises Refused if it exists and the caller is not a member of it.
+    """
+    valid_slug("conversation_id", conversation_id)
+    actor = context(session).actor
+    participants = set(participants)
+    if conversation_id.startswith(_DIRECT) and conversation_id not in {direct(actor, name) for name in participants}:
+        if participants:
+            raise Refused("Need to know:", f"{conversation_id} is between two; choose another conversation_id to speak with a third.")
+        require_member(session, conversation_id)
+    made = session.scalar(insert(Conversation).values(id=conversation_id, created_by=actor).on_conflict_do_nothing().returning(Conversation.id))
+    if made:
+        event_log.append(
+            session, "conversation.opened", f"conversation:{conversation_id}", payload={"id": conversation_id}, conversation_id=conversation_id
+        )
+        _join(session, conversation_id, actor)
+    else:
+        require_member(session, conversation_id)
+    if conversation_id != COMMONS:
+        for name in sorted(participants - {actor}):
+            _join(session, conversation_id, name)
+
+
+def _join(session: Session, conversation_id: str, name: str) -> None:
+    actor = context(session).actor
+    joined = session.scalar(
+        insert(Member).values(conversation_id=conversation_id, agent=name, added_by=actor).on_conflict_do_nothing().returning(Member.agent)
+    )
+    if joined:
+        event_log.append(session, "conversation.joined", f"conversation:{conversation_id}", payload={"agent": name}, conversation_id=conversation_id)
+
+
+def require_member(session: Session, conversation_id: str) -> None:
+    """Pass if the caller may read and write here.
+
+    Raises NotFound for a conversation that does not exist, Refused for a stranger.
+    """
+    if conversation_id == COMMONS:
+        return
+    agents.require(conversation_id, "conversation_id")
+    actor = context(session).actor
+    if session.get(Conversation, conversation_id) is None:
+        mine = session.scalars(select(Member.conversation_id).where(Member.agent == actor))
+        raise NotFound("conversation", conversation_id, [*mine, COMMONS])
+    if session.get(Member, (conversation_id, actor)) is None:
+        raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; ask a member to send you a message in it.")
+
+
+def members(session: Session, conversation_id: str) -> list[str]:
+    """Return the names of those who hear what is said here, in order."""
+    if conversation_id == COMMONS:
+        return agents.names(session)
+    return list(session.scalars(select(Member.agent).where(Member.conversation_id == conversation_id).order_by(Member.agent)))

@@ -1,0 +1,108 @@
+"""The common operating picture: what agents say they do, and what nodes are seen doing."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from federation.errors import InvalidInput
+from federation.services import agents
+from federation.store import event_log
+from federation.store.context import context, notify
+from federation.store.models.agents import Agent
+from federation.store.models.cop import Action, CopState, SubjectKind
+from federation.store.models.nodes import Node
+
+PULSE = "pulse"
+
+
+@dataclass(frozen=True, slots=True)
+class PulseRow:
+    """One agent or node; age in seconds since its last word, stale when that is too long ago."""
+
+    kind: str
+    name: str
+    role: str
+    status: str
+    summary: str
+    thinking: str | None
+    wondering: str | None
+    offering: str | None
+    age_s: float
+    stale: bool
+    data: dict[str, Any]
+
+
+def update_state(
+    session: Session,
+    summary: str,
+    *,
+    action: str = Action.EXECUTING,
+    thinking: str | None = None,
+    wondering: str | None = None,
+    offering: str | None = None,
+) -> datetime:
+    """Record what the calling agent is doing; return when. Raises InvalidInput for an unknown action."""
+    actor = context(session).actor
+    agents.require(summary, "summary")
+    if action not in set(Action):
+        raise InvalidInput("action", action, "one of " + ", ".join(Action))
+    values: dict[str, Any] = {"summary": summary, "action": action, "thinking": thinking, "wondering": wondering, "offering": offering, "data": {}}
+    at = record(session, SubjectKind.AGENT, actor, values)
+    event_log.append(session, "agent.state_updated", f"agent:{actor}", payload=values)
+    return at
+
+
+def record(session: Session, kind: SubjectKind, subject: str, values: dict[str, Any]) -> datetime:
+    """Write the state of an agent or node over the former one, and wake those who watch; return when."""
+    row = {**values, "updated_by": context(session).actor}
+    statement = insert(CopState).values(kind=kind, subject=subject, **row)
+    statement = statement.on_conflict_do_update(index_elements=["kind", "subject"], set_={**row, "updated_at": func.clock_timestamp()})
+    at = session.execute(statement.returning(CopState.updated_at)).scalar_one()
+    notify(session, [PULSE])
+    return at
+
+
+def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> list[PulseRow]:
+    """Return a row for each agent and node: nodes first, then agents, in order of name."""
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    states = {(state.kind, state.subject): state for state in session.scalars(select(CopState))}
+    rows = []
+    for node in session.scalars(select(Node).order_by(Node.name)):
+        state = states.get((SubjectKind.NODE, node.name))
+        age = (now - node.last_seen_at).total_seconds()
+        stale = node.left_at is not None or age > node_stale_s
+        data: dict[str, Any] = {
+            "gpus": node.gpus,
+            "engines": node.engines,
+            "models": node.models,
+            "tags": node.tags,
+            "missing": node.missing,
+            "queue": node.name,
+        }
+        data |= {"load": node.load, "heartbeat_at": state.updated_at.isoformat() if state else None}
+        rows.append(_row(SubjectKind.NODE, node, state, age_s=age, stale=stale, data=data))
+    for agent in session.scalars(select(Agent).order_by(Agent.name)):
+        state = states.get((SubjectKind.AGENT, agent.name))
+        age = (now - (state.updated_at if state else agent.created_at)).total_seconds()
+        rows.append(_row(SubjectKind.AGENT, agent, state, age_s=age, stale=age > agent_stale_s, data={}))
+    return rows
+
+
+def _row(kind: SubjectKind, subject: Agent | Node, state: CopState | None, *, age_s: float, stale: bool, data: dict[str, Any]) -> PulseRow:
+    return PulseRow(
+        kind=kind,
+        name=subject.name,
+        role=subject.role,
+        status=state.action if state else Action.IDLE,
+        summary=state.summary if state else "",
+        thinking=state.thinking if state else None,
+        wondering=state.wondering if state else None,
+        offering=state.offering if state else None,
+        age_s=round(age_s, 3),
+        stale=stale,
+        data=data,
+    )

@@ -1,0 +1,264 @@
+"""The indexer's bookkeeping: what changed in a tree, which batches are to be embedded, and when a run is done."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from federation.errors import NotFound
+from federation.services.retrieval import EMBED, EMBEDDING_ENGINE, FRAG, WRITE, RunView
+from federation.store import event_log, outbox
+from federation.store.context import context, notify
+from federation.store.models.retrieval import Chunk, Document, IndexBatch, IndexRun, VectorChange
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A piece of a file that is to be found as one."""
+
+    kind: str
+    title: str
+    start_line: int
+    end_line: int
+    text: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk as it is recorded; lines count from 1."""
+
+    id: uuid.UUID
+    document_id: uuid.UUID
+    root: str
+    path: str
+    kind: str
+    title: str
+    start_line: int
+    end_line: int
+    text: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A file that is new or has changed."""
+
+    path: str
+    sha256: str
+    size: int
+    chunks: Sequence[NewChunk] = field(default_factory=tuple)
+
+
+def changed(session: Session, root: str, digests: Mapping[str, str]) -> set[str]:
+    """Return the paths whose digest differs from what is indexed."""
+    known = {row.path: row.sha256 for row in session.execute(select(Document.path, Document.sha256).where(Document.root == root))}
+    return {path for path, digest in digests.items() if known.get(path) != digest}
+
+
+def record_scan(
+    session: Session,
+    run_id: uuid.UUID,
+    root: str,
+    *,
+    paths: Iterable[str],
+    documents: Sequence[NewDocument],
+    skipped: Sequence[dict[str, str]],
+    unreadable: Sequence[str] = (),
+) -> RunView:
+    """Record what a scan found: changed documents, deletions, and an execution for each batch of chunks without a vector.
+
+    What lies at or below an unreadable path is kept as it is: it may still be there.
+    """
+    if session.get(IndexRun, run_id) is not None:
+        return progress(session, run_id)
+    present = set(paths)
+    absent = session.execute(
+        select(Document.id, Document.path).where(Document.root == root, Document.path != sa.all_(_array(sorted(present), sa.Text())))
+    )
+    hidden = tuple(f"{path}/" for path in unreadable)
+    gone = [(identity, path) for identity, path in absent if path not in unreadable and not path.startswith(hidden)]
+    run = IndexRun(
+        id=run_id,
+        root=root,
+        files=len(present),
+        changed_files=len(documents),
+        deleted_files=len(gone),
+        chunks=0,
+        batches=0,
+        skipped=list(skipped),
+        created_by=context(session).actor,
+    )
+    session.add(run)
+    session.flush()
+    for document in documents:
+        _record_document(session, run, document)
+    for identity, _ in gone:
+        _drop_chunks(session, run_id, list(session.scalars(select(Chunk.id).where(Chunk.document_id == identity))))
+        session.execute(sa.delete(Document).where(Document.id == identity))
+    # What an earlier run left is taken up too, deletions and chunks without a vector: so a killed run goes on with the next.
+    former = select(IndexRun.id).where(IndexRun.root == root, IndexRun.id != run_id)
+    session.execute(sa.update(VectorChange).where(VectorChange.run_id.in_(former), VectorChange.vector.is_(None)).values(run_id=run_id))
+    pending = list(
+        session.scalars(
+            select(Chunk.id).join(Document).where(Document.root == root, Chunk.vector_at.is_(None)).order_by(Document.path, Chunk.start_line)
+        )
+    )
+    batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
+    run.chunks, run.batches = len(pending), len(batches)
+    session.flush()
+    for number, chunk_ids in enumerate(batches):
+        identity = outbox.fixed_id("embed", run_id, number)
+        session.add(IndexBatch(execution_id=identity, run_id=run_id, chunk_ids=[str(chunk) for chunk in chunk_ids]))
+        outbox.record(session, EMBED, {"run_id": str(run_id)}, requirements={"engine": EMBEDDING_ENGINE}, execution_id=identity, priority=3)
+    payload = {"root": root, "files": run.files, "changed": len(documents), "deleted": len(gone), "chunks": run.chunks, "batches": run.batches}
+    event_log.append(session, "index.scanned", f"index:{run_id}", payload=payload)
+    if not batches:
+        _request_write(session, run_id)
+    return progress(session, run_id)
+
+
+def _record_document(session: Session, run: IndexRun, new: NewDocument) -> None:
+    values = {"sha256": new.sha256, "size": new.size, "run_id": run.id, "created_by": context(session).actor}
+    statement = insert(Document).values(root=run.root, path=new.path, **values).on_conflict_do_update(index_elements=["root", "path"], set_=values)
+    document_id = session.execute(statement.returning(Document.id)).scalar_one()
+    kept = {row.content_hash: row.id for row in session.execute(select(Chunk.content_hash, Chunk.id).where(Chunk.document_id == document_id))}
+    fresh: list[dict[str, object]] = []
+    for chunk in {chunk.content_hash: chunk for chunk in new.chunks}.values():
+        kept_id = kept.pop(chunk.content_hash, None)
+        if kept_id is None:
+            fresh.append(
+                {
+                    "document_id": document_id,
+                    "kind": chunk.kind,
+                    "title": chunk.title,
+                    "start_line": chunk.start_line,
+                    "end_line": chunk.end_line,
+                    "text": chunk.text,
+                    "content_hash": chunk.content_hash,
+                }
+            )
+        else:
+            session.execute(sa.update(Chunk).where(Chunk.id == kept_id).values(start_line=chunk.start_line, end_line=chunk.end_line))
+    if fresh:
+        session.execute(insert(Chunk), fresh)
+    _drop_chunks(session, run.id, list(kept.values()))
+
+
+def _drop_chunks(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> None:
+    if not chunk_ids:
+        return
+    rows = [{"chunk_id": identity, "run_id": run_id, "vector": None, "model": None} for identity in chunk_ids]
+    statement = insert(VectorChange)
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["chunk_id"], set_={"run_id": statement.excluded.run_id, "vector": None, "model": None}), rows
+    )
+    session.execute(sa.delete(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))))
+
+
+def batch(session: Session, execution_id: uuid.UUID) -> list[StoredChunk]:
+    """Return the chunks that an execution is to embed; those that went away meanwhile are left out."""
+    found = session.get(IndexBatch, execution_id)
+    if found is None:
+        raise NotFound("batch", str(execution_id))
+    query = _stored().where(Chunk.id.in_([uuid.UUID(chunk) for chunk in found.chunk_ids]))
+    return [StoredChunk(*row) for row in session.execute(query.order_by(Document.path, Chunk.start_line))]
+
+
+def _stored() -> sa.Select[uuid.UUID, uuid.UUID, str, str, str, str, int, int, str, str]:
+    return select(
+        Chunk.id,
+        Document.id,
+        Document.root,
+        Document.path,
+        Chunk.kind,
+        Chunk.title,
+        Chunk.start_line,
+        Chunk.end_line,
+        Chunk.text,
+        Chunk.content_hash,
+    ).join(Document, Document.id == Chunk.document_id)
+
+
+def record_vectors(session: Session, execution_id: uuid.UUID, *, node: str, model: str, vectors: Mapping[uuid.UUID, bytes]) -> None:
+    """Stage a batch's vectors (float32, little-endian) for the writer; the last batch of a run calls the writer."""
+    found = session.get_one(IndexBatch, execution_id)
+    # The lock makes «am I the last?» a question that only one batch at a time asks.
+    session.execute(select(IndexRun.id).where(IndexRun.id == found.run_id).with_for_update())
+    session.refresh(found)
+    if found.finished_at is not None:
+        return
+    alive = set(session.scalars(select(Chunk.id).where(Chunk.id.in_(vectors))))
+    rows = [
+        {"chunk_id": identity, "run_id": found.run_id, "model": model, "vector": vector} for identity, vector in vectors.items() if identity in alive
+    ]
+    if rows:
+        statement = insert(VectorChange)
+        changes = {"run_id": statement.excluded.run_id, "model": statement.excluded.model, "vector": statement.excluded.vector}
+        session.execute(statement.on_conflict_do_update(index_elements=["chunk_id"], set_=changes), rows)
+    found.node = node
+    found.finished_at = session.execute(select(func.clock_timestamp())).scalar_one()
+    session.flush()
+    event_log.append(session, "index.embedded", f"index:{found.run_id}", payload={"node": node, "chunks": len(rows), "model": model})
+    notify(session, [f"index:{found.run_id}"])
+    if session.scalar(select(func.count()).where(IndexBatch.run_id == found.run_id, IndexBatch.finished_at.is_(None))) == 0:
+        _request_write(session, found.run_id)
+
+
+def _request_write(session: Session, run_id: uuid.UUID) -> None:
+    identity = outbox.fixed_id("write", run_id)
+    outbox.record(session, WRITE, {"run_id": str(run_id)}, requirements={"tags": [FRAG]}, execution_id=identity, priority=6)
+
+
+def staged(session: Session, run_id: uuid.UUID) -> tuple[list[tuple[StoredChunk, bytes]], list[uuid.UUID]]:
+    """Return what the writer is to put into LanceDB for a run: chunks with their vectors, and ids to delete."""
+    query = _stored().add_columns(VectorChange.vector).join(VectorChange, VectorChange.chunk_id == Chunk.id)
+    rows = session.execute(query.where(VectorChange.run_id == run_id, VectorChange.vector.is_not(None)))
+    gone = session.scalars(select(VectorChange.chunk_id).where(VectorChange.run_id == run_id, VectorChange.chunk_id.not_in(select(Chunk.id))))
+    return [(StoredChunk(*row[:-1]), row[-1]) for row in rows], list(gone)
+
+
+def record_written(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> RunView:
+    """Record that the chunks of a run are searchable, and that the run is done."""
+    written = _array(chunk_ids, sa.Uuid())
+    session.execute(sa.update(Chunk).where(Chunk.id == sa.any_(written)).values(vector_at=func.clock_timestamp()))
+    session.execute(sa.delete(VectorChange).where(VectorChange.run_id == run_id, VectorChange.chunk_id == sa.any_(written)))
+    done = session.scalar(
+        sa.update(IndexRun)
+        .where(IndexRun.id == run_id, IndexRun.finished_at.is_(None))
+        .values(finished_at=func.clock_timestamp())
+        .returning(IndexRun.id)
+    )
+    if done is not None:
+        event_log.append(session, "index.finished", f"index:{run_id}", payload={"written": len(chunk_ids)})
+    notify(session, [f"index:{run_id}"])
+    return progress(session, run_id)
+
+
+def _array(values: Sequence[object], kind: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
+    # One parameter, however many values: a statement may have 65,535 of them.
+    return sa.literal(list(values), sa.ARRAY(kind))
+
+
+def executions_of(session: Session, run_id: uuid.UUID) -> list[uuid.UUID]:
+    """Return the ids of the executions that embed and write for a run."""
+    embeddings = session.scalars(select(IndexBatch.execution_id).where(IndexBatch.run_id == run_id))
+    return [*embeddings, outbox.fixed_id("write", run_id)]
+
+
+def progress(session: Session, run_id: uuid.UUID) -> RunView:
+    """Return how far a run is. Raises NotFound before its scan is recorded."""
+    run = session.get(IndexRun, run_id, populate_existing=True)
+    if run is None:
+        raise NotFound("index run", str(run_id))
+    done = session.scalar(select(func.count()).where(IndexBatch.run_id == run_id, IndexBatch.finished_at.is_not(None))) or 0
+    return RunView(
+        run_id, run.root, run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, done, run.skipped, run.finished_at is not None
+    )

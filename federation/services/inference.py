@@ -1,0 +1,71 @@
+"""Questions to language models: requested as executions, each completion recorded once with the digest of its weights."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from federation.errors import InvalidInput
+from federation.services import agents, executions
+from federation.services.needs import valid
+from federation.store import event_log, outbox
+from federation.store.context import context
+from federation.store.models.inference import ModelRun
+
+COMPLETE = "federation.tasks.inference.complete"
+ENGINE = "llamacpp"
+
+SYSTEM_PROMPTS: Mapping[str, str] = {
+    "lead": "You are the Lead: you see the whole, assign work explicitly and decide. Answer briefly.",
+    "developer": "You are the Developer: you claim work before you code and answer with what can be built. Answer briefly.",
+    "analyst": "You are the Analyst: you check evidence and propose before anyone implements. Answer briefly.",
+}
+DEFAULT_PROMPT = "You are a careful assistant of an engineering team. Answer briefly."
+
+
+def request(
+    session: Session,
+    prompt: str,
+    *,
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    seed: int = 0,
+    system: str | None = None,
+    requirements: Mapping[str, Any] | None = None,
+) -> uuid.UUID:
+    """Record the execution that asks a model, and return its id. Raises InvalidInput."""
+    agents.require(prompt, "prompt")
+    if not 1 <= max_tokens <= 4096:
+        raise InvalidInput("max_tokens", max_tokens, "1 to 4096 tokens")
+    if not 0 <= temperature <= 2:
+        raise InvalidInput("temperature", temperature, "0 to 2")
+    messages = [{"role": "system", "content": system or DEFAULT_PROMPT}, {"role": "user", "content": prompt}]
+    kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    needs = valid(session, {"engine": ENGINE, **(requirements or {})})
+    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True))
+
+
+def prompt_digest(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return the SHA-256 of a prompt in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(list(messages), sort_keys=True).encode()).hexdigest()
+
+
+def record_run(session: Session, run: Mapping[str, Any]) -> bool:
+    """Record the completion of the current execution; False if a former delivery recorded it."""
+    who = context(session)
+    if who.execution_id is None:
+        raise InvalidInput("execution_id", None, "a completion that runs as an execution")
+    if not executions.once(session, "model_run", {"model": run["model"], "completion_tokens": run["completion_tokens"]}):
+        return False
+    session.add(ModelRun(execution_id=who.execution_id, actor=who.actor, trace_id=who.trace_id, **run))
+    payload = {key: run[key] for key in ("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")}
+    event_log.append(session, "model.ran", f"execution:{who.execution_id}", payload=payload)
+    return True
+
+
+def recorded(session: Session, execution_id: uuid.UUID) -> ModelRun | None:
+    """Return the completion that an execution recorded, if it did."""
+    return session.get(ModelRun, execution_id)

@@ -1,0 +1,23 @@
+"""Which names may be given to agents, conversations and tasks."""
+
+import re
+
+from federation.errors import InvalidInput
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
+# `/queue/federation.<name>` would collide with the destinations of nodes, events and the broadcast.
+_RESERVED = frozenset({"node", "events", "broadcast"})
+
+
+def valid_agent(name: str) -> str:
+    """Return the name of an agent. Raises InvalidInput."""
+    if name.lower() in _RESERVED or ":" in name:
+        raise InvalidInput("name", name, f"a name without ':' that is not one of {', '.join(sorted(_RESERVED))}")
+    return valid_slug("name", name)
+
+
+def valid_slug(field: str, value: str) -> str:
+    """Return a slug or a UUID that a caller chose. Raises InvalidInput."""
+    if not _NAME.fullmatch(value):
+        raise InvalidInput(field, value, "1 to 100 letters, digits and . _ : / @ -, the first a letter or digit")
+    return value

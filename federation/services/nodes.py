@@ -1,0 +1,143 @@
+"""Nodes: announced with what the machine has, seen alive, gone; counts their unfinished work, sends none."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Text, and_, cast, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from federation.placement.node import Gpu, NodeView
+from federation.results.tables import celery_results
+from federation.store import event_log
+from federation.store.models.executions import Delivery, Execution
+from federation.store.models.nodes import Node
+
+# Older work than this no longer counts as load: it would make each look at the nodes a walk through all of history.
+COUNTED = timedelta(hours=1)
+
+_ENDED = ("SUCCESS", "FAILURE", "REVOKED")
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a worker says of its node when it starts; `missing` is what its file declares and the machine lacks."""
+
+    name: str
+    role: str
+    tags: tuple[str, ...]
+    engines: tuple[str, ...]
+    models: tuple[str, ...]
+    gpus: tuple[Gpu, ...]
+    missing: tuple[str, ...]
+    concurrency: int
+    hostname: str
+    pid: int
+    incarnation: uuid.UUID
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Executions of a node that are not finished."""
+
+    running: int
+    queued: int
+
+
+def announce(session: Session, node: Announcement, *, stale_s: float | None = None) -> bool:
+    """Record that a node lives and what it has.
+
+    A former worker of the same name is replaced at once, or with `stale_s` only if it has left or gave no sign of life for so
+    many seconds; False if it is not replaced.
+    """
+    now = func.clock_timestamp()
+    values: dict[str, Any] = {
+        "role": node.role,
+        "tags": list(node.tags),
+        "engines": list(node.engines),
+        "models": list(node.models),
+        "gpus": [gpu.model_dump() for gpu in node.gpus],
+        "missing": list(node.missing),
+        "concurrency": node.concurrency,
+        "hostname": node.hostname,
+        "pid": node.pid,
+        "incarnation": node.incarnation,
+        "simulated": node.simulated,
+    }
+    row = {**values, "load": {}, "announced_at": now, "last_seen_at": now, "left_at": None}
+    replaceable = None if stale_s is None else or_(Node.incarnation == node.incarnation, ~_alive(stale_s))
+    statement = insert(Node).values(name=node.name, **row).on_conflict_do_update(index_elements=["name"], set_=row, where=replaceable)
+    if session.scalar(statement.returning(Node.name)) is None:
+        return False
+    event_log.append(session, "node.announced", f"node:{node.name}", payload=values)
+    return True
+
+
+def _alive(stale_s: float) -> ColumnElement[bool]:
+    return and_(Node.left_at.is_(None), Node.last_seen_at > func.clock_timestamp() - timedelta(seconds=stale_s))
+
+
+def sign_of_life(session: Session, name: str, incarnation: uuid.UUID, *, load: Mapping[str, Any]) -> bool:
+    """Note that a worker lives; False if its node is unknown, has left or belongs to another worker now."""
+    mine = (Node.name == name, Node.incarnation == incarnation, Node.left_at.is_(None))
+    seen = session.scalar(update(Node).where(*mine).values(last_seen_at=func.clock_timestamp(), load=dict(load)).returning(Node.name))
+    return seen is not None
+
+
+def leave(session: Session, name: str, incarnation: uuid.UUID) -> bool:
+    """Note that a worker stops in good order; False if it had left, or if its node belongs to another worker now."""
+    mine = (Node.name == name, Node.incarnation == incarnation, Node.left_at.is_(None))
+    gone = session.scalar(update(Node).where(*mine).values(left_at=func.clock_timestamp()).returning(Node.name))
+    if gone is None:
+        return False
+    event_log.append(session, "node.left", f"node:{name}", payload={"incarnation": incarnation})
+    return True
+
+
+def views(session: Session, *, stale_s: float) -> list[NodeView]:
+    """Return all known nodes in order of name; alive is one that gave a sign of life within `stale_s` seconds."""
+    unfinished = (
+        select(Execution.node, func.count().label("count"))
+        .outerjoin(celery_results, celery_results.c.task_id == cast(Execution.id, Text))
+        .where(_counted(), celery_results.c.state.is_(None) | celery_results.c.state.not_in(_ENDED))
+        .group_by(Execution.node)
+        .subquery()
+    )
+    outstanding = cast(func.coalesce(unfinished.c.count, 0), Integer)
+    rows = session.execute(select(Node, _alive(stale_s), outstanding).outerjoin(unfinished, unfinished.c.node == Node.name).order_by(Node.name))
+    return [
+        NodeView(
+            name=node.name,
+            role=node.role,
+            tags=tuple(node.tags),
+            engines=tuple(node.engines),
+            models=tuple(node.models),
+            gpus=tuple(Gpu.model_validate(gpu) for gpu in node.gpus),
+            concurrency=node.concurrency,
+            alive=lives,
+            outstanding=count,
+        )
+        for node, lives, count in rows
+    ]
+
+
+def load(session: Session, name: str) -> Load:
+    """Return how much unfinished work of this node runs, and how much waits in its queue."""
+    started = select(Delivery.execution_id).where(Delivery.execution_id == Execution.id).exists()
+    rows = session.execute(
+        select(started, func.count())
+        .select_from(Execution)
+        .outerjoin(celery_results, celery_results.c.task_id == cast(Execution.id, Text))
+        .where(Execution.node == name, _counted(), celery_results.c.state.is_(None) | celery_results.c.state.not_in(_ENDED))
+        .group_by(started)
+    )
+    counts: dict[bool, int] = {has_started: count for has_started, count in rows}  # noqa: C416 - rows are no pairs to mypy
+    return Load(running=counts.get(True, 0), queued=counts.get(False, 0))
+
+
+def _counted() -> ColumnElement[bool]:
+    return and_(Execution.cancelled_at.is_(None), Execution.sent_at > func.clock_timestamp() - COUNTED)

@@ -1,0 +1,92 @@
+"""Requests to index and to search, and what a search may show."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from federation.errors import InvalidInput, NotFound
+from federation.services import agents
+from federation.store import outbox
+from federation.store.models.retrieval import Chunk, Document, IndexRun
+
+INDEX = "federation.tasks.retrieval.index"
+EMBED = "federation.tasks.retrieval.embed"
+WRITE = "federation.tasks.retrieval.write"
+SEARCH = "federation.tasks.retrieval.search"
+# LanceDB lies on the node of this tag: scans, writes and searches run there.
+FRAG = "frag"
+EMBEDDING_ENGINE = "minilm"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A place in an indexed tree that answers a query; lines count from 1."""
+
+    root: str
+    path: str
+    start_line: int
+    end_line: int
+    title: str
+    kind: str
+    score: float
+    matched_by: Sequence[str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """How far a run of the indexer is."""
+
+    run_id: uuid.UUID
+    root: str
+    files: int
+    changed_files: int
+    deleted_files: int
+    chunks: int
+    batches: int
+    batches_done: int
+    skipped: Sequence[dict[str, str]]
+    finished: bool
+
+
+def request_index(session: Session, path: str) -> uuid.UUID:
+    """Record the execution that indexes a tree on the node that holds the vectors; return the id of the run."""
+    if not PurePosixPath(agents.require(path, "path")).is_absolute():
+        raise InvalidInput("path", path, "an absolute path of a folder on the node that holds the vectors")
+    return outbox.record(session, INDEX, {"path": path}, requirements={"tags": [FRAG]})
+
+
+def request_search(session: Session, query: str, *, limit: int = 5, root: str | None = None) -> uuid.UUID:
+    """Record the execution that searches what is indexed; return its id. Raises InvalidInput, NotFound for a folder that is not indexed."""
+    agents.require(query, "query")
+    if not 1 <= limit <= 50:
+        raise InvalidInput("limit", limit, "1 to 50 hits")
+    if root is not None:
+        root = root.rstrip("/") or "/"
+        if root not in (known := roots(session)):
+            raise NotFound("indexed folder", root, known)
+    requirements = {"tags": [FRAG], "engine": EMBEDDING_ENGINE}
+    return outbox.record(session, SEARCH, {"query": query, "limit": limit, "root": root}, requirements=requirements, priority=8)
+
+
+def show(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[Hit]:
+    """Return what the caller may see of ranked chunks (id, score, names of the rankers), in their order."""
+    query = select(Chunk, Document).join(Document, Document.id == Chunk.document_id).where(Chunk.id.in_([identity for identity, _, _ in ranked]))
+    found = {chunk.id: (chunk, document) for chunk, document in session.execute(query)}
+    hits = []
+    for identity, score, rankers in ranked:
+        if identity in found:
+            chunk, document = found[identity]
+            hits.append(
+                Hit(document.root, document.path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind, score, list(rankers), chunk.text)
+            )
+    return hits
+
+
+def roots(session: Session) -> list[str]:
+    """Return the trees that are indexed, in order."""
+    return list(session.scalars(select(IndexRun.root).distinct().order_by(IndexRun.root)))

@@ -1,0 +1,36 @@
+"""What a transaction knows about its caller; set once by `federation.transaction`, read by services and the event log."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+_KEY = "federation"
+
+
+@dataclass(slots=True)
+class Context:
+    """Who acts, under which trace, in which execution, and what is to be done once the transaction is committed."""
+
+    actor: str
+    trace_id: str
+    execution_id: uuid.UUID | None = None
+    outbox: list[uuid.UUID] = field(default_factory=list)
+    notices: set[str] = field(default_factory=set)
+
+
+def attach(session: Session, context: Context) -> None:
+    """Give a session its context."""
+    session.info[_KEY] = context
+
+
+def context(session: Session) -> Context:
+    """Return the context of a session; without one nothing may be written, because no row is without an actor."""
+    found: Context = session.info[_KEY]
+    return found
+
+
+def notify(session: Session, keys: Iterable[str]) -> None:
+    """Wake those who wait for `keys` (such as `inbox:baby`) after the commit."""
+    context(session).notices.update(keys)

@@ -1,0 +1,92 @@
+"""Conversations, who takes part, what was said, and each reader's numbered inbox."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from federation.store.models.base import Base, CreatedAt, Key, one_of
+
+
+class MessageType(StrEnum):
+    """What a message is."""
+
+    CHAT = "chat"
+    TASK = "task"
+    RESULT = "result"
+    STATUS = "status"
+
+
+class Conversation(Base):
+    """A thread of messages; its id is a UUID or a slug that its first writer chose."""
+
+    __tablename__ = "conversations"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Member(Base):
+    """An agent that takes part in a conversation."""
+
+    __tablename__ = "conversation_members"
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
+    agent: Mapped[str] = mapped_column(ForeignKey("agents.name", ondelete="CASCADE"), primary_key=True, index=True)
+    added_by: Mapped[str]
+    joined_at: Mapped[CreatedAt]
+
+
+class Message(Base):
+    """One message; `position` counts without gaps within its conversation, no recipient means all members."""
+
+    __tablename__ = "messages"
+    __table_args__ = (UniqueConstraint("conversation_id", "position"), one_of("message_type", MessageType))
+
+    id: Mapped[Key]
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"))
+    position: Mapped[int] = mapped_column(BigInteger)
+    sender: Mapped[str] = mapped_column(ForeignKey("agents.name"))
+    recipient: Mapped[str | None] = mapped_column(ForeignKey("agents.name"))
+    message_type: Mapped[str]
+    content: Mapped[str]
+    data: Mapped[dict[str, Any] | None]
+    correlation_id: Mapped[uuid.UUID] = mapped_column(index=True)
+    reply_to: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("messages.id"))
+    trace_id: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Receipt(Base):
+    """A message in an agent's inbox; `position` counts without gaps within that inbox and is the reader's cursor."""
+
+    __tablename__ = "message_receipts"
+    __table_args__ = (Index("ix_message_receipts_unread", "agent", "position", postgresql_where="read_at IS NULL"),)
+
+    agent: Mapped[str] = mapped_column(ForeignKey("agents.name", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
+    read_at: Mapped[datetime | None]
+
+
+class Summary(Base):
+    """The summary of one window of a conversation; each window has one."""
+
+    __tablename__ = "summaries"
+    __table_args__ = (UniqueConstraint("conversation_id", "from_position"),)
+
+    id: Mapped[Key]
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"))
+    from_position: Mapped[int] = mapped_column(BigInteger)
+    to_position: Mapped[int] = mapped_column(BigInteger)
+    text: Mapped[str]
+    method: Mapped[str]
+    model: Mapped[str]
+    model_digest: Mapped[str]
+    message_ids: Mapped[list[Any]]
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,87 @@
+"""Executions (Celery tasks that we sent), the outbox, their deliveries and effects, and what was quarantined."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, LargeBinary
+from sqlalchemy.orm import Mapped, mapped_column
+
+from federation.store.models.base import Base, CreatedAt, Key
+
+
+class Execution(Base):
+    """One Celery task run; its outcome is in the table of results, its state is derived and stored nowhere."""
+
+    __tablename__ = "executions"
+    __table_args__ = (Index("ix_executions_node_sent_at", "node", "sent_at"), Index("ix_executions_actor_created_at", "actor", "created_at"))
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    task_name: Mapped[str]
+    kwargs: Mapped[dict[str, Any]]
+    requirements: Mapped[dict[str, Any]]
+    priority: Mapped[int]
+    agent_task_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("agent_tasks.id"), index=True)
+    actor: Mapped[str]
+    trace_id: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    node: Mapped[str | None]
+    sent_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+    # Kept when the result goes, so that what ended never looks unfinished again.
+    outcome: Mapped[str | None]
+    ended_at: Mapped[datetime | None]
+
+
+class OutboxEntry(Base):
+    """An execution that is recorded and not yet sent; gone when ActiveMQ has it."""
+
+    __tablename__ = "outbox"
+
+    execution_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("executions.id", ondelete="CASCADE"), primary_key=True)
+    waiting_for: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    tried_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+
+
+class Delivery(Base):
+    """One handing over of an execution to a worker's process."""
+
+    __tablename__ = "execution_deliveries"
+
+    execution_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    task_name: Mapped[str]
+    worker: Mapped[str]
+    pid: Mapped[int]
+    redelivered: Mapped[bool]
+    delivered_at: Mapped[CreatedAt]
+
+
+class Effect(Base):
+    """What an execution did, once, whatever the number of its deliveries."""
+
+    __tablename__ = "execution_effects"
+
+    execution_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[dict[str, Any]]
+    actor: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class QuarantinedMessage(Base):
+    """A message that is not run: why, and all that came with it."""
+
+    __tablename__ = "quarantine"
+
+    id: Mapped[Key]
+    execution_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
+    task_name: Mapped[str | None]
+    queue: Mapped[str]
+    worker: Mapped[str]
+    reason: Mapped[str]
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[CreatedAt]

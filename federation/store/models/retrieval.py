@@ -1,0 +1,86 @@
+"""Indexed documents, their chunks, the runs that indexed them, and vectors on their way to LanceDB."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from federation.store.models.base import Base, CreatedAt, Key
+
+
+class IndexRun(Base):
+    """One pass over a tree; its id is that of the execution that scans."""
+
+    __tablename__ = "index_runs"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    root: Mapped[str]
+    files: Mapped[int]
+    changed_files: Mapped[int]
+    deleted_files: Mapped[int]
+    chunks: Mapped[int]
+    batches: Mapped[int]
+    skipped: Mapped[list[Any]]
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    finished_at: Mapped[datetime | None]
+
+
+class IndexBatch(Base):
+    """Chunks that one execution embeds for a run."""
+
+    __tablename__ = "index_batches"
+
+    execution_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("index_runs.id", ondelete="CASCADE"), index=True)
+    chunk_ids: Mapped[list[Any]]
+    node: Mapped[str | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Document(Base):
+    """A file of an indexed tree, known by its digest."""
+
+    __tablename__ = "documents"
+    __table_args__ = (UniqueConstraint("root", "path"),)
+
+    id: Mapped[Key]
+    root: Mapped[str]
+    path: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int]
+    run_id: Mapped[uuid.UUID]
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Chunk(Base):
+    """A piece of a document that is embedded and found as one."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (Index("ix_chunks_pending", "document_id", postgresql_where="vector_at IS NULL"),)
+
+    id: Mapped[Key]
+    document_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    title: Mapped[str]
+    start_line: Mapped[int]
+    end_line: Mapped[int]
+    text: Mapped[str]
+    content_hash: Mapped[str]
+    vector_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+
+
+class VectorChange(Base):
+    """A vector that the writer on the `frag` node is to put into LanceDB; no vector means delete."""
+
+    __tablename__ = "vector_changes"
+
+    chunk_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("index_runs.id", ondelete="CASCADE"), index=True)
+    model: Mapped[str | None]
+    vector: Mapped[bytes | None] = mapped_column(LargeBinary)
+    created_at: Mapped[CreatedAt]

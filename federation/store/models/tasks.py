@@ -1,0 +1,107 @@
+"""Tasks (pieces of work for an agent, a node or a person), the sessions they belong to, and claims with fencing tokens."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from federation.store.models.base import Base, CreatedAt, Key, one_of
+
+
+class TaskType(StrEnum):
+    """What kind of work a task is."""
+
+    INVESTIGATE = "investigate"
+    ANALYZE = "analyze"
+    REMEDIATE = "remediate"
+    REPORT = "report"
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
+
+
+class Executor(StrEnum):
+    """Who does the work of a task."""
+
+    AGENT = "agent"
+    NODE = "node"
+
+
+class SessionStatus(StrEnum):
+    """Where a session stands."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+
+
+class AgentSession(Base):
+    """A shared undertaking with a context, such as an incident."""
+
+    __tablename__ = "agent_sessions"
+    __table_args__ = (one_of("status", SessionStatus),)
+
+    id: Mapped[Key]
+    context: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(String(50), server_default=SessionStatus.ACTIVE)
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class AgentTask(Base):
+    """A piece of work; `slug` is the name that its author chose, unique in the conversation."""
+
+    __tablename__ = "agent_tasks"
+    __table_args__ = (
+        UniqueConstraint("conversation_id", "slug"),
+        one_of("task_type", TaskType),
+        one_of("status", TaskStatus),
+        one_of("executor", Executor),
+        CheckConstraint("priority BETWEEN 1 AND 10", name="priority"),
+    )
+
+    id: Mapped[Key]
+    session_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("agent_sessions.id"))
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"))
+    slug: Mapped[str | None] = mapped_column(index=True)
+    description: Mapped[str]
+    task_type: Mapped[str] = mapped_column(String(50))
+    parameters: Mapped[dict[str, Any] | None]
+    priority: Mapped[int]
+    executor: Mapped[str]
+    requirements: Mapped[dict[str, Any]]
+    assigned_to: Mapped[str | None] = mapped_column(String(100))
+    reserved_for: Mapped[str | None]
+    status: Mapped[str] = mapped_column(String(50), server_default=TaskStatus.PENDING)
+    result: Mapped[dict[str, Any] | None]
+    created_by: Mapped[str]
+    trace_id: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    completed_at: Mapped[datetime | None]
+
+
+class Claim(Base):
+    """Who holds a resource until when; the fencing token grows with each change of hands and never falls."""
+
+    __tablename__ = "claims"
+
+    resource: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    fencing_token: Mapped[int] = mapped_column(BigInteger)
+    description: Mapped[str]
+    acquired_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime]
+    released_at: Mapped[datetime | None]

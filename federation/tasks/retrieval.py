@@ -1,0 +1,138 @@
+"""Indexing and search as executions: a scan and the writer on the node of the vectors, embeddings spread over all that can."""
+
+import hashlib
+import uuid
+from collections import Counter
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from celery import shared_task
+
+from federation.delivery.task import FederationTask
+from federation.engines import catalogue
+from federation.errors import InvalidInput, ModelUnavailable
+from federation.services import indexing, retrieval
+from federation.services.indexing import NewChunk, NewDocument, StoredChunk
+from federation.settings import settings
+from federation.vectors import chunking
+from federation.vectors.filters import EVERYTHING, Scope
+from federation.vectors.ranking import by_file
+from federation.vectors.scan import UNREADABLE, read_file, require_apart, require_inside, scan
+from federation.vectors.sources import Skipped
+
+if TYPE_CHECKING:
+    from federation.vectors.table import ChunkTable
+
+# Longer chunks are cut for the model, which is three times as fast so; their whole text is still found by its words.
+TOKENS = 128
+# Chunks that are ranked before the best files are chosen.
+DEPTH = 50
+
+
+# One writer a table: LanceDB refuses an index that two make at once.
+_one_writer = Lock()
+
+
+@cache
+def _table() -> "ChunkTable":
+    # LanceDB takes 100 MB: only the process that searches and writes may pay for it, and other nodes need not have it.
+    try:
+        from federation.vectors.table import ChunkTable  # noqa: PLC0415
+    except ImportError as error:
+        raise ModelUnavailable(f"LanceDB is not installed on this node: {error}; install it: pip install 'federation[embedding]'") from error
+    return ChunkTable(settings().vectors_dir or settings().data_dir / "vectors")
+
+
+@shared_task(bind=True, base=FederationTask, name=retrieval.INDEX)
+def index(self: FederationTask, *, path: str) -> dict[str, Any]:
+    """Scan a tree, record what changed, and call for the embedding of it; the run goes on in other executions."""
+    root = require_inside(Path(path), settings().index_roots)
+    require_apart(root, [settings().data_dir, settings().cache_dir], but=settings().data_dir / "demo")
+    found = scan(root)
+    unreadable = [refusal.path for refusal in found.skipped if refusal.reason.startswith(UNREADABLE)]
+    if "." in unreadable:
+        raise InvalidInput("path", str(root), f"a folder that this node may read ({found.skipped[0].reason})")
+    digests = {file.path: file.sha256 for file in found.files}
+    with self.transaction() as session:
+        stale = indexing.changed(session, str(root), digests)
+    documents: list[NewDocument] = []
+    skipped = list(found.skipped)
+    for name in sorted(stale):
+        try:
+            content = read_file(root, name)
+        except OSError as error:
+            unreadable.append(name)
+            skipped.append(Skipped(name, f"{UNREADABLE}: {error.strerror or error}"))
+            continue
+        chunks = chunking.chunk_file(name, content)
+        if isinstance(chunks, Skipped):
+            skipped.append(chunks)
+            digests.pop(name)
+        else:
+            # The digest of what was read now: a file that changed since the walk is taken as it is and looked at again next time.
+            documents.append(NewDocument(name, hashlib.sha256(content).hexdigest(), len(content), [_new(chunk) for chunk in chunks]))
+    with self.transaction() as session:
+        run = indexing.record_scan(
+            session,
+            self.execution_id,
+            str(root),
+            paths=digests,
+            unreadable=unreadable,
+            documents=documents,
+            skipped=[asdict(refusal) for refusal in skipped],
+        )
+    return {**asdict(run), "run_id": str(run.run_id), "skipped": dict(Counter(refusal.reason for refusal in skipped))}
+
+
+def _new(chunk: chunking.Chunk) -> NewChunk:
+    return NewChunk(chunk.kind, chunk.title, chunk.start_line, chunk.end_line, chunk.text, chunk.content_hash)
+
+
+def _worded(chunk: StoredChunk) -> chunking.Chunk:
+    return chunking.Chunk(chunk.path, chunk.kind, chunk.title, chunk.start_line, chunk.end_line, chunk.text, chunk.content_hash)
+
+
+@shared_task(bind=True, base=FederationTask, name=retrieval.EMBED)
+def embed(self: FederationTask, *, run_id: str) -> dict[str, Any]:
+    """Embed one batch of chunks and stage the vectors for the writer."""
+    with self.transaction() as session:
+        chunks = indexing.batch(session, self.execution_id)
+    engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
+    vectors = engine.embed([_worded(chunk).embeddable for chunk in chunks], truncate_at=TOKENS)
+    staged = {chunk.id: vector.astype("<f4").tobytes() for chunk, vector in zip(chunks, vectors, strict=True)}
+    with self.transaction() as session:
+        indexing.record_vectors(session, self.execution_id, node=self.node, model=engine.name, vectors=staged)
+    return {"run_id": run_id, "node": self.node, "chunks": len(staged)}
+
+
+@shared_task(bind=True, base=FederationTask, name=retrieval.WRITE)
+def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
+    """Put the staged vectors of a run into LanceDB; the same rows written twice are the same rows."""
+    run = uuid.UUID(run_id)
+    with self.transaction() as session:
+        staged, gone = indexing.staged(session, run)
+    table = _table()
+    with _one_writer:
+        table.put((str(chunk.id), str(chunk.document_id), chunk.root, _worded(chunk), vector) for chunk, vector in staged)
+        table.delete([str(identity) for identity in gone])
+        if staged or gone:
+            table.optimize()
+    with self.transaction() as session:
+        view = indexing.record_written(session, run, [*(chunk.id for chunk, _ in staged), *gone])
+    return {"run_id": run_id, "written": len(staged), "deleted": len(gone), "finished": view.finished}
+
+
+@shared_task(bind=True, base=FederationTask, name=retrieval.SEARCH)
+def search(self: FederationTask, *, query: str, limit: int, root: str | None) -> list[dict[str, Any]]:
+    """Answer a question with the best place of each of the best files; PostgreSQL decides what the asker may see."""
+    engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
+    vector = engine.embed([query])[0]
+    scope = EVERYTHING if root is None else Scope(collections=[root])
+    files = by_file(_table().search(query, vector, limit=max(DEPTH, limit), scope=scope))
+    best = [(file.hits[0], file.score) for file in files]
+    with self.transaction() as session:
+        hits = retrieval.show(session, [(uuid.UUID(hit.id), round(score, 6), sorted(hit.ranks)) for hit, score in best])
+    return [asdict(hit) for hit in hits[:limit]]

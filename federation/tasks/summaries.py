@@ -1,0 +1,59 @@
+"""Summaries as executions: a node extracts what matters from each window that beat found due."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import shared_task
+
+from federation.delivery.task import FederationTask
+from federation.engines import catalogue
+from federation.services import summaries
+
+MAX_SENTENCES = 5
+NOTHING_PUBLIC = "Nothing was said to all in this window."
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """Sentences of a conversation that stand for the whole, and the messages that they come from."""
+
+    text: str
+    method: str
+    message_ids: list[str]
+    model: str
+    model_digest: str
+
+
+def extract(messages: Sequence[summaries.Said]) -> Extracted:
+    """Return the most telling sentences with their speakers; the small chat model cannot summarise, so none is asked."""
+    engine = catalogue.embedding(summaries.ENGINE)
+    from federation.engines import extractive  # noqa: PLC0415 - computes with numpy, which a node without models has not
+
+    picked = extractive.summarise(
+        [message.content for message in messages], lambda texts: engine.embed(texts, truncate_at=engine.window), max_sentences=MAX_SENTENCES
+    )
+    lines = [f"{messages[sentence.message_index].sender}: {sentence.sentence}" for sentence in picked]
+    sources = dict.fromkeys(str(messages[sentence.message_index].message_id) for sentence in picked)
+    return Extracted("\n".join(lines) or NOTHING_PUBLIC, "extractive", list(sources), engine.name, engine.digest())
+
+
+@shared_task(bind=True, base=FederationTask, name=summaries.SUMMARISE)
+def summarise(self: FederationTask, *, conversation_id: str, from_position: int, to_position: int) -> dict[str, Any]:
+    """Summarise one window of a conversation."""
+    with self.transaction() as session:
+        messages = summaries.window(session, conversation_id, start=from_position, end=to_position)
+    extracted = extract(messages)
+    row = {
+        "conversation_id": conversation_id,
+        "from_position": from_position,
+        "to_position": to_position,
+        "text": extracted.text,
+        "method": extracted.method,
+        "model": extracted.model,
+        "model_digest": extracted.model_digest,
+        "message_ids": extracted.message_ids,
+    }
+    with self.transaction() as session:
+        recorded = summaries.record(session, row)
+    return {"conversation_id": conversation_id, "recorded": recorded, "text": extracted.text}

@@ -1,0 +1,117 @@
+"""The only commit in the program: a transaction with an actor, then the hand-over of what it recorded to a publisher."""
+
+import logging
+import secrets
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from federation.errors import DatabaseUnavailable, TransientError
+from federation.store.context import Context, attach
+
+logger = logging.getLogger(__name__)
+
+NOTICE_CHANNEL = "federation"
+# A server that vanished without a word is noticed within half a minute.
+_LIBPQ = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+# Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
+_IN_THE_WAY = {"40001", "40P01", "55P03"}
+
+
+class Publisher(Protocol):
+    """Sends recorded executions; what it cannot send stays in the outbox for the sweep."""
+
+    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
+        """Send these executions; never raises for a broker that is away."""
+        ...
+
+
+def new_trace_id() -> str:
+    """Return a fresh trace id: 32 hexadecimal digits, as W3C Trace Context has it."""
+    return secrets.token_hex(16)
+
+
+def connect(url: str, *, pool_size: int = 5) -> Engine:
+    """Return an engine for a `postgresql://` URL; connections are tested before use, so that a restarted server goes unnoticed."""
+    dialect_url = "postgresql+psycopg://" + url.split("://", 1)[1]
+    return create_engine(
+        dialect_url, pool_pre_ping=True, pool_size=pool_size, max_overflow=pool_size, connect_args=dict(_LIBPQ), hide_parameters=True
+    )
+
+
+def _translated(error: DBAPIError, *, committing: bool) -> TransientError | None:
+    if getattr(error.orig, "sqlstate", None) in _IN_THE_WAY:
+        return TransientError("another transaction was in the way; call again")
+    if not (error.connection_invalidated or _is_away(error)):
+        return None
+    if committing:
+        return DatabaseUnavailable("PostgreSQL went away while it committed; look whether it was recorded before you call again")
+    return DatabaseUnavailable("PostgreSQL does not answer; nothing was recorded, call again later")
+
+
+def _is_away(error: DBAPIError) -> bool:
+    # Without a state it is the client that lost or never had the server; of the server's own: it shuts down, or has no room for us.
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, OperationalError) and (state is None or state.startswith(("08", "57P")) or state == "53300")
+
+
+class Transactions:
+    """Opens transactions for the doors: MCP tools, executions, commands."""
+
+    def __init__(self, engine: Engine, publisher: Publisher) -> None:
+        self.engine = engine
+        self._publisher = publisher
+
+    @contextmanager
+    def begin(self, actor: str, *, trace_id: str | None = None, execution_id: uuid.UUID | None = None) -> Iterator[Session]:
+        """Yield a session whose writes commit together with their events and outbox entries.
+
+        Raises DatabaseUnavailable where PostgreSQL does not answer, TransientError where the same call may succeed at once.
+        """
+        context = Context(actor=actor, trace_id=trace_id or new_trace_id(), execution_id=execution_id)
+        committing = False
+        try:
+            with Session(self.engine, expire_on_commit=False) as session:
+                attach(session, context)
+                session.execute(text("SELECT set_config('federation.actor', :actor, true)"), {"actor": actor})
+                yield session
+                session.flush()
+                committing = True
+                session.commit()
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailable("no connection to PostgreSQL became free in time; call again later") from error
+        except DBAPIError as error:
+            ours = _translated(error, committing=committing)
+            if ours is None:
+                raise
+            raise ours from error
+        self._after_commit(context)
+
+    def _after_commit(self, context: Context) -> None:
+        if context.notices:
+            self._wake(sorted(context.notices))
+        if context.outbox:
+            self._publisher.publish(context.outbox)
+
+    def _wake(self, keys: Sequence[str]) -> None:
+        # A second transaction, because NOTIFY inside the first holds a lock of the whole database across its WAL flush.
+        # Who waits looks again by itself now and then, so a notice that is lost here delays and loses nothing.
+        try:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(
+                    text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key"), {"channel": NOTICE_CHANNEL, "keys": list(keys)}
+                )
+        except SQLAlchemyError:
+            logger.warning("transaction.notice_deferred", extra={"keys": keys}, exc_info=True)

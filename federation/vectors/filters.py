@@ -1,0 +1,40 @@
+"""What a search may look at, as a filter of LanceDB; every value is quoted, none is spliced as it came."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+def quoted(value: str) -> str:
+    """Return a literal of LanceDB's filter language."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def one_of(column: str, values: Collection[str]) -> str:
+    """Return the condition that `column` is one of `values`; with none of them it never holds."""
+    return f"{column} IN ({', '.join(quoted(value) for value in sorted(values))})" if values else "false"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Limits of a search, all of which must hold; None is no limit, an empty collection lets nothing through."""
+
+    document_ids: Collection[str] | None = None
+    collections: Collection[str] | None = None
+    kinds: Collection[str] | None = None
+    path_prefix: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether nothing can pass."""
+        return any(limit is not None and not limit for limit in (self.document_ids, self.collections, self.kinds))
+
+    def condition(self) -> str | None:
+        """Return the filter, None if there is no limit."""
+        columns = (("document_id", self.document_ids), ("collection", self.collections), ("kind", self.kinds))
+        conditions = [one_of(column, values) for column, values in columns if values is not None]
+        if self.path_prefix:
+            conditions.append(f"starts_with(path, {quoted(self.path_prefix)})")
+        return " AND ".join(conditions) or None
+
+
+EVERYTHING = Scope()

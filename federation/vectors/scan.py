@@ -1,0 +1,148 @@
+"""Walks a tree for files to index; follows no link, leaves no root, changes nothing."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import Final
+
+from federation.errors import InvalidInput, Refused
+from federation.vectors.sources import MAX_BYTES, Skipped, decoded
+
+SUFFIXES: Final = frozenset(
+    {
+        *(".py", ".pyi", ".md", ".rst", ".txt", ".toml", ".cfg", ".ini", ".yaml", ".yml", ".json", ".sql", ".sh", ".html", ".css"),
+        *(".js", ".ts", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".java"),
+    }
+)
+UNREADABLE: Final = "cannot be read"
+NAMES: Final = frozenset({"Makefile", "Dockerfile", "LICENSE", "README", "CHANGELOG"})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to index; `path` is relative to the root, with slashes; `sha256` is of its bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a walk found, both sorted by path."""
+
+    files: tuple[SourceFile, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def require_inside(path: Path, roots: Sequence[Path]) -> Path:
+    """Return `path` with its links resolved; no roots allow every path.
+
+    Raises Refused if it lies below none of `roots`.
+    """
+    real = path.resolve()
+    if roots and not any(real.is_relative_to(root.resolve()) for root in roots):
+        raise Refused(
+            f"{real} lies outside the folders that may be indexed ({', '.join(map(str, roots))}).",
+            "Choose a path below them, or let the operator add it to FEDERATION_INDEX_ROOTS.",
+        )
+    return real
+
+
+def require_apart(path: Path, secret: Sequence[Path], *, but: Path) -> None:
+    """Pass if `path` neither lies in a folder of secrets nor holds one; what lies below `but` passes.
+
+    Raises Refused.
+    """
+    if path.is_relative_to(but.resolve()):
+        return
+    for folder in (each.resolve() for each in secret):
+        if path.is_relative_to(folder) or folder.is_relative_to(path):
+            raise Refused(f"{folder} holds the federation's own passwords and data.", "Choose a folder that does not contain it.")
+
+
+def read_file(root: Path, path: str) -> bytes:
+    """Return the bytes of a file that a scan listed, at most MAX_BYTES + 1 of them.
+
+    Raises OSError if it is gone, unreadable or a link or pipe by now.
+    """
+    # A file that turns into a link or a pipe after the walk must neither leave the root nor block the reader.
+    descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is not a plain file")
+        return file.read(MAX_BYTES + 1)
+
+
+def _link(entry: os.DirEntry[str], path: str, root: Path) -> Skipped:
+    try:
+        target = Path(entry.path).resolve(strict=True)
+    except (OSError, RuntimeError):
+        return Skipped(path, "a link that leads nowhere")
+    if not target.is_relative_to(root):
+        return Skipped(path, "a link that leaves the tree")
+    return Skipped(path, f"a link; read as {target.relative_to(root).as_posix()}")
+
+
+def _refusal(entry: os.DirEntry[str], path: str) -> Skipped | None:
+    if not entry.is_file(follow_symlinks=False):
+        return Skipped(path, "neither a file nor a folder")
+    if entry.name.startswith("."):
+        return Skipped(path, "hidden")
+    suffix = Path(entry.name).suffix.lower()
+    if suffix not in SUFFIXES and entry.name not in NAMES:
+        return Skipped(path, f"files of type {suffix} are not indexed" if suffix else "files without a suffix are not indexed")
+    size = entry.stat(follow_symlinks=False).st_size
+    return Skipped(path, f"huge: {size} bytes, at most {MAX_BYTES} are indexed") if size > MAX_BYTES else None
+
+
+def _look_at(entry: os.DirEntry[str], path: str, root: Path) -> SourceFile | Skipped:
+    if entry.is_symlink():
+        return _link(entry, path, root)
+    if refusal := _refusal(entry, path):
+        return refusal
+    content = read_file(root, path)
+    text = decoded(path, content)
+    return text if isinstance(text, Skipped) else SourceFile(path, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _walk(folder: Path, prefix: str, root: Path) -> Iterator[SourceFile | Skipped]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        yield Skipped(prefix or ".", f"{UNREADABLE}: {error.strerror}")
+        return
+    for entry in entries:
+        path = prefix + entry.name
+        if path != path.encode("utf-8", "replace").decode():
+            yield Skipped(path.encode("utf-8", "backslashreplace").decode(), "its name is not UTF-8")
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(".") or entry.name == "__pycache__":
+                yield Skipped(path, "hidden" if entry.name.startswith(".") else "made by Python from the sources")
+            else:
+                yield from _walk(Path(entry.path), path + "/", root)
+            continue
+        try:
+            yield _look_at(entry, path, root)
+        except OSError as error:
+            yield Skipped(path, f"{UNREADABLE}: {error.strerror or error}")
+
+
+def scan(root: Path) -> Scan:
+    """Return the files below `root` that can be indexed and, with reasons, what cannot.
+
+    Raises InvalidInput if `root` is no folder.
+    """
+    real = root.resolve()
+    if not real.is_dir():
+        raise InvalidInput("path", str(root), "a folder that exists on this node")
+    found = list(_walk(real, "", real))
+    return Scan(
+        tuple(each for each in found if isinstance(each, SourceFile)),
+        tuple(each for each in found if isinstance(each, Skipped)),
+    )

@@ -1,0 +1,125 @@
+"""Real servers for all tests, one of each a session, on free ports of loopback; ends them in all cases."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from federation.local import children, jars, parts
+from federation.local.activemq import SERVICE, USERS, ActiveMQ
+from federation.local.ports import LOOPBACK, free_port
+from federation.local.postgres import ROLES, Postgres
+from federation.settings import settings
+
+# A job in the background of a script ignores SIGINT, and so would all that tests start and interrupt; a handler is not inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Server:
+    """A part that tests may stop and kill; its data stay. Start it from the main thread: the kernel ends it with the thread that did."""
+
+    def __init__(self, part: parts.Part, log: Path) -> None:
+        self._part, self._log = part, log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it answers."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = parts.run(self._part, self._log)
+
+    def stop(self) -> None:
+        """End it in good order."""
+        if self._process is not None:
+            children.stop(self._process, self._part.stop_signal, grace_s=self._part.grace_s)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._process is not None:
+            children.stop(self._process, signal.SIGKILL)
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(errors="replace")
+
+
+class PostgresServer(Server):
+    """A PostgreSQL with the four roles of the federation; `owner_url` is the superuser's."""
+
+    def __init__(self, root: Path) -> None:
+        self._postgres = Postgres(root, free_port(), durable=False)
+        self.role_passwords = {role: secrets.token_urlsafe(9) for role in ROLES}
+        super().__init__(self._postgres.part(), root.with_name("postgres.log"))
+
+    def prepare(self) -> None:
+        self.start()
+        self._postgres.ensure_roles(self.role_passwords)
+
+    @property
+    def owner_url(self) -> str:
+        return self._postgres.url()
+
+    @contextlib.contextmanager
+    def database(self, *, owner: str | None = None, template: str | None = None) -> Iterator[str]:
+        """Yield the superuser's URL of a fresh database, empty or a clone of the template, and drop it after."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.owner_url, autocommit=True) as connection:
+            connection.execute(f'create database {name} owner "{owner or "postgres"}" template "{template or "template1"}"')
+        try:
+            yield self._postgres.url(name)
+        finally:
+            self.start()  # a test may have left it killed
+            with psycopg.connect(self.owner_url, autocommit=True) as connection:
+                connection.execute(f"drop database if exists {name} with (force)")
+
+    def as_role(self, role: str, database_url: str) -> str:
+        """Return the URL of the same database for one of the federation's roles."""
+        return self._postgres.url(database_url.rpartition("/")[2], user=role, password=self.role_passwords[role])
+
+
+class ActiveMQServer(Server):
+    """An ActiveMQ with the users admin, federation and peer."""
+
+    def __init__(self, root: Path) -> None:
+        passwords = {user: secrets.token_urlsafe(9) for user in USERS}
+        self._activemq = ActiveMQ(root, free_port(), passwords, jars.find_or_fetch(settings().activemq_home, settings().cache_dir), durable=False)
+        self.host, self.port = LOOPBACK, self._activemq.port
+        self.user, self.password, self.passwords = SERVICE, passwords[SERVICE], passwords
+        self.url = self._activemq.url()
+        super().__init__(self._activemq.part(), root.with_name("activemq.log"))
+
+
+@pytest.fixture(scope="session")
+def server_dir() -> Iterator[Path]:
+    """A folder that also `nobody` may enter, because PostgreSQL runs as that user under root."""
+    folder = Path(tempfile.mkdtemp(prefix="federation-tests-"))
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_dir: Path) -> Iterator[PostgresServer]:
+    """A real PostgreSQL 18 for the whole session."""
+    server = PostgresServer(server_dir / "postgres")
+    server.prepare()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def activemq(server_dir: Path) -> Iterator[ActiveMQServer]:
+    """A real ActiveMQ for the whole session."""
+    server = ActiveMQServer(server_dir / "activemq")
+    server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,74 @@
+"""A federation of its own data directory, driven by its command line as a user would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the order of a module whose tests are steps of one story; other modules stay shuffled."""
+    stories = [index for index, item in enumerate(items) if item.get_closest_marker("story")]
+    for index, item in zip(stories, sorted((items[index] for index in stories), key=lambda item: item.reportinfo()[:2]), strict=True):
+        items[index] = item
+
+
+class Commands:
+    """Runs `federation …` and `celery -A federation …` against one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.environment = os.environ | {"FEDERATION_DATA_DIR": str(data_dir), "COLUMNS": "200"}
+
+    def _command(self, program: str, arguments: tuple[str, ...]) -> list[str]:
+        module = {"federation": "federation.cli.main", "celery": "celery"}[program]
+        return [sys.executable, "-m", module, *arguments]
+
+    def run(self, program: str, *arguments: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        command = self._command(program, arguments)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    def start(self, program: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command whose output is read as it comes."""
+        command = self._command(program, arguments)
+        return subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, start_new_session=True
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return `federation status --json`."""
+        return json.loads(self.run("federation", "status", "--json").stdout)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that was started with this data directory, by pid."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = process.environ().get("FEDERATION_DATA_DIR") == str(self.data_dir)
+                mine = mine or any(str(self.data_dir) in word for word in process.cmdline())
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+            if mine and process.pid != os.getpid():
+                found.append(process)
+        return found
+
+
+@pytest.fixture(scope="module")
+def federation() -> Iterator[Commands]:
+    """Commands on a fresh data directory, which is purged at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="federation-e2e-"))
+    folder.chmod(0o711)
+    commands = Commands(folder / "data")
+    yield commands
+    commands.run("federation", "down", "--purge", "--yes")
+    for process in commands.processes():
+        process.send_signal(signal.SIGKILL)

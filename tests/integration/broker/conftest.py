@@ -1,0 +1,118 @@
+"""Connections of kombu and plain STOMP ones to the session's ActiveMQ; every queue of a test has a name of its own."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kombu
+import pytest
+
+import federation.broker  # noqa: F401  # registers activemq://
+from federation.broker.connection import StompConnection
+from federation.broker.dialing import Address, dial
+from federation.broker.frames import Frame, encode
+
+PATIENCE_S = 20.0
+
+
+def wait_for(happened: Callable[[], bool], what: str) -> None:
+    """Look again and again until it happened, for at most PATIENCE_S seconds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:g} s"
+        time.sleep(0.02)
+
+
+class PlainClient:
+    """A STOMP client that knows nothing of kombu."""
+
+    def __init__(self, server: Any) -> None:
+        address = Address(server.host, server.port, server.user, server.password)
+        self.wire = StompConnection(address, dial(address, timeout_s=5, heartbeat_s=0, max_frame_bytes=10**8))
+
+    def send(self, destination: str, body: bytes, **headers: str) -> None:
+        receipt = self.wire.next_id()
+        self.wire.request(encode("SEND", {"destination": destination, "receipt": receipt, **headers}, body), receipt, PATIENCE_S)
+
+    def receive(self, destination: str) -> Frame:
+        """Take one message from a destination; the client must not have received from it before."""
+        self.wire.send(encode("SUBSCRIBE", {"id": self.wire.next_id(), "destination": destination, "ack": "auto", "activemq.prefetchSize": "1"}))
+        assert self.wire.read(PATIENCE_S, lambda: bool(self.wire.inbox)), f"nothing came from {destination}"
+        return self.wire.inbox.popleft()
+
+
+@pytest.fixture
+def plain(activemq: Any) -> Iterator[PlainClient]:
+    client = PlainClient(activemq)
+    yield client
+    client.wire.close()
+
+
+@pytest.fixture
+def queue() -> kombu.Queue:
+    name = f"test.{uuid.uuid4().hex}"
+    return kombu.Queue(name, routing_key=name)
+
+
+class Inbox:
+    """A consumer that keeps what it gets."""
+
+    def __init__(self, connection: kombu.Connection, queue: kombu.Queue, **options: Any) -> None:
+        self.connection = connection
+        self.messages: list[Any] = []
+        self.consumer = kombu.Consumer(connection, [queue], on_message=self.messages.append, **options)
+        self.consumer.consume()
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [message.decode() for message in self.messages]
+
+    def wait(self, count: int = 1) -> list[Any]:
+        """Wait until so many messages came, and return them all."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.messages) < count:
+            assert time.monotonic() < deadline, f"{len(self.messages)} of {count} messages came"
+            self._drain(0.2)
+        return self.messages
+
+    def stays_at(self, count: int) -> bool:
+        """Whether no more than so many messages come, as far as half a second tells."""
+        self._drain(0.5)
+        return len(self.messages) == count
+
+    def _drain(self, timeout_s: float) -> None:
+        try:
+            self.connection.drain_events(timeout=timeout_s)
+        except TimeoutError:
+            return
+
+
+class Bus:
+    """What a test does with kombu; test modules cannot import from here, so it comes as a fixture."""
+
+    listen = Inbox
+    wait_for = staticmethod(wait_for)
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.opened: list[kombu.Connection] = []
+
+    def connect(self, *, heartbeat: float = 0, **options: Any) -> kombu.Connection:
+        """Open a connection with these transport options; it is closed after the test."""
+        connection = kombu.Connection(self.url, transport_options=options, heartbeat=heartbeat)
+        self.opened.append(connection)
+        return connection
+
+    @staticmethod
+    def publish(connection: kombu.Connection, queue: kombu.Queue, body: Any, **options: Any) -> None:
+        """Send to one queue by its name."""
+        kombu.Producer(connection).publish(body, routing_key=queue.routing_key, declare=[queue], **options)
+
+
+@pytest.fixture
+def bus(activemq: Any) -> Iterator[Bus]:
+    bus = Bus(activemq.url)
+    yield bus
+    for connection in bus.opened:
+        connection.release()

@@ -1,0 +1,53 @@
+"""A Celery project that knows nothing of the federation but its transport; the tests start its workers as real processes."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
+
+import federation.broker  # noqa: F401  # registers activemq://
+
+app = Celery("sample", backend="rpc://")
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    task_default_queue="work",
+    task_queues=[Queue("work", Exchange("work"), routing_key="work"), Broadcast("everywhere")],
+    broker_transport_options={"queue_prefix": "sample.node."},
+    broker_connection_retry_on_startup=True,
+    broker_connection_timeout=5,
+    worker_hijack_root_logger=False,
+)
+
+
+@app.task
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@app.task(bind=True)
+def write_delivery(self: Task, folder: str, wait_for: str | None = None) -> bool:
+    """Write a line a delivery, then wait until a file appears, and tell whether this was a redelivery."""
+    redelivered = bool(self.request.delivery_info.get("redelivered"))
+    path = Path(folder) / f"{self.request.id}.{os.getpid()}.{time.monotonic_ns()}"
+    path.with_suffix(".part").write_text(f"{os.getpid()} {redelivered}")
+    path.with_suffix(".part").rename(path)
+    while wait_for and not Path(wait_for).exists():
+        time.sleep(0.01)
+    return redelivered
+
+
+@app.task(bind=True)
+def seen_properties(self: Task) -> dict[str, Any]:
+    request = self.request
+    return {
+        "correlation_id": request.correlation_id,
+        "reply_to": request.reply_to,
+        "headers": request.headers,
+        "priority": request.delivery_info["priority"],
+    }

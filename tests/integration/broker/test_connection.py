@@ -1,0 +1,207 @@
+"""Connecting, parting, and everything in between that goes wrong, on real sockets."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import kombu
+import pytest
+from kombu.asynchronous.hub import Hub
+
+from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, RequestRefused
+
+
+@contextmanager
+def peer(speak: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server of one connection that says what it likes; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                speak(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(10)
+
+
+def connection_to(port: int, **options: Any) -> kombu.Connection:
+    return kombu.Connection(f"activemq://user:secret@127.0.0.1:{port}/", connect_timeout=0.5, **options)
+
+
+def test_a_wrong_password_is_named_at_once_and_not_shown(activemq: Any) -> None:
+    connection = kombu.Connection(f"activemq://{activemq.user}:{quote('wr:ong')}@{activemq.host}:{activemq.port}/")
+    with pytest.raises(AccessRefused, match=activemq.user) as caught:
+        connection.connect()
+    assert "wr:ong" not in str(caught.value)
+
+
+def test_a_closed_port_says_where_it_looked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConnectionLost, match=f"127.0.0.1:{port}.*is ActiveMQ running"):
+        connection_to(port).connect()
+
+
+def test_a_peer_that_speaks_something_else_is_named() -> None:
+    with peer(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")) as port, pytest.raises(NotStomp, match="point the broker URL"):
+        connection_to(port).connect()
+
+
+def test_a_peer_that_hangs_up_is_named() -> None:
+    with peer(lambda connection: None) as port, pytest.raises((NotStomp, ConnectionLost), match="closed the connection"):
+        connection_to(port).transport.establish_connection()
+
+
+def test_a_silent_peer_is_left_within_the_time_out() -> None:
+    enough = threading.Event()
+    with peer(lambda connection: enough.wait(10) and None) as port:
+        with pytest.raises(ConnectionLost, match="said nothing"):
+            connection_to(port).transport.establish_connection()
+        enough.set()
+
+
+def test_a_peer_whose_heartbeats_stop_is_cut() -> None:
+    enough = threading.Event()
+
+    def speak(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"CONNECTED\nversion:1.2\nheart-beat:100,100\n\n\0")
+        enough.wait(10)
+
+    with peer(speak) as port:
+        connection = connection_to(port, heartbeat=0.1)
+        connection.connect()
+        assert connection.get_heartbeat_interval() == 0.1
+        with pytest.raises(ConnectionLost, match="silent"):
+            connection.drain_events(timeout=10)
+        enough.set()
+
+
+def test_heartbeats_keep_an_idle_connection(bus: Any, queue: kombu.Queue) -> None:
+    # ActiveMQ cuts a client whose heart-beats stay away for about three intervals.
+    connection = bus.connect(heartbeat=0.3)
+    inbox = bus.listen(connection, queue, no_ack=True)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=2)
+    bus.publish(connection, queue, "still here")
+    assert inbox.wait()[0].decode() == "still here"
+
+
+def test_a_refused_destination_is_an_error_of_the_channel(bus: Any, activemq: Any) -> None:
+    peer_url = f"activemq://peer:{quote(activemq.passwords['peer'])}@{activemq.host}:{activemq.port}/"
+    bus.url = peer_url
+    connection = bus.connect()
+    name = "federation.node.secret"
+    with pytest.raises(RequestRefused, match="rights"):
+        bus.publish(connection, kombu.Queue(name, routing_key=name), "mine")
+
+
+def test_a_forked_child_can_neither_use_nor_disturb_the_connection(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect()
+    inbox = bus.listen(connection, queue)
+    bus.publish(connection, queue, "before")
+    inbox.wait()[0].ack()
+    channel = connection.default_channel
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            channel.basic_publish(channel.prepare_message("[]"), "", queue.name)
+        except ConnectionLost:
+            # kombu's way to leave a parent's connection; the next one is the child's own.
+            connection.collect()
+            bus.publish(connection, queue, "child")
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    bus.publish(connection, queue, "after")
+    inbox.wait(3)
+    assert sorted(inbox.bodies) == ["after", "before", "child"]
+
+
+def test_many_threads_publish_and_acknowledge_on_one_connection(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect()
+    acknowledged: list[Any] = []
+    inbox = bus.listen(connection, queue, prefetch_count=20)
+
+    def publish_some(start: int) -> None:
+        producer = kombu.Producer(connection.channel())
+        for number in range(start, start + 25):
+            producer.publish(number, routing_key=queue.name)
+
+    def acknowledge(message: Any) -> None:
+        message.ack()
+        acknowledged.append(message.decode())
+
+    threads = [threading.Thread(target=publish_some, args=(start,)) for start in range(0, 100, 25)]
+    for thread in threads:
+        thread.start()
+    settled = 0
+    deadline = time.monotonic() + 20
+    while len(acknowledged) < 100 and time.monotonic() < deadline:
+        inbox.wait(settled + 1) if settled < 100 else None
+        for message in inbox.messages[settled:]:
+            threading.Thread(target=acknowledge, args=(message,)).start()
+            settled += 1
+    for thread in threads:
+        thread.join()
+    assert sorted(acknowledged) == list(range(100))
+    bus.wait_for(lambda: queue(bus.connect().default_channel).queue_declare(passive=True).message_count == 0, "the queue is empty")
+
+
+def test_an_event_loop_delivers_what_a_publisher_read_on_the_way(bus: Any, queue: kombu.Queue) -> None:
+    """The receipt of a publish and a message may come in one piece: then the socket stays quiet and the loop must be woken."""
+    connection = bus.connect()
+    hub = Hub()
+    received: list[Any] = []
+    with kombu.Consumer(connection, [queue], on_message=received.append, no_ack=True):
+        connection.register_with_event_loop(hub)
+        for number in range(50):
+            bus.publish(connection, queue, number)
+        deadline = time.monotonic() + 10
+        while len(received) < 50 and time.monotonic() < deadline:
+            hub.run_once()
+    hub.close()
+    assert [message.decode() for message in received] == list(range(50))
+
+
+def test_without_confirms_a_dead_peer_is_still_noticed_before_the_send(bus: Any, queue: kombu.Queue, activemq: Any) -> None:
+    connection = bus.connect(confirm_publish=False)
+    bus.publish(connection, queue, "one")
+    bus.wait_for(lambda: queue(connection.default_channel).queue_declare(passive=True).message_count == 1, "the first is stored")
+    activemq.kill()
+    try:
+        with pytest.raises(ConnectionLost):
+            bus.publish(connection, queue, "lost?")
+    finally:
+        activemq.start()
+    producer = kombu.Producer(connection)
+    producer.publish("two", routing_key=queue.name, retry=True, retry_policy={"max_retries": 5, "interval_start": 0.2})
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    inbox.wait(2)
+    assert inbox.bodies == ["one", "two"]
+
+
+def test_confirmed_messages_survive_a_killed_broker(bus: Any, queue: kombu.Queue, activemq: Any) -> None:
+    connection = bus.connect()
+    confirmed: list[int] = []
+    for number in range(200):
+        if number == 100:
+            activemq.kill()
+            with pytest.raises(ConnectionLost):
+                bus.publish(connection, queue, "unconfirmed")
+            activemq.start()
+        kombu.Producer(connection).publish(number, routing_key=queue.name, retry=True, retry_policy={"max_retries": 5, "interval_start": 0.2})
+        confirmed.append(number)
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    inbox.wait(len(confirmed))
+    assert set(confirmed) <= set(inbox.bodies)

@@ -1,0 +1,216 @@
+"""Real Celery workers, as processes of their own, on the transport: work done, killed, told, watched, and carried over a broker's death."""
+
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu import pools
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+
+
+class Worker:
+    """A worker and its children, in a process group of their own."""
+
+    def __init__(self, url: str, pool: str, log: Path, *, mingle: bool) -> None:
+        self.name = f"w{uuid.uuid4().hex[:6]}@here"
+        self.log = log
+        command = [sys.executable, "-m", "celery", "-A", "sample_app", "-b", url, "worker", "-n", self.name]
+        command += ["-P", pool, "-c", "2", "-Q", "work,everywhere", "-E"]
+        command += ["-l", "DEBUG"] if mingle else ["-l", "INFO", "--without-mingle"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+    @property
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return f"{self.name} ready" in self.log.read_text()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def celery(activemq: Any) -> Iterator[Any]:
+    """The sample project's app on the test's broker."""
+    # Loaded anew for each test: Celery keeps pools of connections for the life of an app.
+    specification = importlib.util.spec_from_file_location("sample_app", HERE / "sample_app.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    app = module.app
+    app.conf.broker_url = activemq.url
+    app.tasks_of_sample = module
+    yield app
+    activemq.start()
+    app.control.purge()
+    pools.reset()
+    app.close()
+
+
+@pytest.fixture
+def start(activemq: Any, tmp_path: Path, bus: Any) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def start_worker(pool: str = "prefork", *, wait: bool = True, mingle: bool = False) -> Worker:
+        worker = Worker(activemq.url, pool, tmp_path / f"worker{len(workers)}.log", mingle=mingle)
+        workers.append(worker)
+        if wait:
+            bus.wait_for(lambda: worker.ready, "the worker is ready")
+        return worker
+
+    yield start_worker
+    for worker in workers:
+        worker.kill()
+
+
+def deliveries(folder: Path) -> list[tuple[int, bool]]:
+    """(process, redelivered) of each delivery of `write_delivery`, in order."""
+    files = [path for path in folder.iterdir() if path.suffix != ".part" and path.name != "go"]
+    lines = [path.read_text().split() for path in sorted(files, key=lambda path: int(path.name.rpartition(".")[2]))]
+    return [(int(process), redelivered == "True") for process, redelivered in lines]
+
+
+def work_queue(bus: Any) -> Any:
+    if not bus.opened:
+        bus.connect()
+    return bus.opened[0].default_channel.connection.statistics().size("/queue/sample.node.work")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_tasks_run_and_their_results_come_back(celery: Any, start: Any, pool: str, bus: Any, activemq: Any) -> None:
+    tasks = celery.tasks_of_sample
+    worker = start(pool)
+    results = [tasks.add.delay(number, 1) for number in range(50)]
+    assert [result.get(timeout=20) for result in results] == list(range(1, 51))
+    seen = tasks.seen_properties.apply_async(headers={"tenant": "ä"}, priority=7)
+    answer = seen.get(timeout=20)
+    assert answer.items() >= {"correlation_id": seen.id, "headers": {"tenant": "ä"}, "priority": 7}.items()
+    # Acknowledged all: nothing waits, and nothing is in flight.
+    bus.wait_for(lambda: work_queue(bus).in_flight == 0, "all is acknowledged")
+    assert celery.control.ping(destination=[worker.name], timeout=10, limit=1) == [{worker.name: {"ok": "pong"}}]
+    assert celery.control.inspect([worker.name], timeout=10, limit=1).active_queues()[worker.name][0]["name"] == "work"
+
+
+def test_a_killed_worker_leaves_its_task_to_a_peer_marked_as_redelivered(celery: Any, start: Any, tmp_path: Path, bus: Any) -> None:
+    folder = tmp_path / "deliveries"
+    folder.mkdir()
+    first = start()
+    result = celery.tasks_of_sample.write_delivery.delay(str(folder), str(folder / "go"))
+    bus.wait_for(lambda: len(deliveries(folder)) == 1, "the first delivery")
+    start()
+    first.kill()
+    bus.wait_for(lambda: len(deliveries(folder)) == 2, "another delivery")
+    (folder / "go").touch()
+    assert result.get(timeout=20) is True
+    assert [redelivered for _, redelivered in deliveries(folder)] == [False, True]
+
+
+def test_a_killed_child_gives_its_task_back_marked_as_redelivered(celery: Any, start: Any, tmp_path: Path, bus: Any) -> None:
+    folder = tmp_path / "deliveries"
+    folder.mkdir()
+    start()
+    result = celery.tasks_of_sample.write_delivery.delay(str(folder), str(folder / "go"))
+    bus.wait_for(lambda: len(deliveries(folder)) == 1, "the first delivery")
+    os.kill(deliveries(folder)[0][0], signal.SIGKILL)
+    bus.wait_for(lambda: len(deliveries(folder)) == 2, "another delivery")
+    (folder / "go").touch()
+    assert result.get(timeout=20) is True
+    assert deliveries(folder)[1][1] is True
+
+
+def test_a_worker_that_shuts_down_finishes_its_task_while_a_peer_takes_the_rest(celery: Any, start: Any, tmp_path: Path, bus: Any) -> None:
+    running, waiting = tmp_path / "running", tmp_path / "waiting"
+    running.mkdir()
+    waiting.mkdir()
+    tasks = celery.tasks_of_sample
+    first = start()
+    held = tasks.write_delivery.delay(str(running), str(running / "go"))
+    bus.wait_for(lambda: len(deliveries(running)) == 1, "it runs")
+    start()
+    first.process.send_signal(signal.SIGTERM)
+    # Of two subscriptions each, one stays for what runs.
+    bus.wait_for(lambda: work_queue(bus).subscriptions == 3, "the consumer is cancelled")
+    assert [tasks.write_delivery.delay(str(waiting)).get(timeout=20) for _ in range(6)] == [False] * 6
+    (running / "go").touch()
+    assert held.get(timeout=20) is False
+    first.process.wait(20)
+    assert len(deliveries(running)) == 1, "a peer ran what was running"
+
+
+def test_events_of_a_worker_arrive(celery: Any, start: Any, bus: Any) -> None:
+    kinds: list[str] = []
+    receiver = celery.events.Receiver(bus.connect(), handlers={"*": lambda event: kinds.append(event["type"])})
+    with receiver.consumer_context() as (connection, _, _):
+        start("threads", wait=False)
+        celery.tasks_of_sample.add.delay(1, 1)
+
+        def heard() -> bool:
+            with contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout=0.2)
+            return {"worker-online", "task-received", "task-succeeded"} <= set(kinds)
+
+        bus.wait_for(heard, "events of the worker")
+
+
+def test_workers_mingle_and_gossip(celery: Any, start: Any, bus: Any) -> None:
+    start("threads")
+    second = start("threads", mingle=True)
+    assert "mingle: sync with 1 nodes" in second.log.read_text()
+    third = start("threads")
+    bus.wait_for(lambda: f"{third.name} joined the party" in second.log.read_text(), "gossip of the third")
+
+
+def test_messages_of_others_do_not_stop_a_worker(celery: Any, start: Any, plain: Any, bus: Any) -> None:
+    worker = start("threads")
+    plain.send("/queue/sample.node.work", b"hello", persistent="true")
+    plain.send("/queue/sample.node.work", b'{"task": []}', **{"content-type": "application/json", "task": "sample_app.add"})
+    plain.send("/queue/sample.node.work", b"[]", kombu='{"headers": {"task": []}, "properties": {}}')
+    assert celery.tasks_of_sample.add.delay(2, 2).get(timeout=20) == 4
+    assert worker.ready
+    assert plain.receive("/queue/DLQ.sample.node.work").body == b"hello"
+
+
+def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, activemq: Any, tmp_path: Path, bus: Any) -> None:
+    folder = tmp_path / "deliveries"
+    folder.mkdir()
+    start("threads")
+    tasks = celery.tasks_of_sample
+    sent: list[str] = []
+    failed: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            for _ in range(100):
+                policy = {"max_retries": 30, "interval_start": 0.2, "interval_max": 0.5}
+                sent.append(tasks.write_delivery.apply_async((str(folder),), retry=True, retry_policy=policy, ignore_result=True).id)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    bus.wait_for(lambda: len(sent) >= 30, "some are sent")
+    activemq.kill()
+    activemq.start()
+    sender.join(60)
+    assert not failed
+
+    def done() -> set[str]:
+        return {path.name.split(".")[0] for path in folder.iterdir() if path.suffix != ".part"}
+
+    bus.wait_for(lambda: set(sent) <= done(), "every confirmed task runs")

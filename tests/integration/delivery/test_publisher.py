@@ -1,0 +1,105 @@
+"""The publisher against what it cannot send: no entry starves, breaks or stops another."""
+
+import uuid
+from typing import Any
+
+from pydantic import SecretStr
+
+from federation.delivery.app import make
+from federation.delivery.known_nodes import FRESH_S, KnownNodes
+from federation.delivery.publisher import CeleryPublisher
+from federation.placement.node import NodeView
+from federation.placement.requirements import Requirements
+from federation.services import nodes
+from federation.services.nodes import Announcement
+from federation.settings import Settings
+from federation.store import outbox
+from federation.transaction import Transactions
+
+World = Any
+
+
+def announce(world: World, name: str) -> None:
+    with world.transactions.begin("tester") as session:
+        nodes.announce(session, Announcement(name, "lead", (), (), (), (), (), 1, "host", 1, uuid.uuid4(), simulated=False))
+
+
+def door(world: World, broker_url: str, **options: Any) -> CeleryPublisher:
+    given = Settings(broker_url=SecretStr(broker_url), database_url=SecretStr(world.database_url))
+    app = make(lambda: given)
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
+    return CeleryPublisher(app, world.transactions.engine, stale_s=60)
+
+
+def record(world: World, publisher: CeleryPublisher, kwargs: dict[str, Any]) -> uuid.UUID:
+    with Transactions(world.transactions.engine, publisher).begin("tester") as session:
+        return outbox.record(session, "tests.where", kwargs)
+
+
+def as_peer(activemq: Any) -> str:
+    """The broker's URL for a user that may not write to the queues of nodes."""
+    return f"activemq://peer:{activemq.passwords['peer']}@{activemq.host}:{activemq.port}/"
+
+
+def test_entries_without_a_node_do_not_keep_others_from_being_sent(world: World) -> None:
+    for _ in range(3):
+        world.record("tests.where", tags=["nowhere"])
+    late = world.record("tests.where")
+    for _ in range(3):
+        world.record("tests.where", tags=["nowhere"])
+    assert world.state(late).state == "unplaced"
+    announce(world, "late")
+    sent = [world.publisher.sweep(limit=2) for _ in range(4)]
+    assert sorted(sent) == [0, 0, 0, 1]
+    assert (world.state(late).state, world.state(late).node) == ("queued", "late")
+    assert world.rows("SELECT count(*), count(tried_at) FROM outbox") == [(6, 6)]
+
+
+def test_broker_that_refuses_a_user_parks_the_execution_and_the_caller_notices_nothing(world: World, activemq: Any) -> None:
+    announce(world, "closed")
+    refused = door(world, as_peer(activemq))
+    identity = record(world, refused, {})
+    view = world.state(identity)
+    assert view.state == "unplaced"
+    assert view.waiting_for.startswith("cannot be sent: tests.where is not taken")
+    assert refused.sweep() == 0
+    assert world.rows("SELECT attempts, tried_at IS NOT NULL FROM outbox") == [(2, True)]
+    assert world.publisher.sweep() == 1
+    assert world.state(identity).state == "queued"
+
+
+def test_message_that_is_too_large_does_not_hold_up_the_next(world: World) -> None:
+    announce(world, "narrow")
+    narrow = door(world, world.broker_url, max_frame_size=10_000)
+    with Transactions(world.transactions.engine, narrow).begin("tester") as session:
+        large = outbox.record(session, "tests.where", {"text": "x" * 20_000})
+        small = outbox.record(session, "tests.where", {})
+    assert world.state(small).state == "queued"
+    assert "10000" in world.state(large).waiting_for
+
+
+def test_beat_outlives_refusals(world: World, activemq: Any) -> None:
+    announce(world, "deaf")
+    identity = record(world, door(world, as_peer(activemq)), {})
+    beat = world.celery("beat", name="beat", FEDERATION_BROKER_URL=as_peer(activemq))
+    # ActiveMQ tells a refusal with the message's receipt, or by ending the connection.
+    told = ("outbox.refused", "outbox.deferred")
+    world.until(lambda: sum(map(world.log("beat").count, told)) > 1 or beat.poll() is not None, "its sweeps are refused, again and again")
+    assert beat.poll() is None, world.log("beat")
+    world.until(lambda: world.publisher.sweep() == 1, "a publisher that may sends it")
+    assert world.state(identity).state == "queued"
+
+
+def test_nodes_are_not_counted_anew_for_each_execution_and_share_it_all_the_same(world: World) -> None:
+    announce(world, "left")
+    announce(world, "right")
+    now = [0.0]
+    known = KnownNodes(stale_s=60, clock=lambda: now[0])
+    with world.transactions.begin("tester") as session:
+        assert known.look(session) is True
+        assert known.look(session) is False
+        chosen = [known.place(Requirements(), spread=str(number)) for number in range(4)]
+        assert sorted(node.name for node in chosen if isinstance(node, NodeView)) == ["left", "left", "right", "right"]
+        assert known.look(session, afresh=True) is True
+        now[0] += FRESH_S
+        assert known.look(session) is True

@@ -1,0 +1,94 @@
+"""Workers as real processes: what runs where, how a node comes and goes, what an operator may say on the command line."""
+
+from typing import Any
+
+from federation.services import nodes
+
+World = Any
+
+
+def test_execution_runs_on_the_queue_of_its_node_and_nowhere_else(calm: World) -> None:
+    world, lead = calm, calm.calm_node
+    other = world.worker(world.node("other"))
+    ids = [world.record("tests.where", {"n": n}, role="lead") for n in range(6)]
+    results = [world.result(identity) for identity in ids]
+    assert {result["node"] for result in results} == {lead}
+    assert {result["hostname"].partition("@")[0] for result in results} == {lead}
+    assert {row[0] for row in world.rows("SELECT node FROM executions WHERE id = ANY(%s)", ids)} == {lead}
+    view = world.state(ids[0])
+    assert (view.state, view.node, view.deliveries, view.pid) == ("completed", lead, 1, results[0]["pid"])
+    streams = [f"execution:{identity}" for identity in ids]
+    assert world.rows("SELECT count(*) FROM events WHERE type = 'execution.placed' AND stream = ANY(%s)", streams) == [(6,)]
+    world.stop(other)
+
+
+def test_worker_with_no_other_flag_takes_its_node_from_the_file(world: World) -> None:
+    card = {"count": 1, "vram_gib": 24, "kind": "RTX"}
+    node = world.node("plain", pool="prefork", concurrency=3, tags=["frag"], engines=["no-such-engine"], gpus=card)
+    process = world.worker(node)
+    [(role, tags, concurrency, hostname, missing, gpus)] = world.rows("SELECT role, tags, concurrency, hostname, missing, gpus FROM nodes")
+    assert (role, tags, concurrency, gpus) == ("developer", ["frag"], 3, [])
+    assert hostname.startswith(f"{node}@")
+    assert missing == ["GPU RTX 24 GiB", "engine no-such-engine"]
+    pong = world.app.control.ping([hostname], timeout=5, limit=1)
+    assert list(pong[0]) == [hostname]
+    pool = world.app.control.inspect([hostname], timeout=5, limit=1).stats()[hostname]["pool"]
+    assert (pool["max-concurrency"], len(pool["processes"])) == (3, 3)
+    world.stop(process)
+    assert process.returncode == 0
+    assert world.rows("SELECT left_at IS NOT NULL FROM nodes") == [(True,)]
+    assert world.rows("SELECT type FROM events ORDER BY created_at") == [("node.announced",), ("node.left",)]
+
+
+def test_explicit_flags_win_over_the_file(world: World) -> None:
+    node = world.node("flags", pool="threads", concurrency=3)
+    world.worker(node, "-P", "prefork", "-c", "1", "-n", "mine@here")
+    assert world.rows("SELECT concurrency, hostname FROM nodes") == [(1, "mine@here")]
+    assert "processes" in world.app.control.inspect(["mine@here"], timeout=5, limit=1).stats()["mine@here"]["pool"]
+
+
+def test_unknown_node_stops_the_start_and_names_the_nearest(world: World) -> None:
+    node = world.node("taichi")
+    process = world.worker("taichy" + node[6:], wait=False)
+    assert process.wait(20) == 1
+    assert f"nearest: {node}" in world.log("taichy" + node[6:])
+
+
+def test_settings_that_are_missing_stop_the_start_with_one_line(world: World) -> None:
+    process = world.celery("worker", "-Q", world.node("x"), name="unset", FEDERATION_BROKER_URL="")
+    assert process.wait(20) == 1
+    assert world.log("unset").strip().splitlines()[-1].startswith("Error: FEDERATION_BROKER_URL is not set")
+    assert "Traceback" not in world.log("unset")
+
+
+def test_celery_status_sees_the_worker(calm: World) -> None:
+    world, node = calm, calm.calm_node
+    process = world.celery("status", name="status")
+    assert process.wait(20) == 0
+    assert f"{node}@" in world.log("status")
+
+
+def test_node_with_a_long_execution_does_not_look_dead(calm: World) -> None:
+    world, node = calm, calm.calm_node
+    go, started = world.folder / "go", world.folder / "started"
+    identity = world.record("tests.effect", {"started": str(started), "go": str(go)})
+    world.until(started.exists, "the execution runs")
+    assert world.state(identity).state == "running"
+    [(seen,)] = world.rows("SELECT last_seen_at FROM nodes WHERE name = %s", node)
+    later = "SELECT 1 FROM nodes WHERE name = %s AND last_seen_at > %s AND (load->>'running')::int = 1"
+    world.until(lambda: world.rows(later, node, seen), "a sign of life while it runs")
+    with world.transactions.begin("tester") as session:
+        assert nodes.load(session, node) == nodes.Load(running=1, queued=0)
+        assert [view.outstanding for view in nodes.views(session, stale_s=6) if view.name == node] == [1]
+    go.touch()
+    assert world.result(identity)["first"] is True
+    with world.transactions.begin("tester") as session:
+        assert nodes.load(session, node) == nodes.Load(running=0, queued=0)
+
+
+def test_two_workers_of_one_name_are_told_apart(world: World) -> None:
+    node = world.node("twin")
+    first, second = world.worker(node), world.worker(node)
+    world.until(lambda: "taken_over" in world.log(node), "the first says that it was replaced")
+    world.stop(second)
+    world.until(lambda: world.alive(node, first.pid), "the first is the node again when the second has left")

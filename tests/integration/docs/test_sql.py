@@ -1,0 +1,50 @@
+"""Each SQL statement of the documentation runs as the auditor, as it stands."""
+
+import re
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from federation.services import messages, tasks
+from federation.transaction import Transactions
+
+PAGES = sorted((Path(__file__).parents[3] / "docs").rglob("*.md"))
+STATEMENTS = [
+    pytest.param(statement, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, statement in enumerate(
+        statement for block in re.findall(r"^```sql\n(.*?)^```", page.read_text(), re.S | re.M) for statement in filter(str.strip, block.split(";"))
+    )
+]
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_statement_runs_as_the_auditor(postgres, database: str, statement: str) -> None:
+    with psycopg.connect(postgres.as_role("federation_auditor", database)) as connection:
+        connection.execute(statement)
+
+
+def test_audit_query_shows_what_was_said_and_to_whom(postgres, database: str, transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        messages.send(session, "Bob, can you look at the cache?", to="bob", conversation_id="project-123")
+    with transactions.begin("bob") as session:
+        messages.send(session, "On it.", conversation_id="project-123")
+    with psycopg.connect(postgres.as_role("federation_auditor", database)) as connection:
+        rows = connection.execute(STATEMENTS_BY_NAME["audit-0"]).fetchall()
+    assert [row[:3] for row in rows] == [("ada", "bob", "Bob, can you look at the cache?"), ("bob", None, "On it.")]
+
+
+def test_story_of_a_task_is_found_by_its_slug(postgres, database: str, transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        task = tasks.delegate(session, "Profile the memory", slug="memory-profile")
+    with transactions.begin("bob", execution_id=uuid.uuid4()) as session:
+        tasks.claim(session, "memory-profile", description="profiling", ttl_s=60)
+    with psycopg.connect(postgres.as_role("federation_auditor", database)) as connection:
+        rows = connection.execute(STATEMENTS_BY_NAME["audit-1"]).fetchall()
+    assert [(row[0], row[1], row[2]) for row in rows] == [(1, "task.created", "ada"), (2, "task.claimed", "bob")]
+    assert rows[0][3]["task_id"] == str(task.id)
+
+
+STATEMENTS_BY_NAME = {str(parameter.id): parameter.values[0] for parameter in STATEMENTS}

@@ -1,0 +1,57 @@
+"""A federation of stand-ins: the real supervisor over small real processes; run as a program: `standins.py DATA_DIR [fail]`."""
+
+import http.client
+import sys
+from pathlib import Path
+
+from federation.errors import LocalServiceError
+from federation.local.home import Home
+from federation.local.lock import AlreadyRunning, exclusive
+from federation.local.parts import Part
+from federation.local.ports import free_port
+from federation.local.slot import Backoff
+from federation.local.supervisor import Supervisor
+
+# Its own child stays in its process group, as a pool's children do; both ignore the polite signal where told so.
+PARENT = """
+import signal, subprocess, sys, time
+if sys.argv[1:] == ["stubborn"]:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"])
+print("child", child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def main(data_dir: str, *flags: str) -> None:
+    home = Home(Path(data_dir))
+    home.create()
+    port = free_port()
+    python = sys.executable
+    web = Part(name="web", command=[python, "-m", "http.server", "--bind", "127.0.0.1", str(port)], is_ready=lambda: answers(port), cwd=home.run_dir)
+    step = Part(name="step", command=[python, "-c", f"import sys; print('a reason'); sys.exit({int('fail' in flags)})"], once=True)
+    stubborn = Part(name="stubborn", command=[python, "-c", PARENT, "stubborn"], grace_s=0.5)
+    parent = Part(name="parent", command=[python, "-c", PARENT], is_ready=lambda: "child" in home.log("parent").read_text())
+    with exclusive(home):
+        Supervisor([[web], [step], [parent, stubborn]], home, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except AlreadyRunning:
+        sys.exit(9)
+    except LocalServiceError as error:
+        sys.stderr.write(str(error))
+        sys.exit(69)

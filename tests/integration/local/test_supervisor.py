@@ -1,0 +1,137 @@
+"""The supervisor over real processes: order, restarts, and that nothing survives it, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from federation.local import children, state
+from federation.local.home import Home
+from federation.local.state import PartState, Phase, View
+
+STANDINS = Path(__file__).with_name("standins.py")
+WITHIN_S = 30.0
+
+
+class Federation:
+    """A supervisor of stand-ins in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder / "data")
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *flags: str) -> subprocess.Popen[str]:
+        self.process = subprocess.Popen([sys.executable, STANDINS, self.home.data_dir, *flags], stderr=subprocess.PIPE, text=True)
+        return self.process
+
+    def view(self) -> View | None:
+        return state.read(self.home)
+
+    def part_state(self, name: str) -> PartState | None:
+        view = self.view()
+        return next((part.state for part in view.parts if part.name == name), None) if view else None
+
+    def pid(self, name: str) -> int:
+        view = self.view()
+        assert view
+        pid = next(part.pid for part in view.parts if part.name == name)
+        assert pid
+        return pid
+
+    def wait_running(self) -> None:
+        assert children.wait_until(lambda: (view := self.view()) is not None and view.phase is Phase.RUNNING, WITHIN_S)
+
+    def pids(self) -> set[int]:
+        """Every process of ours: parts and what they started."""
+        view = self.view()
+        assert view
+        groups = {part.pid for part in view.parts if part.pid}
+        return {
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and children.is_alive(int(entry.name)) and os.getpgid(int(entry.name)) in groups
+        }
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    started = Federation(tmp_path)
+    yield started
+    if started.process and started.process.poll() is None:
+        started.process.terminate()
+        started.process.communicate(timeout=WITHIN_S)
+
+
+def all_dead(pids: set[int]) -> bool:
+    return children.wait_until(lambda: not any(children.is_alive(pid) for pid in pids), WITHIN_S)
+
+
+def test_stop_leaves_no_process_not_even_a_stubborn_grandchild(federation: Federation) -> None:
+    process = federation.start()
+    federation.wait_running()
+    pids = federation.pids()
+    assert len(pids) == 5  # web, parent and its child, stubborn and its child
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WITHIN_S) == 0
+    assert not any(children.is_alive(pid) for pid in pids)
+    view = federation.view()
+    assert view
+    assert view.phase is Phase.STOPPED
+
+
+def test_killed_supervisor_takes_its_parts_and_their_children_along(federation: Federation) -> None:
+    process = federation.start()
+    federation.wait_running()
+    pids = federation.pids()
+    process.kill()
+    process.wait(WITHIN_S)
+    assert all_dead(pids)
+
+
+def test_killed_part_is_started_again_and_shown(federation: Federation) -> None:
+    federation.start()
+    federation.wait_running()
+    victim = federation.pid("web")
+    os.kill(victim, signal.SIGKILL)
+
+    def is_back() -> bool:
+        view = federation.view()
+        assert view
+        part = next(part for part in view.parts if part.name == "web")
+        return part.state is PartState.RUNNING and part.pid != victim and part.restarts == 1 and part.last_exit == "signal SIGKILL"
+
+    assert children.wait_until(is_back, WITHIN_S)
+
+
+def test_children_of_a_killed_part_die_with_it(federation: Federation) -> None:
+    federation.start()
+    federation.wait_running()
+    victim = federation.pid("parent")
+    family = {pid for pid in federation.pids() if os.getpgid(pid) == victim}
+    assert len(family) == 2
+    os.kill(victim, signal.SIGKILL)
+    assert all_dead(family)
+
+
+def test_second_supervisor_is_turned_away(federation: Federation) -> None:
+    federation.start()
+    federation.wait_running()
+    second = subprocess.run([sys.executable, STANDINS, federation.home.data_dir], check=False, timeout=WITHIN_S)
+    assert second.returncode == 9
+    assert federation.part_state("web") is PartState.RUNNING
+
+
+def test_failed_step_stops_what_was_started_and_tells_why(federation: Federation) -> None:
+    process = federation.start("fail")
+    _, told = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 69
+    assert "step: status 1" in told
+    assert "a reason" in told
+    view = federation.view()
+    assert view
+    assert view.phase is Phase.FAILED
+    assert not any(part.alive for part in view.parts)

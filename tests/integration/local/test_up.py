@@ -1,0 +1,146 @@
+"""`federation up`, `status`, `down` as a person runs them, with the real parts and one node."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation.local import children
+
+WITHIN_S = 120.0
+
+
+class Machine:
+    """The command line with a data directory of its own."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
+        cache = {name: value for name, value in os.environ.items() if name == "FEDERATION_CACHE_DIR"}
+        self.environment = clean | cache | {"FEDERATION_DATA_DIR": str(data_dir)}
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "federation.cli.main", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        process = self.popen(*arguments)
+        told, _ = process.communicate(timeout=WITHIN_S)
+        return process.returncode, told
+
+    def status(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self("status", "--json")[1])
+        return told
+
+    def part(self, name: str) -> dict[str, Any]:
+        part: dict[str, Any] = next(part for part in self.status()["parts"] if part["name"] == name)
+        return part
+
+    def pids(self) -> set[int]:
+        """Every living process that works in the data directory or was told of it."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and children.is_alive(int(entry.name)):
+                try:
+                    words, folder = (entry / "cmdline").read_text(), str((entry / "cwd").readlink())
+                except OSError:
+                    continue
+                if str(self.data_dir) in words or folder.startswith(str(self.data_dir)):
+                    found.add(int(entry.name))
+        return found
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    # Not tmp_path: root's PostgreSQL runs as nobody, who cannot enter pytest's folders.
+    with tempfile.TemporaryDirectory(prefix="federation-up-") as folder:
+        Path(folder).chmod(0o711)
+        made = Machine(Path(folder) / "data")
+        yield made
+        made("down", "--purge")
+
+
+def test_a_day_in_the_life(machine: Machine) -> None:
+    assert machine("status")[0] == 3
+
+    code, told = machine("up", "--detach", "--nodes", "baby")
+    assert code == 0, told
+    status = machine.status()
+    assert status["running"]
+    for key in ("broker_url", "database_url", "result_backend", "mcp_url", "flower_url", "data_dir"):
+        assert status[key], key
+    assert [node["name"] for node in status["nodes"] if node["alive"]] == ["baby"]
+    assert {part["name"]: part["state"] for part in status["parts"]} == {
+        "postgres": "running",
+        "activemq": "running",
+        "migrations": "done",
+        "baby": "running",
+        "beat": "running",
+        "flower": "running",
+        "frontdoor": "running",
+    }
+    password = status["flower_password"]
+    assert password not in machine("status")[1]
+    assert password not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    for secret in ("settings.json", "secrets.json"):
+        assert (machine.data_dir / secret).stat().st_mode & 0o777 == 0o600
+
+    code, told = machine("up", "--detach")
+    assert code == 0
+    assert f"running already (pid {status['pid']})" in told
+
+    victim = machine.part("frontdoor")["pid"]
+    os.kill(victim, signal.SIGKILL)
+    assert children.wait_until(lambda: machine.part("frontdoor")["restarts"] == 1 and machine.part("frontdoor")["state"] == "running", WITHIN_S)
+    assert machine.part("frontdoor")["last_exit"] == "signal SIGKILL"
+
+    pids = machine.pids()
+    assert len(pids) > 6
+    assert machine("down") == (0, "Stopped.\n")
+    assert not any(children.is_alive(pid) for pid in pids)
+    assert machine("status")[0] == 3
+
+    assert machine("down", "--purge")[0] == 0
+    assert not machine.data_dir.exists()
+
+
+def test_interrupted_start_leaves_no_process(machine: Machine) -> None:
+    process = machine.popen("up", "--detach", "--nodes", "baby")
+    assert children.wait_until(lambda: len(machine.pids()) > 2, WITHIN_S)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 130
+    assert children.wait_until(lambda: not machine.pids(), WITHIN_S)
+
+
+def test_unknown_node_is_named_with_the_nearest(machine: Machine) -> None:
+    code, told = machine("up", "--nodes", "tachi")
+    assert code == 1
+    assert "'tachi'" in told
+    assert "taichi" in told
+    assert not machine.data_dir.exists()
+
+
+def test_a_port_that_was_demanded_and_is_taken_is_named(machine: Machine) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        machine.environment["FEDERATION_MCP_PORT"] = str(taken.getsockname()[1])
+        code, told = machine("up", "--detach", "--nodes", "baby")
+    assert code == 69
+    assert "FEDERATION_MCP_PORT" in told
+    assert not machine.pids()

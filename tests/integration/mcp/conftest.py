@@ -1,0 +1,92 @@
+"""The front door on a free port of loopback, and agents that call it with tokens of their own through the real client."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+
+from federation import frontdoor
+from federation.mcp.door import Door
+from federation.services import agents
+from federation.settings import Settings
+from federation.transaction import Transactions
+
+AGENTS = ("ada", "bob", "dan", "eve")
+
+
+class House:
+    """A front door that runs, the tokens of its agents, and what stands behind it."""
+
+    def __init__(self, url: str, door: Door, database_url: str, tokens: dict[str, str]) -> None:
+        self.url, self.door, self.database_url, self.tokens = url, door, database_url, tokens
+        self.transactions = door.transactions
+
+    def client(self, name: str, **options: Any) -> Client[StreamableHttpTransport]:
+        """Return the client of an agent, not yet connected."""
+        return Client(StreamableHttpTransport(f"{self.url}/mcp", auth=self.tokens[name]), **options)
+
+    async def heard(self, key: str) -> None:
+        """Return as soon as somebody waits for a key."""
+        async with asyncio.timeout(10):
+            while not any(subscribed == key for _, subscribed in self.door.notifications._subscriptions):
+                await asyncio.sleep(0.01)
+
+
+@contextmanager
+def serving(door: Door) -> Iterator[str]:
+    """Serve in a thread of this process; yield the URL without a path."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(frontdoor.web(door), log_config=None, ws="none", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.started
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def tokens(transactions: Transactions) -> dict[str, str]:
+    """A token for each agent of the database."""
+    with transactions.begin("test:setup") as session:
+        return {name: agents.issue_token(session, name) for name in AGENTS}
+
+
+@contextmanager
+def house_of(transactions: Transactions, database_url: str, tokens: dict[str, str]) -> Iterator[House]:
+    """A front door over HTTP on these transactions."""
+    door = Door(transactions, Settings(), database_url=database_url)
+    with serving(door) as url:
+        yield House(url, door, database_url, tokens)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., AbstractContextManager[House]]:
+    """Opens a front door, for tests that bring their own transactions."""
+    return house_of
+
+
+@pytest.fixture
+def house(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str]) -> Iterator[House]:
+    """A front door over HTTP whose executions go nowhere."""
+    with house_of(transactions, postgres.as_role("federation_app", database), tokens) as opened:
+        yield opened

@@ -1,0 +1,187 @@
+"""Tools whose work runs as executions: a real ActiveMQ, a real worker, and a broker that is away."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastmcp.exceptions import ToolError
+from pydantic import SecretStr
+
+from federation.delivery.app import make
+from federation.delivery.publisher import CeleryPublisher
+from federation.services import agents, nodes
+from federation.services.nodes import Announcement
+from federation.settings import Settings
+from federation.transaction import Transactions, connect
+
+pytestmark = pytest.mark.anyio
+# A worker that loads torch on a busy machine may be silent for some seconds.
+STALE_S = 60
+A_NODE = Announcement(
+    name="lead",
+    role="lead",
+    tags=(),
+    engines=("llamacpp",),
+    models=(),
+    gpus=(),
+    missing=(),
+    concurrency=1,
+    hostname="here",
+    pid=1,
+    incarnation=uuid.uuid4(),
+    simulated=True,
+)
+
+
+def publishing(database_url: str, broker_url: str) -> Transactions:
+    """Return transactions whose executions are sent to this broker."""
+    app = make(lambda: Settings(broker_url=SecretStr(broker_url), database_url=SecretStr(database_url)))
+    engine = connect(database_url)
+    return Transactions(engine, CeleryPublisher(app, engine, stale_s=STALE_S))
+
+
+@pytest.fixture(scope="module")
+def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.TempPathFactory, serve: Any) -> Iterator[Any]:
+    """A front door with ActiveMQ and the worker of one node, `solo` (developer), behind it."""
+    postgres.start()
+    activemq.start()
+    folder: Path = tmp_path_factory.mktemp("spine")
+    (folder / "solo.toml").write_text('role = "developer"\nconcurrency = 2\npool = "threads"\nengines = ["llamacpp", "minilm"]\ntags = ["frag"]\n')
+    with postgres.database(owner="federation_owner", template=template) as owner_url:
+        database_url = postgres.as_role("federation_app", owner_url)
+        transactions = publishing(database_url, activemq.url)
+        with transactions.begin("test:setup") as session:
+            tokens = {name: agents.add(session, name, role) for name, role in {"ada": "lead", "bob": "developer", "dan": "developer"}.items()}
+        ours = {
+            "FEDERATION_DATA_DIR": str(folder),
+            "FEDERATION_WORKERS_DIR": str(folder),
+            "FEDERATION_DATABASE_URL": database_url,
+            "FEDERATION_BROKER_URL": activemq.url,
+            "FEDERATION_NODE_BEAT_S": "0.5",
+            "FEDERATION_NODE_STALE_S": str(STALE_S),
+        }
+        celery = [sys.executable, "-m", "celery", "-A", "federation"]
+        with (
+            (folder / "worker.log").open("wb") as log,
+            subprocess.Popen([*celery, "worker", "-Q", "solo"], env=os.environ | ours, stdout=log, stderr=log, cwd=folder) as worker,
+            # It sweeps what could not be sent at once.
+            subprocess.Popen([*celery, "beat"], env=os.environ | ours, stdout=log, stderr=log, cwd=folder) as beat,
+        ):
+            try:
+                with serve(transactions, database_url, tokens) as house:
+                    asyncio.run(announced(house, worker, folder / "worker.log"))
+                    yield house
+            finally:
+                for process in (beat, worker):
+                    process.terminate()
+                    try:
+                        process.wait(20)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+        transactions.engine.dispose()
+
+
+async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the worker's node is in the pulse."""
+    async with house.client("ada") as ada, asyncio.timeout(60):
+        while not any(row["kind"] == "node" and not row["stale"] for row in (await ada.call_tool("federation_pulse")).structured_content["rows"]):
+            assert worker.poll() is None, log.read_text()
+            await asyncio.sleep(0.1)
+
+
+async def test_two_race_for_a_claim_and_one_wins(spine: Any) -> None:
+    async with spine.client("ada") as ada, spine.client("bob") as bob, spine.client("dan") as dan:
+        task = (await ada.call_tool("federation_delegate", {"description": "Profile memory", "task_id": "memory-profile"})).data
+        claim = {"task_id": "memory-profile", "description": "Running valgrind analysis"}
+        racers = {"bob": bob, "dan": dan}
+        answers = {
+            name: (await answer).data
+            for name, answer in [(n, asyncio.ensure_future(c.call_tool("federation_claim_task", claim))) for n, c in racers.items()]
+        }
+        (winner,) = [name for name, answer in answers.items() if answer.claimed]
+        (loser,) = racers.keys() - {winner}
+        assert (answers[loser].decided, answers[loser].holder, answers[loser].fencing_token) == (True, winner, None)
+        token = answers[winner].fencing_token
+        assert answers[winner].expires_at > answers[winner].expires_at.now(answers[winner].expires_at.tzinfo)
+        renewed = (await racers[winner].call_tool("federation_claim_task", {**claim, "ttl_s": 600})).data
+        assert (renewed.claimed, renewed.fencing_token) == (True, token)
+        completion = {"task_id": str(task.task_id), "fencing_token": token, "result": {"leaks": 0}}
+        with pytest.raises(ToolError, match=f"{winner} holds"):
+            await racers[loser].call_tool("federation_complete_task", completion)
+        await racers[winner].call_tool("federation_complete_task", completion)
+        with pytest.raises(ToolError, match="completed already"):
+            await racers[loser].call_tool("federation_claim_task", claim)
+
+
+async def test_nodes_task_runs_on_the_node_and_its_result_is_read_back(spine: Any) -> None:
+    async with spine.client("ada") as ada:
+        await ada.call_tool("federation_send", {"content": "The auth module leaks memory. We profile it tomorrow.", "conversation_id": "project-123"})
+        arguments = {"description": "What is the capital of France?", "role": "developer", "conversation_id": "project-123", "task_id": "report"}
+        task = (await ada.call_tool("federation_delegate", arguments)).data
+        assert (task.executor, task.node, task.note) == ("node", "solo", None)
+        outcome = (await ada.call_tool("federation_task_result", {"task_id": "report", "wait_s": 60})).structured_content
+        assert (outcome["finished"], outcome["state"], outcome["done_by"]) == (True, "completed", "solo"), outcome
+        assert outcome["result"]["text"]
+        status = (await ada.call_tool("federation_task_status", {"task_id": "report"})).data
+        assert (status.node, status.deliveries, status.worker.partition("@")[0]) == ("solo", 1, "solo")
+
+
+async def test_model_answers_with_its_name_and_the_digest_of_its_weights(spine: Any) -> None:
+    async with spine.client("bob") as bob:
+        answer = (await bob.call_tool("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 16})).data
+    assert "Paris" in answer.text
+    assert (answer.node, answer.state, len(answer.model_digest)) == ("solo", "completed", 64)
+
+
+async def test_files_are_indexed_and_found(spine: Any, tmp_path: Path) -> None:
+    (tmp_path / "leases.py").write_text(
+        'def renew_lease(holder):\n    """Extend the time of a lease that the holder still has."""\n    return holder\n'
+    )
+    (tmp_path / "colours.py").write_text('def mix(red, blue):\n    """Return purple."""\n    return red + blue\n')
+    async with spine.client("ada") as ada:
+        run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 120})).structured_content
+        assert (run["finished"], run["state"], run["files"]) == (True, "finished", 2), run
+        found = (await ada.call_tool("federation_search", {"query": "who extends a lease", "limit": 1})).structured_content
+        assert [hit["path"] for hit in found["hits"]] == ["leases.py"]
+        assert (await ada.call_tool("federation_task_result", {"task_id": run["run_id"]})).structured_content["finished"]
+
+
+async def test_conversation_is_summarised_and_the_summary_read_back(spine: Any) -> None:
+    async with spine.client("ada") as ada, spine.client("bob") as bob:
+        for word in ("The auth module leaks memory.", "Bob profiles it tomorrow.", "We ship on Friday."):
+            await ada.call_tool("federation_send", {"content": word, "conversation_id": "incident-9"})
+        await ada.call_tool("federation_send", {"content": "join us", "conversation_id": "incident-9", "to": "bob"})
+        told = (await bob.call_tool("federation_summarize", {"conversation_id": "incident-9", "wait_s": 60})).structured_content
+        assert told["complete"], told
+        assert [summary["from_position"] for summary in told["summaries"]] == [1]
+        assert "auth module" in told["summaries"][0]["text"]
+        again = (await ada.call_tool("federation_summarize", {"conversation_id": "incident-9"})).structured_content
+        assert (again["complete"], again["execution_id"], again["summaries"]) == (True, None, told["summaries"])
+
+
+async def test_nothing_capable_alive_is_told_in_words(spine: Any) -> None:
+    async with spine.client("ada") as ada:
+        task = (await ada.call_tool("federation_delegate", {"description": "d", "min_vram_gib": 80})).data
+        assert (task.state, task.node) == ("unplaced", None)
+        assert "80" in task.waiting_for
+        status = (await ada.call_tool("federation_task_status", {"task_id": str(task.task_id)})).data
+        assert (status.state, status.waiting_for) == ("unplaced", task.waiting_for)
+
+
+async def test_dead_broker_is_told_and_the_task_recorded(
+    postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any
+) -> None:
+    database_url = postgres.as_role("federation_app", database)
+    with transactions.begin("test") as session:
+        nodes.announce(session, A_NODE)
+    with serve(publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/"), database_url, tokens) as house:
+        async with house.client("ada") as ada:
+            task = (await ada.call_tool("federation_delegate", {"description": "d", "role": "lead"})).data
+            assert (task.state, task.note) == ("recorded", "recorded; ActiveMQ has not taken it yet, and it will be sent as soon as it does")
+            assert (await ada.call_tool("federation_task_status", {"task_id": str(task.task_id)})).data.state == "recorded"

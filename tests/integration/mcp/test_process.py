@@ -1,0 +1,126 @@
+"""`federation serve` and `federation agent` as an operator starts them."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+
+from federation.local.ports import free_port
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def environment(postgres: Any, database: str, transactions: Any, tmp_path: Path) -> dict[str, str]:
+    """The settings of a process of ours; ActiveMQ is away."""
+    return os.environ | {
+        "FEDERATION_DATA_DIR": str(tmp_path),
+        "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_BROKER_URL": "activemq://nobody:secret@127.0.0.1:9/",
+        "FEDERATION_MCP_PORT": str(free_port()),
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Run a command of ours to its end."""
+
+    def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "federation.cli.main", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    return command
+
+
+@pytest.fixture
+def door(environment: dict[str, str], tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A front door that answers."""
+    with (
+        (tmp_path / "door.log").open("wb") as log,
+        subprocess.Popen([sys.executable, "-m", "federation.cli.main", "serve"], env=environment, stderr=log) as process,
+    ):
+        deadline = time.monotonic() + 30
+        while not answers(environment):
+            assert process.poll() is None, (tmp_path / "door.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "door.log").read_text()
+            time.sleep(0.05)
+        yield process
+        process.kill()
+
+
+def answers(environment: dict[str, str]) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{environment['FEDERATION_MCP_PORT']}/health", timeout=5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def test_door_stays_small_and_ends_while_somebody_waits(door: "subprocess.Popen[bytes]", run: Run, environment: dict[str, str]) -> None:
+    token = json.loads(run("agent", "add", "fay", "--role", "developer", "--json").stdout)["token"]
+
+    async def wait_for_a_message() -> None:
+        async with Client(StreamableHttpTransport(f"http://127.0.0.1:{environment['FEDERATION_MCP_PORT']}/mcp", auth=token)) as fay:
+            await fay.call_tool("federation_delegate", {"description": "loads all that sending needs", "role": "lead"})
+            waiting = asyncio.create_task(fay.call_tool("federation_inbox", {"wait_s": 300}))
+            await asyncio.wait([waiting], timeout=0.5)
+            summary = Path(f"/proc/{door.pid}/smaps_rollup").read_text()
+            pss_kib = int(re.findall(r"^Pss: +(\d+)", summary, re.MULTILINE)[0])
+            assert pss_kib < 150 * 1024
+            mapped = Path(f"/proc/{door.pid}/maps").read_text()
+            assert not [name for name in ("torch", "lancedb", "pyarrow", "numpy", "xllamacpp") if f"/{name}/" in mapped]
+            door.terminate()
+            await asyncio.wait([waiting], timeout=20)
+            assert waiting.done()
+            assert waiting.exception() is not None
+
+    asyncio.run(wait_for_a_message())
+    door.wait(10)
+    assert not answers(environment)
+
+
+def test_taken_port_is_named(door: "subprocess.Popen[bytes]", run: Run, environment: dict[str, str]) -> None:
+    second = run("serve")
+    assert second.returncode == 69
+    assert f"127.0.0.1:{environment['FEDERATION_MCP_PORT']} cannot be bound" in second.stderr
+
+
+def test_agents_are_added_listed_rotated_and_revoked(run: Run) -> None:
+    added = json.loads(run("agent", "add", "gil", "--role", "analyst", "--json").stdout)
+    assert (added["name"], added["role"]) == ("gil", "analyst")
+    listed = {row["name"]: row for row in json.loads(run("agent", "list", "--json").stdout)}
+    assert listed["gil"]["created_by"].startswith("cli:")
+    rotated = run("agent", "rotate", "gil")
+    assert rotated.stdout.strip().startswith("fed_")
+    assert rotated.stdout.strip() != added["token"]
+    assert "1 token revoked" in run("agent", "revoke", "gil").stdout
+    config = run("agent", "config", "gil", "--client", "vscode", "--token", "fed_x")
+    server = json.loads(config.stdout)["servers"]["federation"]
+    assert server["headers"] == {"Authorization": "Bearer fed_x"}
+    assert server["url"].endswith("/mcp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("add", "gil", "--role", "leed"), "no role 'leed'; nearest: lead"),
+        (("add", "ada", "--role", "lead"), "agent 'ada' exists already; rotate its token"),
+        (("rotate", "adda"), "no agent 'adda'; nearest: ada"),
+    ],
+)
+def test_refused_command_says_why_and_ends_with_1(run: Run, arguments: tuple[str, ...], says: str) -> None:
+    done = run("agent", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr

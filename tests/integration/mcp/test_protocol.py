@@ -1,0 +1,129 @@
+"""What goes over the wire: both eras, tokens, foreign hosts, and a database that is away."""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import httpx2
+import pytest
+from fastmcp import Client
+from fastmcp.client.transports import StdioTransport
+
+from federation.mcp import access
+from federation.mcp.catalogue import TOOLS
+from federation.services import agents
+
+pytestmark = pytest.mark.anyio
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+def answer(response: httpx2.Response) -> dict[str, Any]:
+    """Return the JSON-RPC answer of a response, be it a document or a stream of events."""
+    if response.headers["content-type"].startswith("text/event-stream"):
+        (line,) = [line for line in response.text.splitlines() if line.startswith("data: ")]
+        return json.loads(line.removeprefix("data: "))
+    return response.json()
+
+
+async def test_older_handshake_lists_and_calls_tools(house: Any) -> None:
+    async with httpx2.AsyncClient(headers=ACCEPT | {"Authorization": f"Bearer {house.tokens['ada']}"}) as http:
+
+        async def ask(method: str, params: dict[str, Any], number: int) -> dict[str, Any]:
+            response = await http.post(f"{house.url}/mcp", json={"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            assert response.status_code == 200, response.text
+            return answer(response)["result"]
+
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}}
+        server = await ask("initialize", hello, 1)
+        assert (server["protocolVersion"], server["serverInfo"]["name"]) == ("2025-06-18", "federation")
+        http.headers["mcp-protocol-version"] = "2025-06-18"
+        ready = await http.post(f"{house.url}/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"})
+        assert ready.status_code == 202
+        listed = await ask("tools/list", {}, 2)
+        assert [tool["name"] for tool in listed["tools"]] == [tool.__name__ for tool, _, _ in TOOLS]
+        called = await ask("tools/call", {"name": "federation_send", "arguments": {"content": "from an old client"}}, 3)
+        assert called["structuredContent"]["recipients"] == ["bob", "dan", "eve"]
+
+
+async def test_each_tool_says_what_it_does_what_it_wants_and_what_it_returns(house: Any) -> None:
+    async with house.client("ada", mode="2026-07-28") as ada:
+        tools = await ada.list_tools()
+    assert len(tools) == len(TOOLS)
+    for tool in tools:
+        assert tool.description
+        assert tool.annotations is not None
+        assert tool.annotations.read_only_hint is not None
+        assert tool.output_schema is not None
+        for name, schema in tool.input_schema["properties"].items():
+            assert schema.get("description"), f"{tool.name} does not describe {name}"
+        assert "call" not in tool.input_schema["properties"]
+
+
+async def test_no_or_wrong_token_is_refused_without_detail(house: Any) -> None:
+    async with httpx2.AsyncClient() as http:
+        for headers in ({}, {"Authorization": "Bearer fed_wrong"}, {"Authorization": "Basic YTpi"}, {"X-Agent": "ada"}):
+            response = await http.post(f"{house.url}/mcp", headers=ACCEPT | headers, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+            assert (response.status_code, response.text, response.headers["www-authenticate"]) == (401, "", "Bearer")
+
+
+async def test_revoked_token_dies_soon(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "REMEMBER_S", 0.0)
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    async with httpx2.AsyncClient(headers=ACCEPT | {"Authorization": f"Bearer {house.tokens['bob']}"}) as http:
+        assert (await http.post(f"{house.url}/mcp", json=listing)).status_code == 200
+        with house.transactions.begin("test") as session:
+            agents.revoke(session, "bob")
+        assert (await http.post(f"{house.url}/mcp", json=listing)).status_code == 401
+
+
+async def test_revoked_token_wakes_up_to_nothing(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "REMEMBER_S", 0.0)
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 30}, raise_on_error=False))
+        await house.heard("inbox:bob")
+        with house.transactions.begin("test") as session:
+            agents.revoke(session, "bob")
+        await ada.call_tool("federation_send", {"content": "for bob only", "to": "bob"})
+        told = await waiting
+    assert told.is_error
+    assert "for bob only" not in str(told.content)
+
+
+async def test_foreign_hosts_and_origins_are_turned_away(house: Any) -> None:
+    known = ACCEPT | {"Authorization": f"Bearer {house.tokens['ada']}"}
+    async with httpx2.AsyncClient() as http:
+        for more, status in (({"Host": "evil.example"}, 421), ({"Origin": "https://evil.example"}, 403)):
+            response = await http.post(f"{house.url}/mcp", headers=known | more, json={})
+            assert response.status_code == status
+
+
+async def test_dead_database_is_told_and_the_door_goes_on_by_itself(house: Any, postgres: Any) -> None:
+    async with house.client("ada", mode="2026-07-28") as ada, httpx2.AsyncClient() as http:
+        await ada.call_tool("federation_pulse")
+        assert (await http.get(f"{house.url}/health")).json() == {"status": "ok"}
+        postgres.kill()
+        try:
+            told = await ada.call_tool("federation_pulse", raise_on_error=False)
+            assert told.is_error
+            assert "PostgreSQL does not answer" in told.content[0].text
+            assert "again" in told.content[0].text
+            assert (await http.get(f"{house.url}/health")).status_code == 503
+            headers = ACCEPT | {"Authorization": "Bearer fed_never_seen"}
+            assert (await http.post(f"{house.url}/mcp", headers=headers, json={})).status_code == 503
+        finally:
+            postgres.start()
+        assert (await ada.call_tool("federation_pulse")).data.rows
+        assert (await http.get(f"{house.url}/health")).status_code == 200
+
+
+async def test_stdio_takes_the_identity_from_the_environment(house: Any, tmp_path: Any) -> None:
+    environment = {
+        "FEDERATION_DATA_DIR": str(tmp_path),
+        "FEDERATION_DATABASE_URL": house.database_url,
+        "FEDERATION_BROKER_URL": "activemq://nobody@127.0.0.1:9/",
+        "FEDERATION_TOKEN": house.tokens["eve"],
+    }
+    transport = StdioTransport(sys.executable, ["-m", "federation.cli.main", "mcp"], env=environment, cwd=str(tmp_path))
+    async with Client(transport) as eve:
+        assert (await eve.call_tool("federation_update_state", {"summary": "over a pipe"})).data.agent == "eve"

@@ -1,0 +1,154 @@
+"""Real workers: groups, chains and chords, their failures, and what a killed worker leaves."""
+
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import states
+from celery.app.task import Context
+from celery.exceptions import ChordError, TaskRevokedError
+
+SOON_S = 30
+
+
+def test_a_task_is_awaited(canvas: Any) -> None:
+    assert canvas.add.delay(2, 3).get(timeout=SOON_S) == 5
+
+
+def test_a_failed_task_raises_at_its_caller(canvas: Any) -> None:
+    result = canvas.fail.delay("no such file")
+    with pytest.raises(ValueError, match="no such file"):
+        result.get(timeout=SOON_S)
+    assert "raise ValueError(message)" in result.traceback
+    assert (result.name, result.args, result.queue) == ("results_app.fail", ["no such file"], "results")
+
+
+def test_a_chain_passes_its_value_on(canvas: Any) -> None:
+    assert canvas.chain(canvas.add.s(1, 2), canvas.add.s(3), canvas.add.s(4)).delay().get(timeout=SOON_S) == 10
+
+
+def test_a_failure_ends_the_chain(canvas: Any) -> None:
+    result = canvas.chain(canvas.fail.si("first"), canvas.add.si(1, 1)).delay()
+    with pytest.raises(ValueError, match="first"):
+        result.get(timeout=SOON_S)
+    assert result.state == states.FAILURE
+
+
+def test_a_group_keeps_its_order(canvas: Any) -> None:
+    result = canvas.group(canvas.add.s(number, number) for number in range(20)).delay()
+    assert result.get(timeout=SOON_S) == [2 * number for number in range(20)]
+    assert result.successful()
+
+
+def test_a_chord_gets_its_values_in_order(canvas: Any) -> None:
+    result = canvas.chord([canvas.echo.s(number) for number in range(20)], canvas.echo.s()).delay()
+    assert result.get(timeout=SOON_S) == list(range(20))
+    finished(canvas, result)
+
+
+def test_a_chord_of_one_and_a_chord_of_none(canvas: Any) -> None:
+    assert canvas.chord([canvas.add.s(1, 1)], canvas.total.s()).delay().get(timeout=SOON_S) == 2
+    assert canvas.chord([], canvas.total.s()).delay().get(timeout=SOON_S) == 0
+
+
+def test_a_group_in_a_chain_becomes_a_chord(canvas: Any) -> None:
+    work = canvas.chain(canvas.echo.s(1), canvas.group(canvas.add.s(1), canvas.add.s(2)), canvas.total.s(), canvas.add.s(10))
+    assert work.delay().get(timeout=SOON_S) == 15
+
+
+def test_a_nested_header_keeps_its_shape(canvas: Any) -> None:
+    header = [canvas.echo.s(0), canvas.chain(canvas.echo.s(1), canvas.group(canvas.add.s(1), canvas.add.s(2)))]
+    assert canvas.chord(header, canvas.echo.s()).delay().get(timeout=SOON_S) == [0, [2, 3]]
+
+
+def test_a_chord_in_a_chord(canvas: Any) -> None:
+    inner = canvas.chord([canvas.add.s(1, 1), canvas.add.s(2, 2)], canvas.total.s())
+    assert canvas.chord([canvas.echo.s(1), inner], canvas.echo.s()).delay().get(timeout=SOON_S) == [1, 6]
+
+
+def test_a_header_that_ignores_its_results_is_joined_all_the_same(canvas: Any) -> None:
+    assert canvas.chord([canvas.unheard.s(number) for number in range(5)], canvas.total.s()).delay().get(timeout=SOON_S) == 10
+
+
+def test_a_part_may_add_parts(canvas: Any) -> None:
+    assert canvas.chord([canvas.grow.s(3), canvas.echo.s(1)], canvas.total.s()).delay().get(timeout=SOON_S) == 3 + 6 + 1
+
+
+def test_a_failed_part_fails_the_body_with_its_cause(canvas: Any) -> None:
+    result = canvas.chord([canvas.echo.s(1), canvas.fail.s("part"), canvas.echo.s(2)], canvas.total.s()).delay()
+    error = canvas.app.AsyncResult(result.id).get(timeout=SOON_S, propagate=False)
+    assert isinstance(error, ChordError)
+    assert "part" in str(error)
+    assert result.parent.results[1].id in str(error)
+    finished(canvas, result)
+
+
+def test_a_chord_survives_a_killed_worker_process(canvas: Any, tmp_path: Path) -> None:
+    result = canvas.chord([canvas.die_once.s(str(tmp_path / "died"), 1), canvas.echo.s(2)], canvas.total.s()).delay()
+    assert result.get(timeout=60) == 3
+    assert (tmp_path / "died").exists()
+
+
+def test_a_part_delivered_twice_counts_once(canvas: Any, tmp_path: Path) -> None:
+    """A copy that comes before the chord is complete must not complete it."""
+    slow = tmp_path / "go"
+    result = canvas.chord([canvas.echo.s(1), canvas.when.s(str(slow), 2)], canvas.total.s()).delay()
+    first, second = result.parent.results
+    first.get(timeout=SOON_S)
+    backend = canvas.app.backend
+    request = Context({"id": first.id, "group": result.parent.id, "group_index": 0, "chord": canvas.total.s()})
+    backend.mark_as_done(first.id, 1, request=request)
+    backend.mark_as_done(first.id, 1, request=request)
+    assert canvas.app.AsyncResult(result.id).state == states.PENDING
+    slow.touch()
+    assert second.get(timeout=SOON_S) == 2
+    assert result.get(timeout=SOON_S) == 3
+
+
+def test_a_task_that_ends_while_the_database_is_away_is_stored_later(canvas: Any, postgres: Any, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    result = canvas.chord([canvas.when.s(str(go), 1), canvas.when.s(str(go), 2)], canvas.total.s()).delay()
+    postgres.kill()
+    go.touch()
+    postgres.start()
+    assert result.get(timeout=60) == 3
+
+
+def test_a_revoked_task_raises_at_its_caller(canvas: Any) -> None:
+    task_id = uuid4().hex
+    assert canvas.app.control.revoke(task_id, reply=True, timeout=SOON_S, limit=1)
+    with pytest.raises(TaskRevokedError):
+        canvas.echo.apply_async((1,), task_id=task_id).get(timeout=SOON_S)
+
+
+def test_children_are_told(canvas: Any) -> None:
+    result = canvas.spawn.delay()
+    result.get(timeout=SOON_S)
+    assert [child.get(timeout=SOON_S) for child in result.children] == [2]
+
+
+def test_progress_reaches_who_waits(canvas: Any, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    heard: list[tuple[str, Any]] = []
+
+    def hear(meta: dict[str, Any]) -> None:
+        heard.append((meta["status"], meta["result"]))
+        go.touch()
+
+    assert canvas.progress.delay(str(go)).get(timeout=SOON_S, on_message=hear) == "done"
+    assert heard == [("PROGRESS", {"done": 1, "of": 2}), (states.SUCCESS, "done")]
+
+
+def test_who_waits_for_a_result_in_another_process_shares_nothing_with_the_sender(canvas: Any) -> None:
+    task_id = canvas.echo.delay("hello").id
+    assert canvas.app.AsyncResult(task_id).get(timeout=SOON_S) == "hello"
+
+
+def finished(canvas: Any, result: Any) -> None:
+    """The chord leaves no row behind, once its last part has returned."""
+    deadline = time.monotonic() + SOON_S
+    while canvas.database.execute("select 1 from celery_chords where group_id = %s", result.parent.id):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

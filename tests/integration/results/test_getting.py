@@ -1,0 +1,192 @@
+"""Clients that wait: woken at once, over restarts, in threads and in forked children. `recheck=60` rules out that a look helped."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from celery import states
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+
+from federation.results.backend import PostgresBackend
+
+Make = Callable[..., PostgresBackend]
+SOON_S = 20
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        threading.Event().wait(0.01)
+
+
+def listening(database: Any) -> int:
+    named = "application_name = 'celery-results-listener' and query ilike 'select task_id%' and state = 'idle'"
+    return int(database.execute(f"select count(*) from pg_stat_activity where datname = current_database() and {named}")[0][0])
+
+
+def in_background(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(call, *args, **kwargs)
+    pool.shutdown(wait=False)
+    return future
+
+
+def watched(backend: PostgresBackend, count: int = 1) -> Callable[[], bool]:
+    return lambda: len(backend.listener._watches) == count
+
+
+def test_a_waiter_is_woken_by_the_result(make_backend: Make, database: Any) -> None:
+    worker, client = make_backend(), make_backend()
+    waiting = in_background(client.app.AsyncResult("id").get, timeout=SOON_S)
+    until(lambda: watched(client)() and listening(database) == 1)
+    worker.store_result("id", {"x": 1}, states.SUCCESS)
+    assert waiting.result(SOON_S) == {"x": 1}
+    assert watched(client, 0)()
+
+
+def test_a_result_from_before_is_there_at_once(backend: PostgresBackend) -> None:
+    backend.store_result("id", 1, states.SUCCESS)
+    assert backend.app.AsyncResult("id").get(timeout=0) == 1
+
+
+def test_a_failure_is_raised_at_the_waiter(backend: PostgresBackend) -> None:
+    backend.store_result("id", KeyError("x"), states.FAILURE)
+    with pytest.raises(KeyError):
+        backend.app.AsyncResult("id").get(timeout=SOON_S)
+
+
+def test_time_out(backend: PostgresBackend) -> None:
+    backend.store_result("id", None, states.STARTED)
+    with pytest.raises(CeleryTimeoutError, match="id"):
+        backend.app.AsyncResult("id").get(timeout=0.05)
+    assert watched(backend, 0)()
+
+
+def test_progress_is_heard(make_backend: Make) -> None:
+    worker, client = make_backend(), make_backend()
+    heard: list[Any] = []
+    second = threading.Event()
+
+    def hear(meta: dict[str, Any]) -> None:
+        heard.append(meta["result"])
+        second.set()
+
+    waiting = in_background(client.app.AsyncResult("id").get, timeout=SOON_S, on_message=hear)
+    until(watched(client))
+    worker.store_result("id", {"done": 1}, "PROGRESS")
+    assert second.wait(SOON_S)
+    worker.store_result("id", "end", states.SUCCESS)
+    assert waiting.result(SOON_S) == "end"
+    assert heard == [{"done": 1}, "end"]
+
+
+def test_two_hundred_waiters_share_one_listening_connection(make_backend: Make, database: Any) -> None:
+    worker, client = make_backend(), make_backend("recheck=60&connections=4")
+    with ThreadPoolExecutor(200) as pool:
+        waiting = [pool.submit(client.app.AsyncResult(f"id-{number}").get, timeout=60) for number in range(200)]
+        until(watched(client, 200))
+        for number in range(200):
+            worker.store_result(f"id-{number}", number, states.SUCCESS)
+        assert [future.result(60) for future in waiting] == list(range(200))
+    connections = database.execute(
+        "select count(*) filter (where application_name = 'celery-results-listener'), count(*) filter (where application_name = 'celery-results')"
+        " from pg_stat_activity where datname = current_database()"
+    )
+    assert connections[0][0] == 1
+    assert connections[0][1] <= 4 + 1
+
+
+def test_two_threads_may_wait_for_the_same_group(make_backend: Make) -> None:
+    worker, client = make_backend(), make_backend()
+    app = client.app
+
+    def group() -> Any:
+        return app.GroupResult("g", [app.AsyncResult(task_id) for task_id in "abc"])
+
+    waiting = [in_background(group().get, timeout=SOON_S) for _ in range(2)]
+    until(lambda: all(len(watches) == 2 for watches in client.listener._watches.values()) and watched(client, 3)())
+    for task_id in "cab":
+        worker.store_result(task_id, task_id, states.SUCCESS)
+    assert [future.result(SOON_S) for future in waiting] == [["a", "b", "c"]] * 2
+
+
+def test_a_join_yields_each_result_as_it_comes_and_nested_groups_whole(make_backend: Make) -> None:
+    worker, client = make_backend(), make_backend()
+    app = client.app
+    nested = app.GroupResult("n", [app.AsyncResult("b"), app.AsyncResult("c")])
+    group = app.GroupResult("g", [app.AsyncResult("a"), nested, app.AsyncResult("d")])
+    fired = threading.Event()
+    group.then(lambda _: fired.set())
+    arriving = group.iter_native(timeout=SOON_S)
+    order = []
+    for task_id in "dcab":
+        worker.store_result(task_id, task_id, states.SUCCESS)
+        if task_id != "c":
+            order.append(next(arriving)[0])
+    assert order == ["d", "a", "n"]
+    assert group.join_native(timeout=SOON_S) == ["a", ["b", "c"], "d"]
+    assert fired.is_set()
+    assert app.GroupResult("empty", []).join_native() == []
+
+
+def test_a_lost_notification_is_made_good_by_a_look(make_backend: Make, database: Any) -> None:
+    client = make_backend("recheck=0.1")
+    waiting = in_background(client.app.AsyncResult("id").get, timeout=SOON_S)
+    until(lambda: watched(client)() and listening(database) == 1)
+    database.execute("insert into celery_results (task_id, state, result) values ('id', 'SUCCESS', '7')")
+    assert waiting.result(SOON_S) == 7
+
+
+def test_a_waiter_outlives_a_restart_of_the_server(make_backend: Make, database: Any, postgres: Any) -> None:
+    worker, client = make_backend(), make_backend()
+    waiting = in_background(client.app.AsyncResult("id").get, timeout=60)
+    late = in_background(client.app.AsyncResult("late").get, timeout=60)
+    until(lambda: watched(client, 2)() and listening(database) == 1)
+    postgres.kill()
+    began_while_away = in_background(client.app.AsyncResult("id").get, timeout=60)
+    storing = in_background(worker.store_result, "id", 5, states.SUCCESS)
+    postgres.start()
+    assert storing.result(60) == 5
+    assert waiting.result(60) == 5
+    assert began_while_away.result(60) == 5
+    worker.store_result("late", 6, states.SUCCESS)
+    assert late.result(60) == 6
+
+
+def test_an_idle_listener_goes_away_and_comes_back(make_backend: Make, database: Any) -> None:
+    worker, client = make_backend(), make_backend("recheck=0.05")
+    client.listener._idle_s = 0.1
+    client.on_task_call(None, "id")
+    until(lambda: client.listener._thread is None and listening(database) == 0)
+    worker.store_result("id", 1, states.SUCCESS)
+    assert client.app.AsyncResult("id").get(timeout=SOON_S) == 1
+
+
+def _store_and_get(backend: PostgresBackend, number: int) -> None:
+    assert backend.app.AsyncResult("mine").get(timeout=SOON_S) == "parent"
+    backend.store_result(f"child-{number}", number, states.SUCCESS)
+    assert backend.app.AsyncResult("go").get(timeout=SOON_S) == "on"
+
+
+def test_a_forked_child_leaves_the_connections_of_its_parent_alone(make_backend: Make) -> None:
+    backend = make_backend()
+    app = backend.app
+    backend.store_result("mine", "parent", states.SUCCESS)
+    waiting = in_background(app.AsyncResult("child-1").get, timeout=SOON_S)
+    until(watched(backend))
+    children = [multiprocessing.get_context("fork").Process(target=_store_and_get, args=(backend, number)) for number in range(2)]
+    for child in children:
+        child.start()
+    assert waiting.result(SOON_S) == 1
+    assert app.AsyncResult("child-0").get(timeout=SOON_S) == 0
+    backend.store_result("go", "on", states.SUCCESS)
+    for child in children:
+        child.join(SOON_S)
+    assert [child.exitcode for child in children] == [0, 0]
+    backend.store_result("after", 1, states.SUCCESS)
+    assert app.AsyncResult("after").get(timeout=SOON_S) == 1

@@ -1,0 +1,132 @@
+"""A tree is indexed once: only what changed is embedded, what is gone is deleted, and the last batch calls the writer."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import func, select
+
+from federation.services import indexing
+from federation.services.indexing import NewChunk, NewDocument
+from federation.store.models.executions import Execution
+from federation.store.models.retrieval import Chunk, VectorChange
+
+ROOT = "/srv/code"
+
+
+def document(path: str, *texts: str, version: int = 1) -> NewDocument:
+    chunks = [NewChunk("function", f"f{n}", n + version, n + version, text, f"{path}:{text}") for n, text in enumerate(texts)]
+    return NewDocument(path, f"{path}-{texts}", 10, chunks)
+
+
+def scan(transactions, *documents: NewDocument, present: list[str] | None = None) -> indexing.RunView:
+    with transactions.begin("ada") as session:
+        paths = present or [each.path for each in documents]
+        return indexing.record_scan(session, uuid.uuid4(), ROOT, paths=paths, documents=documents, skipped=[])
+
+
+def executions(transactions, task: str, run: indexing.RunView) -> list[uuid.UUID]:
+    with transactions.begin("ada") as session:
+        query = select(Execution.id).where(Execution.task_name == task, Execution.kwargs["run_id"].astext == str(run.run_id))
+        return list(session.scalars(query))
+
+
+def embed(transactions, execution_id: uuid.UUID) -> None:
+    with transactions.begin("ada") as session:
+        chunks = indexing.batch(session, execution_id)
+    with transactions.begin("ada") as session:
+        vectors = {chunk.id: b"\0" * 4 for chunk in chunks}
+        indexing.record_vectors(session, execution_id, node="baby", model="m", vectors=vectors)
+
+
+def write(transactions, run: indexing.RunView) -> tuple[int, int]:
+    with transactions.begin("ada") as session:
+        staged, gone = indexing.staged(session, run.run_id)
+        indexing.record_written(session, run.run_id, [*(chunk.id for chunk, _ in staged), *gone])
+    return len(staged), len(gone)
+
+
+def finish(transactions, run: indexing.RunView) -> tuple[int, int]:
+    for execution_id in executions(transactions, indexing.EMBED, run):
+        embed(transactions, execution_id)
+    assert len(executions(transactions, indexing.WRITE, run)) == 1
+    return write(transactions, run)
+
+
+@pytest.fixture
+def indexed(transactions) -> indexing.RunView:
+    run = scan(transactions, document("a.py", "one", "two"), document("b.py", "three"))
+    assert finish(transactions, run) == (3, 0)
+    return run
+
+
+def test_an_unchanged_chunk_costs_nothing_and_its_lines_move(transactions, indexed) -> None:
+    run = scan(transactions, document("a.py", "one", "new", version=5), present=["a.py", "b.py"])
+    assert (run.chunks, run.deleted_files) == (1, 0)
+    assert finish(transactions, run) == (1, 1)
+    with transactions.begin("ada") as session:
+        assert session.scalar(select(Chunk.start_line).where(Chunk.text == "one")) == 5
+        assert session.scalar(select(func.count()).select_from(VectorChange)) == 0
+
+
+def test_a_file_that_is_gone_disappears(transactions, indexed) -> None:
+    run = scan(transactions, present=["a.py"])
+    assert (run.chunks, run.deleted_files) == (0, 1)
+    assert finish(transactions, run) == (0, 1)
+    with transactions.begin("ada") as session:
+        assert set(session.scalars(select(Chunk.text))) == {"one", "two"}
+
+
+def test_only_files_with_another_digest_are_stale(transactions, indexed) -> None:
+    with transactions.begin("ada") as session:
+        same = document("a.py", "one", "two").sha256
+        assert indexing.changed(session, ROOT, {"a.py": same, "b.py": "other", "c.py": "new"}) == {"b.py", "c.py"}
+
+
+def test_what_a_killed_run_left_is_taken_up_by_the_next(transactions) -> None:
+    scan(transactions, document("a.py", "one", "two"))
+    assert scan(transactions, present=["a.py"]).chunks == 2
+
+
+def test_a_scan_delivered_twice_is_one_run(transactions) -> None:
+    identity = uuid.uuid4()
+    for _ in range(2):
+        with transactions.begin("ada") as session:
+            view = indexing.record_scan(session, identity, ROOT, paths=["a.py"], documents=[document("a.py", "one")], skipped=[])
+    assert (view.batches, len(executions(transactions, indexing.EMBED, view))) == (1, 1)
+
+
+def test_batches_that_end_at_once_call_the_writer_once(transactions, monkeypatch) -> None:
+    monkeypatch.setattr(indexing, "BATCH", 1)
+    run = scan(transactions, document("a.py", *(f"text {n}" for n in range(12))))
+    batches = executions(transactions, indexing.EMBED, run)
+    assert len(batches) == 12
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda each: embed(transactions, each), [*batches, *batches]))
+    assert len(executions(transactions, indexing.WRITE, run)) == 1
+    assert write(transactions, run) == (12, 0)
+    with transactions.begin("ada") as session:
+        assert indexing.progress(session, run.run_id).finished
+
+
+def test_what_cannot_be_read_now_stays_indexed(transactions, indexed) -> None:
+    run = scan(transactions, document("c/d.py", "four"), present=["a.py", "b.py", "c/d.py"])
+    finish(transactions, run)
+    with transactions.begin("ada") as session:
+        kept = indexing.record_scan(session, uuid.uuid4(), ROOT, paths=["a.py"], documents=[], skipped=[], unreadable=["b.py", "c"])
+    assert kept.deleted_files == 0
+
+
+def test_deletions_that_a_run_left_are_taken_up_by_the_next(transactions, indexed) -> None:
+    scan(transactions, present=["a.py"])
+    run = scan(transactions, present=["a.py"])
+    assert finish(transactions, run) == (0, 1)
+
+
+def test_a_run_of_more_chunks_than_a_statement_has_parameters_ends(transactions) -> None:
+    run = scan(transactions, document("big.py", "one"))
+    with transactions.begin("ada") as session:
+        view = indexing.record_written(session, run.run_id, [uuid.uuid4() for _ in range(70_000)])
+        assert view.finished
+        many = [f"{number}.py" for number in range(70_000)]
+        assert indexing.record_scan(session, uuid.uuid4(), ROOT, paths=many, documents=[], skipped=[]).deleted_files == 1

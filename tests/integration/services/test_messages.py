@@ -1,0 +1,143 @@
+"""Messages reach their addressees and nobody else, in order, and wait in an inbox until they are read."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import func, select
+
+from federation.errors import InvalidInput, NotFound, Refused
+from federation.services import messages
+from federation.store.models.conversations import Message, Receipt
+from federation.store.models.events import Event
+
+
+def test_only_the_addressee_receives_a_direct_message(transactions) -> None:
+    with transactions.begin("ada") as session:
+        sent = messages.send(session, "Please review auth-module.py for security issues", to="bob", message_type="task")
+    with transactions.begin("bob") as session:
+        inbox = messages.inbox(session)
+    with transactions.begin("eve") as session:
+        assert messages.inbox(session).messages == []
+    assert [(m.message_id, m.sender, m.message_type) for m in inbox.messages] == [(sent.message_id, "ada", "task")]
+
+
+def test_a_message_stays_unread_until_its_cursor_comes_back(transactions) -> None:
+    with transactions.begin("ada") as session:
+        for number in range(3):
+            messages.send(session, f"message {number}", to="bob")
+    with transactions.begin("bob") as session:
+        first = messages.inbox(session, limit=2)
+    with transactions.begin("bob") as session:
+        assert messages.inbox(session, limit=2).messages == first.messages, "a reader that crashed gets them again"
+    with transactions.begin("bob") as session:
+        rest = messages.inbox(session, after=first.cursor)
+    assert first.more
+    assert [m.content for m in rest.messages] == ["message 2"]
+    with transactions.begin("bob") as session:
+        assert messages.inbox(session, after=rest.cursor).messages == []
+        assert session.scalar(select(func.count()).where(Receipt.agent == "bob", Receipt.read_at.is_(None))) == 0
+
+
+def test_a_thread_reads_back_in_order_and_keeps_its_correlation(transactions) -> None:
+    with transactions.begin("ada") as session:
+        question = messages.send(session, "Which auth approach?", conversation_id="project-123", to="bob")
+    with transactions.begin("bob") as session:
+        messages.send(session, "OAuth2", reply_to=question.message_id, to="ada")
+    with transactions.begin("ada") as session:
+        thread = messages.history(session, "project-123")
+    assert [(m.position, m.content) for m in thread] == [(1, "Which auth approach?"), (2, "OAuth2")]
+    assert {m.correlation_id for m in thread} == {question.correlation_id}
+
+
+def test_a_broadcast_reaches_everybody_else(transactions) -> None:
+    with transactions.begin("ada") as session:
+        sent = messages.send(session, "deploy at noon")
+    assert sent.recipients == ["bob", "dan", "eve"]
+    for name in sent.recipients:
+        with transactions.begin(name) as session:
+            assert [m.content for m in messages.inbox(session).messages] == ["deploy at noon"]
+
+
+def test_positions_have_no_gaps_under_concurrent_senders(transactions) -> None:
+    def say(number: int) -> None:
+        with transactions.begin(["ada", "bob", "dan", "eve"][number % 4]) as session:
+            messages.send(session, f"{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(say, range(40)))
+    with transactions.begin("ada") as session:
+        assert list(session.scalars(select(Message.position).order_by(Message.position))) == list(range(1, 41))
+        assert list(session.scalars(select(Receipt.position).where(Receipt.agent == "ada").order_by(Receipt.position))) == list(range(1, 31))
+
+
+def test_a_sender_that_dies_midway_reaches_nobody(transactions, publisher) -> None:
+    class Died(Exception):
+        pass
+
+    with pytest.raises(Died), transactions.begin("ada") as session:
+        messages.send(session, "half of a broadcast")
+        raise Died
+    with transactions.begin("bob") as session:
+        assert messages.inbox(session).messages == []
+        assert session.scalar(select(func.count()).select_from(Event).where(Event.type == "message.sent")) == 0
+
+
+def test_a_stranger_neither_reads_nor_writes_a_conversation(transactions) -> None:
+    with transactions.begin("ada") as session:
+        messages.send(session, "between us", conversation_id="secret", to="bob")
+    for call in (lambda s: messages.history(s, "secret"), lambda s: messages.send(s, "me too", conversation_id="secret")):
+        with pytest.raises(Refused, match="eve is not a member of secret"), transactions.begin("eve") as session:
+            call(session)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"content": " "}, InvalidInput, "content: got ' '"),
+        ({"content": "x", "to": "bobb"}, NotFound, "no agent 'bobb'; nearest: bob"),
+        ({"content": "x", "message_type": "shout"}, InvalidInput, "message_type: got 'shout', wants one of chat, task, result, status"),
+        ({"content": "x", "conversation_id": "a b"}, InvalidInput, "conversation_id: got 'a b'"),
+    ],
+)
+def test_bad_input_is_named(transactions, arguments: dict, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says), transactions.begin("ada") as session:
+        messages.send(session, **arguments)
+
+
+def test_each_message_has_an_event_of_its_actor_in_the_same_transaction(transactions) -> None:
+    with transactions.begin("ada", trace_id="ab" * 16) as session:
+        sent = messages.send(session, "hello", to="bob")
+    with transactions.begin("ada") as session:
+        event = session.scalars(select(Event).where(Event.type == "message.sent")).one()
+        assert (event.actor, event.trace_id, event.payload["message_id"]) == ("ada", "ab" * 16, str(sent.message_id))
+
+
+@pytest.mark.parametrize("to", [None, "ada"])
+def test_the_conversation_of_two_is_opened_by_them_alone(transactions, to: str | None) -> None:
+    with pytest.raises((Refused, NotFound)), transactions.begin("eve") as session:
+        messages.send(session, "planted", conversation_id="direct:ada:bob", to=to)
+    with transactions.begin("ada") as session:
+        messages.send(session, "between us", to="bob")
+    with pytest.raises(Refused, match="between two"), transactions.begin("ada") as session:
+        messages.send(session, "join us", conversation_id="direct:ada:bob", to="eve")
+
+
+def test_a_private_message_is_answered_by_its_addressee_and_in_private(transactions) -> None:
+    with transactions.begin("ada") as session:
+        messages.send(session, "all of you", conversation_id="project-123", to="dan")
+        private = messages.send(session, "for bob alone", conversation_id="project-123", to="bob")
+    with pytest.raises(NotFound), transactions.begin("dan") as session:
+        messages.send(session, "I heard that", reply_to=private.message_id)
+    with transactions.begin("bob") as session:
+        answer = messages.send(session, "understood", reply_to=private.message_id)
+    assert answer.recipients == ["ada"]
+
+
+@pytest.mark.parametrize("after", [-1, 2, 10**6])
+def test_a_cursor_that_was_never_handed_out_is_refused(transactions, after: int) -> None:
+    with transactions.begin("ada") as session:
+        messages.send(session, "the only one", to="bob")
+    with pytest.raises(InvalidInput, match="after"), transactions.begin("bob") as session:
+        messages.inbox(session, after=after)
+    with transactions.begin("bob") as session:
+        assert len(messages.inbox(session).messages) == 1

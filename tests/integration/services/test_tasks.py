@@ -1,0 +1,219 @@
+"""Tasks are claimed by one, completed by the holder of the current fencing token, and ended once."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import select, text
+
+from federation.errors import Conflict, InvalidInput, NotFound, Refused
+from federation.services import claims, tasks
+from federation.store.models.events import Event
+from federation.store.models.executions import Execution
+from federation.store.models.tasks import AgentTask
+
+
+@pytest.fixture
+def task(transactions) -> str:
+    with transactions.begin("ada") as session:
+        return str(tasks.delegate(session, "Profile memory allocation in auth module", slug="memory-profile").id)
+
+
+def claim(transactions, agent: str, reference: str, *, ttl_s: float = 30) -> claims.ClaimOutcome:
+    with transactions.begin(agent) as session:
+        return tasks.claim(session, reference, description="Running valgrind analysis", ttl_s=ttl_s)
+
+
+def lapse(transactions) -> None:
+    """Let every claim run out now."""
+    with transactions.begin("test") as session:
+        session.execute(text("update claims set expires_at = clock_timestamp()"))
+
+
+def test_of_32_racers_one_wins(transactions, task: str) -> None:
+    def race(number: int) -> claims.ClaimOutcome:
+        with transactions.begin(f"racer-{number}") as session:
+            return claims.claim(session, "file:src/main.py", description="", ttl_s=30)
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(race, range(32)))
+    winners = [outcome for outcome in outcomes if outcome.claimed]
+    assert len(winners) == 1
+    assert {outcome.holder for outcome in outcomes} == {winners[0].holder}
+    assert {outcome.fencing_token for outcome in outcomes} == {1, None}
+
+
+def test_the_losers_completion_is_refused_and_the_winners_counts(transactions, task: str) -> None:
+    won, lost = claim(transactions, "bob", "memory-profile"), claim(transactions, "dan", "memory-profile")
+    assert (won.claimed, lost.claimed, lost.holder) == (True, False, "bob")
+    with pytest.raises(Refused, match="Claim before you code: bob holds task"), transactions.begin("dan") as session:
+        tasks.complete(session, task, fencing_token=1, result={"says": "mine"})
+    with transactions.begin("bob") as session:
+        tasks.complete(session, task, fencing_token=won.fencing_token, result={"leaks": 0})
+    with transactions.begin("ada") as session:
+        done = tasks.view(tasks.find(session, "memory-profile"))
+        assert (done.status, done.assigned_to, done.result) == ("completed", "bob", {"leaks": 0})
+        stream = session.scalars(select(Event).where(Event.stream == f"task:{task}").order_by(Event.position)).all()
+    assert [(event.position, event.type) for event in stream] == [(1, "task.created"), (2, "task.claimed"), (3, "task.completed")]
+
+
+def test_lapsed_claim_is_taken_over_and_the_old_holder_fenced_off(transactions, task: str) -> None:
+    old = claim(transactions, "bob", task)
+    lapse(transactions)
+    with pytest.raises(Refused, match="lapsed"), transactions.begin("bob") as session:
+        tasks.complete(session, task, fencing_token=old.fencing_token, result={})
+    new = claim(transactions, "dan", task)
+    assert new.claimed
+    assert new.fencing_token == old.fencing_token + 1
+    with pytest.raises(Refused), transactions.begin("bob") as session:
+        tasks.complete(session, task, fencing_token=old.fencing_token, result={})
+
+
+def test_a_second_claim_of_the_holder_renews_and_keeps_the_token(transactions, task: str) -> None:
+    first, second = claim(transactions, "bob", task, ttl_s=10), claim(transactions, "bob", task, ttl_s=60)
+    assert (second.claimed, second.fencing_token) == (True, first.fencing_token)
+    assert second.expires_at > first.expires_at
+
+
+def test_a_strangers_release_changes_nothing_and_the_owners_frees_the_task(transactions, task: str) -> None:
+    claim(transactions, "bob", task)
+    with transactions.begin("dan") as session:
+        assert not tasks.release(session, task)
+    assert not claim(transactions, "dan", task).claimed
+    with transactions.begin("bob") as session:
+        assert tasks.release(session, task)
+    assert claim(transactions, "dan", task).fencing_token == 2
+
+
+def test_a_task_for_a_role_is_left_to_that_role(transactions) -> None:
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "write it", requirements={"role": "developer"}, slug="write-it")
+    with pytest.raises(Refused, match="for the role developer"):
+        claim(transactions, "eve", "write-it")
+    assert claim(transactions, "bob", "write-it").claimed
+
+
+def test_an_assigned_task_is_left_to_its_assignee(transactions) -> None:
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "write it", agent="bob", slug="write-it")
+    with pytest.raises(Refused, match="assigned to bob"):
+        claim(transactions, "dan", "write-it")
+    with transactions.begin("test") as session:
+        assert session.execute(text("select count(*) from claims")).scalar_one() == 0, "a refused claim holds nothing"
+
+
+def test_a_task_for_a_node_records_its_execution_with_the_task(transactions, publisher) -> None:
+    with transactions.begin("ada") as session:
+        made = tasks.delegate(session, "analyse", executor="node", requirements={"role": "developer", "min_vram_gib": 20}, priority=8)
+    with transactions.begin("ada") as session:
+        execution = session.scalars(select(Execution)).one()
+    assert publisher.published == [execution.id]
+    assert (execution.agent_task_id, execution.actor, execution.priority) == (made.id, "ada", 8)
+    assert execution.requirements == {"role": "developer", "min_vram_gib": 20, "engine": "llamacpp"}
+    with pytest.raises(Refused, match="runs on a node"):
+        claim(transactions, "bob", str(made.id))
+
+
+def test_a_task_that_ended_stays_ended(transactions) -> None:
+    with transactions.begin("ada") as session:
+        identity = tasks.delegate(session, "analyse", executor="node").id
+    with transactions.begin("node:taichi") as session:
+        assert tasks.start_on_node(session, identity, "taichi") is not None
+        assert tasks.end_on_node(session, identity, result={"text": "first"})
+    with transactions.begin("node:aorus") as session:
+        assert tasks.start_on_node(session, identity, "aorus") is None
+        assert not tasks.end_on_node(session, identity, result={"text": "second"})
+        assert session.get_one(AgentTask, identity).result == {"text": "first"}
+
+
+def test_a_slug_is_unique_in_its_conversation(transactions, task: str) -> None:
+    with pytest.raises(Conflict, match="memory-profile"), transactions.begin("bob") as session:
+        tasks.delegate(session, "again", slug="memory-profile")
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "elsewhere", slug="memory-profile", conversation_id="other")
+    with pytest.raises(Conflict, match="several conversations"), transactions.begin("ada") as session:
+        tasks.find(session, "memory-profile")
+
+
+def test_a_stranger_does_not_see_a_task(transactions) -> None:
+    with transactions.begin("ada") as session:
+        identity = tasks.delegate(session, "secret work", conversation_id="secret", slug="hidden").id
+    for reference in (str(identity), "hidden"):
+        with pytest.raises(NotFound, match="no task"), transactions.begin("eve") as session:
+            tasks.find(session, reference)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"task_type": "ponder"}, InvalidInput, "task_type: got 'ponder'"),
+        ({"priority": 11}, InvalidInput, "priority: got 11"),
+        ({"requirements": {"role": "develper"}}, NotFound, "no role 'develper'; nearest: developer"),
+        ({"requirements": {"node": "taichi"}}, NotFound, "no node 'taichi'"),
+        ({"requirements": {"vram": 3}}, InvalidInput, "vram"),
+        ({"agent": "adda"}, NotFound, "nearest: ada"),
+    ],
+)
+def test_bad_input_is_named(transactions, arguments: dict, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says), transactions.begin("ada") as session:
+        tasks.delegate(session, "x", **arguments)
+
+
+def test_an_unknown_task_names_the_nearest(transactions, task: str) -> None:
+    with pytest.raises(NotFound, match="nearest: memory-profile"), transactions.begin("ada") as session:
+        tasks.find(session, "memory-profil")
+    with pytest.raises(NotFound), transactions.begin("ada") as session:
+        tasks.find(session, str(uuid.uuid4()))
+
+
+def test_a_claim_delivered_twice_is_one_claim_with_one_event(transactions, task: str) -> None:
+    execution_id = uuid.uuid4()
+    outcomes = []
+    for _ in range(2):
+        with transactions.begin("bob", execution_id=execution_id) as session:
+            outcomes.append(tasks.claim(session, task, description="", ttl_s=30))
+    assert [(outcome.claimed, outcome.fencing_token, outcome.expires_at) for outcome in outcomes] == [(True, 1, outcomes[0].expires_at)] * 2
+    with transactions.begin("bob") as session:
+        types = list(session.scalars(select(Event.type).where(Event.type.in_(["claim.acquired", "task.claimed"]))))
+    assert sorted(types) == ["claim.acquired", "task.claimed"]
+
+
+def test_a_claim_that_was_lost_meanwhile_is_not_won_again_by_a_second_delivery(transactions, task: str) -> None:
+    execution_id = uuid.uuid4()
+    with transactions.begin("bob", execution_id=execution_id) as session:
+        tasks.claim(session, task, description="", ttl_s=30)
+    lapse(transactions)
+    claim(transactions, "dan", task)
+    with transactions.begin("bob", execution_id=execution_id) as session:
+        again = tasks.claim(session, task, description="", ttl_s=30)
+    assert (again.claimed, again.holder, again.fencing_token) == (False, "dan", None)
+
+
+@pytest.mark.parametrize("lost", ["lapsed", "released"])
+def test_an_assigned_task_stays_its_assignees_after_the_claim_is_gone(transactions, lost: str) -> None:
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "write it", agent="bob", slug="write-it")
+    claim(transactions, "bob", "write-it")
+    if lost == "lapsed":
+        lapse(transactions)
+    else:
+        with transactions.begin("bob") as session:
+            assert tasks.release(session, "write-it")
+            assert tasks.find(session, "write-it").status == "assigned"
+    with pytest.raises(Refused, match="assigned to bob"):
+        claim(transactions, "dan", "write-it")
+    assert claim(transactions, "bob", "write-it").fencing_token == 2
+
+
+def test_a_slug_that_looks_like_a_uuid_is_found(transactions) -> None:
+    chosen = str(uuid.uuid4())
+    with transactions.begin("ada") as session:
+        made = tasks.delegate(session, "x", slug=chosen)
+        assert tasks.find(session, chosen).id == made.id
+
+
+@pytest.mark.parametrize(("task_type", "engine"), [("analyze", "llamacpp"), ("report", "minilm")])
+def test_a_nodes_task_asks_for_the_engine_that_its_kind_needs(transactions, task_type: str, engine: str) -> None:
+    with transactions.begin("ada") as session:
+        made = tasks.delegate(session, "x", executor="node", task_type=task_type, requirements={"role": "analyst"})
+        assert made.requirements == {"role": "analyst", "engine": engine}

@@ -1,0 +1,47 @@
+"""Migrations run up and down on an empty and on a full database, and tell the same story as the models."""
+
+import psycopg
+import pytest
+from psycopg import errors
+
+
+@pytest.fixture
+def owner(postgres, database: str) -> str:
+    return postgres.as_role("federation_owner", database)
+
+
+def tables(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        return {row[0] for row in connection.execute("select tablename from pg_tables where schemaname = 'public'")}
+
+
+def test_models_and_migrations_agree(owner: str, alembic) -> None:
+    alembic(owner, "check")
+
+
+def test_a_full_database_goes_down_and_up_again(owner: str, alembic, transactions) -> None:
+    from federation.services import messages, tasks
+
+    with transactions.begin("ada") as session:
+        messages.send(session, "hello", to="bob")
+        tasks.delegate(session, "look at it", executor="node", requirements={"engine": "minilm"})
+    alembic(owner, "downgrade", "base")
+    assert tables(owner) == {"alembic_version"}
+    alembic(owner, "upgrade", "head")
+    assert "messages" in tables(owner)
+
+
+@pytest.mark.parametrize("role", ["federation_app", "federation_service", "federation_owner"])
+@pytest.mark.parametrize("statement", ["update events set actor = 'mallory'", "delete from events", "truncate events"])
+def test_events_are_append_only_for_every_role_of_the_program(postgres, database: str, transactions, role: str, statement: str) -> None:
+    url = postgres.as_role(role, database)
+    with psycopg.connect(url) as connection, pytest.raises(errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+def test_the_auditor_reads_and_writes_nothing(postgres, database: str, transactions) -> None:
+    with psycopg.connect(postgres.as_role("federation_auditor", database), autocommit=True) as connection:
+        assert connection.execute("select count(*) from events").fetchone() != (0,)
+        for statement in ("insert into conversations values ('x', 'y')", "delete from messages", "select * from agent_tokens"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(statement)

@@ -1,0 +1,67 @@
+"""Transactions tell what a caller may do next: again at once, later, or after a look."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from federation.errors import DatabaseUnavailable, TransientError
+from federation.store import outbox
+from federation.store.models.executions import Execution
+from federation.transaction import Transactions, connect
+
+
+def test_two_who_record_the_same_execution_at_once_record_one(transactions, publisher) -> None:
+    identity = outbox.fixed_id("summary", "project-123", 1, 12)
+    both = threading.Barrier(2)
+
+    def record(who: str) -> None:
+        with transactions.begin(who) as session:
+            both.wait(10)
+            outbox.record(session, "federation.tasks.summaries.summarise", {}, execution_id=identity)
+
+    threads = [threading.Thread(target=record, args=(who,)) for who in ("ada", "bob")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert publisher.published == [identity]
+    with transactions.begin("ada") as session:
+        assert session.get_one(Execution, identity).actor in {"ada", "bob"}
+
+
+def test_no_free_connection_is_an_error_that_passes(postgres, database: str, publisher) -> None:
+    engine = connect(postgres.as_role("federation_app", database), pool_size=1)
+    engine.pool._timeout = 0.1
+    opened = Transactions(engine, publisher)
+    with opened.begin("ada"), opened.begin("ada"), pytest.raises(DatabaseUnavailable, match="free"), opened.begin("ada"):
+        pytest.fail("a third connection of two")
+    engine.dispose()
+
+
+def test_a_deadlock_is_an_error_that_passes(transactions) -> None:
+    with transactions.begin("ada") as session:
+        session.execute(text("insert into streams values ('one', 1), ('two', 1)"))
+    both, raised = threading.Barrier(2), []
+
+    def cross(first: str, second: str) -> None:
+        try:
+            with transactions.begin("ada") as session:
+                session.execute(text("update streams set position = 2 where name = :name"), {"name": first})
+                both.wait(10)
+                session.execute(text("update streams set position = 2 where name = :name"), {"name": second})
+        except TransientError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=cross, args=pair) for pair in (("one", "two"), ("two", "one"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert [type(error) for error in raised] == [TransientError]
+
+
+def test_a_broken_rule_of_the_database_is_not_hidden(transactions) -> None:
+    with pytest.raises(IntegrityError), transactions.begin("ada") as session:
+        session.execute(text("insert into conversations (id, created_by) values ('x', 'ada'), ('x', 'ada')"))

@@ -1,0 +1,111 @@
+"""Prefetch as slots: sizes add up, and no subscription ends while it would give away what is running."""
+
+import threading
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from federation.broker.frames import Decoder, Frame
+from federation.broker.subscription import MOST_SLOTS, Slots, Subscription, slots
+
+
+@given(st.integers(1, 5000))
+def test_sizes_add_up_to_the_prefetch_count(prefetch: int) -> None:
+    sizes = slots(prefetch)
+    assert sum(sizes) == prefetch
+    assert min(sizes) > 0
+    assert len(sizes) <= MOST_SLOTS
+
+
+class Wire:
+    """The outermost edge: remembers which subscriptions the broker would know."""
+
+    def __init__(self) -> None:
+        self.subscribed: dict[str, int] = {}
+        self.count = 0
+
+    def next_id(self) -> str:
+        self.count += 1
+        return str(self.count)
+
+    def send(self, data: bytes) -> None:
+        for frame in Decoder().feed(data):
+            if frame.command == "SUBSCRIBE":
+                self.subscribed[frame.headers["id"]] = int(frame.headers["activemq.prefetchSize"])
+            else:
+                del self.subscribed[frame.headers["id"]]
+
+    def request(self, data: bytes, receipt: str, timeout_s: float) -> None:
+        self.send(data)
+
+
+class SlotsFollowPrefetch(RuleBasedStateMachine):
+    """Any order of deliveries, settlements, changes of the prefetch count and one cancel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wire = Wire()
+        self.registry: dict[str, Subscription] = {}
+        self.slots = Slots(self.wire, self.registry, "/queue/q", self._ignore, threading.RLock())  # type: ignore[arg-type]
+        self.slots.resize(2)
+        self.running: list[Subscription] = []
+        self.returned: list[Subscription] = []
+        self.cancelled = False
+
+    def _ignore(self, _subscription: Subscription, _frame: Frame) -> None:
+        pass
+
+    @precondition(lambda self: not self.cancelled)
+    @rule(prefetch=st.integers(1, 40))
+    def resize(self, prefetch: int) -> None:
+        self.slots.resize(prefetch)
+
+    @precondition(lambda self: not self.cancelled)
+    @rule(choice=st.integers(0, 1000))
+    def deliver(self, choice: int) -> None:
+        free = [one for one in self.registry.values() if one.in_flight < one.size]
+        if free:
+            chosen = free[choice % len(free)]
+            chosen.in_flight += 1
+            self.running.append(chosen)
+
+    @precondition(lambda self: self.running)
+    @rule(choice=st.integers(0, 1000))
+    def settle(self, choice: int) -> None:
+        self.slots.settled(self.running.pop(choice % len(self.running)))
+
+    @precondition(lambda self: self.running and self.cancelled)
+    @rule(choice=st.integers(0, 1000))
+    def requeue(self, choice: int) -> None:
+        chosen = self.running.pop(choice % len(self.running))
+        assert self.slots.give_back(chosen)
+
+    @precondition(lambda self: not self.cancelled)
+    @rule()
+    def cancel(self) -> None:
+        self.slots.cancel()
+        self.cancelled = True
+
+    @rule()
+    def wait(self) -> None:
+        """After the cancel there may be nothing left to do."""
+
+    @invariant()
+    def the_broker_holds_each_subscription_that_has_a_running_delivery(self) -> None:
+        assert self.wire.subscribed.keys() == self.registry.keys()
+        assert Counter(one.id for one in self.running).keys() <= self.wire.subscribed.keys()
+
+    @invariant()
+    def no_more_is_open_than_wanted_or_running(self) -> None:
+        if self.cancelled:
+            assert set(self.registry) == {one.id for one in self.running}
+        else:
+            idle = sum(one.size for one in self.slots.open if not one.in_flight)
+            busy = sum(one.size for one in self.slots.open if one.in_flight)
+            assert idle + busy >= self.slots.wanted
+            assert all(one.size > idle + busy - self.slots.wanted for one in self.slots.open if not one.in_flight)
+
+
+TestSlotsFollowPrefetch = SlotsFollowPrefetch.TestCase

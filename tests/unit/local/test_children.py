@@ -1,0 +1,65 @@
+"""Life and death of processes, as the supervisor sees them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from federation.local import children
+
+
+def test_zombie_counts_as_dead() -> None:
+    process = subprocess.Popen(["true"])
+    assert children.wait_until(lambda: not children.is_alive(process.pid), 10)  # nobody has reaped it
+    assert Path(f"/proc/{process.pid}").exists()
+    process.wait()
+
+
+def test_pid_that_another_process_took_is_not_the_same() -> None:
+    assert children.is_alive(os.getpid(), children.birth(os.getpid()))
+    assert not children.is_alive(os.getpid(), "1")
+
+
+def test_child_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = children.spawn(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"], log=log)
+    assert children.wait_until(lambda: "ready" in log.read_text(), 10)
+    assert children.stop(process, signal.SIGTERM, grace_s=0.2) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+def test_child_runs_as_nobody_and_still_dies_with_its_parent(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    parent = "\n".join(
+        [
+            "import sys, time; from pathlib import Path; from federation.local import children",
+            "child = children.spawn(['sleep', '600'], log=Path(sys.argv[1]), account=children.unprivileged_account(), cwd=Path('/'))",
+            "print(child.pid, flush=True); time.sleep(600)",
+        ]
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent, log], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    child = int(process.stdout.readline())
+    assert Path(f"/proc/{child}").stat().st_uid != 0
+    process.kill()
+    process.communicate()
+    assert children.wait_until(lambda: not children.is_alive(child), 10)
+
+
+def test_folder_closed_to_others_cannot_be_entered(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    stranger = children.Account("stranger", 54321, 54321)
+    assert not children.can_enter(closed / "file", stranger)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_until_the_block_ends(signum: int) -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), children.uninterrupted():
+        os.kill(os.getpid(), signum)
+        reached.append(signum)
+    assert reached == [signum]

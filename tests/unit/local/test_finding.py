@@ -1,0 +1,75 @@
+"""Where programs are looked for, and what is said when there are none."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from federation.errors import LocalServiceError
+from federation.local import jars, java, ports
+
+
+def test_home_without_activemq_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(LocalServiceError, match="ACTIVEMQ_HOME") as told:
+        jars.find(tmp_path, tmp_path)
+    assert str(tmp_path) in str(told.value)
+
+
+def test_given_home_wins(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "activemq-broker-6.1.0.jar").touch()
+    found = jars.find(tmp_path, tmp_path)
+    assert found
+    assert f"{tmp_path}/lib/*" in found.class_path
+
+
+def test_without_apt_the_three_ways_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if jars.find(None, tmp_path):
+        pytest.skip("ActiveMQ is installed on this machine")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(LocalServiceError) as told:
+        jars.find_or_fetch(None, tmp_path)
+    for way in ("FEDERATION_BROKER_URL", "ACTIVEMQ_HOME", "compose"):
+        assert way in str(told.value)
+
+
+def test_failed_download_leaves_nothing_and_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if jars.find(None, tmp_path):
+        pytest.skip("ActiveMQ is installed on this machine")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "apt-get").write_text("#!/bin/sh\necho no network >&2\nexit 100\n")
+    (programs / "apt-get").chmod(0o755)
+    dpkg = shutil.which("dpkg-deb")
+    if dpkg is None:
+        pytest.skip("not Debian")
+    (programs / "dpkg-deb").symlink_to(dpkg)
+    monkeypatch.setenv("PATH", f"{programs}:/bin")
+    with pytest.raises(LocalServiceError, match="no network"):
+        jars.find_or_fetch(None, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "major"), [('openjdk version "17.0.15" 2025', 17), ('java version "1.8.0_401"', 8), ('openjdk version "25"', 25), ("gibberish", 0)]
+)
+def test_version_of_java_is_understood(tmp_path: Path, told: str, major: int) -> None:
+    program = tmp_path / "java"
+    program.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{told}\nEND\n")
+    program.chmod(0o755)
+    assert java.version(program) == major
+
+
+def test_missing_java_has_no_version(tmp_path: Path) -> None:
+    assert java.version(tmp_path / "nothing") == 0
+
+
+def test_taken_port_is_given_up_and_a_free_one_kept() -> None:
+    with socket.socket() as taken:
+        taken.bind((ports.LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert ports.keep_or_choose(port) != port
+    free = ports.free_port()
+    assert ports.keep_or_choose(free) == free

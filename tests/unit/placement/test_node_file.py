@@ -1,0 +1,49 @@
+"""Node files: the three that ship, and what is said about one that is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from federation.errors import NotFound, SettingsError
+from federation.placement.node import Gpu
+from federation.placement.node_file import names, node_file
+
+
+def test_shipped_nodes_are_what_the_design_says() -> None:
+    assert names() == ["aorus", "baby", "taichi"]
+    taichi, aorus, baby = node_file("taichi"), node_file("aorus"), node_file("baby")
+    assert [node.role for node in (taichi, aorus, baby)] == ["lead", "developer", "analyst"]
+    assert taichi.cards() == (Gpu(kind="RTX 5090", vram_gib=32),) * 2
+    assert set(aorus.tags) == {"frag", "artifacts"}
+    assert baby.gpus is None
+    assert not any(node.simulated for node in (taichi, aorus, baby))
+    assert all("minilm" in node.engines for node in (taichi, aorus, baby))
+
+
+def test_unknown_node_names_the_nearest() -> None:
+    with pytest.raises(NotFound, match="no node 'taichy'; nearest: taichi"):
+        node_file("taichy")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x", "role = ", "is not TOML"),
+        ("x", "", "role: got .* wants: Field required"),
+        ("x", 'role = "lead"\nconcurrency = 0', "concurrency: got 0, wants: Input should be greater than or equal to 1"),
+        ("x", 'role = "lead"\npool = "solo"', "pool: got 'solo', wants: Input should be 'prefork' or 'threads'"),
+        ("x", 'role = "lead"\n[gpus]\ncount = 2', "gpus.vram_gib"),
+        ("x", 'role = "lead"\ncolour = "red"', "colour: got 'red', wants: Extra inputs are not permitted"),
+        ("events", 'role = "lead"', "is the name of a queue of the federation"),
+    ],
+)
+def test_wrong_file_is_named_with_what_it_got_and_what_it_wants(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / f"{name}.toml").write_text(text)
+    with pytest.raises(SettingsError, match=said) as raised:
+        node_file(name, tmp_path)
+    assert str(tmp_path / f"{name}.toml") in str(raised.value)
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="FEDERATION_WORKERS_DIR"):
+        names(tmp_path / "nowhere")

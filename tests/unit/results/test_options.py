@@ -1,0 +1,40 @@
+"""The URL of the result backend."""
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from federation.results.errors import WrongUrl
+from federation.results.options import Options, parse
+
+
+def test_own_parameters_are_read_and_the_rest_goes_to_libpq() -> None:
+    options = parse("pgnotify+postgresql://u:p%40ss@db:5433/work?schema=jobs&channel=done&recheck=2.5&connections=3&sslmode=require")
+    assert (options.schema, options.channel, options.recheck_s, options.connections) == ("jobs", "done", 2.5, 3)
+    libpq = conninfo_to_dict(options.conninfo)
+    assert (libpq["user"], libpq["password"], libpq["host"], libpq["port"], libpq["dbname"]) == ("u", "p@ss", "db", "5433", "work")
+    assert libpq["sslmode"] == "require"
+    assert "schema" not in libpq
+
+
+def test_what_celery_leaves_of_the_url_is_enough() -> None:
+    options = parse("postgresql://u@db/work")
+    assert options == Options(conninfo=options.conninfo)
+
+
+def test_a_time_out_in_the_url_wins_over_ours() -> None:
+    assert conninfo_to_dict(parse("postgresql://db/work?connect_timeout=77").conninfo)["connect_timeout"] == "77"
+
+
+def test_libpq_refuses_what_nobody_knows() -> None:
+    with pytest.raises(psycopg.ProgrammingError, match="colour"):
+        conninfo_to_dict(parse("postgresql://db/work?colour=red").conninfo)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://db/0", "pgnotify+mysql://db/0", "postgresql://db/x?recheck=soon", "postgresql://db/x?recheck=0", "postgresql://db/x?connections=0"],
+)
+def test_a_wrong_url_is_refused(url: str) -> None:
+    with pytest.raises(WrongUrl, match="result backend"):
+        parse(url)
