@@ -91,7 +91,7 @@ class ActiveMQServer(Server):
 
     def __init__(self, root: Path) -> None:
         passwords = {user: secrets.token_urlsafe(9) for user in USERS}
-        self._activemq = ActiveMQ(root, free_port(), passwords, jars.find_or_fetch(settings().activemq_home, settings().cache_dir), durable=False)
+        self._activemq = ActiveMQ(root, free_port(), passwords, jars.find_or_fetch(settings().activemq_home, settings().cache_dir))
         self.host, self.port = LOOPBACK, self._activemq.port
         self.user, self.password, self.passwords = SERVICE, passwords[SERVICE], passwords
         self.url = self._activemq.url()

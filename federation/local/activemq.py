@@ -28,13 +28,12 @@ log4j.appender.stdout.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n
 
 @dataclass(frozen=True)
 class ActiveMQ:
-    """A broker whose data lie below `root`; `passwords` holds one for each of USERS; `durable=False` is for tests only."""
+    """A broker whose data lie below `root`; `passwords` holds one for each of USERS."""
 
     root: Path
     port: int
     passwords: Mapping[str, str]
     distribution: Distribution
-    durable: bool = True
 
     def url(self, user: str = SERVICE) -> str:
         """Return the URL of the broker for kombu."""
@@ -74,7 +73,7 @@ class ActiveMQ:
         (self.root / "tmp").mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         values = {f"{user}_password": password for user, password in self.passwords.items()}
-        values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port), "disk_sync": "always" if self.durable else "never"}
+        values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port)}
         filled = Template(_TEMPLATE.read_text()).substitute({name: escape(value, {'"': "&quot;"}) for name, value in values.items()})
         configuration = self.root / "activemq.xml"
         configuration.touch(mode=0o600)

@@ -18,7 +18,7 @@ from federation.settings import settings
 root = Path(sys.argv[1])
 found = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
 for part in (Postgres(root / "pg", free_port(), durable=False).part(),
-             ActiveMQ(root / "amq", free_port(), dict.fromkeys(USERS, "secret"), found, durable=False).part()):
+             ActiveMQ(root / "amq", free_port(), dict.fromkeys(USERS, "secret"), found).part()):
     print(parts.run(part, root / "log").pid, flush=True)
 time.sleep(600)
 """
