@@ -50,7 +50,6 @@ class ActiveMQ:
                     "-Xms32m",
                     "-Xmx256m",
                     "-XX:+UseSerialGC",
-                    "-XX:TieredStopAtLevel=1",
                     "-Xshare:auto",
                     "-XX:-UsePerfData",
                     "-XX:+ExitOnOutOfMemoryError",
