@@ -1,20 +1,21 @@
 """One measurement of one peer, in a process of its own: prints one line of JSON; starts no server and no worker.
 
-cd <folder of the peer> && python -m benchmarks.client <queue> <slots> <tasks> <calls>
+cd <folder of the peer> && python -m benchmarks.client <queue> <slots> <tasks> <calls> [<tasks with an ETA>]
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.measured import Measured
-from benchmarks.workload import ENDED, HELD, LET_GO, app, hold, noop
+from benchmarks.intervals import percentile
+from benchmarks.workload import ENDED, HELD, LATE, LET_GO, app, hold, noop, note_lateness
 
 _WITHIN_S = 60.0
 _WARM_UP_CALLS = 10
+_ETA_AHEAD_S = 1.5
+_ETA_APART_S = 0.05
 
 
 def latencies_ms(queue: str, calls: int) -> list[float]:
@@ -30,8 +31,7 @@ def latencies_ms(queue: str, calls: int) -> list[float]:
 def rates(queue: str, slots: int, tasks: int) -> tuple[float, float]:
     """Return what was published a second while the worker was held, and then processed a second, results stored."""
     for path in (ENDED, HELD):
-        path.touch()
-        path.write_bytes(b"")
+        _empty(path)
     LET_GO.unlink(missing_ok=True)
     for _ in range(slots):
         hold.apply_async(queue=queue, ignore_result=True)
@@ -47,6 +47,21 @@ def rates(queue: str, slots: int, tasks: int) -> tuple[float, float]:
     return tasks / published, tasks / processed
 
 
+def lateness_ms(queue: str, tasks: int) -> list[float]:
+    """Send tasks with an ETA each, and return how late each ran."""
+    _empty(LATE)
+    for number in range(tasks):
+        ahead_s = _ETA_AHEAD_S + number * _ETA_APART_S
+        note_lateness.apply_async((time.time() + ahead_s,), countdown=ahead_s, queue=queue, ignore_result=True)
+    _wait_until(lambda: len(LATE.read_text().splitlines()) >= tasks, "all tasks with an ETA have run")
+    return [float(line) * 1000 for line in LATE.read_text().splitlines()]
+
+
+def _empty(path: Path) -> None:
+    path.touch()
+    path.write_bytes(b"")
+
+
 def _bytes(path: Path) -> int:
     return path.stat().st_size
 
@@ -59,12 +74,16 @@ def _wait_until(happened: Callable[[], bool], what: str) -> None:
         time.sleep(0.001)
 
 
-def main(queue: str, slots: str, tasks: str, calls: str) -> None:
-    """Measure and print."""
+def main(queue: str, slots: str, tasks: str, calls: str, etas: str = "0") -> None:
+    """Measure and print, by the names of `benchmarks.rounds.MEASURES`."""
     # Latency first: the results of the backlog, which nobody fetches, would lie in the way of rpc's.
     taken = latencies_ms(queue, int(calls))
     published, processed = rates(queue, int(slots), int(tasks))
-    print(json.dumps(asdict(Measured(published, processed, taken))))
+    told = {"processed_per_s": processed, "published_per_s": published, "p50_ms": percentile(taken, 50), "p99_ms": percentile(taken, 99)}
+    if int(etas):
+        late = lateness_ms(queue, int(etas))
+        told |= {"eta_late_p50_ms": percentile(late, 50), "eta_late_p99_ms": percentile(late, 99)}
+    print(json.dumps(told))
     app.close()
 
 

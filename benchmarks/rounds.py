@@ -1,23 +1,35 @@
-"""Interleaved rounds: each round measures each peer once, one after the other, so that a slow minute of the machine falls on all."""
+"""Interleaved rounds of a Celery project: each measures each peer once, one after the other, so that a slow minute of the machine falls on all."""
 
 import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import machine, workload_settings
-from benchmarks.intervals import percentile
-from benchmarks.measured import Measured
+from benchmarks.processes import tree, usages
+from benchmarks.readings import Measure, Reading
 from benchmarks.running import Running
 from benchmarks.servers.peer import Peer
 from federation.local import children
 from federation.local.parts import Part, tail
 
 _CELL_WITHIN_S = 150.0
+
+MEASURES = (
+    Measure("processed_per_s", "no-op processed /s", True),
+    Measure("published_per_s", "published /s", True),
+    Measure("p50_ms", ".delay().get() p50 ms", False, 2),
+    Measure("p99_ms", ".delay().get() p99 ms", False, 2),
+    Measure("eta_late_p50_ms", "ETA: later than asked, p50 ms", False, 1),
+    Measure("eta_late_p99_ms", "ETA: later than asked, p99 ms", False, 1),
+    Measure("idle_worker_percent", "idle worker, % of a core", False, 2),
+    Measure("idle_broker_percent", "idle broker, % of a core", False, 2),
+)
 
 
 @dataclass(frozen=True)
@@ -27,31 +39,45 @@ class Pool:
     name: str
     slots: int
 
+    @property
+    def title(self) -> str:
+        """What stands above its table."""
+        return f"{self.name}, {self.slots} at once"
+
 
 POOLS = (Pool("prefork", 2), Pool("threads", 4))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: rounds, tasks of a backlog, calls that wait for their result."""
+    """How much is measured: rounds, tasks of a backlog, calls that wait for their result, tasks with an ETA, seconds of idling a round."""
 
     rounds: int
     tasks: int
     calls: int
+    etas: int = 0
+    idle_s: float = 0.0
+
+
+@dataclass
+class Taken:
+    """What the rounds gave: readings, what the disk took for a durable write before each, and why a peer dropped out if one did."""
+
+    readings: list[Reading] = field(default_factory=list)
+    commits_ms: list[float] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def without_failed(self) -> "Taken":
+        """The same without the readings of peers that dropped out."""
+        return Taken([reading for reading in self.readings if reading.peer not in self.failures], self.commits_ms, self.failures)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One peer in one round; `commit_ms` is what the disk took for a durable write just before."""
+class _Worker:
+    """A worker that was started for a peer."""
 
-    pool: str
-    round: int
-    peer: str
-    processed_per_s: float
-    published_per_s: float
-    p50_ms: float
-    p99_ms: float
-    commit_ms: float
+    folder: Path
+    pid: int
 
 
 class CellFailed(Exception):
@@ -61,41 +87,77 @@ class CellFailed(Exception):
 Progress = Callable[[str], None]
 
 
-def measure(running: Running, peers: Sequence[Peer], plan: Plan, *, tell: Progress) -> tuple[list[Sample], dict[str, str]]:
-    """Measure all peers with both pools; return the samples, and why a peer dropped out if one did."""
-    samples: list[Sample] = []
-    failures: dict[str, str] = {}
+def measure(running: Running, peers: Sequence[Peer], plan: Plan, *, tell: Progress, kind: str = "") -> Taken:
+    """Measure all peers with both pools; `kind` is put behind the title of each table."""
+    taken = Taken()
     for pool in POOLS:
-        present = [peer for peer in peers if peer.name not in failures]
+        present = [peer for peer in peers if peer.name not in taken.failures]
         if not present:
             break
-        with _workers(running, present, pool) as folders:
+        with _workers(running, present, pool) as workers:
             for number in range(plan.rounds + 1):
-                # Round 0 warms up and does not count. The order moves on each time: none is always the first.
-                for peer in present[number % len(present) :] + present[: number % len(present)]:
-                    if peer.name in failures:
+                # Round 0 warms up and does not count.
+                for peer in turns(present, number):
+                    if peer.name in taken.failures:
                         continue
-                    tell(f"{pool.name} {pool.slots}, " + (f"round {number} of {plan.rounds}" if number else "warming up") + f": {peer.name}")
+                    tell(f"{pool.title}{kind}, {round_of(number, plan.rounds)}: {peer.name}")
+                    commit_ms = machine.commit_ms(running.folder)
                     try:
-                        sample = _sample(running, folders[peer.name], peer=peer, pool=pool, number=number, plan=plan)
+                        told = _measured(running, workers[peer.name].folder, pool=pool, plan=plan)
                     except CellFailed as failure:
-                        failures[peer.name] = f"{pool.name}: {failure}"
+                        taken.failures[peer.name] = f"{pool.name}: {failure}"
                         continue
                     if number:
-                        samples.append(sample)
-    return [sample for sample in samples if sample.peer not in failures], failures
+                        taken.commits_ms.append(commit_ms)
+                        taken.readings += [Reading(pool.title + kind, name, peer.name, number, value) for name, value in told.items()]
+                if plan.idle_s and number:
+                    tell(f"{pool.title}{kind}, {round_of(number, plan.rounds)}: all idle for {plan.idle_s:g} s")
+                    taken.readings += _idle(present, workers, pool.title + kind, number=number, seconds=plan.idle_s)
+    return taken.without_failed()
+
+
+def turns(peers: Sequence[Peer], number: int) -> list[Peer]:
+    """Return the peers in the order of a round: it moves on each time, so that none is always the first."""
+    first = number % len(peers)
+    return [*peers[first:], *peers[:first]]
+
+
+def round_of(number: int, rounds: int) -> str:
+    """Say which round it is."""
+    return f"round {number} of {rounds}" if number else "warming up"
+
+
+def run_client(command: Sequence[str], folder: Path, *, given: str = "") -> dict[str, float]:
+    """Run a client in a process of its own and return the figures that it printed. Raises CellFailed."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CELL_WITHIN_S,
+            preexec_fn=children.die_with_parent(),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CellFailed(f"not measured within {_CELL_WITHIN_S:g} s") from error
+    if done.returncode:
+        raise CellFailed(done.stderr.strip().rpartition("\n")[2])
+    told: dict[str, float] = json.loads(done.stdout)
+    return told
 
 
 @contextmanager
-def _workers(running: Running, peers: Sequence[Peer], pool: Pool) -> Iterator[Mapping[str, Path]]:
+def _workers(running: Running, peers: Sequence[Peer], pool: Pool) -> Iterator[Mapping[str, _Worker]]:
     with ExitStack() as stack:
-        folders = {}
+        workers = {}
         for number, peer in enumerate(peers):
             name = f"worker-{number}-{pool.name}"
-            folders[peer.name] = folder = running.folder_of(name)
-            workload_settings.write(folder, broker_url=peer.broker_url, result_backend=peer.result_backend)
-            stack.enter_context(running.part(_worker(name, folder, pool)))
-        yield folders
+            folder = running.folder_of(name)
+            workload_settings.write(folder, broker_url=peer.broker_url, result_backend=peer.result_backend, durable=peer.durable)
+            workers[peer.name] = _Worker(folder, stack.enter_context(running.part(_worker(name, folder, pool))))
+        yield workers
 
 
 def _worker(name: str, folder: Path, pool: Pool) -> Part:
@@ -111,29 +173,22 @@ def _worker(name: str, folder: Path, pool: Pool) -> Part:
     )
 
 
-def _sample(running: Running, folder: Path, *, peer: Peer, pool: Pool, number: int, plan: Plan) -> Sample:
-    commit_ms = machine.commit_ms(running.folder)
-    command = [sys.executable, "-m", "benchmarks.client", pool.name, str(pool.slots), str(plan.tasks), str(plan.calls)]
+def _measured(running: Running, folder: Path, *, pool: Pool, plan: Plan) -> dict[str, float]:
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, timeout=_CELL_WITHIN_S, preexec_fn=children.die_with_parent()
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CellFailed(f"not measured within {_CELL_WITHIN_S:g} s; {_log(running, folder)}") from error
-    if done.returncode:
-        raise CellFailed(f"{done.stderr.strip().rpartition(chr(10))[2]}; {_log(running, folder)}")
-    measured = Measured(**json.loads(done.stdout))
-    return Sample(
-        pool=pool.name,
-        round=number,
-        peer=peer.name,
-        processed_per_s=measured.processed_per_s,
-        published_per_s=measured.published_per_s,
-        p50_ms=percentile(measured.latencies_ms, 50),
-        p99_ms=percentile(measured.latencies_ms, 99),
-        commit_ms=commit_ms,
-    )
+        return run_client(["benchmarks.client", pool.name, str(pool.slots), str(plan.tasks), str(plan.calls), str(plan.etas)], folder)
+    except CellFailed as failure:
+        log = tail(running.log_of(folder.name)) or "(empty)"
+        raise CellFailed(f"{failure}; the end of its worker's log:\n{log}") from failure
 
 
-def _log(running: Running, folder: Path) -> str:
-    return f"the end of its worker's log:\n{tail(running.log_of(folder.name)) or '(empty)'}"
+def _idle(peers: Sequence[Peer], workers: Mapping[str, _Worker], table: str, *, number: int, seconds: float) -> list[Reading]:
+    # All of them in the same seconds, because none is asked anything.
+    before, began = usages(), time.monotonic()
+    time.sleep(seconds)
+    after, took_s = usages(), time.monotonic() - began
+    found = []
+    for peer in peers:
+        for name, root in (("idle_worker_percent", workers[peer.name].pid), ("idle_broker_percent", peer.broker_pid)):
+            spent_s = sum(after[pid].cpu_s - before[pid].cpu_s for pid in tree(root, after) if pid in before)
+            found.append(Reading(table, name, peer.name, number, spent_s / took_s * 100))
+    return found

@@ -1,54 +1,40 @@
-"""What the samples of all rounds say: the median of each measure, and ours against each peer; prints nothing."""
+"""What the readings of all rounds say: the median of each measure, and ours against each peer; prints nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.intervals import Ratio, paired_ratio
-from benchmarks.rounds import Sample
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A field of a sample, and in which direction it is good."""
-
-    field: str
-    title: str
-    more_is_better: bool
-
-
-MEASURES = (
-    Measure("processed_per_s", "no-op processed /s", True),
-    Measure("published_per_s", "published /s", True),
-    Measure("p50_ms", ".delay().get() p50 ms", False),
-    Measure("p99_ms", ".delay().get() p99 ms", False),
-)
+from benchmarks.readings import Reading
 
 
 @dataclass(frozen=True)
 class Line:
-    """One measure with one pool at one peer; `ratio` is ours divided by the peer's, None for ourselves."""
+    """One measure in one table at one peer; `ratio` is ours divided by the peer's, None for ourselves."""
 
-    pool: str
+    table: str
     measure: str
     peer: str
     median: float
     ratio: Ratio | None
 
 
-def summarize(samples: Sequence[Sample], ours: str) -> list[Line]:
-    """Return a line for each pool, measure and peer, in the order of the samples."""
+def summarize(readings: Sequence[Reading], ours: str) -> list[Line]:
+    """Return a line for each table, measure and peer, in the order of the readings, ours first."""
+    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for reading in readings:
+        found.setdefault((reading.table, reading.measure), {}).setdefault(reading.peer, {})[reading.round] = reading.value
     lines = []
-    for pool in dict.fromkeys(sample.pool for sample in samples):
-        peers = sorted({sample.peer for sample in samples if sample.pool == pool}, key=lambda name: (name != ours, name))
-        for measure in MEASURES:
-            values = {peer: _values(samples, pool, peer, measure.field) for peer in peers}
-            for peer in peers:
-                ratio = paired_ratio(values[ours], values[peer]) if ours in values and peer != ours else None
-                lines.append(Line(pool, measure.field, peer, median(values[peer]), ratio))
+    for (table, measure), peers in found.items():
+        mine = peers.get(ours, {})
+        lines += [
+            Line(table, measure, peer, median(values.values()), _ratio(mine, values) if peer != ours else None)
+            for peer, values in sorted(peers.items(), key=lambda item: (item[0] != ours, item[0]))
+        ]
     return lines
 
 
-def _values(samples: Sequence[Sample], pool: str, peer: str, field: str) -> list[float]:
-    chosen = sorted((sample for sample in samples if (sample.pool, sample.peer) == (pool, peer)), key=lambda sample: sample.round)
-    return [float(getattr(sample, field)) for sample in chosen]
+def _ratio(mine: dict[int, float], theirs: dict[int, float]) -> Ratio | None:
+    # A figure of zero, such as the CPU of an idle process, has no ratio.
+    rounds = [number for number in mine if theirs.get(number)]
+    return paired_ratio([mine[number] for number in rounds], [theirs[number] for number in rounds]) if rounds else None

@@ -29,7 +29,7 @@ def start(running: Running) -> Iterator[Peer]:
     distribution = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
     postgres = Postgres(running.folder_of("postgres"), free_port())
     activemq = ActiveMQ(running.folder_of("activemq"), free_port(), {user: secrets.token_urlsafe(18) for user in USERS}, distribution)
-    with running.part(postgres.part()), running.part(activemq.part()):
+    with running.part(postgres.part()), running.part(activemq.part()) as pid:
         passwords = {role: secrets.token_urlsafe(18) for role in ROLES}
         postgres.ensure_roles(passwords)
         postgres.ensure_database()
@@ -41,6 +41,7 @@ def start(running: Running) -> Iterator[Peer]:
             versions={"ActiveMQ": _version_of(distribution), "PostgreSQL": version},
             durability="persistent messages with receipts, ActiveMQ syncs its journal before each receipt; results in PostgreSQL, fsync on, "
             "synchronous_commit on",
+            broker_pid=pid,
         )
 
 

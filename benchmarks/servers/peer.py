@@ -9,13 +9,18 @@ from benchmarks.running import Running
 
 @dataclass(frozen=True)
 class Peer:
-    """A broker and a result backend that answer; `durability` says what is on disk when, in words."""
+    """A broker and a result backend that answer; `durability` says what is on disk when, in words.
+
+    `durable`: messages are persistent and confirmed; otherwise neither. `broker_pid` is the broker's process.
+    """
 
     name: str
     broker_url: str
     result_backend: str
     versions: Mapping[str, str]
     durability: str
+    broker_pid: int
+    durable: bool = True
 
 
 Start = Callable[[Running], AbstractContextManager[Peer]]

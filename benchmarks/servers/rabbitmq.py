@@ -46,7 +46,7 @@ def start(running: Running) -> Iterator[Peer]:
         ready_within_s=90.0,
         grace_s=15.0,
     )
-    with running.part(mapper), running.part(broker):
+    with running.part(mapper), running.part(broker) as pid:
         yield Peer(
             name=NAME,
             broker_url=f"pyamqp://guest:guest@{LOOPBACK}:{port}//",
@@ -54,6 +54,7 @@ def start(running: Running) -> Iterator[Peer]:
             versions={"RabbitMQ": rabbitmq.name.rpartition("-")[2], "Erlang/OTP": next((erlang / "releases").glob("[0-9]*")).name},
             durability="durable queues, persistent messages, publisher confirms; results are transient messages to the caller, not on disk, "
             "which is rpc's default",
+            broker_pid=pid,
         )
 
 

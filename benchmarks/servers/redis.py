@@ -21,10 +21,18 @@ PACKAGE = "redis-server"
 
 
 class Fsync(StrEnum):
-    """When Redis syncs its file: before each answer, or once a second."""
+    """When Redis syncs its file: before each answer, once a second, or never, for then it keeps none."""
 
     ALWAYS = "always"
     EVERYSEC = "everysec"
+    NO_FILE = "no"
+
+
+_TOLD = {
+    Fsync.ALWAYS: "messages and results in its append-only file, appendfsync always (no answer before the sync)",
+    Fsync.EVERYSEC: "messages and results in its append-only file, appendfsync everysec (up to one second is lost in a power cut)",
+    Fsync.NO_FILE: "all in memory, nothing on disk",
+}
 
 
 def starter(fsync: Fsync) -> Start:
@@ -37,27 +45,29 @@ def _start(running: Running, *, fsync: Fsync) -> Iterator[Peer]:
     if importlib.util.find_spec("redis") is None:
         raise LocalServiceError("Python's package redis is not installed; run: uv pip install -e '.[bench]'")
     program = installed.find(PACKAGE, "usr/bin/redis-server")
-    home, port = running.folder_of("redis"), free_port()
+    home, port = running.folder_of(f"redis-{fsync.value}"), free_port()
     libraries = installed.libraries(PACKAGE)
     environment: list[str | Path] = ["env", f"LD_LIBRARY_PATH={libraries}"] if libraries else []
     server = Part(
-        name="redis",
+        name=home.name,
         command=[
             *environment,
             program,
-            *("--bind", LOOPBACK, "--port", str(port), "--dir", str(home), "--appendonly", "yes", "--appendfsync", fsync.value, "--save", ""),
+            *("--bind", LOOPBACK, "--port", str(port), "--dir", str(home), "--appendonly", "no" if fsync is Fsync.NO_FILE else "yes"),
+            *("--appendfsync", fsync.value, "--save", ""),
         ],
         is_ready=lambda: _answers(port),
         cwd=home,
     )
-    with running.part(server):
+    with running.part(server) as pid:
         yield Peer(
             name=NAME,
             broker_url=f"redis://{LOOPBACK}:{port}/0",
             result_backend=f"redis://{LOOPBACK}:{port}/1",
             versions={"Redis": _version(port)},
-            durability=f"messages and results in its append-only file, appendfsync {fsync.value}"
-            + (" (no answer before the sync)" if fsync is Fsync.ALWAYS else " (up to one second is lost in a power cut)"),
+            durability=_TOLD[fsync],
+            broker_pid=pid,
+            durable=fsync is not Fsync.NO_FILE,
         )
 
 

@@ -1,6 +1,7 @@
 """Where the peers' programs come from, and what is said when they cannot be had."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,12 +42,13 @@ def test_peer_that_cannot_be_fetched_is_an_error_that_tells_why(cache: Path, mon
 
 
 def test_settings_of_a_worker_are_read_by_their_owner_alone(tmp_path: Path) -> None:
-    write(tmp_path, broker_url="amqp://it's//", result_backend="rpc://")
+    write(tmp_path, broker_url="amqp://it's//", result_backend="rpc://", durable=False)
     [written] = tmp_path.iterdir()
     assert written.stat().st_mode & 0o077 == 0
-    read: dict[str, str] = {}
+    read: dict[str, Any] = {}
     exec(written.read_text(), read)
     assert (read["broker_url"], read["result_backend"]) == ("amqp://it's//", "rpc://")
+    assert (read["broker_transport_options"], read["task_default_delivery_mode"]) == ({"confirm_publish": False}, "transient")
 
 
 def test_machine_is_told_and_the_disk_is_left_as_it_was(tmp_path: Path) -> None:
