@@ -151,7 +151,7 @@ def _refuse_unknown_variables() -> None:
 
 def masked(text: str) -> str:
     """Return a text with the passwords of the URLs in it hidden; a password may hold what had to be percent-encoded."""
-    return re.sub(r"(://[^:/@\s]*):[^\s]*@", r"\1:•••@", text)
+    return re.sub(r"(//[^:/@\s]*):.*@", r"\1:•••@", text)
 
 
 def load(**overrides: Any) -> Settings:
