@@ -14,6 +14,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises SettingsError for a host that is not this machine's, LocalServiceError for a port that cannot be had.
     """
     try:
+        socket.getaddrinfo(host, port)
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):

@@ -29,7 +29,11 @@ from federation.settings import load
         ("FEDERATION_BROKER_URL", "amqp://a:b@host/", "FEDERATION_BROKER_URL: got 'amqp://a:•••@host/', wants a URL such as activemq://"),
         ("FEDERATION_BROKER_URL", "activemq://host:99999/", "wants a URL such as activemq://user:password@host:61613/"),
         ("FEDERATION_BROKER_URL", "activemq:///", "wants a URL such as activemq://"),
-        ("FEDERATION_DATABASE_URL", "postgres://a:b@host/f", "FEDERATION_DATABASE_URL: got 'postgres://a:•••@host/f', wants a URL such as postgresql://"),
+        (
+            "FEDERATION_DATABASE_URL",
+            "postgres://a:b@host/f",
+            "FEDERATION_DATABASE_URL: got 'postgres://a:•••@host/f', wants a URL such as postgresql://",
+        ),
         ("FEDERATION_DATABASE_URL", "postgresql://a:b@host:port/f", "wants a URL such as postgresql://user:password@host:5432/federation"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Servers that the settings name and that do not take us are told with the variable, what it got, and why; real servers, and strangers at their ports."""
+"""Servers that do not take us are told with the variable, what it got, and why; real servers, and strangers at their ports."""
 
 import socket
 import threading
