@@ -15,7 +15,7 @@ from federation.cli.console import console, print_addresses, view_table
 from federation.cli.fleet import NODES, nodes_of, stages
 from federation.delivery import logs
 from federation.errors import Conflict, InvalidInput, LocalServiceError, SettingsError
-from federation.local import children, elsewhere, jars, state
+from federation.local import checks, children, elsewhere, jars, state
 from federation.local.home import Home
 from federation.local.interrupts import Interrupts
 from federation.local.lock import exclusive, holder
@@ -126,8 +126,10 @@ def _start_detached(home: Home, names: list[str], started_by: str) -> None:
                 _end(supervisor, interrupts)
             raise
     if supervisor.poll() is not None:
-        said = ("\n" + log.read_bytes()[written:].decode(errors="replace").strip()).rpartition("\nfederation: ")[2]
+        said = ("\n" + log.read_bytes()[written:].decode(errors="replace").strip()).rpartition("\nfederation: ")[2].strip()
         status = supervisor.returncode
+        # On a full disk it could not write why.
+        said = said or checks.full_disk(home.data_dir) or ""
         raise (SettingsError if status == 2 else LocalServiceError)(said or f"the supervisor ended with status {status}; see {log}")
 
 

@@ -1,4 +1,4 @@
-"""A federation of stand-ins: the real supervisor over small real processes; run as a program: `standins.py DATA_DIR [fail] [slow]`."""
+"""A federation of stand-ins: the real supervisor over small real processes; a program: `standins.py DATA_DIR [fail] [slow] [postgres=PORT]`."""
 
 import http.client
 import signal
@@ -10,6 +10,7 @@ from federation.local.home import Home
 from federation.local.lock import AlreadyRunning, exclusive
 from federation.local.parts import Part
 from federation.local.ports import free_port
+from federation.local.postgres import Postgres
 from federation.local.slot import Backoff
 from federation.local.supervisor import Supervisor
 
@@ -52,8 +53,12 @@ def main(data_dir: str, *flags: str) -> None:
     grace_s = 60.0 if "slow" in flags else 0.5
     stubborn = Part(name="stubborn", command=[python, "-c", PARENT, "stubborn"], death_signal=signal.SIGUSR1, grace_s=grace_s)
     parent = Part(name="parent", command=[python, "-c", PARENT], is_ready=lambda: "child" in home.log("parent").read_text())
+    stages = [[web], [step], [parent, stubborn]]
+    ports = [int(flag.partition("=")[2]) for flag in flags if flag.startswith("postgres=")]
+    if ports:
+        stages = [[Postgres(home.data_dir / "postgres", ports[0]).part(), web]]
     with exclusive(home):
-        Supervisor([[web], [step], [parent, stubborn]], home, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
+        Supervisor(stages, home, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
 
 
 if __name__ == "__main__":
