@@ -4,12 +4,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from federation.local import children, parts
-from federation.local.guard import Guard
 
 # A disk, where /tmp may be memory: a durable commit must cost what it costs.
 _ON_DISK = Path("/var/tmp")
@@ -18,9 +17,8 @@ _ON_DISK = Path("/var/tmp")
 class Running:
     """The folder of one run and the processes that were started in it."""
 
-    def __init__(self, folder: Path, guard: Guard) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._guard = guard
 
     def folder_of(self, name: str) -> Path:
         """Make a folder that other users may pass through, because PostgreSQL runs as one of them under root."""
@@ -36,12 +34,10 @@ class Running:
     def part(self, part: parts.Part) -> Iterator[int]:
         """Run a part until the block ends; yields its pid. Raises LocalServiceError when it does not come up."""
         process = parts.run(part, self.log_of(part.name))
-        self._guard.add(process.pid, signal.SIGKILL)
         try:
             yield process.pid
         finally:
             children.stop(process, part.stop_signal, grace_s=part.grace_s)
-            self._guard.remove(process.pid)
 
 
 @contextmanager
@@ -49,10 +45,10 @@ def running() -> Iterator[Running]:
     """Yield a fresh folder on disk and remove it in the end."""
     before = signal.signal(signal.SIGTERM, _exit)
     try:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="federation-benchmark-", dir=_ON_DISK)))
+        with tempfile.TemporaryDirectory(prefix="federation-benchmark-", dir=_ON_DISK) as name:
+            folder = Path(name)
             folder.chmod(0o711)
-            yield Running(folder, stack.enter_context(Guard()))
+            yield Running(folder)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -13,10 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from federation.delivery import logs
 from federation.delivery.app import database_url
 from federation.delivery.runtime import transactions
-from federation.errors import DatabaseUnavailable, LocalServiceError, SettingsError
+from federation.errors import DatabaseUnavailable, SettingsError
+from federation.local.elsewhere import check_database
+from federation.local.ports import listen
 from federation.mcp.door import Door
 from federation.mcp.server import build
-from federation.settings import Settings, settings
+from federation.settings import settings
 
 PATH = "/mcp"
 # Who waits for an inbox when the door closes is let go after this, and asks again.
@@ -86,23 +88,13 @@ def serve() -> None:
     """Serve over HTTP until a signal ends it. Raises SettingsError, DatabaseUnavailable, LocalServiceError for a taken port."""
     config = settings()
     _log(config.log_level, as_json=config.log_json)
+    check_database(config)
     door = Door(transactions(), config, database_url=database_url(config))
-    _ask_database(door)
     hosts = [socket.gethostname(), *config.mcp_allowed_hosts]
     app = web(door, hosts=hosts)
-    with _bound(config) as listening:
+    with listen(config.mcp_host, config.mcp_port) as listening:
         given = uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False, timeout_graceful_shutdown=CLOSE_WITHIN_S)
         uvicorn.Server(given).run(sockets=[listening])
-
-
-def _bound(config: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.mcp_host else socket.AF_INET
-    try:
-        return socket.create_server((config.mcp_host, config.mcp_port), family=family)
-    except OSError as error:
-        raise LocalServiceError(
-            f"{config.mcp_host}:{config.mcp_port} cannot be bound ({error.strerror}); set FEDERATION_MCP_PORT to a free port"
-        ) from error
 
 
 def serve_stdio() -> None:
@@ -111,6 +103,7 @@ def serve_stdio() -> None:
     _log("WARNING", as_json=config.log_json)
     if config.token is None:
         raise SettingsError("FEDERATION_TOKEN is not set: over stdio it says who you are; get one with `federation agent add NAME --role ROLE`")
+    check_database(config)
     door = Door(transactions(), config, database_url=database_url(config), token=config.token.get_secret_value())
 
     async def run() -> None:

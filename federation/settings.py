@@ -4,11 +4,13 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, JsonConfigSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from federation.errors import NotFound, SettingsError
 
@@ -30,7 +32,15 @@ def _default_cache_dir() -> Path:
     return Path(home) / "federation"
 
 
+def _absolute(path: Path) -> Path:
+    # A relative one would be another folder for each part, because each has a working directory of its own.
+    if not path.expanduser().is_absolute():
+        raise ValueError(f"an absolute path, such as {path.absolute()}")
+    return path.expanduser()
+
+
 Seconds = Annotated[float, Field(gt=0)]
+Folder = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Settings(BaseSettings):
@@ -38,9 +48,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    data_dir: Path = Field(default_factory=_default_data_dir, description="Where local services, logs, vectors and the file of settings lie.")
-    cache_dir: Path = Field(default_factory=_default_cache_dir, description="Where fetched programs are kept (ActiveMQ's jars); safe to delete.")
-    activemq_home: Path | None = Field(
+    data_dir: Folder = Field(default_factory=_default_data_dir, description="Where local services, logs, vectors and the file of settings lie.")
+    cache_dir: Folder = Field(default_factory=_default_cache_dir, description="Where fetched programs are kept (ActiveMQ's jars); safe to delete.")
+    activemq_home: Folder | None = Field(
         None,
         validation_alias=AliasChoices("ACTIVEMQ_HOME", "activemq_home"),
         description="Folder of an unpacked ActiveMQ Classic for `federation up`; the one variable without our prefix, because ActiveMQ names it.",
@@ -66,9 +76,9 @@ class Settings(BaseSettings):
     flower_user: str = Field("operator", description="User of Flower's pages.")
     flower_password: SecretStr | None = Field(None, description="Password of Flower's pages; made at first start by `federation up`.")
 
-    workers_dir: Path | None = Field(None, description="Folder of node files (`<node>.toml`); unset: the ones that ship with the program.")
-    vectors_dir: Path | None = Field(None, description="Folder of LanceDB on the node tagged `frag`; unset: <data_dir>/vectors.")
-    index_roots: list[Path] = Field(
+    workers_dir: Folder | None = Field(None, description="Folder of node files (`<node>.toml`); unset: the ones that ship with the program.")
+    vectors_dir: Folder | None = Field(None, description="Folder of LanceDB on the node tagged `frag`; unset: <data_dir>/vectors.")
+    index_roots: list[Folder] = Field(
         default_factory=list, description="Folders that may be indexed, as a JSON list; empty: any folder that the node can read."
     )
 
@@ -82,17 +92,24 @@ class Settings(BaseSettings):
     summary_window: int = Field(12, ge=2, description="Messages of a conversation that make a window of a summary.")
     summary_check_s: Seconds = Field(5.0, description="Seconds between two looks for conversations whose window is due.")
 
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     log_json: bool = Field(False, description="One JSON object a line instead of text.")
 
     @field_validator("broker_url", "database_url", "database_owner_url", "database_service_url", "database_auditor_url")
     @classmethod
     def _is_url(cls, value: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
-        wanted = "activemq" if field.field_name == "broker_url" else "postgresql"
         if value is not None:
+            shape = "activemq://user:password@host:61613/" if field.field_name == "broker_url" else "postgresql://user:password@host:5432/federation"
             parts = urlsplit(value.get_secret_value())
-            if parts.scheme != wanted or not parts.hostname:
-                raise ValueError(f"a URL such as {wanted}://user:password@host:port/")
+            if parts.scheme != urlsplit(shape).scheme or not parts.hostname or not _has_port(parts):
+                raise ValueError(f"a URL such as {shape}")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _is_no_file(cls, value: Path) -> Path:
+        if value.exists() and not value.is_dir():
+            raise ValueError("a folder, and this is a file")
         return value
 
     @classmethod
@@ -105,20 +122,36 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         given = {**env_settings(), **init_settings()}
-        data_dir = Path(given.get("data_dir") or _default_data_dir())
-        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=data_dir / "settings.json")
+        return init_settings, env_settings, JsonConfigSettingsSource(settings_cls, json_file=_file(given.get("data_dir")))
+
+
+def _file(data_dir: object) -> Path:
+    return (Path(str(data_dir)).expanduser() if data_dir else _default_data_dir()) / "settings.json"
+
+
+def _has_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else PREFIX + name.upper()
 
 
 def _refuse_unknown_variables() -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {variable(name) for name in Settings.model_fields}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known:
             raise SettingsError(str(NotFound("setting", name, known)))
 
 
-def _shown(value: object) -> str:
-    # A password in a URL that is wrong otherwise is still a password.
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:•••@", repr(value))
+def masked(text: str) -> str:
+    """Return a text with the passwords of the URLs in it hidden; a password may hold what had to be percent-encoded."""
+    return re.sub(r"(//[^:/@\s]*):.*@", r"\1:•••@", text)
 
 
 def load(**overrides: Any) -> Settings:
@@ -127,16 +160,30 @@ def load(**overrides: Any) -> Settings:
     Raises SettingsError with each variable's name, what it got and what it wants.
     """
     _refuse_unknown_variables()
+    file = _file(overrides.get("data_dir") or os.environ.get(f"{PREFIX}DATA_DIR"))
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [
-            f"{PREFIX}{'_'.join(str(part) for part in problem['loc']).upper()}: got {_shown(problem['input'])}, wants: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise SettingsError("\n".join(lines)) from error
+        raise SettingsError("\n".join(_told(problem, file) for problem in error.errors(include_url=False))) from error
+    except UnreadableVariable as error:
+        name = variable(re.findall(r'field "(\w+)"', str(error))[0])
+        raise SettingsError(f'{name}: got {os.environ.get(name)!r}, wants JSON, such as ["/srv/code"]') from error
     except PermissionError as error:
         raise SettingsError(f"{error.filename} cannot be read by this user; set {PREFIX}DATA_DIR to a folder of yours") from error
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{file} does not hold an object of JSON ({error}); correct it or remove it") from error
+
+
+def _told(problem: ErrorDetails, file: Path) -> str:
+    field, *place = problem["loc"]
+    name = str(field).lower()
+    if problem["type"] == "extra_forbidden":
+        return f"{file}: {NotFound('setting', name, Settings.model_fields)}"
+    where = variable(name) + "".join(f"[{step}]" for step in place)
+    value = problem["input"]
+    got = masked(repr(str(value) if isinstance(value, Path) else value))
+    origin = "" if variable(name) in os.environ else f" in {file}"
+    return f"{where}: got {got}{origin}, wants {problem['msg'].removeprefix('Value error, ').removeprefix('Input should be ')}"
 
 
 @cache

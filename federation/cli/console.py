@@ -1,17 +1,20 @@
 """What people see of the federation in a terminal; passwords are masked here."""
 
-import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from federation.local.state import PartState, PartView, View
+from federation.settings import masked
 
+# Rich colours a terminal only, and not where NO_COLOR is set. A line that is piped is for a program or a file: nothing cuts it.
+_WIDE = 10_000
 # A long line is the terminal's to wrap: text that was wrapped here could not be copied whole.
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE)
 
 _COLOURS = {
     PartState.RUNNING: "green",
@@ -22,27 +25,36 @@ _COLOURS = {
 }
 
 
-def masked(url: str) -> str:
-    """Return a URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:•••@", url)
-
-
 def print_json(text: str) -> None:
     """Write JSON to standard output as it is."""
     sys.stdout.write(text + "\n")
 
 
+def table(*titles: str) -> Table:
+    """Return an empty table without lines, whose cells wrap instead of being cut."""
+    columns = (Column(title, overflow="fold") for title in titles)
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
+
+
 def parts_table(parts: Iterable[PartView]) -> Table:
     """Return a table of parts: state, pid, restarts and how each last ended."""
-    table = Table("part", "state", "pid", "restarts", "last exit", box=None, pad_edge=False, header_style="bold")
+    made = table("part", "state", "pid", "restarts", "last exit")
     for part in parts:
         colour = _COLOURS.get(part.state, "dim")
         # The last exit may hold the end of a log: its first line is enough here.
         last = (part.last_exit or "").partition("\n")[0]
-        table.add_row(part.name, f"[{colour}]{part.state}[/]", str(part.pid or ""), str(part.restarts or ""), last)
-    return table
+        made.add_row(part.name, f"[{colour}]{part.state}[/]", str(part.pid or ""), str(part.restarts or ""), escape(last))
+    return made
 
 
 def view_table(view: View | None) -> Table:
     """Return the table of a supervisor's parts; an empty one before it has told of any."""
-    return parts_table(view.parts if view else ())
+    made = parts_table(view.parts if view else ())
+    made.caption = escape(view.problem) if view and view.problem else None
+    return made
+
+
+def print_addresses(addresses: Mapping[str, str | None]) -> None:
+    """Print where each service is, with passwords masked."""
+    for name, address in addresses.items():
+        console.print(f"[bold]{name:<21}[/] {escape(masked(address)) if address else 'not set'}")

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 
-from federation.cli.console import console, print_json
+from federation.cli.console import console, print_json, table
 from federation.local.checks import Finding, Verdict, all_findings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -16,7 +16,10 @@ _COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check Python, disk, Java, ActiveMQ, PostgreSQL, models, ports, settings, permissions and the clock; exit code 1 when one fails."""
+    """Check this machine and the settings, and say what to do where something is wrong; change nothing.
+
+    Exit code 1 when a check fails; a warning is none.
+    """
     findings = all_findings()
     failed = any(finding.verdict is Verdict.FAIL for finding in findings)
     if as_json:
@@ -27,7 +30,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _print(findings: list[Finding]) -> None:
-    table = Table("", "check", "saw", "what to do", box=None, pad_edge=False, header_style="bold")
+    rows = table("", "check", "saw", "what to do")
     for finding in findings:
-        table.add_row(f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]", finding.check, finding.saw, finding.remedy)
-    console.print(table)
+        rows.add_row(f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]", finding.check, escape(finding.saw), escape(finding.remedy))
+    console.print(rows)

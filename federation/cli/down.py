@@ -1,11 +1,13 @@
 """`federation down`: ends what `up` started, found by pid and start time; touches no other process."""
 
+import contextlib
 import os
 import signal
 import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from federation.cli.console import console
 from federation.errors import LocalServiceError
@@ -17,36 +19,46 @@ from federation.settings import settings
 _STOPS_WITHIN_S = 120.0
 _DIES_WITHIN_S = 10.0
 
-Purge = Annotated[bool, typer.Option("--purge", help="Remove the data directory too: database, messages, vectors, logs, passwords.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")]
+Purge = Annotated[bool, typer.Option("--purge", help="Also remove all that was made: database, messages, vectors, logs, passwords.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing; without a terminal nothing is asked.")]
 
 
 def down(purge: Purge = False, yes: Yes = False) -> None:
-    """Stop the federation on this machine."""
+    """Stop the federation on this machine. Exit code 0 also when it was not running."""
     config = settings()
     home = Home(config.data_dir)
     if purge and not yes and sys.stdin.isatty() and home.data_dir.exists():
-        typer.confirm(f"Remove {home.data_dir} with everything in it?", abort=True)
-    supervisor, view = holder(home), state.read(home)
-    parts = view.parts if view else ()
-    if supervisor is None and not any(part.alive for part in parts):
-        console.print("The federation is not running.")
-    else:
-        _stop(home, supervisor)
+        typer.confirm(f"Remove all that was made in {home.data_dir}: database, messages, vectors, logs, passwords?", abort=True)
+    if stop(home):
         console.print("Stopped.")
+    else:
+        console.print("The federation is not running.")
     if purge:
         left = home.purge()
-        console.print(f"Removed {home.data_dir}." if not left else f"Removed what was ours in {home.data_dir}; left: {', '.join(map(str, left))}")
+        others = ", ".join(map(str, left))
+        console.print(escape(f"Removed what was made in {home.data_dir}; not ours, and left: {others}" if left else f"Removed {home.data_dir}."))
         if config.cache_dir.exists():
-            console.print(f"Fetched programs stay in {config.cache_dir} for the next start; remove the folder to be rid of them.")
+            console.print(escape(f"Fetched programs stay in {config.cache_dir} for the next start; remove the folder to be rid of them."))
+
+
+def stop(home: Home) -> bool:
+    """End the federation of a data directory; return whether there was any.
+
+    Raises LocalServiceError when something does not end.
+    """
+    supervisor, view = holder(home), state.read(home)
+    if supervisor is None and not any(part.alive for part in (view.parts if view else ())):
+        return False
+    _stop(home, supervisor)
+    return True
 
 
 def _stop(home: Home, supervisor: int | None) -> None:
     if supervisor is not None:
-        os.kill(supervisor, signal.SIGTERM)
+        _signal(supervisor, signal.SIGTERM)
         if not children.wait_until(lambda: holder(home) is None, _STOPS_WITHIN_S):
-            os.kill(supervisor, signal.SIGKILL)
-    # A supervisor that was killed leaves its parts to its watchdog; what that missed ends here.
+            _signal(supervisor, signal.SIGKILL)
+    # The kernel ends the parts of a supervisor that was killed; it is waited for here.
     view = state.read(home)
     parts = view.parts if view else ()
     if not children.wait_until(lambda: not any(part.alive for part in parts), _DIES_WITHIN_S):
@@ -56,3 +68,9 @@ def _stop(home: Home, supervisor: int | None) -> None:
     if not children.wait_until(lambda: not any(part.alive for part in parts), _DIES_WITHIN_S):
         names = ", ".join(f"{part.name} ({part.pid})" for part in parts if part.alive)
         raise LocalServiceError(f"these processes do not end: {names}; end them by hand")
+
+
+def _signal(pid: int, signum: int) -> None:
+    # It may have ended since it was looked up.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)

@@ -6,7 +6,7 @@ from federation.settings import settings
 
 
 def fetch() -> None:
-    """Fetch what `federation up` and the tests need and no package index has: ActiveMQ's jars."""
+    """Fetch ActiveMQ's jars into the cache, from Debian's packages; `federation up` and the tests need no network then."""
     config = settings()
     if jars.find(config.activemq_home, config.cache_dir) is None:
         console.print(f"Fetching ActiveMQ from Debian's packages into {config.cache_dir} ({jars.SIZE}, once).")

@@ -9,38 +9,45 @@ from pathlib import Path
 
 import psycopg
 
-from federation.errors import LocalServiceError
+from federation.cli.addresses import near
+from federation.errors import LocalServiceError, SettingsError
 from federation.local import credentials as local_credentials
-from federation.local import jars
+from federation.local import elsewhere, jars
 from federation.local.activemq import ActiveMQ
 from federation.local.credentials import Credentials
+from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
 from federation.local.parts import Part
 from federation.local.ports import keep_or_choose
 from federation.local.postgres import Postgres
-from federation.settings import Settings, load
+from federation.local.state import View
+from federation.settings import Settings, load, variable
 
 NODES = ("taichi", "aorus", "baby")
+_NO_NODES = frozenset({"postgres", "activemq", "migrations", "beat", "flower", "frontdoor"})
 _PYTHON = (sys.executable, "-m")
 
 
 def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
     """Make what is missing (passwords, ports, ActiveMQ's jars), write the settings, and return the parts to run.
 
-    Raises SettingsError, or LocalServiceError when a service cannot be had.
+    Raises SettingsError, BrokerUnavailable or DatabaseUnavailable for a server elsewhere that does not take us,
+    LocalServiceError when a service cannot be had here.
     """
     before = load()
+    elsewhere.check_up(before)
     credentials = local_credentials.with_free_ports(local_credentials.load_or_make(home))
-    local_broker = before.broker_url is None or credentials.owns(before.broker_url.get_secret_value())
-    local_database = before.database_url is None or credentials.owns(before.database_url.get_secret_value())
-    mcp_port, flower_port = keep_or_choose(before.mcp_port), keep_or_choose(before.flower_port)
+    local_broker, local_database = not is_elsewhere(before, "broker_url"), not is_elsewhere(before, "database_url")
+    mcp_port, flower_port = keep_or_choose(before.mcp_port, before.mcp_host), keep_or_choose(before.flower_port)
+    if mcp_port == flower_port:
+        raise SettingsError(f"FEDERATION_FLOWER_PORT: got {flower_port}, wants another port than FEDERATION_MCP_PORT")
     others = {"mcp_port": mcp_port, "flower_port": flower_port}
     local_credentials.save(home, credentials, local_broker=local_broker, local_database=local_database, others=others)
     settings = load()
     for name, free in others.items():
         if getattr(settings, name) != free:
             raise LocalServiceError(
-                f"FEDERATION_{name.upper()}: port {getattr(settings, name)} is taken; set another one, or unset it to have one chosen"
+                f"{variable(name)}: got {getattr(settings, name)}, which cannot be had; wants a free port, or nothing to have one chosen"
             )
     services = []
     database = Postgres(home.data_dir / "postgres", credentials.postgres_port) if local_database else None
@@ -51,6 +58,11 @@ def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
         services.append(ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution).part())
     migrations = _migrations(home, database, credentials) if database or settings.database_owner_url else None
     return [services, [migrations] if migrations else [], [*(_worker(home, settings, node) for node in nodes), *_company(home, settings)]]
+
+
+def nodes_of(view: View) -> list[str]:
+    """Return the names of the nodes among the parts that a supervisor runs."""
+    return [part.name for part in view.parts if part.name not in _NO_NODES]
 
 
 def _migrations(home: Home, database: Postgres | None, credentials: Credentials) -> Part:
@@ -116,7 +128,7 @@ def answers_http(host: str, port: int, path: str) -> Callable[[], bool]:
     """Return a question: does a server answer there with anything but an error of its own?"""
 
     def ask() -> bool:
-        connection = http.client.HTTPConnection(host if host != "0.0.0.0" else "127.0.0.1", port, timeout=2)  # noqa: S104 - compared, not bound
+        connection = http.client.HTTPConnection(near(host), port, timeout=2)
         try:
             connection.request("GET", path)
             return connection.getresponse().status < 500

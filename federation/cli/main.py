@@ -4,15 +4,20 @@ Exit codes: 0 done · 1 refused, not found, a check failed · 2 wrong input or s
 69 a service is not available (also: a local service cannot be had) · 130 interrupted.
 """
 
+import errno
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from federation.errors import FederationError, InvalidInput, LocalServiceError, SettingsError, TransientError
+
+# A full disk, a folder of another user's: nothing of ours to look for in a traceback.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,11 @@ class Entry:
 
 COMMANDS = (
     Entry("up", "federation.cli.up:up", "Start the whole federation on this machine."),
-    Entry("demo", "federation.cli.demo.command:demo", "Do the main job on real input, each effect checked in the database."),
+    Entry("demo", "federation.cli.demo.command:demo", "Do the main job on real input and check each effect."),
     Entry("down", "federation.cli.down:down", "Stop it; --purge removes all that was made."),
     Entry("status", "federation.cli.status:status", "Show parts, nodes and addresses."),
     Entry("doctor", "federation.cli.doctor:doctor", "Check this machine and say what to do."),
-    Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ's jars into the cache, so that nothing needs the network later."),
+    Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ now, so that `up` needs no network."),
     Entry("agent", "federation.cli.agent:app", "Add agents, give and take tokens, configure MCP clients."),
     Entry("serve", "federation.cli.serve:serve", "Serve MCP over HTTP: the front door."),
     Entry("mcp", "federation.cli.serve:mcp", "Serve MCP over stdio to the client that starts it."),
@@ -57,7 +62,7 @@ class LazyCommands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         entry = next((entry for entry in COMMANDS if entry.name == cmd_name), None)
-        return entry and TyperCommand(entry.name, help=entry.help, hidden=entry.hidden)
+        return entry and TyperCommand(entry.name, help=entry.help, hidden=entry.hidden, rich_markup_mode=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}  # for «did you mean»
@@ -73,7 +78,31 @@ def exit_code(error: FederationError) -> int:
     return 69 if isinstance(error, TransientError | LocalServiceError) else 1
 
 
-app = LazyCommands(name="federation", help="One coordination layer for AI agents and people on several machines.", no_args_is_help=True)
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"federation {version('federation')}\n")
+        raise typer.Exit
+
+
+_root = typer.Typer(
+    name="federation",
+    cls=LazyCommands,
+    help="One coordination layer for AI agents and people on several machines.",
+    epilog="`federation up` and `federation doctor` are where to begin. Exit codes: 0 done, 1 refused, not found or a check failed, 2 wrong input or "
+    "setting, 3 `status` when nothing runs, 69 a service is not available, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@_root.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)] = False,
+) -> None: ...
+
+
+app = typer.main.get_group(_root)
 
 
 def main() -> None:
@@ -83,6 +112,11 @@ def main() -> None:
     except FederationError as error:
         sys.stderr.write(f"federation: {error}\n")
         sys.exit(exit_code(error))
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        sys.stderr.write(f"federation: {error}\n")
+        sys.exit(69)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
-from rich.table import Table
+from rich.markup import escape
 
-from federation.cli.console import console, masked, parts_table, print_json
-from federation.local import state
+from federation.cli.addresses import addresses
+from federation.cli.console import console, errors, parts_table, print_addresses, print_json, table
+from federation.local import checks, state
 from federation.local.home import Home
 from federation.settings import Settings, settings
 
@@ -29,21 +30,6 @@ class NodeView:
     alive: bool
 
 
-def addresses(config: Settings) -> dict[str, str | None]:
-    """Return where each service is, with passwords; None for what has not been set up."""
-    database = config.database_url.get_secret_value() if config.database_url else None
-    login = f"{config.flower_user}:{config.flower_password.get_secret_value()}@" if config.flower_password else ""
-    return {
-        "broker_url": config.broker_url.get_secret_value() if config.broker_url else None,
-        "database_url": database,
-        "database_auditor_url": config.database_auditor_url.get_secret_value() if config.database_auditor_url else None,
-        "result_backend": f"pgnotify+{database}" if database else None,
-        "mcp_url": f"http://{config.mcp_host}:{config.mcp_port}/mcp",
-        "flower_url": f"http://{login}127.0.0.1:{config.flower_port}/",
-        "data_dir": str(config.data_dir),
-    }
-
-
 def nodes(config: Settings) -> tuple[list[NodeView], str | None]:
     """Return the nodes known to the database, and why they cannot be told if so."""
     if config.database_url is None:
@@ -60,19 +46,15 @@ def nodes(config: Settings) -> tuple[list[NodeView], str | None]:
     ], None
 
 
-def print_addresses(config: Settings) -> None:
-    """Print where each service is, with passwords masked."""
-    for name, address in addresses(config).items():
-        console.print(f"[bold]{name:<21}[/] {masked(address) if address else 'not set'}")
-
-
 def status(as_json: AsJson = False) -> None:
     """Show parts, nodes and addresses; exit code 3 when it is not running."""
     config = settings()
     home = Home(config.data_dir)
     view = state.read(home)
     running = view is not None and view.alive
-    known, problem = nodes(config) if running or config.database_url else ([], None)
+    known, nodes_problem = nodes(config) if running or config.database_url else ([], None)
+    # The supervisor cannot write its state on a full disk: then what is told here is old, and this says so.
+    problem = checks.full_disk(config.data_dir) or (view.problem if view and running else None)
     if as_json:
         parts = [asdict(part) | {"alive": part.alive} for part in view.parts] if view else []
         told: dict[str, Any] = {
@@ -84,28 +66,32 @@ def status(as_json: AsJson = False) -> None:
             "flower_password": config.flower_password.get_secret_value() if config.flower_password else None,
             "log_dir": str(home.log("any").parent),
             "failure": view.failure if view else None,
+            "started_by": view.started_by if view and running else None,
+            "problem": problem,
             "parts": parts,
             "nodes": [asdict(node) for node in known],
-            "nodes_problem": problem,
+            "nodes_problem": nodes_problem,
         }
         print_json(json.dumps(told, indent=2))
     else:
-        _print(view if running else None, known, problem, config)
+        _print(view if running else None, known, nodes_problem, config)
+        if problem:
+            errors.print(f"[red]{escape(problem)}[/]")
     raise typer.Exit(0 if running else NOT_RUNNING)
 
 
-def _print(view: state.View | None, known: list[NodeView], problem: str | None, config: Settings) -> None:
+def _print(view: state.View | None, known: list[NodeView], nodes_problem: str | None, config: Settings) -> None:
     if view is None:
         console.print("The federation is not running. Start it with: federation up")
     else:
         console.print(f"[bold]The federation is {view.phase}[/] (pid {view.pid})")
         console.print(parts_table(view.parts))
     if known:
-        table = Table("node", "role", "alive", "last sign of life", box=None, pad_edge=False, header_style="bold")
+        rows = table("node", "role", "alive", "last sign of life")
         for node in known:
             age = "never" if node.age_s is None else f"{node.age_s:.0f} s ago"
-            table.add_row(node.name, node.role, "[green]yes[/]" if node.alive else "[red]no[/]", age)
-        console.print(table)
-    elif problem:
-        console.print(f"nodes: {problem}")
-    print_addresses(config)
+            rows.add_row(node.name, node.role, "[green]yes[/]" if node.alive else "[red]no[/]", age)
+        console.print(rows)
+    elif nodes_problem:
+        console.print(f"nodes: {escape(nodes_problem)}")
+    print_addresses(addresses(config))

@@ -1,31 +1,35 @@
 """`federation up`: starts everything on this machine and keeps it running; a second one changes nothing."""
 
-import signal
+import contextlib
 import subprocess
 import sys
 import time
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 
-from federation.cli.console import console, view_table
-from federation.cli.fleet import NODES, stages
-from federation.cli.status import print_addresses
-from federation.errors import InvalidInput, LocalServiceError
-from federation.local import children, jars, state
+from federation.cli.addresses import addresses
+from federation.cli.console import console, print_addresses, view_table
+from federation.cli.fleet import NODES, nodes_of, stages
+from federation.delivery import logs
+from federation.errors import Conflict, InvalidInput, LocalServiceError, SettingsError
+from federation.local import checks, children, elsewhere, jars, state
 from federation.local.home import Home
-from federation.local.lock import AlreadyRunning, exclusive, holder
+from federation.local.interrupts import Interrupts
+from federation.local.lock import exclusive, holder
 from federation.local.state import Phase, View
 from federation.local.supervisor import Supervisor
 from federation.placement.node_file import node_file
 from federation.settings import load, settings
 
-_ALL = ",".join(NODES)
+# As long as its parts may take to end, one stage after another.
+_ENDS_WITHIN_S = 60.0
 
-Nodes = Annotated[str, typer.Option(help="Nodes that run here, separated by commas.")]
+Nodes = Annotated[str | None, typer.Option(metavar="NAMES", help=f"Nodes that run here, separated by commas; unset: {','.join(NODES)}.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when everything answers, and leave it running.")]
+StartedBy = Annotated[str, typer.Option(hidden=True)]
 
 
 def _names(nodes: str) -> list[str]:
@@ -35,103 +39,123 @@ def _names(nodes: str) -> list[str]:
     return names
 
 
-def up(nodes: Nodes = _ALL, detach: Detach = False) -> None:
-    """Start PostgreSQL, ActiveMQ, the nodes' workers, beat, Flower and the front door; Ctrl-C stops all of them.
+def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up") -> None:
+    """Start PostgreSQL, ActiveMQ, the nodes' workers, beat, Flower and the front door; Ctrl-C stops all of them, twice at once.
 
-    Exit code 0 also when it is running already.
+    Exit code 0 also when it is running already, with these nodes.
     """
-    home, names = Home(settings().data_dir), _names(nodes)
+    home, asked = Home(settings().data_dir), _names(nodes) if nodes else []
     home.create()
-    if _is_running(home):
+    if (pid := holder(home)) is not None:
+        _join(home, pid, asked, wait=detach)
         return
+    names = asked or list(NODES)
     _announce_fetch()
     if detach:
-        _start_detached(home, names)
+        _start_detached(home, names, started_by)
         console.print("[bold green]The federation is running.[/]  Stop it with: federation down")
-        print_addresses(load())
+        print_addresses(addresses(load()))
     else:
         _run_here(home, names)
 
 
-def _is_running(home: Home) -> bool:
-    pid = holder(home)
-    if pid is None:
-        return False
-    console.print(f"The federation in {home.data_dir} is running already (pid {pid}). See: federation status")
-    return True
+def _join(home: Home, pid: int, asked: list[str], *, wait: bool) -> None:
+    """Say that it is running already; where one `wait`s for it, when it is. Raises Conflict if it runs other nodes than those asked for, or stops."""
+    with Interrupts():
+        _follow(home, pid, until=(Phase.RUNNING,) if wait else tuple(Phase))
+    view = state.running(home)
+    if view is None or view.phase in (Phase.STOPPING, Phase.STOPPED, Phase.FAILED):
+        raise Conflict(f"the federation in {home.data_dir} (pid {pid}) is stopping; try again in a moment")
+    here = nodes_of(view)
+    if missing := [name for name in asked if name not in here]:
+        raise Conflict(
+            f"the federation in {home.data_dir} is running already (pid {pid}), without {', '.join(missing)}; "
+            f"to have other nodes: federation down, then federation up --nodes {','.join([*here, *missing])}"
+        )
+    console.print(f"The federation in {escape(str(home.data_dir))} is running already (pid {pid}). See: federation status")
 
 
 def _announce_fetch() -> None:
-    if settings().broker_url is None and jars.find(settings().activemq_home, settings().cache_dir) is None:
-        console.print(f"Fetching ActiveMQ from Debian's packages into {settings().cache_dir} ({jars.SIZE}, once).")
+    if not elsewhere.is_elsewhere(settings(), "broker_url") and jars.find(settings().activemq_home, settings().cache_dir) is None:
+        console.print(f"Fetching ActiveMQ from Debian's packages into {escape(str(settings().cache_dir))} ({jars.SIZE}, once).")
 
 
 def _run_here(home: Home, names: list[str]) -> None:
-    try:
-        with exclusive(home), Live(view_table(None), console=console, refresh_per_second=4, transient=False) as live:
-            told = False
+    told = False
+    with exclusive(home), Live(view_table(None), console=console, refresh_per_second=4, transient=False) as live:
 
-            def show(view: View) -> None:
-                nonlocal told
+        def show(view: View) -> None:
+            nonlocal told
+            # A terminal that is gone must not keep the supervisor from ending its parts.
+            with contextlib.suppress(OSError):
                 live.update(view_table(view))
                 if view.phase is Phase.RUNNING and not told:
                     told = True
                     live.console.print("[bold green]The federation is running.[/]  Stop it with Ctrl-C.")
-                    print_addresses(load())
+                    print_addresses(addresses(load()))
 
-            Supervisor(stages(home, names), home, on_change=show).run()
-        if not told:
-            raise KeyboardInterrupt  # asked to stop before it was ready
-    except AlreadyRunning as error:
-        console.print(str(error))
+        Supervisor(stages(home, names), home, on_change=show).run()
+    if not told:
+        raise KeyboardInterrupt  # asked to stop before it was ready
 
 
-def supervise(nodes: Nodes) -> None:
+def supervise(nodes: Annotated[str, typer.Option()], started_by: StartedBy = "up") -> None:
     """Run the supervisor without a terminal."""
+    logs.configure(settings().log_level, as_json=settings().log_json)
     home = Home(settings().data_dir)
     with exclusive(home):
-        Supervisor(stages(home, _names(nodes)), home).run()
+        Supervisor(stages(home, _names(nodes)), home, started_by=started_by).run()
 
 
-def _start_detached(home: Home, names: list[str]) -> None:
+def _start_detached(home: Home, names: list[str], started_by: str) -> None:
     home.rotate("supervisor")
     log = home.log("supervisor")
     written = log.stat().st_size if log.exists() else 0
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    command = [sys.executable, "-m", "federation.cli.main", "supervise", "--nodes", ",".join(names), "--started-by", started_by]
     supervisor = None
-    try:
-        with log.open("ab") as output, children.uninterrupted():
-            supervisor = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "federation.cli.main", "supervise", "--nodes", ",".join(names)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=home.run_dir,
-            )
-        _follow(home, supervisor)
-    except BaseException:
-        # Interrupted before it was ready: nothing of ours stays.
-        if supervisor is not None:
-            children.stop(supervisor, signal.SIGTERM, grace_s=60.0)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with Interrupts() as interrupts:
+        try:
+            with log.open("ab") as output, interrupts.put_off():
+                supervisor = subprocess.Popen(  # noqa: S603 - our own program
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=home.run_dir
+                )
+            _follow(home, supervisor.pid, until=(Phase.RUNNING,))
+        except BaseException:
+            # Interrupted before it was ready: nothing of ours stays.
+            if supervisor is not None:
+                _end(supervisor, interrupts)
+            raise
     if supervisor.poll() is not None:
-        said = log.read_bytes()[written:].decode(errors="replace").strip().removeprefix("federation: ")
-        raise LocalServiceError(said or f"the supervisor ended with status {supervisor.returncode}; see {log}")
+        said = ("\n" + log.read_bytes()[written:].decode(errors="replace").strip()).rpartition("\nfederation: ")[2].strip()
+        status = supervisor.returncode
+        # On a full disk it could not write why.
+        said = said or checks.full_disk(home.data_dir) or ""
+        raise (SettingsError if status == 2 else LocalServiceError)(said or f"the supervisor ended with status {status}; see {log}")
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _end(supervisor: "subprocess.Popen[bytes]", interrupts: Interrupts) -> None:
+    """Ask the supervisor to end, and once more whenever we are asked again: then it hurries."""
+    asked, deadline = interrupts.count, time.monotonic() + _ENDS_WITHIN_S
+    supervisor.terminate()
+    while supervisor.poll() is None and time.monotonic() < deadline:
+        if interrupts.count > asked:
+            asked = interrupts.count
+            supervisor.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            supervisor.wait(0.1)
+    if supervisor.poll() is None:
+        # Its parts die with it.
+        supervisor.kill()
+        supervisor.wait()
 
 
-def _follow(home: Home, supervisor: subprocess.Popen[bytes]) -> None:
+def _follow(home: Home, pid: int, *, until: tuple[Phase, ...]) -> None:
+    """Show what the supervisor tells, until it is that far or gone."""
     with Live(view_table(None), console=console, refresh_per_second=8, transient=not console.is_terminal) as live:
-        while supervisor.poll() is None:
+        while children.is_alive(pid):
             view = state.read(home)
-            if view is not None and view.pid == supervisor.pid:
+            if view is not None and view.pid == pid:
                 live.update(view_table(view))
-                if view.phase is Phase.RUNNING:
+                if view.phase in until:
                     return
             time.sleep(0.1)

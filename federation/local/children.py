@@ -7,7 +7,7 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,10 @@ def _may_pass(folder: Path, account: Account) -> bool:
 
 
 def die_with_parent(death_signal: int = signal.SIGKILL) -> Callable[[], None]:
-    """Return a `preexec_fn` after which the kernel signals the child when the thread that starts it ends."""
+    """Return a `preexec_fn` after which the kernel signals the child when the thread that starts it ends, however it ends.
+
+    The child's own children are left to it: a pool of Celery asks the kernel for the same, PostgreSQL's backends watch their server.
+    """
     parent = os.getpid()
 
     def before_exec() -> None:
@@ -85,23 +88,6 @@ def spawn(
             group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM until the end of the block, and raise KeyboardInterrupt there if one came.
-
-    For the start of a process: interrupted between its fork and the return of its pid, nobody would know of it.
-    """
-    came: list[int] = []
-    former = {signum: signal.signal(signum, lambda number, _: came.append(number)) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in former.items():
-            signal.signal(signum, handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 def birth(pid: int) -> str | None:

@@ -1,5 +1,6 @@
 """The data directory: where each local thing lies in it; removes only what we made."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from federation.errors import LocalServiceError
+from federation.errors import LocalServiceError, SettingsError
 
 _MARK = ".made-by-federation"
+# What the program makes in the data directory; `vectors` and `settings.json` may be there before the first `federation up`: a node's worker makes
+# the one, a person may write the other.
 _OURS = ("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "demo")
+_FIRST_MADE_BY_UP = ("secrets.json", "run", "logs", "postgres", "activemq", "demo")
+_VARIABLE = "FEDERATION_DATA_DIR"
+# The disk, or the share of it that this user may fill.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOG_LIMIT = 10 * 1024 * 1024
 
 
@@ -48,19 +55,35 @@ class Home:
     def create(self) -> None:
         """Make the folders, closed to others but for passing through, which PostgreSQL's user needs under root.
 
-        Raises LocalServiceError when the user may not write there.
+        Raises SettingsError when the data directory cannot be made or holds things of others that have our names, LocalServiceError for a full disk.
         """
         try:
-            fresh = not self.data_dir.exists() or not any(self.data_dir.iterdir())
-            for folder in (self.data_dir, self.run_dir, self.data_dir / "logs"):
-                folder.mkdir(parents=True, exist_ok=True)
-            if fresh:
-                self.data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
-                (self.data_dir / _MARK).touch()
+            if not self._is_marked():
+                self._adopt()
             for folder in (self.run_dir, self.data_dir / "logs"):
+                folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)
-        except PermissionError as error:
-            raise LocalServiceError(f"{error.filename} cannot be written by this user; set FEDERATION_DATA_DIR to a folder of yours") from error
+        except OSError as error:
+            if error.errno in FULL:
+                raise LocalServiceError(f"{self.data_dir}: {error.strerror}; free some space, or set {_VARIABLE} to a larger disk") from error
+            raise SettingsError(f"{_VARIABLE}: got {str(self.data_dir)!r}, wants a folder that this user can write ({error})") from error
+
+    def _adopt(self) -> None:
+        fresh = not self.data_dir.exists() or not any(self.data_dir.iterdir())
+        theirs = [name for name in _FIRST_MADE_BY_UP if (self.data_dir / name).exists()]
+        if theirs:
+            # Purging would remove them.
+            raise SettingsError(
+                f"{_VARIABLE}: got {str(self.data_dir)!r}, which holds {', '.join(theirs)} that this program did not make; wants a folder of its own"
+            )
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            self.data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        # First of all, so that nothing of ours is ever in a folder without the mark.
+        (self.data_dir / _MARK).touch()
+
+    def _is_marked(self) -> bool:
+        return (self.data_dir / _MARK).exists()
 
     def rotate(self, part: str) -> None:
         """Keep a part's log below a limit: its text moves to `<part>.log.1`, and the running process goes on in the emptied file."""
@@ -70,19 +93,22 @@ class Home:
             os.truncate(log, 0)
 
     def purge(self) -> list[Path]:
-        """Remove all that was made here, and return what was left because it is not ours."""
+        """Remove what was made here, and the data directory when nothing else is in it; return what was left because it is not ours."""
         if not self.data_dir.exists():
             return []
-        if (self.data_dir / _MARK).exists():
-            shutil.rmtree(self.data_dir)
-            return []
-        for name in _OURS:
-            path = self.data_dir / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        return sorted(self.data_dir.iterdir())
+        if self._is_marked():
+            drafts = (path for name in _OURS for path in self.data_dir.glob(f"{name}.*") if path.suffix[1:].isdecimal())
+            for path in (*(self.data_dir / name for name in _OURS), *drafts):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            # Last of all, so that an interrupted purge can be repeated.
+            (self.data_dir / _MARK).unlink()
+        left = sorted(self.data_dir.iterdir())
+        if not left and not self.data_dir.is_symlink():
+            self.data_dir.rmdir()
+        return left
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -99,6 +125,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write the object in one step, readable by this user alone."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    draft.replace(path)
+    try:
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(content, indent=2) + "\n")
+        draft.replace(path)
+    except OSError:
+        # Half a file on a full disk helps nobody.
+        draft.unlink(missing_ok=True)
+        raise

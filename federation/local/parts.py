@@ -12,7 +12,10 @@ from federation.local import children
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One process, or one step that must succeed before the next part starts (`once`)."""
+    """One process, or one step that must succeed before the next part starts (`once`).
+
+    `stop_signal` ends it in good order; `death_signal` ends it at once and loses nothing: the kernel sends it when who started the part is gone.
+    """
 
     name: str
     command: Sequence[str | Path]

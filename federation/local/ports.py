@@ -1,18 +1,37 @@
-"""Free ports on loopback; opens none for longer than the look takes."""
+"""Free ports; opens none for longer than the look takes, but for `listen`."""
 
+import errno
 import socket
+
+from federation.errors import LocalServiceError, SettingsError
 
 LOOPBACK = "127.0.0.1"
 
 
-def is_free(port: int) -> bool:
-    """Say whether a server could bind the port on loopback now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at FEDERATION_MCP_HOST and FEDERATION_MCP_PORT.
+
+    Raises SettingsError for a host that is not this machine's, LocalServiceError for a port that cannot be had.
+    """
+    try:
+        socket.getaddrinfo(host, port)
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise SettingsError(
+                f"FEDERATION_MCP_HOST: got {host!r}, wants an address of this machine, such as {LOOPBACK}, or 0.0.0.0 for all of them"
+            ) from error
+        raise LocalServiceError(
+            f"FEDERATION_MCP_PORT: got {port}, which cannot be had on {host} ({str(error.strerror).partition(' (')[0]}); wants a free port"
+        ) from error
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Say whether a server could bind the port now. Raises SettingsError for a host that is not this machine's."""
+    try:
+        listen(host, port).close()
+    except LocalServiceError:
+        return False
     return True
 
 
@@ -24,6 +43,6 @@ def free_port() -> int:
     return port
 
 
-def keep_or_choose(port: int | None) -> int:
-    """Return the port if it is free, else another one."""
-    return port if port is not None and is_free(port) else free_port()
+def keep_or_choose(port: int | None, host: str = LOOPBACK) -> int:
+    """Return the port if it is free on the host, else another one. Raises SettingsError for a host that is not this machine's."""
+    return port if port is not None and is_free(port, host) else free_port()

@@ -151,6 +151,7 @@ class Postgres:
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
+            preexec_fn=children.die_with_parent(),
         )
         if done.returncode:
             raise LocalServiceError(f"initdb ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -179,14 +180,18 @@ class Postgres:
         return True
 
     def ensure_roles(self, passwords: Mapping[str, str]) -> None:
-        """Make each role with its password, none of them a superuser; what a role may do with tables is said by the migrations."""
+        """Make each role with its password, none of them a superuser; what a role may do with tables is said by the migrations.
+
+        The server gets a verifier and never the password, because it logs a statement that fails.
+        """
         with psycopg.connect(self.url(), autocommit=True) as connection:
             there = {name for (name,) in connection.execute("select rolname from pg_roles")}
             for role, password in passwords.items():
                 verb = "alter" if role in there else "create"
+                verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
                 connection.execute(
                     sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole nobypassrls password {}").format(
-                        sql.Identifier(role), sql.Literal(password)
+                        sql.Identifier(role), sql.Literal(verifier.decode())
                     )
                 )
 

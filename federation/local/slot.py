@@ -14,6 +14,8 @@ from federation.local.state import PartState, PartView
 logger = logging.getLogger(__name__)
 
 _SELDOM_S = 0.5
+# What must end at once and does not is killed.
+_DIES_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Slot:
     due: float = 0.0
     _delay_s: float = 0.0
     _next_look: float = 0.0
+    _patience_ends: float = 0.0
+    _pressed: bool = False
 
     def view(self) -> PartView:
         """Return what others may know."""
@@ -85,6 +89,21 @@ class Slot:
     def overdue(self) -> bool:
         """Whether it should have answered by now."""
         return self.state is PartState.STARTING and time.monotonic() > self.started + self.part.ready_within_s
+
+    def ask_to_end(self) -> None:
+        """Ask the process to end in good order, within the part's grace."""
+        assert self.process is not None
+        self.process.send_signal(self.part.stop_signal)
+        self._patience_ends, self._pressed = time.monotonic() + self.part.grace_s, False
+        self.become(PartState.STOPPING)
+
+    def insist(self, *, at_once: bool) -> float:
+        """Press a process that was asked to end and outlives its grace, or is to end at once; return the seconds until it is to be pressed again."""
+        assert self.process is not None
+        if self._patience_ends <= time.monotonic() or (at_once and not self._pressed):
+            self.process.send_signal(signal.SIGKILL if self._pressed else self.part.death_signal)
+            self._patience_ends, self._pressed = time.monotonic() + _DIES_WITHIN_S, True
+        return max(0.0, self._patience_ends - time.monotonic())
 
     def bury(self) -> None:
         """Note how the process ended, and end what it left of its group."""

@@ -50,13 +50,19 @@ class PartView:
 
 @dataclass(frozen=True)
 class View:
-    """The supervisor and its parts; `failure` says why it gave up."""
+    """The supervisor and its parts.
+
+    `started_by` is the command that a person gave, `failure` why it gave up, `problem` what hinders it now.
+    """
 
     pid: int
     born: str | None
     phase: Phase
     failure: str | None
     parts: Sequence[PartView]
+    # Not yet told by a supervisor that was started before an upgrade.
+    started_by: str = "up"
+    problem: str | None = None
 
     @property
     def alive(self) -> bool:

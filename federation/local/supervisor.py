@@ -9,11 +9,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from types import FrameType
 
 from federation.errors import LocalServiceError
-from federation.local import children, state
-from federation.local.guard import Guard
+from federation.local import children, interrupts, state
 from federation.local.home import Home
 from federation.local.parts import Part
 from federation.local.slot import Backoff, Slot
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 _LOG_CHECK_S = 60.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TELL_AGAIN_S = 1.0
 
 
 class _StopRequested(Exception):
@@ -40,22 +40,24 @@ class Supervisor:
         *,
         on_change: Callable[[View], None] = lambda view: None,
         backoff: Backoff | None = None,
+        started_by: str = "up",
     ) -> None:
         self._stages = [[Slot(part, home.log(part.name), backoff or Backoff()) for part in stage] for stage in stages]
         self._slots = list(itertools.chain.from_iterable(self._stages))
-        self._home, self._on_change = home, on_change
+        self._home, self._on_change, self._started_by = home, on_change, started_by
         self._phase = Phase.STARTING
         self._failure: str | None = None
+        self._problem: str | None = None
         self._asked = 0
         self._signals, self._wake = socket.socketpair()
 
     def run(self) -> None:
         """Start everything, keep it running until SIGINT, SIGTERM or SIGHUP, then end it in reverse order.
 
-        The caller holds `lock.exclusive`. Raises LocalServiceError when a part did not come up the first time; nothing runs then.
+        Asked again while it ends them, it ends them at once. The caller holds `lock.exclusive`.
+        Raises LocalServiceError when a part did not come up the first time; nothing runs then.
         """
-        with self._signals_caught(), Guard() as guard:
-            self._guard = guard
+        with self._signals_caught():
             try:
                 self._boot()
                 self._keep()
@@ -74,7 +76,7 @@ class Supervisor:
 
         self._signals.setblocking(False)
         self._wake.setblocking(False)
-        before = {signum: signal.signal(signum, note) for signum in _STOP_SIGNALS}
+        before = {signum: signal.signal(signum, note) for signum in interrupts.signals()}
         # Warns of nothing: a full buffer means that we are awake anyhow.
         old_fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         try:
@@ -85,8 +87,7 @@ class Supervisor:
                 signal.signal(signum, handler)
 
     def _boot(self) -> None:
-        for slot in self._slots:
-            self._home.rotate(slot.part.name)
+        self._rotate()
         self._tell()
         for stage in self._stages:
             for slot in stage:
@@ -116,11 +117,11 @@ class Supervisor:
             for slot in self._slots:
                 if slot.state is PartState.BACKOFF and time.monotonic() >= slot.due:
                     slot.restart()
-                    if slot.process:
-                        self._guard.add(slot.process.pid, slot.part.death_signal)
                     self._tell()
                 elif slot.overdue and slot.process:
                     children.signal_group(slot.process.pid, signal.SIGKILL)
+            if self._problem:
+                self._tell()
             if time.monotonic() > next_log_check:
                 next_log_check = time.monotonic() + _LOG_CHECK_S
                 self._rotate()
@@ -130,14 +131,14 @@ class Supervisor:
             for slot in self._slots:
                 self._home.rotate(slot.part.name)
         except OSError as error:
-            # A full disk must not end what runs.
+            # A full disk must not end what runs; the next look tries again.
             logger.warning("supervisor.logs_not_rotated reason=%s", error)
 
     def _pause(self) -> float:
         if any(slot.state is PartState.STARTING for slot in self._slots):
             return _TICK_S
         dues = [slot.due - time.monotonic() for slot in self._slots if slot.state is PartState.BACKOFF]
-        return max(0.0, min([*dues, _LOG_CHECK_S]))
+        return max(0.0, min([*dues, _TELL_AGAIN_S if self._problem else _LOG_CHECK_S]))
 
     def _start(self, slot: Slot) -> None:
         self._raise_if_asked()
@@ -145,8 +146,6 @@ class Supervisor:
             slot.start()
         except OSError as error:
             raise LocalServiceError(f"{slot.part.name} cannot be started: {error}") from error
-        assert slot.process is not None
-        self._guard.add(slot.process.pid, slot.part.death_signal)
         self._tell()
 
     def _notice_ready(self) -> None:
@@ -158,10 +157,7 @@ class Supervisor:
         return [slot for slot in self._slots if slot.gone]
 
     def _bury(self, slot: Slot) -> None:
-        assert slot.process is not None
-        group = slot.process.pid
         slot.bury()
-        self._guard.remove(group)
         self._tell()
 
     def _wait(self, at_most_s: float) -> None:
@@ -186,24 +182,41 @@ class Supervisor:
             raise _StopRequested
 
     def _tell(self) -> None:
-        pid = os.getpid()
-        view = View(pid, children.birth(pid), self._phase, self._failure, [slot.view() for slot in self._slots])
+        former, self._problem = self._problem, None
         try:
-            state.write(self._home, view)
+            state.write(self._home, self._view())
         except OSError as error:
-            logger.warning("supervisor.state_not_written reason=%s", error)
-        self._on_change(view)
+            # A full disk must not end what runs. What could not be written is shown, and told again until it is.
+            self._problem = former or f"the state could not be written since {datetime.now():%H:%M:%S}: {error}"
+        if self._problem and not former:
+            logger.warning("supervisor.state_not_written reason=%s", self._problem)
+        if former and not self._problem:
+            logger.warning("supervisor.state_written_again after=%s", former)
+        self._on_change(self._view())
+
+    def _view(self) -> View:
+        pid = os.getpid()
+        return View(
+            pid=pid,
+            born=children.birth(pid),
+            started_by=self._started_by,
+            phase=self._phase,
+            failure=self._failure,
+            problem=self._problem,
+            parts=[slot.view() for slot in self._slots],
+        )
 
     def _end(self) -> None:
         self._phase = Phase.STOPPING
+        asked_before = self._asked
         for stage in reversed(self._stages):
             living = [slot for slot in stage if slot.process]
             for slot in living:
-                assert slot.process is not None
-                slot.process.send_signal(slot.part.stop_signal)
-                slot.become(PartState.STOPPING)
+                slot.ask_to_end()
             self._tell()
-            self._await_end(living)
+            while waiting := [slot for slot in living if not slot.gone]:
+                pauses = [slot.insist(at_once=self._asked > asked_before) for slot in waiting]
+                self._sleep(waiting, min(pauses))
             for slot in living:
                 self._bury(slot)
         for slot in self._slots:
@@ -211,13 +224,3 @@ class Supervisor:
                 slot.become(PartState.STOPPED)
         self._phase = Phase.FAILED if self._failure else Phase.STOPPED
         self._tell()
-
-    def _await_end(self, slots: Sequence[Slot]) -> None:
-        """Wait for each as long as its grace lasts, then kill it; asked to stop again, kill at once."""
-        began, asked_before = time.monotonic(), self._asked
-        while waiting := [slot for slot in slots if not slot.gone]:
-            patience = [began + slot.part.grace_s - time.monotonic() if self._asked == asked_before else 0.0 for slot in waiting]
-            for slot, left in zip(waiting, patience, strict=True):
-                if left <= 0 and slot.process:
-                    slot.process.kill()
-            self._sleep(waiting, min([left for left in patience if left > 0], default=_TICK_S))

@@ -6,7 +6,7 @@ from importlib import resources
 from importlib.metadata import distribution
 from pathlib import Path
 
-from federation.cli.demo.stage import Stage, bar, check, heading, said, say, short
+from federation.cli.demo.stage import BOB, EVE, Stage, bar, check, heading, said, say, short
 
 ENOUGH = 8
 AMONG = 3
@@ -29,11 +29,11 @@ async def index(stage: Stage) -> None:
         changed = tree / "kombu" / "clocks.py"
         changed.write_text(changed.read_text() + f"\n\ndef touched_by_demo_{stage.run.replace('-', '_')}() -> str:\n    return {stage.run!r}\n")
         say(f"changed {changed.relative_to(tree)}; {before} files are indexed already")
-    started = await stage.call("bob", "federation_index", path=str(tree))
+    started = await stage.call(BOB, "federation_index", path=str(tree))
     run_id = started["run_id"]
     await stage.until("the scan", lambda: stage.sql("select 1 from index_runs where id = %s", run_id))
     run = stage.sql("select files, changed_files, chunks, batches from index_runs where id = %s", run_id)[0]
-    said("bob", "federation_index", f"{run.files} files, {run.changed_files} changed, {run.chunks} chunks to embed in {run.batches} batches")
+    said(BOB, "federation_index", f"{run.files} files, {run.changed_files} changed, {run.chunks} chunks to embed in {run.batches} batches")
     with bar() as progress:
         task = progress.add_task("embedding", total=run.batches)
 
@@ -69,7 +69,7 @@ async def ask(stage: Stage) -> None:
     root = str(_tree(stage))
     right = 0
     for each in questions:
-        hits = (await stage.call("eve", "federation_search", query=each["question"], limit=AMONG, root=root))["hits"] or []
+        hits = (await stage.call(EVE, "federation_search", query=each["question"], limit=AMONG, root=root))["hits"] or []
         check(bool(hits), f"an answer in time to «{each['question']}»", quiet=True)
         found = [hit["path"] for hit in hits]
         good = each["file"] in found
@@ -81,8 +81,9 @@ async def ask(stage: Stage) -> None:
     ran = stage.one(
         """
         select count(*) from executions
-        where task_name = 'federation.tasks.retrieval.search' and actor = 'eve' and node = 'aorus' and created_at >= %s
+        where task_name = 'federation.tasks.retrieval.search' and actor = %s and node = 'aorus' and created_at >= %s
         """,
+        EVE,
         stage.started_at,
     )
     check(ran >= len(questions), f"the searches ran as executions on aorus, the node of the vectors ({ran})")

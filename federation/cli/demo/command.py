@@ -1,65 +1,79 @@
 """Runs the steps in order; Ctrl-C stops everything, a failed step says which effect was missing."""
 
 import asyncio
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from types import FrameType
 
-from federation.cli.console import console
+from federation.cli.addresses import mcp_url
+from federation.cli.console import console, print_json
 from federation.cli.demo import code_search, faults, people, picture, work
-from federation.cli.demo.stage import Stage, check, heading, say
-from federation.errors import LocalServiceError
-from federation.local import children, state
+from federation.cli.demo.stage import DemoFailed, Stage, check, heading, say
+from federation.cli.down import stop
+from federation.cli.fleet import NODES
+from federation.cli.mcp_clients import FILES, Client, configuration
+from federation.errors import FederationError
+from federation.local import state
 from federation.local.home import Home
+from federation.local.interrupts import Interrupts
 from federation.local.state import Phase
 from federation.settings import Settings, load
 
+_NAME = "demo"
+
 
 def demo() -> None:
-    """Start everything and do the main job on real input; every effect is checked in the database."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        _start()
-        settings = load()
-        asyncio.run(_play(settings))
-        heading(10, "How to go on")
-        _how_to_go_on(settings)
-    except KeyboardInterrupt:
-        # A second Ctrl-C must not leave half of it running.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, signal.SIG_IGN)
-        console.print("\n[yellow]Interrupted; stopping everything, which takes some seconds.[/]")
-        _federation("down")
-        raise
+    """Start everything and do the main job on real input; each effect is checked in the database.
+
+    A federation that runs here already is used as it is: the demo has agents, a conversation and documents of its own in it.
+    Interrupted, the demo stops what a demo started; a step without its effect ends it with exit code 1 and leaves all running.
+    """
+    home = Home(load().data_dir)
+    before = state.running(home)
+    mine = before is None or before.started_by == _NAME
+    with Interrupts() as interrupts:
+        try:
+            _start(home, interrupts)
+            settings = load()
+            asyncio.run(_play(settings))
+            heading(10, "How to go on")
+            _how_to_go_on(settings)
+        except FederationError:
+            raise
+        except BaseException:
+            _leave(home, mine=mine)
+            raise
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _leave(home: Home, *, mine: bool) -> None:
+    told = "stopping everything, which takes some seconds." if mine else "the federation was not started by a demo, and goes on."
+    # The terminal may be gone: that must not keep us from ending what we started.
+    with contextlib.suppress(OSError, SystemExit):
+        console.print(f"\n[yellow]Interrupted; {told}[/]")
+    if mine:
+        stop(home)
 
 
-def _federation(*arguments: str) -> int:
-    # A session of its own, so that the Ctrl-C of a terminal reaches this process alone, which then stops the others in order.
+def _start(home: Home, interrupts: Interrupts) -> None:
+    heading(1, "Start PostgreSQL, ActiveMQ, three workers, beat, Flower and the front door")
+    command = [sys.executable, "-m", "federation.cli.main", "up", "--detach", "--nodes", ",".join(NODES), "--started-by", _NAME]
     process = None
     try:
-        with children.uninterrupted():
-            process = subprocess.Popen([sys.executable, "-m", "federation.cli.main", *arguments], start_new_session=True)  # noqa: S603 - our own program
-        return process.wait()
-    except KeyboardInterrupt:
+        # A session of its own, so that the Ctrl-C of a terminal reaches this process alone, which then stops the others in order.
+        with interrupts.put_off():
+            process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own program
+        code = process.wait()
+    except BaseException:
         if process is not None:
             process.terminate()
             process.wait()
         raise
-
-
-def _start() -> None:
-    heading(1, "Start PostgreSQL, ActiveMQ, three workers, beat, Flower and the front door")
-    if code := _federation("up", "--detach"):
-        raise LocalServiceError(f"`federation up` ended with status {code}; see above")
-    view = state.read(Home(load().data_dir))
+    if code:
+        raise DemoFailed(f"`federation up` ended with status {code}; see above")
+    view = state.running(home)
     check(view is not None and view.phase is Phase.RUNNING, "all parts answer")
     if view is not None:
         for part in view.parts:
@@ -91,14 +105,14 @@ def _how_to_go_on(settings: Settings) -> None:
     )
     console.print("    The demo is done, and everything is still running.\n")
     lines = {
-        "Front door": f"http://{settings.mcp_host}:{settings.mcp_port}/mcp",
+        "Front door": mcp_url(settings),
         "Flower": f"http://127.0.0.1:{settings.flower_port}/   user {settings.flower_user}, password {secret}",
         "Add an agent": f"{program} agent add NAME --role developer",
-        "Connect a client": f"{program} agent config NAME --client claude-code   (or cline, continue, cursor, vscode)",
+        "Connect a client": f"{program} agent config NAME --client claude-code --token -   (or cline, continue, cursor, vscode)",
         "See what runs": f"{program} status",
         "Stop": f"{program} down   (down --purge removes all that was made)",
     }
     for name, line in lines.items():
         console.print(f"    [bold]{name:<18}[/]{line}", soft_wrap=True)
-    console.print()
-    _federation("agent", "config", "ada", "--client", "claude-code")
+    console.print(f"\n    The lines for Claude Code, in {FILES[Client.CLAUDE_CODE]}:")
+    print_json(configuration(Client.CLAUDE_CODE, url=mcp_url(settings, for_others=True), token="TOKEN-OF-NAME"))  # noqa: S106 - a place to fill in

@@ -3,28 +3,42 @@
 from fastmcp import Client
 from sqlalchemy.orm import Session
 
-from federation.cli.demo.stage import Stage, check, heading, said
+from federation.cli.addresses import mcp_url
+from federation.cli.demo.stage import ADA, BOB, CONVERSATION, EVE, DemoFailed, Stage, check, heading, said
 from federation.delivery.runtime import transactions
 from federation.errors import NotFound
 from federation.services import agents
 
-CAST = {"ada": "lead", "bob": "developer", "eve": "analyst"}
+CAST = {ADA: "lead", BOB: "developer", EVE: "analyst"}
+# Not the name of an agent, because of the colon: who was added by this name is the demo's own.
+ACTOR = "service:demo"
 
 
 def token(session: Session, name: str, role: str) -> str:
-    """Return a fresh token of an agent, who is added at the first demo."""
+    """Return a fresh token of an agent, who is added at the first demo. Raises DemoFailed for an agent that somebody else added."""
     try:
-        agents.get(session, name)
+        added_by = agents.get(session, name).created_by
     except NotFound:
         return agents.add(session, name, role)
+    if added_by != ACTOR:
+        raise DemoFailed(f"the agent {name} is not the demo's: {added_by} added it; set FEDERATION_DATA_DIR to a folder for the demo alone")
     return agents.rotate(session, name)
+
+
+def leave_others_alone(stage: Stage) -> None:
+    """Pass if the conversation of the demo is not somebody else's. Raises DemoFailed."""
+    strangers = stage.sql("select agent from conversation_members where conversation_id = %s and agent <> all(%s)", CONVERSATION, list(CAST))
+    if strangers:
+        names = ", ".join(row.agent for row in strangers)
+        raise DemoFailed(f"the conversation {CONVERSATION} belongs to {names}; set FEDERATION_DATA_DIR to a folder for the demo alone")
 
 
 async def connect(stage: Stage) -> None:
     """Give each agent a token and a client, and let the front door tell who they are."""
     heading(2, "Three agents connect to the front door, each with a token of its own")
-    url = f"http://{stage.settings.mcp_host}:{stage.settings.mcp_port}/mcp"
-    with transactions().begin("cli:demo") as session:
+    leave_others_alone(stage)
+    url = mcp_url(stage.settings)
+    with transactions().begin(ACTOR) as session:
         tokens = {name: token(session, name, role) for name, role in CAST.items()}
     for name, secret in tokens.items():
         stage.clients[name] = await stage.stack.enter_async_context(Client(url, auth=secret))

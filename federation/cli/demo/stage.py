@@ -17,6 +17,8 @@ from federation.cli.console import console
 from federation.errors import FederationError, SettingsError
 from federation.settings import Settings
 
+# The demo's own agents, so that it takes no name, token or inbox of anybody's.
+ADA, BOB, EVE = "demo-ada", "demo-bob", "demo-eve"
 CONVERSATION = "project-123"
 
 
@@ -77,9 +79,12 @@ class Stage:
         failed = self.sql(
             """
             select e.task_name, r.result from executions e join celery_results r on r.task_id = e.id::text
-            where r.state = 'FAILURE' and e.created_at > %s order by e.created_at limit 1
+            where r.state = 'FAILURE' and e.created_at > %s
+                and e.trace_id in (select trace_id from executions where actor = any(%s))
+            order by e.created_at limit 1
             """,
             self.started_at,
+            [ADA, BOB, EVE],
         )
         if failed:
             raise DemoFailed(f"{failed[0].task_name} failed: {failed[0].result}")
@@ -91,7 +96,7 @@ def heading(number: int, title: str) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line of the transcript."""
+    """Write a line of the transcript, with rich's markup in it."""
     console.print(f"    {text}")
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from fastmcp.exceptions import ToolError
 
-from federation.cli.demo.stage import CONVERSATION, DemoFailed, Stage, check, heading, said, short, shown
+from federation.cli.demo.stage import ADA, BOB, CONVERSATION, EVE, DemoFailed, Stage, check, heading, said, short, shown
 
 DEVELOPER_NODE = "aorus"
 
@@ -12,20 +12,20 @@ DEVELOPER_NODE = "aorus"
 async def delegate_to_agents(stage: Stage) -> None:
     """Two agents race for a task; one wins, and only the winner can complete it."""
     heading(5, "Delegate: two agents race for one task; a node's role gets another")
-    for member in ("bob", "eve"):
-        await stage.call("ada", "federation_send", content="Join us: the auth module needs work.", to=member, conversation_id=CONVERSATION)
-    said("ada", "federation_send", f"bob and eve are members of {CONVERSATION} now; nobody else sees its tasks")
+    for member in (BOB, EVE):
+        await stage.call(ADA, "federation_send", content="Join us: the auth module needs work.", to=member, conversation_id=CONVERSATION)
+    said(ADA, "federation_send", f"{BOB} and {EVE} are members of {CONVERSATION} now; nobody else sees its tasks")
     name = f"memory-profile-{stage.run}"
     given = await stage.call(
-        "ada",
+        ADA,
         "federation_delegate",
         description="Profile memory allocation in auth module",
         executor="agent",
         task_id=name,
         conversation_id=CONVERSATION,
     )
-    said("ada", "federation_delegate", shown(given, "slug", "executor", "state"))
-    racers = ("bob", "eve")
+    said(ADA, "federation_delegate", shown(given, "slug", "executor", "state"))
+    racers = (BOB, EVE)
     outcomes = await asyncio.gather(
         *(stage.call(racer, "federation_claim_task", task_id=name, description="Running valgrind analysis") for racer in racers)
     )
@@ -42,8 +42,8 @@ async def delegate_to_agents(stage: Stage) -> None:
     else:
         raise DemoFailed("the loser's completion was accepted")
     await stage.call(winner, "federation_complete_task", task_id=name, fencing_token=token, result={"leaks": 0, "peak_mib": 48})
-    read = await stage.call("ada", "federation_task_result", task_id=name)
-    said("ada", "federation_task_result", shown(read, "state", "done_by", "result"))
+    read = await stage.call(ADA, "federation_task_result", task_id=name)
+    said(ADA, "federation_task_result", shown(read, "state", "done_by", "result"))
     row = stage.sql("select status, assigned_to, result from agent_tasks where id = %s", given["task_id"])[0]
     check((row.status, row.assigned_to, row.result["leaks"]) == ("completed", winner, 0), f"the database has the task completed by {winner}")
     types = [event.type for event in stage.sql("select type from events where stream = %s order by position", f"task:{given['task_id']}")]
@@ -53,7 +53,7 @@ async def delegate_to_agents(stage: Stage) -> None:
 async def delegate_to_a_node(stage: Stage) -> None:
     """A task for the developer's role runs on the developer's node and nowhere else."""
     given = await stage.call(
-        "ada",
+        ADA,
         "federation_delegate",
         description="Name one thing that can go wrong when two programs write to one file.",
         task_type="analyze",
@@ -61,9 +61,9 @@ async def delegate_to_a_node(stage: Stage) -> None:
         task_id=f"write-race-{stage.run}",
         conversation_id=CONVERSATION,
     )
-    said("ada", "federation_delegate", shown(given, "slug", "executor", "node", "state"))
-    read = await stage.call("ada", "federation_task_result", task_id=given["slug"], conversation_id=CONVERSATION, wait_s=60)
-    said("ada", "federation_task_result", f"{shown(read, 'state', 'done_by')}: {short(str((read['result'] or {}).get('text')))}")
+    said(ADA, "federation_delegate", shown(given, "slug", "executor", "node", "state"))
+    read = await stage.call(ADA, "federation_task_result", task_id=given["slug"], conversation_id=CONVERSATION, wait_s=60)
+    said(ADA, "federation_task_result", f"{shown(read, 'state', 'done_by')}: {short(str((read['result'] or {}).get('text')))}")
     execution_id = given["execution_id"]
     workers = [row.worker for row in stage.sql("select distinct worker from execution_deliveries where execution_id = %s", execution_id)]
     check([worker.partition("@")[0] for worker in workers] == [DEVELOPER_NODE], f"only {DEVELOPER_NODE}'s worker had it: {', '.join(workers)}")
@@ -86,11 +86,11 @@ async def infer(stage: Stage) -> None:
     """Ask a language model a question; the run is recorded with the digest of its weights."""
     heading(6, "Ask a real local language model through the queue")
     answer = await stage.call(
-        "ada", "federation_infer", prompt="What is the capital of France? Answer in one short sentence.", max_tokens=32, wait_s=90
+        ADA, "federation_infer", prompt="What is the capital of France? Answer in one short sentence.", max_tokens=32, wait_s=90
     )
-    said("ada", "federation_infer", f"«{short(answer['text'])}»")
-    said("ada", "", shown(answer, "model", "node", "prompt_tokens", "completion_tokens", "seconds"))
+    said(ADA, "federation_infer", f"«{short(answer['text'])}»")
+    said(ADA, "", shown(answer, "model", "node", "prompt_tokens", "completion_tokens", "seconds"))
     check("Paris" in answer["text"], "the answer names Paris")
     run = stage.sql("select model, model_digest, actor, completion from model_runs where execution_id = %s", answer["execution_id"])[0]
-    check((run.actor, run.completion) == ("ada", answer["text"]), "the run is recorded under ada's name")
+    check((run.actor, run.completion) == (ADA, answer["text"]), f"the run is recorded under the name of {ADA}")
     check(len(run.model_digest) == 64, f"with the digest of the weights, {run.model_digest[:12]}…")

@@ -1,6 +1,7 @@
-"""A federation of stand-ins: the real supervisor over small real processes; run as a program: `standins.py DATA_DIR [fail]`."""
+"""A federation of stand-ins: the real supervisor over small real processes; a program: `standins.py DATA_DIR [fail] [slow] [postgres=PORT]`."""
 
 import http.client
+import signal
 import sys
 from pathlib import Path
 
@@ -9,15 +10,22 @@ from federation.local.home import Home
 from federation.local.lock import AlreadyRunning, exclusive
 from federation.local.parts import Part
 from federation.local.ports import free_port
+from federation.local.postgres import Postgres
 from federation.local.slot import Backoff
 from federation.local.supervisor import Supervisor
 
-# Its own child stays in its process group, as a pool's children do; both ignore the polite signal where told so.
-PARENT = """
+# Its own child stays in its process group and asks the kernel to die with it, as a pool's children do; both ignore the polite signal where told so.
+CHILD = """
+import ctypes, signal, time
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(600)
+"""
+PARENT = f"""
 import signal, subprocess, sys, time
 if sys.argv[1:] == ["stubborn"]:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"])
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}])
 print("child", child.pid, flush=True)
 time.sleep(600)
 """
@@ -41,10 +49,16 @@ def main(data_dir: str, *flags: str) -> None:
     python = sys.executable
     web = Part(name="web", command=[python, "-m", "http.server", "--bind", "127.0.0.1", str(port)], is_ready=lambda: answers(port), cwd=home.run_dir)
     step = Part(name="step", command=[python, "-c", f"import sys; print('a reason'); sys.exit({int('fail' in flags)})"], once=True)
-    stubborn = Part(name="stubborn", command=[python, "-c", PARENT, "stubborn"], grace_s=0.5)
+    # Asked twice, the supervisor does not wait for the minute of a slow one's grace.
+    grace_s = 60.0 if "slow" in flags else 0.5
+    stubborn = Part(name="stubborn", command=[python, "-c", PARENT, "stubborn"], death_signal=signal.SIGUSR1, grace_s=grace_s)
     parent = Part(name="parent", command=[python, "-c", PARENT], is_ready=lambda: "child" in home.log("parent").read_text())
+    stages = [[web], [step], [parent, stubborn]]
+    ports = [int(flag.partition("=")[2]) for flag in flags if flag.startswith("postgres=")]
+    if ports:
+        stages = [[Postgres(home.data_dir / "postgres", ports[0]).part(), web]]
     with exclusive(home):
-        Supervisor([[web], [step], [parent, stubborn]], home, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
+        Supervisor(stages, home, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
 
 
 if __name__ == "__main__":

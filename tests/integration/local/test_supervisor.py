@@ -92,6 +92,22 @@ def test_killed_supervisor_takes_its_parts_and_their_children_along(federation: 
     assert all_dead(pids)
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_second_signal_does_not_wait_for_the_slow(federation: Federation, first: signal.Signals) -> None:
+    process = federation.start("slow")
+    federation.wait_running()
+    pids = federation.pids()
+    process.send_signal(first)
+    assert children.wait_until(lambda: federation.part_state("stubborn") is PartState.STOPPING, WITHIN_S)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WITHIN_S) == 0
+    assert not any(children.is_alive(pid) for pid in pids)
+    view = federation.view()
+    assert view
+    # The signal that loses nothing came before the last resort.
+    assert {part.name: part.last_exit for part in view.parts}["stubborn"] == "signal SIGUSR1"
+
+
 def test_killed_part_is_started_again_and_shown(federation: Federation) -> None:
     federation.start()
     federation.wait_running()

@@ -54,12 +54,3 @@ def test_folder_closed_to_others_cannot_be_entered(tmp_path: Path) -> None:
     closed.mkdir(mode=0o700)
     stranger = children.Account("stranger", 54321, 54321)
     assert not children.can_enter(closed / "file", stranger)
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_waits_until_the_block_ends(signum: int) -> None:
-    reached = []
-    with pytest.raises(KeyboardInterrupt), children.uninterrupted():
-        os.kill(os.getpid(), signum)
-        reached.append(signum)
-    assert reached == [signum]

@@ -1,0 +1,99 @@
+"""Looks whether the servers that the settings name take us, and says what is wrong in the words of the settings; changes nothing."""
+
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import psycopg
+from kombu import Connection
+from pydantic import SecretStr
+
+import federation.broker
+from federation.errors import BrokerUnavailable, DatabaseUnavailable, FederationError, SettingsError
+from federation.local import credentials
+from federation.local.home import Home
+from federation.settings import Settings, masked, variable
+
+assert federation.broker  # imported for its side effect: kombu then knows activemq://
+
+ANSWERS_WITHIN_S = 4
+_DATABASE_URLS = ("database_url", "database_owner_url", "database_service_url", "database_auditor_url")
+# What a server says that will take us in a moment, or took its last guest.
+_LATER = (
+    *("starting up", "shutting down", "recovery", "too many clients", "connection slots"),
+    *("connection refused", "timeout", "no route", "unreachable"),
+)
+_ROW_OF_OURS = "select to_regclass('agents') is not null and has_table_privilege('agents', 'select')"
+
+
+def is_elsewhere(config: Settings, name: str) -> bool:
+    """Say whether a URL is set and leads to a server that `federation up` does not run."""
+    url: SecretStr | None = getattr(config, name)
+    return url is not None and not credentials.load_or_make(Home(config.data_dir)).owns(url.get_secret_value())
+
+
+def check_up(config: Settings) -> None:
+    """Pass if the servers that `federation up` is to use and does not run take us. Raises as the check that fails first."""
+    for check in _checks(config):
+        check()
+
+
+def problems(config: Settings) -> Iterator[FederationError]:
+    """Yield what each of these checks raises."""
+    for check in _checks(config):
+        try:
+            check()
+        except FederationError as error:
+            yield error
+
+
+def _checks(config: Settings) -> Iterator[Callable[[], None]]:
+    if is_elsewhere(config, "broker_url"):
+        yield partial(check_broker, config)
+    for name in _DATABASE_URLS:
+        if is_elsewhere(config, name):
+            yield partial(check_database, config, name, migrated=name == "database_url" and config.database_owner_url is None)
+
+
+def check_broker(config: Settings) -> None:
+    """Pass if ActiveMQ takes us. Raises SettingsError where trying again is useless, else BrokerUnavailable."""
+    assert config.broker_url is not None
+    url = config.broker_url.get_secret_value()
+    transport = Connection(url, connect_timeout=ANSWERS_WITHIN_S).transport
+    try:
+        transport.close_connection(transport.establish_connection())
+    except transport.connection_errors as error:
+        later = isinstance(error, transport.recoverable_connection_errors) and not isinstance(error.__cause__, socket.gaierror)
+        raise (BrokerUnavailable if later else SettingsError)(_told("broker_url", url, "an ActiveMQ that takes us", str(error))) from error
+
+
+def check_database(config: Settings, name: str = "database_url", *, migrated: bool = True) -> None:
+    """Pass if PostgreSQL takes us, and holds our tables where it is `migrated`.
+
+    Raises SettingsError where trying again is useless, else DatabaseUnavailable.
+    """
+    given: SecretStr | None = getattr(config, name)
+    if given is None:
+        raise SettingsError(f"{variable(name)} is not set: start `federation up`, or name a PostgreSQL")
+    url = given.get_secret_value()
+    try:
+        with psycopg.connect(url, connect_timeout=ANSWERS_WITHIN_S) as connection:
+            ours = connection.execute(_ROW_OF_OURS).fetchone()
+    except psycopg.OperationalError as error:
+        reason = str(error).partition("\n")[0].removeprefix("connection failed: ")
+        later = any(word in str(error).lower() for word in _LATER)
+        if later and not is_elsewhere(config, name):
+            raise DatabaseUnavailable(f"the federation in {config.data_dir} is not running; start it with: federation up ({reason})") from error
+        raise (DatabaseUnavailable if later else SettingsError)(_told(name, url, "a PostgreSQL that takes us", reason)) from error
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(_told(name, url, "a URL of PostgreSQL", str(error).strip())) from error
+    if migrated and ours != (True,):
+        raise SettingsError(
+            _told(
+                name, url, "a migrated database and the role `federation_app`", "set FEDERATION_DATABASE_OWNER_URL and run `federation up` or alembic"
+            )
+        )
+
+
+def _told(name: str, url: str, wants: str, reason: str) -> str:
+    return f"{variable(name)}: got {masked(url)!r}, wants {wants}: {reason}"

@@ -1,0 +1,45 @@
+"""The command line as an operator's shell runs it, with settings of its own."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+WITHIN_S = 120.0
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data directory that is not there yet, where root's PostgreSQL could enter."""
+    with tempfile.TemporaryDirectory(prefix="federation-cli-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder) / "data"
+
+
+@pytest.fixture
+def surroundings(data_dir: Path) -> dict[str, str]:
+    """The environment of a shell in which no setting but the data directory is made."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_") or name == "FEDERATION_CACHE_DIR"}
+    return kept | {"FEDERATION_DATA_DIR": str(data_dir)}
+
+
+@pytest.fixture
+def federation(surroundings: dict[str, str]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run `federation` with these words to its end, its output in pipes."""
+
+    def run(*words: str, text: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "federation.cli.main", *words],
+            env=surroundings | variables,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WITHIN_S,
+        )
+
+    return run

@@ -1,0 +1,165 @@
+"""Servers that do not take us are told with the variable, what it got, and why; real servers, and strangers at their ports."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from federation.errors import BrokerUnavailable, DatabaseUnavailable, SettingsError
+from federation.local import elsewhere
+from federation.local.ports import free_port
+from federation.settings import Settings, load
+
+SECRET = "hunter2"
+
+
+def stranger(answer: bytes | None) -> Iterator[int]:
+    """Yield the port of a server that is neither: it gives this answer to whatever it is told, or none at all."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            held = []
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                held.append(connection)
+                if answer is not None:
+                    connection.recv(1000)
+                    connection.sendall(answer)
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def web() -> Iterator[int]:
+    yield from stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    yield from stranger(None)
+
+
+@pytest.fixture
+def closed() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def database_port(postgres: Any) -> int | None:
+    return urlsplit(postgres.owner_url).port
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., str]:
+    """A question: what is said of these settings, in one line of an error of this kind?"""
+
+    def ask(kind: type[Exception], check: Callable[[Settings], None], **variables: str) -> str:
+        monkeypatch.setenv("FEDERATION_DATA_DIR", str(tmp_path))
+        for name, value in variables.items():
+            # A name in braces is that of a fixture, whose value is a port.
+            monkeypatch.setenv(name, value.format_map(Ports(request)))
+        with pytest.raises(kind) as error:
+            check(load())
+        assert type(error.value) is kind
+        assert SECRET not in str(error.value)
+        return str(error.value)
+
+    return ask
+
+
+class Ports(dict[str, object]):
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    def __missing__(self, name: str) -> object:
+        found = self._request.getfixturevalue(name)
+        return getattr(found, "port", found)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "reason"),
+    [
+        ("activemq://federation:hunter2@127.0.0.1:{activemq}/", SettingsError, "password is invalid"),
+        ("activemq://federation:hunter2@nowhere.invalid:61613/", SettingsError, "not known"),
+        ("activemq://federation:hunter2@127.0.0.1:{web}/", SettingsError, "does not answer in STOMP"),
+        ("activemq://federation:hunter2@127.0.0.1:{closed}/", BrokerUnavailable, "refused"),
+        ("activemq://federation:hunter2@127.0.0.1:{silent}/", BrokerUnavailable, "said nothing"),
+    ],
+    ids=["wrong password", "unknown host", "not a broker", "nobody there", "silence"],
+)
+def test_broker_that_does_not_take_us(told: Callable[..., str], url: str, kind: type[Exception], reason: str) -> None:
+    line = told(kind, elsewhere.check_up, FEDERATION_BROKER_URL=url)
+    assert line.startswith("FEDERATION_BROKER_URL: got 'activemq://federation:•••@")
+    assert "wants an ActiveMQ" in line
+    assert reason in line
+
+
+@pytest.mark.parametrize("variable", ["FEDERATION_DATABASE_URL", "FEDERATION_DATABASE_OWNER_URL", "FEDERATION_DATABASE_SERVICE_URL"])
+@pytest.mark.parametrize(
+    ("url", "kind", "reason"),
+    [
+        ("postgresql://federation_app:hunter2@127.0.0.1:{database_port}/postgres", SettingsError, "password authentication failed"),
+        ("postgresql://nobody:hunter2@127.0.0.1:{database_port}/postgres", SettingsError, "password authentication failed"),
+        ("postgresql://federation_app:hunter2@nowhere.invalid:5432/federation", SettingsError, "not known"),
+        ("postgresql://federation_app:hunter2@127.0.0.1:{web}/federation", SettingsError, "invalid response"),
+        ("postgresql://federation_app:hunter2@127.0.0.1:{closed}/federation", DatabaseUnavailable, "refused"),
+    ],
+    ids=["wrong password", "unknown user", "unknown host", "not a database", "nobody there"],
+)
+def test_database_that_does_not_take_us(told: Callable[..., str], variable: str, url: str, kind: type[Exception], reason: str) -> None:
+    line = told(kind, elsewhere.check_up, **{variable: url})
+    assert line.startswith(f"{variable}: got 'postgresql://")
+    assert "wants a PostgreSQL" in line
+    assert reason in line
+    assert "\n" not in line
+
+
+def test_silent_database_is_given_up(told: Callable[..., str]) -> None:
+    url = "postgresql://federation_app:hunter2@127.0.0.1:{silent}/federation"
+    assert "timeout" in told(DatabaseUnavailable, elsewhere.check_up, FEDERATION_DATABASE_URL=url)
+
+
+def test_database_without_our_tables_is_named(told: Callable[..., str], postgres: Any) -> None:
+    with postgres.database() as url:
+        line = told(SettingsError, elsewhere.check_up, FEDERATION_DATABASE_URL=url)
+    assert line.startswith("FEDERATION_DATABASE_URL: got 'postgresql://postgres:•••@")
+    assert "FEDERATION_DATABASE_OWNER_URL" in line
+
+
+def test_database_that_is_to_be_migrated_needs_no_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, postgres: Any) -> None:
+    with postgres.database() as url:
+        for name, value in {"DATABASE_URL": url, "DATABASE_OWNER_URL": url, "DATA_DIR": str(tmp_path)}.items():
+            monkeypatch.setenv(f"FEDERATION_{name}", value)
+        elsewhere.check_up(load())
+
+
+def test_servers_that_take_us_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, postgres: Any, activemq: Any, database: str) -> None:
+    app = postgres.as_role("federation_app", database)
+    for name, value in {"DATABASE_URL": app, "BROKER_URL": activemq.url, "DATA_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(f"FEDERATION_{name}", value)
+    elsewhere.check_up(load())
+    elsewhere.check_database(load())
+
+
+def test_local_database_that_does_not_run_says_how_to_start_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, closed: int) -> None:
+    (tmp_path / "secrets.json").write_text('{"roles": {"federation_app": "hunter2"}}')
+    (tmp_path / "settings.json").write_text(f'{{"database_url": "postgresql://federation_app:hunter2@127.0.0.1:{closed}/federation"}}')
+    monkeypatch.setenv("FEDERATION_DATA_DIR", str(tmp_path))
+    with pytest.raises(DatabaseUnavailable, match="is not running; start it with: federation up"):
+        elsewhere.check_database(load())
+
+
+def test_all_problems_are_found_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, closed: int) -> None:
+    monkeypatch.setenv("FEDERATION_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FEDERATION_BROKER_URL", f"activemq://u:{SECRET}@127.0.0.1:{closed}/")
+    monkeypatch.setenv("FEDERATION_DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:{closed}/x")
+    assert [type(error) for error in elsewhere.problems(load())] == [BrokerUnavailable, DatabaseUnavailable]

@@ -1,0 +1,183 @@
+"""The supervisor on a disk that is really full: it goes on, says so, and recovers when there is room again."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from federation.local import children, state
+from federation.local.home import Home
+from federation.local.ports import free_port
+from federation.local.postgres import Postgres
+from federation.local.state import PartView, Phase, View
+
+HERE = Path(__file__).parent
+WITHIN_S = 120.0
+MEBIBYTES = 160
+
+
+class SmallDisk:
+    """A supervisor of stand-ins whose data directory is on a small disk that it alone sees."""
+
+    def __init__(self, folder: Path, command: list[str]) -> None:
+        self._folder = folder
+        words = [sys.executable, HERE / "small_disk.py", str(MEBIBYTES), folder, *command]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    @property
+    def root(self) -> Path:
+        """The disk, as seen from here."""
+        return Path(f"/proc/{self.process.pid}/root{self._folder}")
+
+    @property
+    def home(self) -> Home:
+        return Home(self.root / "data")
+
+    def view(self) -> View | None:
+        # No process is its own mount before it has mounted: then there is no such folder yet.
+        return state.read(self.home) if self.home.state_file.exists() else None
+
+    def part(self, name: str) -> PartView:
+        view = self.view()
+        assert view
+        return next(part for part in view.parts if part.name == name)
+
+    def wait_running(self) -> None:
+        """Wait until all parts answer; skips where no disk can be mounted."""
+        ready = children.wait_until(
+            lambda: self.process.poll() is not None or ((view := self.view()) and view.phase is Phase.RUNNING) or False, WITHIN_S
+        )
+        if self.process.poll() == 77:
+            pytest.skip(f"this system lets no ordinary user mount a disk: {self.process.communicate()[1]}")
+        assert ready, self.process.communicate()[1]
+
+    def fill(self) -> None:
+        """Write until not one byte more can be written."""
+        with (self.root / "filler").open("ab", buffering=0) as filler, pytest.raises(OSError, match="No space left") as full:
+            for size in (2**20, 2**12, 1):
+                while True:
+                    try:
+                        filler.write(b"\0" * size)
+                    except OSError:
+                        if size == 1:
+                            raise
+                        break
+        assert full.value.errno == errno.ENOSPC
+
+    def make_room(self) -> None:
+        (self.root / "filler").unlink()
+
+    def pids(self, word: str) -> set[int]:
+        """The living children of the supervisor with this word in their command."""
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return {int(pid) for pid in found if children.is_alive(int(pid)) and word in Path(f"/proc/{pid}/cmdline").read_text()}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not tmp_path: root's PostgreSQL runs as nobody, who cannot enter pytest's folders.
+    with tempfile.TemporaryDirectory(prefix="federation-disk-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def disk(folder: Path) -> Iterator[SmallDisk]:
+    made = SmallDisk(folder, [sys.executable, str(HERE / "standins.py"), str(folder / "data")])
+    yield made
+    end(made)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def disk_with_database(folder: Path, port: int) -> Iterator[SmallDisk]:
+    made = SmallDisk(folder, [sys.executable, str(HERE / "standins.py"), str(folder / "data"), f"postgres={port}"])
+    yield made
+    end(made)
+
+
+def end(disk: SmallDisk) -> str:
+    """Stop the supervisor and return what it wrote to standard error."""
+    if disk.process.poll() is None:
+        disk.process.terminate()
+    if disk.process.stderr and not disk.process.stderr.closed:
+        return disk.process.communicate(timeout=WITHIN_S)[1]
+    return ""
+
+
+def test_part_that_dies_on_a_full_disk_is_started_again_and_told_when_there_is_room(disk: SmallDisk) -> None:
+    disk.wait_running()
+    victim = disk.part("web").pid
+    assert victim
+    disk.fill()
+    os.kill(victim, signal.SIGKILL)
+    # The file of the state cannot tell: only the processes can.
+    assert children.wait_until(lambda: bool(disk.pids("http.server") - {victim}), WITHIN_S)
+    assert disk.process.poll() is None
+    assert disk.part("web").pid == victim
+    assert not list(disk.home.run_dir.glob("state.json.*"))  # no half of a file either
+    disk.make_room()
+    assert children.wait_until(lambda: disk.part("web").pid in disk.pids("http.server") - {victim}, WITHIN_S)
+    view = disk.view()
+    assert view
+    assert (view.phase, view.problem, disk.part("web").restarts) == (Phase.RUNNING, None, 1)
+    told = end(disk)
+    assert disk.process.returncode == 0
+    assert "supervisor.state_not_written" in told
+    assert "No space left on device" in told
+    assert "supervisor.state_written_again" in told
+    assert "Traceback" not in told
+
+
+def test_full_disk_does_not_keep_the_supervisor_from_ending_its_parts(disk: SmallDisk) -> None:
+    disk.wait_running()
+    disk.fill()
+    pids = disk.pids("")
+    assert len(pids) >= 3
+    end(disk)
+    assert disk.process.returncode == 0
+    assert not any(children.is_alive(pid) for pid in pids)
+
+
+def test_database_comes_back_with_its_rows_when_there_is_room_again(disk_with_database: SmallDisk, port: int) -> None:
+    disk = disk_with_database
+    disk.wait_running()
+    server = Postgres(disk.home.data_dir / "postgres", port)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute("create table kept (n int)")
+        connection.execute("insert into kept values (7)")
+        disk.fill()
+        with pytest.raises(psycopg.Error, match=r"No space left|terminat|closed"):
+            # More than the log that is there has room for.
+            connection.execute("create table lost as select n, repeat('x', 1000) as text from generate_series(1, 200000) n")
+    assert disk.process.poll() is None
+    disk.make_room()
+    assert children.wait_until(lambda: server.answers() and disk.part("postgres").state == "running", WITHIN_S)
+    with psycopg.connect(server.url()) as connection:
+        assert connection.execute("select n from kept").fetchall() == [(7,)]
+        connection.execute("insert into kept values (8)")
+
+
+def test_start_on_a_full_disk_says_that_it_is_full(folder: Path) -> None:
+    fill = f"head -c {MEBIBYTES}M /dev/zero > {folder}/filler; exec {sys.executable} -m federation.cli.main up --detach --nodes baby"
+    words = [sys.executable, HERE / "small_disk.py", str(MEBIBYTES), folder, "/bin/sh", "-c", fill]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_") or name == "FEDERATION_CACHE_DIR"}
+    done = subprocess.run(
+        words, env=clean | {"FEDERATION_DATA_DIR": str(folder / "data")}, capture_output=True, text=True, check=False, timeout=WITHIN_S
+    )
+    if done.returncode == 77:
+        pytest.skip(f"this system lets no ordinary user mount a disk: {done.stderr}")
+    assert done.returncode == 69, done.stderr
+    assert "is full" in done.stderr or "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
