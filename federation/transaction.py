@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from federation.errors import DatabaseUnavailable, TransientError
-from federation.store.context import Context, attach
+from federation.store.context import ACTOR_SETTING, Context, attach
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Transactions:
         try:
             with Session(self.engine, expire_on_commit=False) as session:
                 attach(session, context)
-                session.execute(text("SELECT set_config('federation.actor', :actor, true)"), {"actor": actor})
+                session.execute(text("SELECT set_config(:setting, :actor, true)"), {"setting": ACTOR_SETTING, "actor": actor})
                 yield session
                 session.flush()
                 committing = True

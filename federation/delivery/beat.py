@@ -146,7 +146,11 @@ class FederationScheduler(Scheduler):
 
     def _nodes(self) -> list[NodeView]:
         with self._runtime.transactions.begin(ACTOR) as session:
-            return nodes.views(session, stale_s=self._stale_s)
+            lost = nodes.record_lost(session, stale_s=self._stale_s)
+            known = nodes.views(session, stale_s=self._stale_s)
+        for name in lost:
+            logger.warning("node.lost", extra={"node": name})
+        return known
 
     def _send_heartbeats(self) -> None:
         for node in self._nodes():

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import Celery
 from pydantic import ValidationError
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, func, select, update
 
 from federation.delivery.breaker import Breaker
 from federation.delivery.envelope import HEADER, Envelope
@@ -18,7 +18,7 @@ from federation.delivery.sending import MessageRefused, send
 from federation.errors import BrokerUnavailable, TransientError
 from federation.placement.choose import Unplaceable
 from federation.placement.requirements import Requirements
-from federation.store import event_log
+from federation.store import event_log, outbox
 from federation.store.context import attach, context
 from federation.store.models.executions import Execution, OutboxEntry
 from federation.transaction import Transactions
@@ -29,16 +29,6 @@ ACTOR = "service:outbox"
 
 # Each look moves an entry to the end, so that no number of entries that cannot be sent keeps another from its turn.
 _LONGEST_UNTRIED = (OutboxEntry.tried_at.nulls_first(), OutboxEntry.created_at)
-
-# Who sends an entry at this moment holds its row; it is not waited for.
-_PARK = text(
-    """
-    UPDATE outbox SET waiting_for = looked.reason, tried_at = clock_timestamp()
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS looked(id, reason)
-    WHERE outbox.execution_id = looked.id
-        AND outbox.execution_id IN (SELECT execution_id FROM outbox WHERE execution_id = ANY(CAST(:ids AS uuid[])) FOR UPDATE SKIP LOCKED)
-    """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +101,7 @@ class CeleryPublisher:
                 if waiting_for != str(chosen):
                     logger.info("outbox.unplaced", extra={"execution_id": str(execution_id), "waiting_for": str(chosen)})
             if parked:
-                session.execute(_PARK, {"ids": list(parked), "reasons": list(parked.values())})
+                outbox.record_unsent(session, parked)
         return placed
 
     def _choose(self, execution_id: uuid.UUID, asked: Any) -> _Placed | Unplaceable | str:
@@ -175,11 +165,7 @@ class CeleryPublisher:
     def _failed(self, placed: _Placed, reason: str | None) -> None:
         """Count a try in vain, in a transaction of its own; without a reason it waits for nothing but ActiveMQ."""
         with self._transactions.begin(ACTOR) as session:
-            session.execute(
-                update(OutboxEntry)
-                .where(OutboxEntry.execution_id == placed.execution_id)
-                .values(attempts=OutboxEntry.attempts + 1, waiting_for=reason, tried_at=func.clock_timestamp())
-            )
+            outbox.record_unsent(session, {placed.execution_id: reason}, tries=1)
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
-from federation.services import agents
+from federation.services import agents, nodes
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.agents import Agent
@@ -51,19 +51,33 @@ def update_state(
     if action not in set(Action):
         raise InvalidInput("action", action, "one of " + ", ".join(Action))
     values: dict[str, Any] = {"summary": summary, "action": action, "thinking": thinking, "wondering": wondering, "offering": offering, "data": {}}
-    at = record(session, SubjectKind.AGENT, actor, values)
+    at, _ = _record(session, SubjectKind.AGENT, actor, values)
     event_log.append(session, "agent.state_updated", f"agent:{actor}", payload=values)
     return at
 
 
-def record(session: Session, kind: SubjectKind, subject: str, values: dict[str, Any]) -> datetime:
-    """Write the state of an agent or node over the former one, and wake those who watch; return when."""
+def record_heartbeat(session: Session, node: str) -> None:
+    """Record what a node is doing; an event where it begins or ceases to work, for the rest is a sign of life."""
+    load = nodes.load(session, node)
+    values = {
+        "summary": f"{load.running} running, {load.queued} queued",
+        "action": Action.EXECUTING if load.running else Action.IDLE,
+        "data": {"running": load.running, "queued": load.queued},
+    }
+    _, former = _record(session, SubjectKind.NODE, node, values)
+    if former != values["action"]:
+        event_log.append(session, "node.state_changed", f"node:{node}", payload=values)
+
+
+def _record(session: Session, kind: SubjectKind, subject: str, values: dict[str, Any]) -> tuple[datetime, str | None]:
+    """Write a state over the former one, and wake those who watch; return when, and the former action."""
     row = {**values, "updated_by": context(session).actor}
     statement = insert(CopState).values(kind=kind, subject=subject, **row)
     statement = statement.on_conflict_do_update(index_elements=["kind", "subject"], set_={**row, "updated_at": func.clock_timestamp()})
-    at = session.execute(statement.returning(CopState.updated_at)).scalar_one()
+    former: str | None
+    at, former = session.execute(statement.returning(CopState.updated_at, literal_column("old.action"))).one()
     notify(session, [PULSE])
-    return at
+    return at, former
 
 
 def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> list[PulseRow]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -102,17 +102,20 @@ _DELIVER = text(
 # Somewhat ahead of the clean-up, so that no result expires between the two.
 _KEEP = text(
     """
-    UPDATE executions SET outcome = r.state, ended_at = r.date_done
+    UPDATE executions SET outcome = r.state, ended_at = r.date_done, updated_by = :actor
     FROM celery_results r
     WHERE r.task_id = executions.id::text AND executions.outcome IS NULL
         AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED') AND r.expires_at < clock_timestamp() + interval '5 minutes'
+    RETURNING executions.id
     """
 )
 
 
 def keep_outcomes(session: Session) -> None:
     """Note how those executions ended whose results are about to be cleaned up."""
-    session.execute(_KEEP)
+    kept = len(session.execute(_KEEP, {"actor": context(session).actor}).all())
+    if kept:
+        event_log.append(session, "execution.outcomes_kept", "executions", payload={"executions": kept})
 
 
 def state(session: Session, execution_id: uuid.UUID) -> ExecutionView:
@@ -130,7 +133,10 @@ def record_delivery(session: Session, execution_id: uuid.UUID, *, task_id: str, 
     while True:
         row = session.execute(_DELIVER, values).one_or_none()
         if row is not None:
-            return Recorded(number=row.number, redeliveries=row.former + int(redelivered), result_state=row.result_state)
+            break
+    payload = {"number": row.number, "task_name": task_name, "worker": worker, "pid": pid, "redelivered": redelivered}
+    event_log.append(session, "execution.delivered", f"execution:{execution_id}", payload=payload)
+    return Recorded(number=row.number, redeliveries=row.former + int(redelivered), result_state=row.result_state)
 
 
 def once(session: Session, key: str, value: Mapping[str, Any]) -> bool:
@@ -139,7 +145,10 @@ def once(session: Session, key: str, value: Mapping[str, Any]) -> bool:
     if who.execution_id is None:
         raise InvalidInput("execution_id", None, "a transaction of an execution; open it with the task's transaction()")
     statement = insert(Effect).values(execution_id=who.execution_id, key=key, value=dict(value), actor=who.actor)
-    return session.execute(statement.on_conflict_do_nothing().returning(Effect.key)).scalar_one_or_none() is not None
+    if session.scalar(statement.on_conflict_do_nothing().returning(Effect.key)) is None:
+        return False
+    event_log.append(session, "execution.effect_recorded", f"execution:{who.execution_id}", payload={"key": key, "value": value})
+    return True
 
 
 def quarantine(
@@ -197,20 +206,3 @@ def _story(session: Session, execution_id: uuid.UUID) -> list[dict[str, Any]]:
         {"number": row.number, "worker": row.worker, "pid": row.pid, "redelivered": row.redelivered, "at": row.delivered_at.isoformat()}
         for row in rows
     ]
-
-
-def unplaced(session: Session) -> list[tuple[uuid.UUID, str]]:
-    """Return the executions that no live node can take, with what they wait for, oldest first."""
-    rows = session.execute(text("SELECT execution_id, waiting_for FROM outbox WHERE waiting_for IS NOT NULL ORDER BY created_at"))
-    return [(row.execution_id, row.waiting_for) for row in rows]
-
-
-def cancel(session: Session, execution_id: uuid.UUID) -> bool:
-    """Mark an execution that is not sent yet as cancelled, so that it never is; False if it is sent or cancelled already."""
-    removed = session.execute(text("DELETE FROM outbox WHERE execution_id = :id RETURNING execution_id"), {"id": execution_id}).one_or_none()
-    if removed is None:
-        return False
-    execution = session.get_one(Execution, execution_id)
-    execution.cancelled_at = session.execute(select(func.clock_timestamp())).scalar_one()
-    event_log.append(session, "execution.cancelled", f"execution:{execution_id}", payload={"task_name": execution.task_name})
-    return True

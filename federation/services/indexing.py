@@ -2,8 +2,8 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
@@ -19,16 +19,21 @@ from federation.store.models.retrieval import Chunk, Document, IndexBatch, Index
 BATCH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    """A piece of a file that is to be found as one."""
+class Piece(Protocol):
+    """A part of a file that is to be found as one; lines count from 1. A `Chunk` of `federation.vectors` is one."""
 
-    kind: str
-    title: str
-    start_line: int
-    end_line: int
-    text: str
-    content_hash: str
+    @property
+    def kind(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def start_line(self) -> int: ...
+    @property
+    def end_line(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def content_hash(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class NewDocument:
     path: str
     sha256: str
     size: int
-    chunks: Sequence[NewChunk] = field(default_factory=tuple)
+    chunks: Sequence[Piece] = ()
 
 
 def changed(session: Session, root: str, digests: Mapping[str, str]) -> set[str]:
@@ -126,8 +131,10 @@ def record_scan(
 
 
 def _record_document(session: Session, run: IndexRun, new: NewDocument) -> None:
-    values = {"sha256": new.sha256, "size": new.size, "run_id": run.id, "created_by": context(session).actor}
-    statement = insert(Document).values(root=run.root, path=new.path, **values).on_conflict_do_update(index_elements=["root", "path"], set_=values)
+    actor = context(session).actor
+    values = {"sha256": new.sha256, "size": new.size, "run_id": run.id, "updated_by": actor}
+    statement = insert(Document).values(root=run.root, path=new.path, created_by=actor, **values)
+    statement = statement.on_conflict_do_update(index_elements=["root", "path"], set_=values)
     document_id = session.execute(statement.returning(Document.id)).scalar_one()
     kept = {row.content_hash: row.id for row in session.execute(select(Chunk.content_hash, Chunk.id).where(Chunk.document_id == document_id))}
     fresh: list[dict[str, object]] = []
@@ -155,12 +162,16 @@ def _record_document(session: Session, run: IndexRun, new: NewDocument) -> None:
 def _drop_chunks(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> None:
     if not chunk_ids:
         return
-    rows = [{"chunk_id": identity, "run_id": run_id, "vector": None, "model": None} for identity in chunk_ids]
-    statement = insert(VectorChange)
-    session.execute(
-        statement.on_conflict_do_update(index_elements=["chunk_id"], set_={"run_id": statement.excluded.run_id, "vector": None, "model": None}), rows
-    )
+    _stage(session, [{"chunk_id": identity, "run_id": run_id, "vector": None, "model": None} for identity in chunk_ids])
     session.execute(sa.delete(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))))
+
+
+def _stage(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    statement = insert(VectorChange)
+    columns = ("run_id", "model", "vector", "updated_by")
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["chunk_id"], set_={name: statement.excluded[name] for name in columns}), list(rows)
+    )
 
 
 def batch(session: Session, execution_id: uuid.UUID) -> list[StoredChunk]:
@@ -200,9 +211,7 @@ def record_vectors(session: Session, execution_id: uuid.UUID, *, node: str, mode
         {"chunk_id": identity, "run_id": found.run_id, "model": model, "vector": vector} for identity, vector in vectors.items() if identity in alive
     ]
     if rows:
-        statement = insert(VectorChange)
-        changes = {"run_id": statement.excluded.run_id, "model": statement.excluded.model, "vector": statement.excluded.vector}
-        session.execute(statement.on_conflict_do_update(index_elements=["chunk_id"], set_=changes), rows)
+        _stage(session, rows)
     found.node = node
     found.finished_at = session.execute(select(func.clock_timestamp())).scalar_one()
     session.flush()
@@ -230,14 +239,16 @@ def record_written(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid
     written = _array(chunk_ids, sa.Uuid())
     session.execute(sa.update(Chunk).where(Chunk.id == sa.any_(written)).values(vector_at=func.clock_timestamp()))
     session.execute(sa.delete(VectorChange).where(VectorChange.run_id == run_id, VectorChange.chunk_id == sa.any_(written)))
+    if chunk_ids:
+        event_log.append(session, "index.written", f"index:{run_id}", payload={"chunks": len(chunk_ids)})
     done = session.scalar(
         sa.update(IndexRun)
         .where(IndexRun.id == run_id, IndexRun.finished_at.is_(None))
         .values(finished_at=func.clock_timestamp())
-        .returning(IndexRun.id)
+        .returning(IndexRun.root)
     )
     if done is not None:
-        event_log.append(session, "index.finished", f"index:{run_id}", payload={"written": len(chunk_ids)})
+        event_log.append(session, "index.finished", f"index:{run_id}", payload={"root": done})
     notify(session, [f"index:{run_id}"])
     return progress(session, run_id)
 

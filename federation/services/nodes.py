@@ -3,16 +3,17 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Integer, Row, Text, and_, cast, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.placement.node import Gpu, NodeView
 from federation.results.tables import celery_results
 from federation.store import event_log
+from federation.store.context import context
 from federation.store.models.executions import Delivery, Execution
 from federation.store.models.nodes import Node
 
@@ -68,7 +69,7 @@ def announce(session: Session, node: Announcement, *, stale_s: float | None = No
         "incarnation": node.incarnation,
         "simulated": node.simulated,
     }
-    row = {**values, "load": {}, "announced_at": now, "last_seen_at": now, "left_at": None}
+    row = {**values, "load": {}, "announced_at": now, "last_seen_at": now, "left_at": None, "lost_at": None, "updated_by": context(session).actor}
     replaceable = None if stale_s is None else or_(Node.incarnation == node.incarnation, ~_alive(stale_s))
     statement = insert(Node).values(name=node.name, **row).on_conflict_do_update(index_elements=["name"], set_=row, where=replaceable)
     if session.scalar(statement.returning(Node.name)) is None:
@@ -84,8 +85,25 @@ def _alive(stale_s: float) -> ColumnElement[bool]:
 def sign_of_life(session: Session, name: str, incarnation: uuid.UUID, *, load: Mapping[str, Any]) -> bool:
     """Note that a worker lives; False if its node is unknown, has left or belongs to another worker now."""
     mine = (Node.name == name, Node.incarnation == incarnation, Node.left_at.is_(None))
-    seen = session.scalar(update(Node).where(*mine).values(last_seen_at=func.clock_timestamp(), load=dict(load)).returning(Node.name))
-    return seen is not None
+    seen = update(Node).where(*mine).values(last_seen_at=func.clock_timestamp(), load=dict(load), lost_at=None)
+    # The former value comes from the same statement: of two beats only one finds the node lost.
+    former: Row[datetime | None] | None = session.execute(seen.returning(literal_column("old.lost_at"))).one_or_none()
+    if former is None:
+        return False
+    [lost_at] = former
+    if lost_at is not None:
+        event_log.append(session, "node.returned", f"node:{name}", payload={"incarnation": incarnation, "lost_at": lost_at})
+    return True
+
+
+def record_lost(session: Session, *, stale_s: float) -> list[str]:
+    """Note which nodes gave no sign of life for `stale_s` seconds; return those of which it was not known, in order."""
+    silent = (Node.left_at.is_(None), Node.lost_at.is_(None), Node.last_seen_at <= func.clock_timestamp() - timedelta(seconds=stale_s))
+    lost = update(Node).where(*silent).values(lost_at=func.clock_timestamp()).returning(Node.name, Node.last_seen_at)
+    rows = sorted(session.execute(lost).all())
+    for name, last_seen_at in rows:
+        event_log.append(session, "node.lost", f"node:{name}", payload={"last_seen_at": last_seen_at})
+    return [name for name, _ in rows]
 
 
 def leave(session: Session, name: str, incarnation: uuid.UUID) -> bool:

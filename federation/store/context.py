@@ -1,4 +1,4 @@
-"""What a transaction knows about its caller; set once by `federation.transaction`, read by services and the event log."""
+"""What a transaction knows about its caller; set once by `federation.transaction`, read by services, the event log and the columns of actors."""
 
 import uuid
 from collections.abc import Iterable
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 _KEY = "federation"
+# Holds the actor in the database too, for the length of the transaction.
+ACTOR_SETTING = "federation.actor"
 
 
 @dataclass(slots=True)

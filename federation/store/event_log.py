@@ -40,8 +40,12 @@ def append(
     payload: Mapping[str, Any],
     conversation_id: str | None = None,
     session_id: uuid.UUID | None = None,
+    trace_id: str | None = None,
 ) -> int:
-    """Append an event and return its position in its stream, counted from 1."""
+    """Append an event and return its position in its stream, counted from 1.
+
+    `trace_id` is that of the request that the event belongs to, where one transaction works for several.
+    """
     who = context(session)
     values = {
         "stream": stream,
@@ -50,7 +54,7 @@ def append(
         "conversation_id": conversation_id,
         "session_id": session_id,
         "payload": json.dumps(payload, default=str),
-        "trace_id": who.trace_id,
+        "trace_id": trace_id or who.trace_id,
     }
     return int(session.execute(_APPEND, values).scalar_one())
 

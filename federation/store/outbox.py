@@ -1,9 +1,10 @@
-"""Records executions with the transaction that wants them; they are sent after the commit, or by the sweep."""
+"""Records executions with the transaction that wants them, and what those that cannot be sent wait for; sends none."""
 
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,17 @@ from federation.store.models.executions import Execution, OutboxEntry
 
 # Ids derived from what an execution is for make a second recording of it the same one.
 _NAMESPACE = uuid.UUID("6f0d3f0e-7c0c-5a55-9a53-0f4d2f1c8b11")
+
+# Who sends an entry at this moment holds its row; it is not waited for.
+_UNSENT = text(
+    """
+    UPDATE outbox SET waiting_for = looked.reason, attempts = outbox.attempts + :tries, tried_at = clock_timestamp(), updated_by = :actor
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS looked(id, reason) JOIN executions ON executions.id = looked.id
+    WHERE outbox.execution_id = looked.id
+        AND outbox.execution_id IN (SELECT execution_id FROM outbox WHERE execution_id = ANY(CAST(:ids AS uuid[])) FOR UPDATE SKIP LOCKED)
+    RETURNING new.execution_id, new.waiting_for, executions.trace_id, old.waiting_for IS NULL AND new.waiting_for IS NOT NULL AS parked
+    """
+)
 
 
 def fixed_id(*parts: object) -> uuid.UUID:
@@ -52,3 +64,15 @@ def record(
     event_log.append(session, "execution.recorded", f"execution:{identity}", payload=payload)
     who.outbox.append(identity)
     return identity
+
+
+def record_unsent(session: Session, reasons: Mapping[uuid.UUID, str | None], *, tries: int = 0) -> None:
+    """Note what executions wait for that cannot be sent now (None: for ActiveMQ), after so many tries in vain.
+
+    The first such note is an event; the next ones say only that it was looked at again.
+    """
+    values = {"ids": list(reasons), "reasons": list(reasons.values()), "tries": tries, "actor": context(session).actor}
+    for row in session.execute(_UNSENT, values).all():
+        if row.parked:
+            payload = {"waiting_for": row.waiting_for}
+            event_log.append(session, "execution.parked", f"execution:{row.execution_id}", payload=payload, trace_id=row.trace_id)

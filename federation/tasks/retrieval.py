@@ -15,7 +15,7 @@ from federation.delivery.task import FederationTask
 from federation.engines import catalogue
 from federation.errors import InvalidInput, ModelUnavailable
 from federation.services import indexing, retrieval
-from federation.services.indexing import NewChunk, NewDocument, StoredChunk
+from federation.services.indexing import NewDocument, StoredChunk
 from federation.settings import settings
 from federation.vectors import chunking
 from federation.vectors.filters import EVERYTHING, Scope
@@ -73,7 +73,7 @@ def index(self: FederationTask, *, path: str) -> dict[str, Any]:
             digests.pop(name)
         else:
             # The digest of what was read now: a file that changed since the walk is taken as it is and looked at again next time.
-            documents.append(NewDocument(name, hashlib.sha256(content).hexdigest(), len(content), [_new(chunk) for chunk in chunks]))
+            documents.append(NewDocument(name, hashlib.sha256(content).hexdigest(), len(content), chunks))
     with self.transaction() as session:
         run = indexing.record_scan(
             session,
@@ -85,10 +85,6 @@ def index(self: FederationTask, *, path: str) -> dict[str, Any]:
             skipped=[asdict(refusal) for refusal in skipped],
         )
     return {**asdict(run), "run_id": str(run.run_id), "skipped": dict(Counter(refusal.reason for refusal in skipped))}
-
-
-def _new(chunk: chunking.Chunk) -> NewChunk:
-    return NewChunk(chunk.kind, chunk.title, chunk.start_line, chunk.end_line, chunk.text, chunk.content_hash)
 
 
 def _worded(chunk: StoredChunk) -> chunking.Chunk:

@@ -121,11 +121,6 @@ class ChunkTable:
         if ids:
             self._table().delete(one_of("id", ids))
 
-    def delete_documents(self, document_ids: Collection[str]) -> None:
-        """Remove all rows of documents."""
-        if document_ids:
-            self._table().delete(one_of("document_id", document_ids))
-
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Return the number of rows."""
         return int(self._table().count_rows(scope.condition()))

@@ -1,15 +1,19 @@
-"""A migrated database for each test, as a clone of one template, and transactions as the unprivileged role."""
+"""A migrated database for each test, as a clone of one template, and transactions as the unprivileged role; each write is watched for its event."""
 
 import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from federation.services import agents
+from federation.store.models import Base
 from federation.transaction import Transactions, connect
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +34,113 @@ def _alembic() -> Callable[..., None]:
     return alembic
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One row that the program wrote; `changed` has, for an UPDATE, each column that changed with its value before and after."""
+
+    table: str
+    verb: str
+    actor: str
+    written_by: str | None
+    changed: Mapping[str, tuple[Any, Any]] | None
+    has_event: bool
+
+    def flaw(self) -> str | None:
+        """Return what is wrong with it, in words."""
+        who = f"{self.verb} of {self.table} by {self.actor or 'nobody'}"
+        if not self.actor:
+            return f"{who}: no actor"
+        if self.verb != "DELETE" and self.written_by != self.actor:
+            return f"{who}: the row says that {self.written_by or 'nobody'} wrote it"
+        if not self.has_event and not self._is_sign_of_life():
+            return f"{who}: no event of this actor in the transaction; changed: {', '.join(sorted(self.changed or {})) or 'the row'}"
+        return None
+
+    def _is_sign_of_life(self) -> bool:
+        if self.verb != "UPDATE" or self.table not in SIGNS_OF_LIFE:
+            return False
+        changed = self.changed or {}
+        before, after = changed.get("waiting_for", (None, None))
+        begins_to_wait = before is None and after is not None
+        return changed.keys() - {"updated_by"} <= SIGNS_OF_LIFE[self.table] and not begins_to_wait
+
+
+# What the rule leaves out, and why. The tables of the result backend are in a metadata of their own: it knows nobody, and what it
+# stores is told by the event of the write that the result speaks of.
+BOOKKEEPING = {
+    "events": "it is the log",
+    "streams": "it counts the positions of the log, and of inboxes",
+}
+# docs/adr/0003-signs-of-life.md: these columns alone may change without an event.
+SIGNS_OF_LIFE = {
+    "nodes": {"last_seen_at", "load"},
+    "cop_states": {"summary", "data", "updated_at"},
+    "outbox": {"waiting_for", "attempts", "tried_at"},
+}
+# Tests that turn a clock or lose a row do it by hand, under this name.
+BY_HAND = "test"
+
+
+class Watch:
+    """Notes each row that the program writes, by triggers, and tells which have no actor or no event in their own transaction."""
+
+    TABLES = frozenset(Base.metadata.tables.keys() - BOOKKEEPING.keys())
+
+    _INSTALL = """
+        CREATE SCHEMA watch;
+        CREATE TABLE watch.writes (
+            at timestamptz DEFAULT clock_timestamp(), xact xid8, role name, actor text, relation name, verb text, written_by text, changed jsonb
+        );
+        CREATE INDEX ON watch.writes (xact) WHERE relation = 'events';
+        CREATE FUNCTION watch.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+        DECLARE
+            after jsonb := to_jsonb(NEW);
+        BEGIN
+            INSERT INTO watch.writes (xact, role, actor, relation, verb, written_by, changed) VALUES (
+                pg_current_xact_id(), session_user, current_setting('federation.actor', true), TG_TABLE_NAME, TG_OP,
+                coalesce(after->>'updated_by', after->>'actor', after->>'created_by', after->>'added_by', after->>'sender', after->>'holder'),
+                (SELECT jsonb_object_agg(key, jsonb_build_array(was.value, now.value))
+                 FROM jsonb_each(to_jsonb(OLD)) AS was JOIN jsonb_each(after) AS now USING (key) WHERE was.value <> now.value)
+            );
+            RETURN NULL;
+        END $$
+    """
+    _WRITES = """
+        SELECT relation, verb, coalesce(actor, ''), written_by, changed, EXISTS (
+            SELECT FROM watch.writes AS event WHERE event.relation = 'events' AND event.xact = written.xact AND event.written_by = written.actor
+        )
+        FROM watch.writes AS written
+        WHERE role IN ('federation_app', 'federation_service') AND relation <> 'events' AND actor IS DISTINCT FROM %s ORDER BY at
+    """
+
+    def install(self, superuser_url: str) -> None:
+        """Watch a migrated database, and all that are cloned from it."""
+        with psycopg.connect(superuser_url) as connection:
+            connection.execute(self._INSTALL)
+            for table in sorted({*self.TABLES, "events"}):
+                connection.execute(f"CREATE TRIGGER watch AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION watch.note()")
+
+    def writes(self, superuser_url: str) -> list[Write]:
+        """Return what the program has written, in order."""
+        with psycopg.connect(superuser_url) as connection:
+            return [Write(*row) for row in connection.execute(self._WRITES, [BY_HAND])]
+
+    def flaws(self, superuser_url: str) -> list[str]:
+        """Return what is wrong with these writes, each once."""
+        return list(dict.fromkeys(flaw for write in self.writes(superuser_url) if (flaw := write.flaw()) is not None))
+
+    def forget(self, superuser_url: str) -> None:
+        """Begin anew."""
+        with psycopg.connect(superuser_url) as connection:
+            connection.execute("TRUNCATE watch.writes")
+
+
+@pytest.fixture(scope="session")
+def watch() -> Watch:
+    """Knows which writes of the program have no event."""
+    return Watch()
+
+
 class Recorder:
     """The outermost edge: keeps what would have been sent."""
 
@@ -41,18 +152,21 @@ class Recorder:
 
 
 @pytest.fixture(scope="session")
-def template(postgres) -> Iterator[str]:
-    """The name of a database with the whole schema."""
+def template(postgres, watch: Watch) -> Iterator[str]:
+    """The name of a watched database with the whole schema."""
     with postgres.database(owner="federation_owner") as url:
         alembic(postgres.as_role("federation_owner", url), "upgrade", "head")
+        watch.install(url)
         yield url.rpartition("/")[2]
 
 
 @pytest.fixture
-def database(postgres, template: str) -> Iterator[str]:
-    """The superuser's URL of a migrated database of this test's own."""
+def database(postgres, template: str, watch: Watch) -> Iterator[str]:
+    """The superuser's URL of a migrated database of this test's own; what the test wrote without an event is an error."""
     with postgres.database(owner="federation_owner", template=template) as url:
         yield url
+        postgres.start()  # a test may have left it killed
+        assert watch.flaws(url) == []
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt, Key, one_of
+from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
 
 
 class Role(StrEnum):
@@ -44,3 +44,4 @@ class AgentToken(Base):
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    updated_by: Mapped[UpdatedBy]

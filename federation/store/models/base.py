@@ -9,6 +9,8 @@ from sqlalchemy import CheckConstraint, MetaData, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
+from federation.store.context import ACTOR_SETTING
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -34,6 +36,13 @@ class Base(DeclarativeBase):
 
 Key = Annotated[uuid.UUID, mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))]
 CreatedAt = Annotated[datetime, mapped_column(server_default=func.clock_timestamp())]
+
+# A write outside of our transactions has no actor, and is refused for the null.
+CURRENT_ACTOR = text(f"nullif(current_setting('{ACTOR_SETTING}', true), '')")
+# Who wrote a row that nobody changes.
+Actor = Annotated[str, mapped_column(server_default=CURRENT_ACTOR)]
+# Who wrote a row last; an upsert and a statement in plain SQL must say it themselves.
+UpdatedBy = Annotated[str, mapped_column(server_default=CURRENT_ACTOR, onupdate=CURRENT_ACTOR)]
 
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:

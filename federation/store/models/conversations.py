@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt, Key, one_of
+from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
 
 
 class MessageType(StrEnum):
@@ -71,6 +71,7 @@ class Receipt(Base):
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
     read_at: Mapped[datetime | None]
+    updated_by: Mapped[UpdatedBy]
 
 
 class Summary(Base):

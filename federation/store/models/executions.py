@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt, Key
+from federation.store.models.base import Actor, Base, CreatedAt, Key, UpdatedBy
 
 
 class Execution(Base):
-    """One Celery task run; its outcome is in the table of results, its state is derived and stored nowhere."""
+    """One Celery task run, asked for by `actor`; its outcome is in the table of results, its state is derived and stored nowhere."""
 
     __tablename__ = "executions"
     __table_args__ = (Index("ix_executions_node_sent_at", "node", "sent_at"), Index("ix_executions_actor_created_at", "actor", "created_at"))
@@ -31,6 +31,7 @@ class Execution(Base):
     # Kept when the result goes, so that what ended never looks unfinished again.
     outcome: Mapped[str | None]
     ended_at: Mapped[datetime | None]
+    updated_by: Mapped[UpdatedBy]
 
 
 class OutboxEntry(Base):
@@ -43,6 +44,7 @@ class OutboxEntry(Base):
     attempts: Mapped[int] = mapped_column(server_default="0")
     tried_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+    updated_by: Mapped[UpdatedBy]
 
 
 class Delivery(Base):
@@ -57,6 +59,7 @@ class Delivery(Base):
     pid: Mapped[int]
     redelivered: Mapped[bool]
     delivered_at: Mapped[CreatedAt]
+    actor: Mapped[Actor]
 
 
 class Effect(Base):
@@ -85,3 +88,4 @@ class QuarantinedMessage(Base):
     headers: Mapped[dict[str, Any]]
     body: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[CreatedAt]
+    actor: Mapped[Actor]

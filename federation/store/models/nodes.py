@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt
+from federation.store.models.base import Base, CreatedAt, UpdatedBy
 
 
 class Node(Base):
@@ -29,4 +29,7 @@ class Node(Base):
     announced_at: Mapped[CreatedAt]
     last_seen_at: Mapped[CreatedAt]
     left_at: Mapped[datetime | None]
+    # Since when nothing is heard of it, as noticed by beat.
+    lost_at: Mapped[datetime | None]
     load: Mapped[dict[str, Any]]
+    updated_by: Mapped[UpdatedBy]

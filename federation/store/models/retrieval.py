@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt, Key
+from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy
 
 
 class IndexRun(Base):
@@ -26,6 +26,7 @@ class IndexRun(Base):
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
+    updated_by: Mapped[UpdatedBy]
 
 
 class IndexBatch(Base):
@@ -38,6 +39,7 @@ class IndexBatch(Base):
     chunk_ids: Mapped[list[Any]]
     node: Mapped[str | None]
     finished_at: Mapped[datetime | None]
+    updated_by: Mapped[UpdatedBy]
 
 
 class Document(Base):
@@ -54,6 +56,7 @@ class Document(Base):
     run_id: Mapped[uuid.UUID]
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
+    updated_by: Mapped[UpdatedBy]
 
 
 class Chunk(Base):
@@ -72,6 +75,7 @@ class Chunk(Base):
     content_hash: Mapped[str]
     vector_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+    updated_by: Mapped[UpdatedBy]
 
 
 class VectorChange(Base):
@@ -84,3 +88,4 @@ class VectorChange(Base):
     model: Mapped[str | None]
     vector: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[CreatedAt]
+    updated_by: Mapped[UpdatedBy]

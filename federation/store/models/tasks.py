@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt, Key, one_of
+from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
 
 
 class TaskType(StrEnum):
@@ -91,6 +91,7 @@ class AgentTask(Base):
     trace_id: Mapped[str]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
+    updated_by: Mapped[UpdatedBy]
 
 
 class Claim(Base):

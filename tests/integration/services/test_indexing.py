@@ -7,15 +7,16 @@ import pytest
 from sqlalchemy import func, select
 
 from federation.services import indexing
-from federation.services.indexing import NewChunk, NewDocument
+from federation.services.indexing import NewDocument
 from federation.store.models.executions import Execution
 from federation.store.models.retrieval import Chunk, VectorChange
+from federation.vectors import chunking
 
 ROOT = "/srv/code"
 
 
 def document(path: str, *texts: str, version: int = 1) -> NewDocument:
-    chunks = [NewChunk("function", f"f{n}", n + version, n + version, text, f"{path}:{text}") for n, text in enumerate(texts)]
+    chunks = [chunking.Chunk(path, "function", f"f{n}", n + version, n + version, text, f"{path}:{text}") for n, text in enumerate(texts)]
     return NewDocument(path, f"{path}-{texts}", 10, chunks)
 
 

@@ -32,10 +32,10 @@ def test_upsert_inserts_and_replaces(table: ChunkTable, row: MakeRow) -> None:
 
 
 def test_deleted_rows_are_found_no_more(table: ChunkTable, row: MakeRow) -> None:
-    table.upsert([row("1", "apple"), row("it's", "apple"), row("3", "apple", document="other")])
+    table.upsert([row("1", "apple"), row("it's", "apple"), row("3", "apple")])
     table.delete(["it's", "unknown"])
     assert table.ids() == {"1", "3"}
-    table.delete_documents(["other"])
+    table.delete(["3"])
     assert [hit.id for hit in table.search("apple", along(0))] == ["1"]
 
 
@@ -90,8 +90,6 @@ def test_filter_values_are_never_read_as_a_filter(table: ChunkTable, row: MakeRo
         assert [hit.id for hit in table.search("apple", along(0), scope=scope)] == ["2"]
     table.delete([value])
     assert table.count() == 2
-    table.delete_documents([value])
-    assert table.ids() == {"1"}
 
 
 @pytest.mark.parametrize("question", ["", "???", '"unbalanced', "a AND (b OR", "text:x^2~", "'; drop", "\0", "日本語"])
