@@ -1,12 +1,11 @@
 """The common operating picture's task: beat sends it to each node, the node writes what it is doing."""
 
 from celery import shared_task
-from sqlalchemy import select
 
 from federation.delivery.task import FederationTask
 from federation.services import cop, nodes
 from federation.store import event_log
-from federation.store.models.cop import Action, CopState, SubjectKind
+from federation.store.models.cop import Action, SubjectKind
 
 HEARTBEAT = "federation.tasks.cop.heartbeat"
 
@@ -17,12 +16,10 @@ def heartbeat(self: FederationTask, node: str) -> None:
     with self.transaction(actor=f"node:{node}") as session:
         load = nodes.load(session, node)
         action = Action.EXECUTING if load.running else Action.IDLE
-        former = session.scalar(select(CopState.action).where(CopState.kind == SubjectKind.NODE, CopState.subject == node))
         values = {
             "summary": f"{load.running} running, {load.queued} queued",
             "action": action,
             "data": {"running": load.running, "queued": load.queued},
         }
-        cop.record(session, SubjectKind.NODE, node, values)
-        if action != former:
+        if cop.record(session, SubjectKind.NODE, node, values).changed:
             event_log.append(session, "node.state_changed", f"node:{node}", payload=values)
