@@ -26,13 +26,13 @@ class InvalidInput(PermanentError):
 
 
 class NotFound(PermanentError):
-    """Something named does not exist; names it and the nearest that do."""
+    """Something named does not exist; names it and the nearest that do; of what nobody could list, only itself."""
 
-    def __init__(self, kind: str, name: str, existing: Iterable[str] = ()) -> None:
+    def __init__(self, kind: str, name: str, existing: Iterable[str] | None = None) -> None:
         self.kind, self.name = kind, name
-        known = sorted(set(existing))
+        known = sorted(set(existing or ()))
         self.nearest: Sequence[str] = get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
-        hint = f"; nearest: {', '.join(self.nearest)}" if self.nearest else f"; there is no {kind} yet"
+        hint = f"; nearest: {', '.join(self.nearest)}" if self.nearest else "" if existing is None else f"; there is no {kind} yet"
         super().__init__(f"no {kind} {name[:200]!r}{hint}")
 
 

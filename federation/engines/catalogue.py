@@ -64,7 +64,8 @@ def available() -> list[EngineEntry[Any]]:
 
 def _loaded(table: Sequence[EngineEntry[E_co]], name: str, threads: int) -> E_co:
     for entry in table:
-        if name in (entry.name, entry.model):
+        # Placement does not tell large letters from small ones either.
+        if name.casefold() in (entry.name, entry.model.casefold()):
             if missing := entry.missing():
                 raise ModelUnavailable(f"{entry.name} cannot run on this machine (missing: {', '.join(missing)}); install it: {entry.install}")
             return entry.load(threads=threads)

@@ -1,7 +1,7 @@
 """Turns a tool into what FastMCP registers; the one place where our errors become errors that an agent may read."""
 
-import difflib
 import inspect
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -11,15 +11,18 @@ import mcp_types
 from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
+from fastmcp.utilities.json_schema import dereference_refs
 from pydantic import ValidationError as Misfits
 
 from federation.errors import FederationError, InvalidInput, TransientError
 from federation.mcp.door import Call, Door
+from federation.mcp.tools.arguments import LONGEST_TEXT
+from federation.mcp.words import misfit
 
 logger = logging.getLogger(__name__)
 
-# Longer texts belong into files: every reader's model would have to read them.
-LONGEST = 1_000_000
+# PostgreSQL, and each that reads it back, takes JSON apart level by level.
+DEEPEST = 32
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,24 +61,25 @@ def offered(door: Door, tool: Callable[Concatenate[Call, P], Awaitable[T]]) -> C
     return answer
 
 
-def _refuse_unstorable(name: str, value: Any) -> None:
+def _refuse_unstorable(name: str, value: Any, *, depth: int = 0) -> None:
     """Pass if PostgreSQL can keep all of it. Raises InvalidInput that names the place."""
+    if depth > DEEPEST:
+        raise InvalidInput(name.partition(".")[0], f"an object of more than {DEEPEST} levels", f"at most {DEEPEST} levels")
     if isinstance(value, str):
-        if len(value) > LONGEST:
-            raise InvalidInput(name, f"{len(value)} characters", f"at most {LONGEST} characters; put what is longer into a file")
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise InvalidInput(name, value[:80], "text without NUL and without halves of characters")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(name, value, "a finite number")
     elif isinstance(value, int) and abs(value) >= 2**63:
-        raise InvalidInput(name, value, "a number of at most 63 bits")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_unstorable(f"{name}.{key[:40]}", key)
-            _refuse_unstorable(f"{name}.{key[:40]}", item)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _refuse_unstorable(f"{name}.{index}", item)
+        raise InvalidInput(name, "a number that is too large", "a number of at most 63 bits")
+    elif isinstance(value, dict | list | tuple):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            place = f"{name}.{key[:40] if isinstance(key, str) else key}"
+            _refuse_unstorable(place, key, depth=depth + 1)
+            _refuse_unstorable(place, item, depth=depth + 1)
+        if depth == 0 and (length := len(json.dumps(value, ensure_ascii=False))) > LONGEST_TEXT:
+            wants = f"at most {LONGEST_TEXT} characters as JSON; put what is longer into a file"
+            raise InvalidInput(name, f"{length} characters", wants)
 
 
 class PlainWords(Middleware):
@@ -91,16 +95,6 @@ class PlainWords(Middleware):
             if not isinstance(error.__cause__, Misfits) or context.fastmcp_context is None:
                 raise
             tool = await context.fastmcp_context.fastmcp.get_tool(context.message.name)
-            known = list(tool.parameters.get("properties", ())) if tool else []
-            raise ToolError(
-                "; ".join(_misfit(problem, known) for problem in error.__cause__.errors(include_url=False)), log_level=logging.INFO
-            ) from error
-
-
-def _misfit(problem: Any, known: list[str]) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"no argument {name!r}; nearest: {', '.join(difflib.get_close_matches(name, known, cutoff=0.4) or known)}"
-    if problem["type"] == "missing_argument":
-        return f"{name}: got nothing, wants a value"
-    return f"{name}: got {problem['input']!r}, wants: {problem['msg']}"
+            schema = dereference_refs(tool.parameters) if tool else {}
+            problems = error.__cause__.errors(include_url=False, include_context=False)
+            raise ToolError("; ".join(misfit(problem, schema) for problem in problems), log_level=logging.INFO) from error

@@ -1,33 +1,49 @@
 """How far a run of the indexer is: scanned by one execution, embedded by many, finished when all is searchable."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.errors import NotFound
-from federation.mcp.waits import ExecutionFailed, given_up, standing
-from federation.services import indexing, outcomes
+from federation.mcp.waits import ExecutionFailed, given_up, standing, value
+from federation.services import executions, indexing, outcomes
 from federation.services.retrieval import INDEX
 from federation.store.models.executions import Execution
 
 
+class RunState(StrEnum):
+    """How far a run of the indexer is: its scan is recorded, waits, runs or is done, then it embeds, writes, and is finished."""
+
+    SCAN_RECORDED = "scan recorded"
+    SCAN_UNPLACED = "scan unplaced"
+    SCAN_QUEUED = "scan queued"
+    SCAN_RUNNING = "scan running"
+    SCAN_COMPLETED = "scan completed"
+    EMBEDDING = "embedding"
+    WRITING = "writing"
+    FINISHED = "finished"
+
+
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """How far a run is; `state` is finished, writing, embedding, or where its scan stands."""
+    """How far a run is."""
 
     run_id: UUID
     path: str
-    state: str
-    finished: bool
+    state: RunState
+    finished: Annotated[bool, Field(description="All is searchable.")]
     files: int
     changed_files: int
     deleted_files: int
-    chunks: int
+    chunks: Annotated[int, Field(description="Pieces of files that are new and get a vector.")]
     batches: int
     batches_done: int
-    waiting_for: str | None
-    note: str | None
+    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; the run goes on when one comes.")]
+    note: Annotated[str | None, Field(description="What to do next, or how far it is.")]
 
 
 def is_run(execution: Execution) -> bool:
@@ -43,20 +59,20 @@ def progress(session: Session, run_id: UUID) -> IndexProgress:
     execution = outcomes.require_asker(session, run_id)
     if not is_run(execution):
         raise NotFound("run of the indexer", str(run_id))
-    ended = outcomes.ended(session, run_id) or given_up(session, run_id)
-    if ended is not None and not ended.succeeded:
-        raise ExecutionFailed(ended.error or f"execution {run_id} failed")
-    path = str(execution.kwargs["path"])
-    stands = standing(session, run_id)
     try:
         run = indexing.progress(session, run_id)
     except NotFound:
         # Not scanned yet: there is nothing to count.
-        return IndexProgress(run_id, path, f"scan {stands.state}", False, 0, 0, 0, 0, 0, 0, stands.waiting_for, stands.note)
-    broken = None if run.finished else outcomes.first_failure(session, indexing.executions_of(session, run_id))
+        stands = standing(session, run_id)
+        if ended := outcomes.ended(session, run_id) or given_up(stands):
+            value(ended)
+        scan = RunState(f"scan {stands.state}")
+        return IndexProgress(run_id, str(execution.kwargs["path"]), scan, False, 0, 0, 0, 0, 0, 0, stands.waiting_for, stands.note)
+    parts = () if run.finished else indexing.executions_of(session, run_id)
+    broken = outcomes.first_failure(session, parts)
     if broken is not None:
         raise ExecutionFailed(f"{broken.error}; index the folder again to go on where it stopped")
-    state = "finished" if run.finished else "embedding" if run.batches_done < run.batches else "writing"
+    state = RunState.FINISHED if run.finished else RunState.EMBEDDING if run.batches_done < run.batches else RunState.WRITING
     numbers = (run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, run.batches_done)
     note = None if run.finished else f"{run.batches_done} of {run.batches} batches embedded"
-    return IndexProgress(run_id, run.root, state, run.finished, *numbers, None, note)
+    return IndexProgress(run_id, run.root, state, run.finished, *numbers, executions.waiting_for(session, parts), note)

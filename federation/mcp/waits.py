@@ -22,12 +22,17 @@ class Standing:
     """Where an execution stands: on which node, delivered how often, and what it waits for."""
 
     execution_id: UUID
-    state: str
+    state: State
     node: str | None
     worker: str | None
     deliveries: int
     waiting_for: str | None
     note: str | None
+
+    @property
+    def is_unplaced(self) -> bool:
+        """No live node can do it: who waits for it may wait for ever."""
+        return self.state is State.UNPLACED
 
 
 def standing(session: Session, execution_id: UUID) -> Standing:
@@ -40,7 +45,7 @@ def _note(view: ExecutionView) -> str | None:
     if view.state is State.RECORDED:
         return "recorded; ActiveMQ has not taken it yet, and it will be sent as soon as it does"
     if view.state is State.UNPLACED:
-        return "recorded; it starts when a node that can do it announces itself"
+        return "recorded; it starts by itself when a node that can do it announces itself: federation_task_result waits for that"
     if view.state is State.QUARANTINED:
         return "put aside after too many failed deliveries; an operator can send it again"
     return None
@@ -49,22 +54,32 @@ def _note(view: ExecutionView) -> str | None:
 async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: str) -> tuple[Any, Standing]:
     """Wait for an execution's value; with it, or with None when it is late, return where it stands.
 
-    Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
+    What no live node can do is not waited for. Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
 
-    def look(session: Session) -> Outcome | None:
-        return outcomes.outcome(session, execution_id) or given_up(session, execution_id)
+    def look(session: Session) -> Outcome | Standing | None:
+        ended = outcomes.outcome(session, execution_id)
+        if ended is not None:
+            return ended
+        stands = standing(session, execution_id)
+        return given_up(stands) or (stands if stands.is_unplaced else None)
 
-    found = await call.until(look, wait_s=wait_s, executions=[execution_id], waiting=waiting)
-    if found is not None and not found.succeeded:
-        raise ExecutionFailed(found.error or f"execution {execution_id} failed")
+    found: Outcome | Standing | None = await call.until(look, wait_s=wait_s, executions=[execution_id], waiting=waiting)
+    if isinstance(found, Standing):
+        return None, found
     stands = await call.transact(lambda session: standing(session, execution_id))
-    return (found.value if found else None), stands
+    return (None if found is None else value(found)), stands
 
 
-def given_up(session: Session, execution_id: UUID) -> Outcome | None:
+def value(ended: Outcome) -> Any:
+    """Return the value of an execution that has ended. Raises ExecutionFailed if it has none."""
+    if not ended.succeeded:
+        raise ExecutionFailed(ended.error or f"execution {ended.execution_id} failed")
+    return ended.value
+
+
+def given_up(stands: Standing) -> Outcome | None:
     """Return the end of an execution that will never store a result; None while it may."""
-    view = executions.state(session, execution_id)
-    if view.state not in {State.QUARANTINED, State.CANCELLED}:
+    if stands.state not in {State.QUARANTINED, State.CANCELLED}:
         return None
-    return Outcome(execution_id, False, None, _note(view) or f"execution {execution_id} was cancelled; ask again if it is still wanted")
+    return Outcome(stands.execution_id, False, None, stands.note or f"execution {stands.execution_id} was cancelled; ask again if it is still wanted")

@@ -14,6 +14,7 @@ from federation.store.models.executions import Effect
 from federation.store.models.tasks import Claim
 
 PRINCIPLE = "Claim before you code:"
+SHORTEST_TTL_S, LONGEST_TTL_S = 1, 86_400
 
 # One statement, because check-then-insert lets two racers pass the check. The holder's own second call renews and keeps the token.
 _CLAIM = text(
@@ -47,9 +48,8 @@ class ClaimOutcome:
 
 
 def claim(session: Session, resource: str, *, description: str, ttl_s: float) -> ClaimOutcome:
-    """Claim a resource, or renew one's own claim; losing is an answer, not an error. `ttl_s` in seconds, 1 to 86,400."""
-    if not 1 <= ttl_s <= 86_400:
-        raise InvalidInput("ttl_s", ttl_s, "1 to 86400 seconds")
+    """Claim a resource, or renew one's own claim; losing is an answer, not an error. Raises InvalidInput."""
+    valid_ttl(ttl_s)
     holder = context(session).actor
     former = _claimed_before(session, resource)
     if former is not None:
@@ -63,6 +63,13 @@ def claim(session: Session, resource: str, *, description: str, ttl_s: float) ->
         return ClaimOutcome(True, resource, holder, won.fencing_token, won.expires_at)
     current = session.execute(select(Claim.holder, Claim.expires_at).where(Claim.resource == resource)).one()
     return ClaimOutcome(False, resource, current.holder, None, current.expires_at)
+
+
+def valid_ttl(ttl_s: float) -> float:
+    """Return for how many seconds a claim holds. Raises InvalidInput."""
+    if not SHORTEST_TTL_S <= ttl_s <= LONGEST_TTL_S:
+        raise InvalidInput("ttl_s", ttl_s, f"{SHORTEST_TTL_S} to {LONGEST_TTL_S} seconds")
+    return ttl_s
 
 
 def _claimed_before(session: Session, resource: str) -> ClaimOutcome | None:
@@ -92,19 +99,29 @@ def release(session: Session, resource: str) -> bool:
     return True
 
 
+def locked(session: Session, resource: str) -> Claim | None:
+    """Return the row of a resource, which stays locked until the commit; None if nobody ever claimed it."""
+    query = select(Claim).where(Claim.resource == resource).with_for_update().execution_options(populate_existing=True)
+    return session.scalars(query).one_or_none()
+
+
 def require(session: Session, resource: str, fencing_token: int) -> None:
     """Pass if the caller holds the resource with the current token; the row stays locked until the commit.
 
     Raises Refused for a stranger, a lapsed claim or an old token.
     """
     actor = context(session).actor
-    row = session.scalars(select(Claim).where(Claim.resource == resource).with_for_update().execution_options(populate_existing=True)).one_or_none()
+    row = locked(session, resource)
     now = session.scalar(select(func.clock_timestamp()))
     if row is None or row.released_at is not None:
         raise Refused(PRINCIPLE, f"nobody holds {resource}; claim it first.")
     if row.holder != actor:
-        raise Refused(PRINCIPLE, f"{row.holder} holds {resource} until {row.expires_at:%H:%M:%S}; wait for its release or expiry, then claim it.")
+        raise Refused(PRINCIPLE, f"{row.holder} holds {resource} until {_when(row.expires_at)}; wait for its release or expiry, then claim it.")
     if row.fencing_token != fencing_token:
         raise Refused(PRINCIPLE, f"token {fencing_token} of {resource} is out of date; claim again and look at what has changed since.")
     if now is not None and row.expires_at <= now:
-        raise Refused(PRINCIPLE, f"your claim on {resource} lapsed at {row.expires_at:%H:%M:%S}; claim it again.")
+        raise Refused(PRINCIPLE, f"your claim on {resource} lapsed at {_when(row.expires_at)}; claim it again.")
+
+
+def _when(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

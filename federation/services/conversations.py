@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -16,12 +16,17 @@ from federation.store.models.conversations import Conversation, Member
 # Where everybody hears what is said to all; no agent needs to join it.
 COMMONS = "commons"
 # Ids that begin so are those of two agents, who alone may open them.
-_DIRECT = "direct:"
+DIRECT = "direct:"
 
 
 def direct(one: str, other: str) -> str:
     """Return the id of the conversation between two agents."""
-    return _DIRECT + ":".join(sorted((one, other)))
+    return DIRECT + ":".join(sorted((one, other)))
+
+
+def is_direct(conversation_id: str) -> bool:
+    """Return whether a conversation is one of two agents, who both read all of it."""
+    return conversation_id.startswith(DIRECT)
 
 
 def open_for(session: Session, conversation_id: str, participants: Iterable[str]) -> None:
@@ -32,7 +37,7 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
     valid_slug("conversation_id", conversation_id)
     actor = context(session).actor
     participants = set(participants)
-    if conversation_id.startswith(_DIRECT) and conversation_id not in {direct(actor, name) for name in participants}:
+    if is_direct(conversation_id) and conversation_id not in {direct(actor, name) for name in participants}:
         if participants:
             raise Refused("Need to know:", f"{conversation_id} is between two; choose another conversation_id to speak with a third.")
         require_member(session, conversation_id)
@@ -72,6 +77,11 @@ def require_member(session: Session, conversation_id: str) -> None:
         raise NotFound("conversation", conversation_id, [*mine, COMMONS])
     if session.get(Member, (conversation_id, actor)) is None:
         raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; ask a member to send you a message in it.")
+
+
+def said_to_all(session: Session, conversation_id: str) -> None:
+    """Count a message that all members may read towards the next summary."""
+    session.execute(update(Conversation).where(Conversation.id == conversation_id).values(unsummarised=Conversation.unsummarised + 1))
 
 
 def members(session: Session, conversation_id: str) -> list[str]:

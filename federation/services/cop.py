@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy import func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
+from federation.placement.node import Gpu
 from federation.services import agents, nodes
 from federation.store import event_log
 from federation.store.context import context, notify
@@ -20,20 +22,33 @@ PULSE = "pulse"
 
 
 @dataclass(frozen=True, slots=True)
-class PulseRow:
-    """One agent or node; age in seconds since its last word, stale when that is too long ago."""
+class NodeFacts:
+    """What a node announced of itself, and its last words."""
 
-    kind: str
+    gpus: list[Gpu]
+    engines: list[str]
+    models: list[str]
+    tags: list[str]
+    missing: Annotated[list[str], Field(description="What its file declares and the machine lacks.")]
+    load: Annotated[dict[str, int], Field(description="Executions in its worker: running, and reserved behind them.")]
+    heartbeat_at: Annotated[datetime | None, Field(description="When it last ran beat's heartbeat; null: not yet.")]
+
+
+@dataclass(frozen=True, slots=True)
+class PulseRow:
+    """One agent or node."""
+
+    kind: SubjectKind
     name: str
-    role: str
-    status: str
-    summary: str
+    role: Annotated[str, Field(description="lead, developer, analyst …; work for a role goes to a node, or an agent, of that role.")]
+    status: Action
+    summary: Annotated[str, Field(description="What it is doing; empty: it never said.")]
     thinking: str | None
     wondering: str | None
     offering: str | None
-    age_s: float
-    stale: bool
-    data: dict[str, Any]
+    age_s: Annotated[float, Field(description="Seconds since its last word, or, of an agent that never said one, since it was added.")]
+    stale: Annotated[bool, Field(description="That is too long ago, or the node has left.")]
+    node: Annotated[NodeFacts | None, Field(description="What a node has; null for an agent.")]
 
 
 def update_state(
@@ -89,34 +104,34 @@ def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> lis
         state = states.get((SubjectKind.NODE, node.name))
         age = (now - node.last_seen_at).total_seconds()
         stale = node.left_at is not None or age > node_stale_s
-        data: dict[str, Any] = {
-            "gpus": node.gpus,
-            "engines": node.engines,
-            "models": node.models,
-            "tags": node.tags,
-            "missing": node.missing,
-            "queue": node.name,
-        }
-        data |= {"load": node.load, "heartbeat_at": state.updated_at.isoformat() if state else None}
-        rows.append(_row(SubjectKind.NODE, node, state, age_s=age, stale=stale, data=data))
+        facts = NodeFacts(
+            [Gpu.model_validate(gpu) for gpu in node.gpus],
+            node.engines,
+            node.models,
+            node.tags,
+            node.missing,
+            node.load,
+            state.updated_at if state else None,
+        )
+        rows.append(_row(SubjectKind.NODE, node, state, age_s=age, stale=stale, facts=facts))
     for agent in session.scalars(select(Agent).order_by(Agent.name)):
         state = states.get((SubjectKind.AGENT, agent.name))
         age = (now - (state.updated_at if state else agent.created_at)).total_seconds()
-        rows.append(_row(SubjectKind.AGENT, agent, state, age_s=age, stale=age > agent_stale_s, data={}))
+        rows.append(_row(SubjectKind.AGENT, agent, state, age_s=age, stale=age > agent_stale_s))
     return rows
 
 
-def _row(kind: SubjectKind, subject: Agent | Node, state: CopState | None, *, age_s: float, stale: bool, data: dict[str, Any]) -> PulseRow:
+def _row(kind: SubjectKind, subject: Agent | Node, state: CopState | None, *, age_s: float, stale: bool, facts: NodeFacts | None = None) -> PulseRow:
     return PulseRow(
         kind=kind,
         name=subject.name,
         role=subject.role,
-        status=state.action if state else Action.IDLE,
+        status=Action(state.action) if state else Action.IDLE,
         summary=state.summary if state else "",
         thinking=state.thinking if state else None,
         wondering=state.wondering if state else None,
         offering=state.offering if state else None,
         age_s=round(age_s, 3),
         stale=stale,
-        data=data,
+        node=facts,
     )

@@ -1,7 +1,7 @@
 """Executions: how far each has come (derived, never stored), its deliveries, its effects, and its quarantine."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -206,3 +206,10 @@ def _story(session: Session, execution_id: uuid.UUID) -> list[dict[str, Any]]:
         {"number": row.number, "worker": row.worker, "pid": row.pid, "redelivered": row.redelivered, "at": row.delivered_at.isoformat()}
         for row in rows
     ]
+
+
+def waiting_for(session: Session, execution_ids: Sequence[uuid.UUID]) -> str | None:
+    """Return what the first of these executions that no live node can take waits for; None if none does."""
+    query = text("SELECT waiting_for FROM outbox WHERE execution_id = ANY(:ids) AND waiting_for IS NOT NULL ORDER BY created_at LIMIT 1")
+    found: str | None = session.scalar(query, {"ids": list(execution_ids)})
+    return found

@@ -17,6 +17,8 @@ from federation.store.models.inference import ModelRun
 
 COMPLETE = "federation.tasks.inference.complete"
 ENGINE = "llamacpp"
+# The next one is llama.cpp's word for a seed of its own choice, with which no answer comes twice.
+LARGEST_SEED = 2**32 - 2
 
 SYSTEM_PROMPTS: Mapping[str, str] = {
     "lead": "You are the Lead: you see the whole, assign work explicitly and decide. Answer briefly.",
@@ -36,15 +38,17 @@ def request(
     system: str | None = None,
     requirements: Mapping[str, Any] | None = None,
 ) -> uuid.UUID:
-    """Record the execution that asks a model, and return its id. Raises InvalidInput."""
+    """Record the execution that asks a model, and return its id. Raises InvalidInput, NotFound for a node or model that nobody knows."""
     agents.require(prompt, "prompt")
     if not 1 <= max_tokens <= 4096:
         raise InvalidInput("max_tokens", max_tokens, "1 to 4096 tokens")
     if not 0 <= temperature <= 2:
         raise InvalidInput("temperature", temperature, "0 to 2")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InvalidInput("seed", seed, f"0 to {LARGEST_SEED}")
     messages = [{"role": "system", "content": system or DEFAULT_PROMPT}, {"role": "user", "content": prompt}]
-    kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-    needs = valid(session, {"engine": ENGINE, **(requirements or {})})
+    needs = valid(session, requirements or {}).model_copy(update={"engine": ENGINE})
+    kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
     return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True))
 
 

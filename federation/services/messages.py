@@ -1,17 +1,21 @@
 """Messages: sent to one or to all of a conversation in one transaction, read from a numbered inbox."""
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from sqlalchemy import func, select, update
+from pydantic import Field
+from sqlalchemy import func, null, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from federation.errors import InvalidInput, NotFound
+from federation.errors import Conflict, InvalidInput, NotFound
 from federation.services import agents, conversations
-from federation.store import event_log
+from federation.services.names import valid_slug
+from federation.store import event_log, outbox
 from federation.store.context import context, notify
 from federation.store.models.conversations import Message, MessageType, Receipt
 
@@ -22,37 +26,37 @@ class Sent:
 
     message_id: uuid.UUID
     conversation_id: str
-    position: int
-    correlation_id: uuid.UUID
-    recipients: Sequence[str]
+    position: Annotated[int, Field(description="Its place in the conversation, counted from 1 without gaps.")]
+    correlation_id: Annotated[uuid.UUID, Field(description="The message that began this exchange of questions and answers.")]
+    recipients: Annotated[Sequence[str], Field(description="Names of the agents in whose inboxes it is; empty: nobody else is there yet.")]
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as its reader sees it; `cursor` is its place in the reader's inbox (0 in a history)."""
+    """A message as its reader sees it."""
 
-    cursor: int
-    message_id: uuid.UUID
+    cursor: Annotated[int, Field(description="Its place in your inbox, counted from 1.")]
+    message_id: Annotated[uuid.UUID, Field(description="Give it as reply_to when you answer.")]
     conversation_id: str
-    position: int
+    position: Annotated[int, Field(description="Its place in the conversation, counted from 1 without gaps.")]
     sender: str
-    recipient: str | None
-    message_type: str
+    recipient: Annotated[str | None, Field(description="The one agent that it was sent to; null: all members of the conversation.")]
+    message_type: MessageType
     content: str
-    data: dict[str, Any] | None
-    correlation_id: uuid.UUID
+    data: Annotated[dict[str, Any] | None, Field(description="What belongs to it for programs; of an announced task: task_id, slug, role, priority.")]
+    correlation_id: Annotated[uuid.UUID, Field(description="The message that began this exchange of questions and answers.")]
     reply_to: uuid.UUID | None
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """What is new, in order; hand `cursor` to the next call, which then counts these messages as read."""
+    """What is new, in order."""
 
     messages: Sequence[Received]
-    cursor: int
-    more: bool
+    cursor: Annotated[int, Field(description="Pass it as `after` to the next call, which then counts these messages as read.")]
+    more: Annotated[bool, Field(description="There is more behind the cursor: call again.")]
 
 
 def send(
@@ -64,10 +68,12 @@ def send(
     conversation_id: str | None = None,
     reply_to: uuid.UUID | None = None,
     data: Mapping[str, Any] | None = None,
+    slug: str | None = None,
 ) -> Sent:
     """Send a message to one agent, or to all members of a conversation (without one: to everybody).
 
-    Raises NotFound for an unknown agent, conversation or message, Refused for a stranger to the conversation, InvalidInput.
+    Sent again under the same `slug` it is the message that was sent before. Raises NotFound for an unknown agent, conversation or
+    message, Refused for a stranger to the conversation, Conflict for a slug under which the sender said something else, InvalidInput.
     """
     sender = context(session).actor
     agents.require(content, "content")
@@ -85,32 +91,56 @@ def send(
     if answered is not None and answered.conversation_id != conversation_id:
         raise InvalidInput("reply_to", str(reply_to), f"a message of conversation {conversation_id}")
 
-    identity = uuid.uuid4()
-    correlation_id = answered.correlation_id if answered else identity
+    identity = uuid.uuid4() if slug is None else _identity(conversation_id, sender, valid_slug("message_id", slug))
+    said = {
+        "conversation_id": conversation_id,
+        "sender": sender,
+        "recipient": to,
+        "message_type": message_type,
+        "content": content,
+        "data": dict(data) if data is not None else None,
+        "reply_to": reply_to,
+    }
     recipients = [to] if to else [name for name in conversations.members(session, conversation_id) if name != sender]
+    correlation_id = answered.correlation_id if answered else identity
+    # The position is taken before it is known whether the message is new: what was taken for nothing is given back.
+    attempt = session.begin_nested()
     payload = {"message_id": identity, "to": to, "message_type": message_type, "recipients": recipients}
     position = event_log.append(session, "message.sent", f"messages:{conversation_id}", payload=payload, conversation_id=conversation_id)
-    message = Message(
-        id=identity,
-        conversation_id=conversation_id,
-        position=position,
-        sender=sender,
-        recipient=to,
-        message_type=message_type,
-        content=content,
-        data=dict(data) if data is not None else None,
-        correlation_id=correlation_id,
-        reply_to=reply_to,
-        trace_id=context(session).trace_id,
-    )
-    session.add(message)
-    session.flush()
+    row: dict[str, Any] = {"id": identity, **said, "position": position, "correlation_id": correlation_id, "trace_id": context(session).trace_id}
+    if data is None:
+        row["data"] = null()
+    created_at = session.scalar(insert(Message).values(**row).on_conflict_do_nothing(index_elements=["id"]).returning(Message.created_at))
+    if created_at is None:
+        attempt.rollback()
+        return _sent_before(session, identity, slug or "", said)
+    attempt.commit()
+    if to is None or conversations.is_direct(conversation_id):
+        conversations.said_to_all(session, conversation_id)
     # In order of name, so that two broadcasts never wait for each other.
     for name in sorted(recipients):
         session.add(Receipt(agent=name, position=event_log.advance(session, f"inbox:{name}"), message_id=identity))
     session.flush()
     notify(session, [f"inbox:{name}" for name in recipients])
-    return Sent(identity, conversation_id, position, correlation_id, recipients, message.created_at)
+    return Sent(identity, conversation_id, position, correlation_id, recipients, created_at)
+
+
+def _identity(conversation_id: str, sender: str, slug: str) -> uuid.UUID:
+    # As JSON, because names may contain whatever would separate them.
+    return outbox.fixed_id("message", json.dumps([conversation_id, sender, slug]))
+
+
+def _sent_before(session: Session, identity: uuid.UUID, slug: str, said: Mapping[str, Any]) -> Sent:
+    """Return what was sent under this slug. Raises Conflict if it was something else."""
+    former = session.get_one(Message, identity)
+    others = [name for name, value in said.items() if getattr(former, name) != value]
+    if others:
+        raise Conflict(
+            f"you sent another message as {slug!r} in {former.conversation_id} ({', '.join(others)} differ); "
+            "choose another message_id, or repeat the call as it was"
+        )
+    recipients = session.scalars(select(Receipt.agent).where(Receipt.message_id == identity).order_by(Receipt.agent))
+    return Sent(identity, former.conversation_id, former.position, former.correlation_id, list(recipients), former.created_at)
 
 
 def _answered(session: Session, reply_to: uuid.UUID | None) -> Message | None:
@@ -188,7 +218,7 @@ def _received(cursor: int, message: Message) -> Received:
         message.position,
         message.sender,
         message.recipient,
-        message.message_type,
+        MessageType(message.message_type),
         message.content,
         message.data,
         message.correlation_id,

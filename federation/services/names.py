@@ -4,7 +4,8 @@ import re
 
 from federation.errors import InvalidInput
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
+PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}"
+WANTED = "1 to 100 letters, digits and . _ : / @ -, the first a letter or digit"
 # `/queue/federation.<name>` would collide with the destinations of nodes, events and the broadcast.
 _RESERVED = frozenset({"node", "events", "broadcast"})
 
@@ -18,6 +19,6 @@ def valid_agent(name: str) -> str:
 
 def valid_slug(field: str, value: str) -> str:
     """Return a slug or a UUID that a caller chose. Raises InvalidInput."""
-    if not _NAME.fullmatch(value):
-        raise InvalidInput(field, value, "1 to 100 letters, digits and . _ : / @ -, the first a letter or digit")
+    if not re.fullmatch(PATTERN, value):
+        raise InvalidInput(field, value, WANTED)
     return value

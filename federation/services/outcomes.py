@@ -14,18 +14,27 @@ from federation.errors import NotFound
 from federation.store.context import context
 from federation.store.models.executions import Execution
 
-# As text, because the tables of the result backend belong to a package of its own.
-_ENDED = text("SELECT state, result FROM celery_results WHERE task_id = :id AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')")
+# As text, because the tables of the result backend belong to a package of its own. Results go some day; how it ended stays.
+_ENDED = text(
+    """
+    SELECT coalesce(r.state, e.outcome) AS state, r.result, r.task_id IS NOT NULL AS kept
+    FROM (SELECT CAST(:id AS uuid) AS id) asked
+    LEFT JOIN celery_results r ON r.task_id = asked.id::text
+    LEFT JOIN executions e ON e.id = asked.id
+    WHERE coalesce(r.state, e.outcome) IN ('SUCCESS', 'FAILURE', 'REVOKED')
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of an execution: a value, or an error in words that its asker may read."""
+    """The end of an execution: a value, or an error in words that its asker may read; what it said is not kept for ever."""
 
     execution_id: uuid.UUID
     succeeded: bool
     value: Any
     error: str | None
+    kept: bool = True
 
 
 def require_asker(session: Session, execution_id: uuid.UUID) -> Execution:
@@ -54,10 +63,10 @@ def ended(session: Session, execution_id: uuid.UUID) -> Outcome | None:
         return None
     value = json.loads(row.result) if row.result is not None else None
     if row.state == "SUCCESS":
-        return Outcome(execution_id, True, value, None)
+        return Outcome(execution_id, True, value, None, row.kept)
     if row.state == "REVOKED":
         return Outcome(execution_id, False, None, f"execution {execution_id} was cancelled; ask again if it is still wanted")
-    return Outcome(execution_id, False, None, _in_words(execution_id, value))
+    return Outcome(execution_id, False, None, _in_words(execution_id, value), row.kept)
 
 
 def first_failure(session: Session, execution_ids: Sequence[uuid.UUID]) -> Outcome | None:

@@ -4,7 +4,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Annotated
 
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -24,16 +26,16 @@ EMBEDDING_ENGINE = "minilm"
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A place in an indexed tree that answers a query; lines count from 1."""
+    """A place in an indexed tree that answers a query."""
 
-    root: str
-    path: str
-    start_line: int
-    end_line: int
-    title: str
+    root: Annotated[str, Field(description="The indexed folder.")]
+    path: Annotated[str, Field(description="The file, from the indexed folder on.")]
+    start_line: Annotated[int, Field(description="Counted from 1.")]
+    end_line: Annotated[int, Field(description="The last line that belongs to it.")]
+    title: Annotated[str, Field(description="What the place is called: a function, a class, a heading.")]
     kind: str
-    score: float
-    matched_by: Sequence[str]
+    score: Annotated[float, Field(description="Higher is better; to be compared within one answer only.")]
+    matched_by: Annotated[Sequence[str], Field(description="The rankers that found it: by meaning, by words.")]
     text: str
 
 

@@ -1,24 +1,53 @@
-"""Summaries of conversations, window by window, each window once."""
+"""Summaries of conversations, window by window: each begins where the one before it ended, whoever asked for it."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
-from sqlalchemy import ColumnElement, func, select
+from pydantic import Field
+from sqlalchemy import ColumnElement, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from federation.errors import Conflict
-from federation.results.tables import celery_results
 from federation.services import conversations
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
-from federation.store.models.conversations import Message, Summary
+from federation.store.models.conversations import Conversation, Message, Summary
 
 SUMMARISE = "federation.tasks.summaries.summarise"
 ENGINE = "minilm"
+
+# What fails is asked for again later and later: beat looks every few seconds.
+FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=10), timedelta(hours=1)
+# Former attempts of one window that are looked up in one query.
+AT_ONCE = 16
+
+# The counter leads to the few conversations that are due; only of those the messages of one window are read.
+_DUE = text(
+    """
+    SELECT c.id AS conversation_id, covered.upto + 1 AS start, last.position AS upto
+    FROM conversations c
+    CROSS JOIN LATERAL (
+        SELECT coalesce((SELECT to_position FROM summaries WHERE conversation_id = c.id ORDER BY from_position DESC LIMIT 1), 0) AS upto
+    ) covered
+    CROSS JOIN LATERAL (
+        SELECT position FROM messages
+        WHERE conversation_id = c.id AND position > covered.upto AND (recipient IS NULL OR c.id LIKE 'direct:%')
+        ORDER BY position OFFSET :window - 1 LIMIT 1
+    ) last
+    WHERE c.unsummarised >= :window
+    """
+)
+_FORMER = text(
+    """
+    SELECT e.id, coalesce(r.state, e.outcome, '') IN ('FAILURE', 'REVOKED') OR e.cancelled_at IS NOT NULL AS failed,
+        clock_timestamp() - coalesce(r.date_done, e.ended_at, e.created_at) AS ago
+    FROM executions e LEFT JOIN celery_results r ON r.task_id = e.id::text
+    WHERE e.id = ANY(:ids)
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,52 +58,19 @@ class SummaryView:
     from_position: int
     to_position: int
     text: str
-    method: str
+    method: Annotated[str, Field(description="extractive: sentences that were really said, with their speakers.")]
     model: str
-    message_ids: Sequence[str]
-    created_by: str
+    message_ids: Annotated[Sequence[str], Field(description="message_id of each message that a sentence was taken from.")]
+    created_by: Annotated[str, Field(description="Who asked for it: an agent, or service:beat.")]
     created_at: datetime
 
 
-def request_due(session: Session, *, window: int) -> list[uuid.UUID]:
-    """Record an execution for each full window of public messages that has no summary yet; return their ids."""
-    ends = select(Summary.conversation_id, func.max(Summary.to_position).label("upto")).group_by(Summary.conversation_id).subquery()
-    upto = func.coalesce(ends.c.upto, 0)
-    last = func.max(Message.position)
-    query = (
-        select(Message.conversation_id, upto, last)
-        .outerjoin(ends, ends.c.conversation_id == Message.conversation_id)
-        .group_by(Message.conversation_id, upto)
-        .having(last - upto >= window)
-    )
-    return [_request(session, conversation_id, start + 1, start + window) for conversation_id, start, _ in session.execute(query).all()]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The execution that summarises a conversation up to a position."""
 
-
-def request(session: Session, conversation_id: str) -> uuid.UUID:
-    """Record the execution that summarises what came since the last summary; return its id.
-
-    Raises Conflict if nothing was said since, NotFound, Refused for a stranger.
-    """
-    conversations.require_member(session, conversation_id)
-    start = session.scalar(select(func.max(Summary.to_position)).where(Summary.conversation_id == conversation_id)) or 0
-    last = session.scalar(select(func.max(Message.position)).where(Message.conversation_id == conversation_id)) or 0
-    if last <= start:
-        raise Conflict(f"nothing was said in {conversation_id} since its last summary, which reaches position {start}")
-    return _request(session, conversation_id, start + 1, last)
-
-
-def _request(session: Session, conversation_id: str, start: int, end: int) -> uuid.UUID:
-    kwargs = {"conversation_id": conversation_id, "from_position": start, "to_position": end}
-    # The same window has the same id, so that beat's ticks and a caller's request meet in one execution; after a failure it has another.
-    attempt = 0
-    while _failed(session, identity := outbox.fixed_id("summary", conversation_id, start, end, attempt)):
-        attempt += 1
-    return outbox.record(session, SUMMARISE, kwargs, requirements={"engine": ENGINE}, execution_id=identity)
-
-
-def _failed(session: Session, execution_id: uuid.UUID) -> bool:
-    state = select(celery_results.c.state).where(celery_results.c.task_id == str(execution_id))
-    return session.scalar(state) in {"FAILURE", "REVOKED"}
+    execution_id: uuid.UUID
+    upto: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +82,109 @@ class Said:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is in no summary yet, from one position to another, both included."""
+
+    start: int
+    end: int
+    messages: Sequence[Said]
+
+
+def request_due(session: Session, *, window: int) -> list[uuid.UUID]:
+    """Record an execution for each conversation in which so many messages to all have no summary; return those that are new."""
+    due = {(row.conversation_id, row.start): int(row.upto) for row in session.execute(_DUE, {"window": window})}
+    return [asked.execution_id for asked, new in _asked(session, due, patient=True) if new]
+
+
+def request(session: Session, conversation_id: str) -> Asked | None:
+    """Record the execution that summarises what all heard since the last summary; None if there is nothing.
+
+    Raises NotFound, Refused for a stranger.
+    """
+    conversations.require_member(session, conversation_id)
+    last = session.scalar(
+        select(Message.position).where(Message.conversation_id == conversation_id, _to_all()).order_by(Message.position.desc()).limit(1)
+    )
+    upto = covered(session, conversation_id)
+    if last is None or last <= upto:
+        return None
+    [(asked, _)] = _asked(session, {(conversation_id, upto + 1): last}, patient=False)
+    return asked
+
+
+def _asked(session: Session, windows: Mapping[tuple[str, int], int], *, patient: bool) -> list[tuple[Asked, bool]]:
+    """Return the execution of each window (conversation, start → end), and whether it is new; a patient asker waits before it asks again."""
+    asked: list[tuple[Asked, bool]] = []
+    left, attempt = dict(windows), 0
+    while left:
+        # The same window has the same id, so that all who ask for it meet in one execution; after a failure it has another.
+        ids = {key: [outbox.fixed_id("summary", *key, upto, attempt + more) for more in range(AT_ONCE)] for key, upto in left.items()}
+        known = {row.id: row for row in session.execute(_FORMER, {"ids": [identity for several in ids.values() for identity in several]})}
+        for key, several in ids.items():
+            failed = 0
+            while failed < AT_ONCE and several[failed] in known and known[several[failed]].failed:
+                failed += 1
+            if failed == AT_ONCE:
+                continue
+            identity, upto = several[failed], left.pop(key)
+            if identity not in known:
+                if patient and failed and known[several[failed - 1]].ago < _pause(attempt + failed):
+                    continue
+                kwargs = {"conversation_id": key[0], "to_position": upto}
+                outbox.record(session, SUMMARISE, kwargs, requirements={"engine": ENGINE}, execution_id=identity)
+            asked.append((Asked(identity, upto), identity not in known))
+        attempt += AT_ONCE
+    return asked
+
+
+def _pause(failures: int) -> timedelta:
+    return min(FIRST_RETRY * (1 << min(failures - 1, 16)), LONGEST_RETRY)
+
+
+def covered(session: Session, conversation_id: str) -> int:
+    """Return up to which position a conversation is summarised; 0 where nothing is."""
+    query = select(Summary.to_position).where(Summary.conversation_id == conversation_id).order_by(Summary.from_position.desc()).limit(1)
+    return session.scalar(query) or 0
+
+
+def rest(session: Session, conversation_id: str, *, upto: int) -> Window | None:
+    """Return what up to a position is in no summary; None if there is nothing. Others may summarise some of it meanwhile."""
+    start = covered(session, conversation_id) + 1
+    messages = window(session, conversation_id, start=start, end=upto)
+    return Window(start, upto, messages) if messages else None
+
+
 def window(session: Session, conversation_id: str, *, start: int = 1, end: int | None = None) -> list[Said]:
     """Return the messages to all of a window, in order; private ones stay out of summaries. No end: up to the last."""
     query = select(Message.id, Message.sender, Message.content).where(Message.conversation_id == conversation_id, Message.position >= start)
     if end is not None:
         query = query.where(Message.position <= end)
-    return [Said(row.id, row.sender, row.content) for row in session.execute(query.where(_public(conversation_id)).order_by(Message.position))]
+    return [Said(row.id, row.sender, row.content) for row in session.execute(query.where(_to_all()).order_by(Message.position))]
 
 
-def _public(conversation_id: str) -> ColumnElement[bool]:
+def _to_all() -> ColumnElement[bool]:
     # In a conversation of two each message is addressed, and both may read the summary.
-    return Message.recipient.is_(None) if not conversation_id.startswith("direct:") else Message.id.is_not(None)
+    return or_(Message.recipient.is_(None), Message.conversation_id.startswith(conversations.DIRECT))
 
 
 def record(session: Session, values: dict[str, Any]) -> bool:
-    """Record the summary of a window; False if it has one already."""
+    """Record the summary of what `rest` returned; False if another was first, who may have covered less or more.
+
+    Each window begins behind the one before it, and a beginning is taken once: so no two overlap, and there is no gap.
+    """
     row = {**values, "created_by": context(session).actor}
     made = session.scalar(insert(Summary).values(**row).on_conflict_do_nothing().returning(Summary.id))
     if made is None:
         return False
-    conversation_id = values["conversation_id"]
-    payload = {"from_position": values["from_position"], "to_position": values["to_position"], "method": values["method"]}
+    conversation_id, start, end = (values[name] for name in ("conversation_id", "from_position", "to_position"))
+    payload = {"from_position": start, "to_position": end, "method": values["method"]}
     event_log.append(session, "conversation.summarised", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
+    # Taken off and not set, because others speak meanwhile. What lies in the window does not change any more.
+    within = select(func.count()).where(Message.conversation_id == conversation_id, Message.position.between(start, end), _to_all())
+    session.execute(
+        update(Conversation).where(Conversation.id == conversation_id).values(unsummarised=Conversation.unsummarised - within.scalar_subquery())
+    )
     notify(session, [f"summaries:{conversation_id}"])
     return True
 

@@ -2,12 +2,11 @@
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
@@ -27,25 +26,6 @@ CLAIM = "federation.tasks.claims.claim_task"
 ENGINES = {each: EXTRACTING if each is TaskType.REPORT else ANSWERING for each in TaskType}
 
 
-@dataclass(frozen=True, slots=True)
-class TaskView:
-    """A task as its readers see it."""
-
-    task_id: uuid.UUID
-    slug: str | None
-    conversation_id: str
-    description: str
-    task_type: str
-    executor: str
-    assigned_to: str | None
-    status: str
-    priority: int
-    result: dict[str, Any] | None
-    created_by: str
-    created_at: datetime
-    completed_at: datetime | None
-
-
 def delegate(
     session: Session,
     description: str,
@@ -61,11 +41,14 @@ def delegate(
 ) -> AgentTask:
     """Record a task, and for a node the execution that will do it.
 
-    Raises NotFound for an unknown agent, role, node or conversation, Conflict for a slug that is taken, InvalidInput.
+    Delegated again by its author under the same slug it is the task that is there. Raises NotFound for an unknown agent, role, node,
+    engine, model or conversation, Conflict for a slug that is another task's, InvalidInput.
     """
     agents.require(description, "description")
     if task_type not in set(TaskType):
         raise InvalidInput("task_type", task_type, "one of " + ", ".join(TaskType))
+    if executor not in set(Executor):
+        raise InvalidInput("executor", executor, "one of " + ", ".join(Executor))
     if not 1 <= priority <= 10:
         raise InvalidInput("priority", priority, "1 (can wait) to 10 (first)")
     needs = valid(session, requirements or {})
@@ -75,31 +58,25 @@ def delegate(
         agents.get(session, agent)
     conversation_id = conversation_id or conversations.COMMONS
     conversations.open_for(session, conversation_id, [agent] if agent else [])
-    if slug is not None and session.scalar(
-        select(AgentTask.id).where(AgentTask.conversation_id == conversation_id, AgentTask.slug == valid_slug("task_id", slug))
-    ):
-        raise Conflict(f"task {slug!r} exists in conversation {conversation_id} already; choose another id or look at it with federation_task_status")
-    task = AgentTask(
-        id=uuid.uuid4(),
-        conversation_id=conversation_id,
-        slug=slug,
-        description=description,
-        task_type=task_type,
-        parameters=dict(parameters or {}),
-        priority=priority,
-        executor=executor,
-        requirements=needs.model_dump(exclude_defaults=True),
-        assigned_to=agent,
-        reserved_for=agent,
-        status=TaskStatus.ASSIGNED if agent else TaskStatus.PENDING,
-        created_by=context(session).actor,
-        trace_id=context(session).trace_id,
-    )
-    session.add(task)
-    try:
-        session.flush()
-    except IntegrityError as error:
-        raise Conflict(_taken(slug, conversation_id)) from error
+    asked = {
+        "conversation_id": conversation_id,
+        "slug": None if slug is None else valid_slug("task_id", slug),
+        "description": description,
+        "task_type": task_type,
+        "parameters": dict(parameters or {}),
+        "priority": priority,
+        "executor": executor,
+        # As JSON has them, so that they equal what is read back.
+        "requirements": needs.model_dump(mode="json", exclude_defaults=True),
+        "reserved_for": agent,
+        "created_by": context(session).actor,
+    }
+    status = TaskStatus.ASSIGNED if agent else TaskStatus.PENDING
+    row = {**asked, "id": uuid.uuid4(), "assigned_to": agent, "status": status, "trace_id": context(session).trace_id}
+    made = insert(AgentTask).values(**row).on_conflict_do_nothing(index_elements=["conversation_id", "slug"]).returning(AgentTask)
+    task = session.scalars(made).one_or_none()
+    if task is None:
+        return _delegated_before(session, asked)
     _event(session, "task.created", task, type=task_type, parameters=task.parameters, executor=executor, requirements=task.requirements)
     if agent is not None:
         _event(session, "task.assigned", task, agent_id=agent)
@@ -108,33 +85,42 @@ def delegate(
     return task
 
 
-def _taken(slug: str | None, conversation_id: str) -> str:
-    return f"task {slug!r} exists in conversation {conversation_id} already; choose another id or look at it with federation_task_status"
+def _delegated_before(session: Session, asked: Mapping[str, Any]) -> AgentTask:
+    """Return the task of this slug. Raises Conflict if it is another one."""
+    slug, conversation_id = asked["slug"], asked["conversation_id"]
+    former = session.scalars(select(AgentTask).where(AgentTask.conversation_id == conversation_id, AgentTask.slug == slug)).one()
+    others = [name for name, value in asked.items() if getattr(former, name) != value]
+    if others:
+        raise Conflict(
+            f"task {slug!r} exists in conversation {conversation_id} already, delegated by {former.created_by} ({', '.join(others)} differ); "
+            "choose another task_id, or look at it with federation_task_status"
+        )
+    return former
 
 
 def find(session: Session, reference: str, *, conversation_id: str | None = None) -> AgentTask:
     """Return the task of this UUID or slug that the caller may see.
 
-    Raises NotFound with the nearest names, Conflict for a slug that stands in several conversations.
+    Raises NotFound with the nearest names, also for an unknown conversation, Refused for a stranger's, Conflict for a slug that stands
+    in several conversations.
     """
-    try:
-        by_id = session.get(AgentTask, uuid.UUID(reference))
-    except ValueError:
-        by_id = None
-    # A caller may have chosen a slug that looks like a UUID.
-    by_slug = session.scalars(select(AgentTask).where(AgentTask.slug == reference))
-    found = [by_id] if by_id is not None else [task for task in by_slug if conversation_id in (None, task.conversation_id)]
-    visible = [task for task in found if _visible(session, task)]
-    if not visible:
-        slugs = session.scalars(
-            select(AgentTask.slug).where(AgentTask.slug.is_not(None), AgentTask.conversation_id.in_(_my_conversations(session))).limit(1000)
-        )
-        raise NotFound("task", reference, [slug for slug in slugs if slug])
-    if len(visible) > 1:
+    if conversation_id is not None:
+        conversations.require_member(session, conversation_id)
+    mine = _my_conversations(session) if conversation_id is None else [conversation_id]
+    named = AgentTask.slug == reference
+    with suppress(ValueError):
+        # A caller may have chosen a slug that looks like a UUID.
+        named = or_(named, AgentTask.id == uuid.UUID(reference))
+    found = session.scalars(select(AgentTask).where(named, AgentTask.conversation_id.in_(mine))).all()
+    if not found:
+        latest = select(AgentTask.slug, AgentTask.id).where(AgentTask.conversation_id.in_(mine)).order_by(AgentTask.created_at.desc())
+        raise NotFound("task", reference, [row.slug or str(row.id) for row in session.execute(latest.limit(1000))])
+    by_id = [task for task in found if str(task.id) == reference.lower()]
+    if len(found) > 1 and not by_id:
         raise Conflict(
-            f"task {reference!r} stands in several conversations: {', '.join(task.conversation_id for task in visible)}; name conversation_id too"
+            f"task {reference!r} stands in several conversations: {', '.join(task.conversation_id for task in found)}; name conversation_id too"
         )
-    return visible[0]
+    return (by_id or found)[0]
 
 
 def _my_conversations(session: Session) -> list[str]:
@@ -142,32 +128,14 @@ def _my_conversations(session: Session) -> list[str]:
     return [*session.scalars(mine), conversations.COMMONS]
 
 
-def _visible(session: Session, task: AgentTask) -> bool:
-    return task.conversation_id in _my_conversations(session)
-
-
-def view(task: AgentTask) -> TaskView:
-    """Return a task as a value."""
-    return TaskView(
-        task.id,
-        task.slug,
-        task.conversation_id,
-        task.description,
-        task.task_type,
-        task.executor,
-        task.assigned_to,
-        task.status,
-        task.priority,
-        task.result,
-        task.created_by,
-        task.created_at,
-        task.completed_at,
-    )
-
-
 def request_claim(session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None) -> uuid.UUID:
-    """Record the execution that claims a task for the calling agent; return its id. Raises NotFound."""
+    """Record the execution that claims a task for the calling agent; return its id.
+
+    Raises what the claim itself would raise, as far as it can be known now: NotFound, InvalidInput, Conflict, Refused.
+    """
+    claims.valid_ttl(ttl_s)
     task = find(session, reference, conversation_id=conversation_id)
+    _require_claimable(session, task, reference)
     return outbox.record(session, CLAIM, {"task_id": str(task.id), "description": description, "ttl_s": ttl_s}, priority=10)
 
 
@@ -178,32 +146,40 @@ def claim(session: Session, reference: str, *, description: str, ttl_s: float, c
     """
     task = find(session, reference, conversation_id=conversation_id)
     actor = context(session).actor
-    if task.executor != Executor.AGENT:
-        raise Refused(
-            "Explicit assignment prevents duplicate work:", f"task {reference} runs on a node; read its result with federation_task_result."
-        )
-    wanted = task.requirements.get("role")
-    if wanted is not None and agents.get(session, actor).role != wanted:
-        raise Refused(
-            "Explicit assignment prevents duplicate work:", f"task {reference} is for the role {wanted}; leave it to an agent of that role."
-        )
     outcome = claims.claim(session, _resource(task.id), description=description, ttl_s=ttl_s)
-    if not outcome.claimed or outcome.again:
+    if outcome.again:
+        return outcome
+    if not outcome.claimed:
+        _require_claimable(session, task, reference)
         return outcome
     taken = session.scalar(
         update(AgentTask)
-        .where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED))
+        .where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED), AgentTask.executor == Executor.AGENT)
         .where(AgentTask.reserved_for.is_(None) | (AgentTask.reserved_for == actor))
         .values(status=TaskStatus.RUNNING, assigned_to=actor)
         .returning(AgentTask.id)
     )
     session.refresh(task)
+    # What does not change (for whom it is) is looked at here; that it has not ended was decided above, with the row locked.
+    _require_claimable(session, task, reference)
     if taken is None:
-        if task.status in ENDED:
-            raise Conflict(f"task {reference} is {task.status} already; read it with federation_task_result")
-        raise Refused("Explicit assignment prevents duplicate work:", f"task {reference} is assigned to {task.reserved_for}; leave it to them.")
+        raise Conflict(f"task {reference} is {task.status}; look at it with federation_task_status")
     _event(session, "task.claimed", task, agent_id=actor, fencing_token=outcome.fencing_token)
     return outcome
+
+
+def _require_claimable(session: Session, task: AgentTask, reference: str) -> None:
+    """Pass if the caller may claim this task, as far as its row tells. Raises Conflict, Refused."""
+    principle, actor = "Explicit assignment prevents duplicate work:", context(session).actor
+    if task.executor != Executor.AGENT:
+        raise Refused(principle, f"task {reference} runs on a node; read its result with federation_task_result.")
+    if task.status in ENDED:
+        raise Conflict(f"task {reference} is {task.status} already; read it with federation_task_result")
+    if task.reserved_for not in {None, actor}:
+        raise Refused(principle, f"task {reference} is assigned to {task.reserved_for}; leave it to them.")
+    wanted = task.requirements.get("role")
+    if wanted is not None and agents.get(session, actor).role != wanted:
+        raise Refused(principle, f"task {reference} is for the role {wanted}; leave it to an agent of that role.")
 
 
 def release(session: Session, reference: str, *, conversation_id: str | None = None) -> bool:
@@ -220,15 +196,22 @@ def release(session: Session, reference: str, *, conversation_id: str | None = N
 def complete(
     session: Session, reference: str, *, fencing_token: int, result: Mapping[str, Any], success: bool = True, conversation_id: str | None = None
 ) -> AgentTask:
-    """Record the result of a task that the caller holds with the current fencing token.
+    """Record the result of a task that the caller holds with the current fencing token; the same again changes nothing.
 
-    Raises Refused for anyone else, Conflict for a task that has ended.
+    Raises Refused for anyone else, Conflict for a task that ended otherwise.
     """
     task = find(session, reference, conversation_id=conversation_id)
+    status = TaskStatus.COMPLETED if success else TaskStatus.FAILED
+    # The row of the claim is locked, so that of two calls at once the second sees what the first has done.
+    current = claims.locked(session, _resource(task.id))
+    session.refresh(task)
     if task.status in ENDED:
-        raise Conflict(f"task {reference} is {task.status} already")
+        mine = current is not None and (current.holder, current.fencing_token) == (context(session).actor, fencing_token)
+        if mine and (task.status, task.result) == (status, dict(result)):
+            return task
+        raise Conflict(f"task {reference} is {task.status} already, by {task.assigned_to}; read it with federation_task_result")
     claims.require(session, _resource(task.id), fencing_token)
-    _end(session, task, TaskStatus.COMPLETED if success else TaskStatus.FAILED, dict(result))
+    _end(session, task, status, dict(result))
     claims.release(session, _resource(task.id))
     return task
 

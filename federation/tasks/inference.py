@@ -12,16 +12,18 @@ from federation.services import inference
 ENGINE = inference.ENGINE
 
 
-def answer(task: FederationTask, messages: list[dict[str, str]], *, max_tokens: int, temperature: float, seed: int) -> dict[str, Any]:
+def answer(
+    task: FederationTask, messages: list[dict[str, str]], *, max_tokens: int, temperature: float, seed: int, model: str | None = None
+) -> dict[str, Any]:
     """Ask this node's model and record the run; a delivery that comes after a recorded answer returns that answer.
 
-    Raises ContextLengthError, ModelUnavailable.
+    Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable.
     """
     with task.transaction() as session:
         former = inference.recorded(session, task.execution_id)
         if former is not None:
             return _shown(former)
-    engine = catalogue.chat(ENGINE)
+    engine = catalogue.chat(model or ENGINE)
     turns = [ChatMessage(role=turn["role"], content=turn["content"]) for turn in messages]  # type: ignore[arg-type]  # checked by ChatMessage
     completion = engine.complete(turns, max_tokens=max_tokens, temperature=temperature, seed=seed)
     run = {
@@ -50,6 +52,8 @@ def _shown(run: Any) -> dict[str, Any]:
 
 
 @shared_task(bind=True, base=FederationTask, name=inference.COMPLETE)
-def complete(self: FederationTask, *, messages: list[dict[str, str]], max_tokens: int, temperature: float, seed: int) -> dict[str, Any]:
+def complete(
+    self: FederationTask, *, messages: list[dict[str, str]], max_tokens: int, temperature: float, seed: int, model: str | None = None
+) -> dict[str, Any]:
     """Answer a prompt with this node's model."""
-    return answer(self, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    return answer(self, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, model=model)

@@ -1,4 +1,4 @@
-"""Summaries as executions: a node extracts what matters from each window that beat found due."""
+"""Summaries as executions: a node extracts what matters from what is in no summary yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from federation.engines import catalogue
 from federation.services import summaries
 
 MAX_SENTENCES = 5
-NOTHING_PUBLIC = "Nothing was said to all in this window."
+NOTHING_PUBLIC = "Nothing was said to all."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,25 @@ def extract(messages: Sequence[summaries.Said]) -> Extracted:
 
 
 @shared_task(bind=True, base=FederationTask, name=summaries.SUMMARISE)
-def summarise(self: FederationTask, *, conversation_id: str, from_position: int, to_position: int) -> dict[str, Any]:
-    """Summarise one window of a conversation."""
-    with self.transaction() as session:
-        messages = summaries.window(session, conversation_id, start=from_position, end=to_position)
-    extracted = extract(messages)
-    row = {
-        "conversation_id": conversation_id,
-        "from_position": from_position,
-        "to_position": to_position,
-        "text": extracted.text,
-        "method": extracted.method,
-        "model": extracted.model,
-        "model_digest": extracted.model_digest,
-        "message_ids": extracted.message_ids,
-    }
-    with self.transaction() as session:
-        recorded = summaries.record(session, row)
-    return {"conversation_id": conversation_id, "recorded": recorded, "text": extracted.text}
+def summarise(self: FederationTask, *, conversation_id: str, to_position: int) -> dict[str, Any]:
+    """Summarise what of a conversation up to a position is in no summary; what others summarise meanwhile is left to them."""
+    texts: list[str] = []
+    while True:
+        with self.transaction() as session:
+            rest = summaries.rest(session, conversation_id, upto=to_position)
+        if rest is None:
+            return {"conversation_id": conversation_id, "to_position": to_position, "texts": texts}
+        extracted = extract(rest.messages)
+        row = {
+            "conversation_id": conversation_id,
+            "from_position": rest.start,
+            "to_position": rest.end,
+            "text": extracted.text,
+            "method": extracted.method,
+            "model": extracted.model,
+            "model_digest": extracted.model_digest,
+            "message_ids": extracted.message_ids,
+        }
+        with self.transaction() as session:
+            if summaries.record(session, row):
+                texts.append(extracted.text)

@@ -1,5 +1,6 @@
 """Tools to take a task, to give it back and to finish it; two never hold one task at once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -9,9 +10,11 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import InConversation, TaskReference
+from federation.mcp.tools.arguments import LONGEST_LINE, FencingToken, InConversation, TaskReference, TtlS
 from federation.mcp.waits import value_of
 from federation.services import tasks
+from federation.services.executions import State
+from federation.store.models.tasks import TaskStatus
 
 # A claim is an execution of milliseconds; who has waited this long gets a handle, because something is away.
 DECIDED_WITHIN_S = 15.0
@@ -19,24 +22,24 @@ DECIDED_WITHIN_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ClaimAnswer:
-    """Who holds the task. `decided` is false when no worker has decided yet: then ask federation_task_result(execution_id)."""
+    """Who holds the task."""
 
-    decided: bool
-    claimed: bool
+    decided: Annotated[bool, Field(description="False: no worker has decided yet; ask federation_task_result with the execution_id.")]
+    claimed: Annotated[bool, Field(description="You hold it. False while `decided` is true: somebody else does.")]
     holder: str | None
-    fencing_token: int | None
-    expires_at: datetime | None
+    fencing_token: Annotated[int | None, Field(description="Yours if you hold it: federation_complete_task asks for it.")]
+    expires_at: Annotated[datetime | None, Field(description="When the holder's claim lapses, if it is not extended before.")]
     execution_id: UUID
-    state: str
-    waiting_for: str | None
-    note: str | None
+    state: State
+    waiting_for: Annotated[str | None, Field(description="What is missing so that it can be decided.")]
+    note: Annotated[str | None, Field(description="What to do next.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
     """Whether you held the task and have given it back."""
 
-    released: bool
+    released: Annotated[bool, Field(description="False: you did not hold it (any more), and nothing was changed.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Completed:
 
     task_id: UUID
     slug: str | None
-    state: str
+    state: TaskStatus
     completed_at: datetime | None
 
 
@@ -53,14 +56,18 @@ async def federation_claim_task(
     call: Call,
     task_id: TaskReference,
     *,
-    description: Annotated[str, Field(description="What you are about to do, for those who look on.")] = "",
-    ttl_s: Annotated[float | None, Field(description="Seconds that the claim holds, 1 to 86400; omitted: 300. Claim again to extend it.")] = None,
+    description: Annotated[
+        str, Field(max_length=LONGEST_LINE, description="What you are about to do, for those who look on.", examples=["Running valgrind"])
+    ] = "",
+    ttl_s: TtlS = None,
     conversation_id: InConversation = None,
 ) -> ClaimAnswer:
     """Take a task before you work on it. One agent wins; for the others `claimed` is false and `holder` says who has it until when.
 
-    Keep `fencing_token`: federation_complete_task asks for it. The holder's second claim extends the time and keeps the token. A claim that
-    lapses may be taken over, and then the old token is worth nothing.
+    If you win, keep `fencing_token` for federation_complete_task, and claim again before `expires_at` if you need longer: that extends
+    the time and keeps the token. If you lose, do not work on it: take another task, or wait with federation_task_result(task_id,
+    wait_s=600) for its end; when `expires_at` has passed without one, claim again. If your own claim lapsed, somebody else may have the
+    task: claim again, and if you win, look at what has changed meanwhile; the old token is worth nothing.
     """
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
 
@@ -79,12 +86,24 @@ async def federation_claim_task(
         execution_id=execution_id,
         state=stands.state,
         waiting_for=stands.waiting_for,
-        note=stands.note,
+        note=stands.note or _advice(decided),
     )
 
 
+def _advice(decided: Mapping[str, Any]) -> str | None:
+    if not decided:
+        return "not decided yet; ask federation_task_result with the execution_id"
+    if decided["claimed"]:
+        return None
+    return f"{decided['holder']} holds it; take another task, or wait for its end with federation_task_result and wait_s"
+
+
 async def federation_release_task(call: Call, task_id: TaskReference, conversation_id: InConversation = None) -> Released:
-    """Give back a task that you hold, so that others may claim it."""
+    """Give back a task that you hold and will not finish, so that others may claim it.
+
+    Tell why with federation_send if it helps the next one. To end a task that cannot be done, use federation_complete_task with
+    success=false.
+    """
     return Released(await call.transact(lambda session: tasks.release(session, task_id, conversation_id=conversation_id)))
 
 
@@ -92,15 +111,21 @@ async def federation_complete_task(
     call: Call,
     task_id: TaskReference,
     *,
-    fencing_token: Annotated[int, Field(description="The token that federation_claim_task gave you.")],
-    result: Annotated[dict[str, Any], Field(description="What came of it, as an object; read by others with federation_task_result.")],
+    fencing_token: FencingToken,
+    result: Annotated[
+        dict[str, Any], Field(description="What came of it, as an object; read by others with federation_task_result.", examples=[{"leaks": 0}])
+    ],
     success: Annotated[bool, Field(description="False if it cannot be done; say why in the result.")] = True,
     conversation_id: InConversation = None,
 ) -> Completed:
-    """Record the result of a task that you hold, and end it. Refused for anybody else, and for a claim that lapsed."""
+    """Record the result of a task that you hold, and end it for good.
+
+    Refused for anybody else and for a claim that lapsed: then claim the task again and look at what has changed before you complete it.
+    If the connection breaks before the answer, call again with the same arguments: the task ends once.
+    """
 
     def work(session: Session) -> Completed:
         task = tasks.complete(session, task_id, fencing_token=fencing_token, result=result, success=success, conversation_id=conversation_id)
-        return Completed(task.id, task.slug, task.status, task.completed_at)
+        return Completed(task.id, task.slug, TaskStatus(task.status), task.completed_at)
 
     return await call.transact(work)

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from federation.mcp.door import Call
+from federation.mcp.tools.arguments import LONGEST_LINE, text
 from federation.services import cop
 from federation.services.cop import PulseRow
 from federation.store.models.cop import Action
@@ -17,29 +18,32 @@ from federation.store.models.cop import Action
 class StateUpdated:
     """Whose state was recorded, and when."""
 
-    agent: str
+    agent: Annotated[str, Field(description="Your own name.")]
     updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Nodes first, then agents, each in order of name."""
+    """What everybody is doing."""
 
-    rows: Sequence[PulseRow]
+    rows: Annotated[Sequence[PulseRow], Field(description="Nodes first, then agents, each in order of name.")]
 
 
 async def federation_update_state(
     call: Call,
-    summary: Annotated[str, Field(description="What you are doing, in one line.")],
+    summary: Annotated[str, text("What you are doing, in one line.", longest=LONGEST_LINE, examples=["Refactoring the auth module"])],
     *,
-    action: Annotated[Action, Field(description="EXECUTING, IDLE or WAITING.")] = Action.EXECUTING,
-    thinking: Annotated[str | None, Field(description="What you weigh up.")] = None,
-    wondering: Annotated[str | None, Field(description="A question that somebody else may be able to answer.")] = None,
-    offering: Annotated[str | None, Field(description="What you could do for others.")] = None,
+    action: Annotated[Action, Field(description="EXECUTING (you work), WAITING (for somebody or something) or IDLE (free).")] = Action.EXECUTING,
+    thinking: Annotated[str | None, text("What you weigh up.", longest=LONGEST_LINE, examples=["OAuth2 or JWT"])] = None,
+    wondering: Annotated[
+        str | None, text("A question that somebody else may be able to answer.", longest=LONGEST_LINE, examples=["Do we need refresh tokens?"])
+    ] = None,
+    offering: Annotated[str | None, text("What you could do for others.", longest=LONGEST_LINE, examples=["Crypto review"])] = None,
 ) -> StateUpdated:
     """Tell all others what you are doing, thinking, wondering and offering, without sending anyone a message.
 
-    It replaces your former state and is what others see in federation_pulse. Update it when you begin, get stuck and finish.
+    It replaces your whole former state, also what you leave out now, and is what others see in federation_pulse. Update it when you
+    begin, when you get stuck and when you finish.
     """
     at = await call.transact(
         lambda session: cop.update_state(session, summary, action=action, thinking=thinking, wondering=wondering, offering=offering)
@@ -50,7 +54,9 @@ async def federation_update_state(
 async def federation_pulse(call: Call) -> Pulse:
     """See what every agent and every node is doing now, how old that word is, and what each node has (role, GPUs, engines, models, tags).
 
-    `stale` means that nothing was heard for too long. Look here before you start or delegate work.
+    `stale` means that nothing was heard for too long: a stale node gets no work, a stale agent may be gone. Look here before you start or
+    delegate work: the names of agents are what `to` and `agent` of other tools want, those of nodes, models, engines and tags what
+    federation_delegate and federation_infer want. A node is a machine that runs models; an agent is somebody like you.
     """
     config = call.settings
     return Pulse(await call.transact(lambda session: cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)))

@@ -11,62 +11,87 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
-from federation.mcp.tools.arguments import ConversationId, Model, Node
+from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Node, name, text
 from federation.services import messages, tasks
+from federation.services.executions import State
 from federation.store.models.conversations import MessageType
-from federation.store.models.tasks import AgentTask, Executor, TaskType
+from federation.store.models.tasks import AgentTask, Executor, TaskStatus, TaskType
 
 
 @dataclass(frozen=True, slots=True)
 class Delegated:
-    """A task that is recorded for good; `state` is that of its execution for a node's task, else the task's own."""
+    """A task that is recorded for good."""
 
     task_id: uuid.UUID
-    slug: str | None
+    slug: Annotated[str | None, Field(description="The name that you chose for it as task_id.")]
     conversation_id: str
-    executor: str
-    state: str
-    node: str | None
-    assigned_to: str | None
-    execution_id: uuid.UUID | None
-    waiting_for: str | None
-    note: str | None
+    executor: Executor
+    state: Annotated[State | TaskStatus, Field(description="Of a node's task that of its execution, else the task's own.")]
+    node: Annotated[str | None, Field(description="The node that it was sent to.")]
+    assigned_to: Annotated[str | None, Field(description="The agent or node that has it.")]
+    execution_id: Annotated[uuid.UUID | None, Field(description="The execution that does a node's task.")]
+    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    note: Annotated[str | None, Field(description="What to do next.")]
 
 
 async def federation_delegate(
     call: Call,
-    description: Annotated[str, Field(description="What is to be done, complete enough for somebody who knows nothing else.")],
+    description: Annotated[
+        str,
+        text("What is to be done, complete enough for somebody who knows nothing else.", examples=["Profile the memory of the auth module"]),
+    ],
     *,
     task_type: Annotated[
-        TaskType, Field(description="A node's report summarises the conversation; the others are for its model.")
+        TaskType,
+        Field(description="What kind of work it is. A node's report summarises the conversation; the other kinds are answered by its model."),
     ] = TaskType.INVESTIGATE,
-    agent: Annotated[str | None, Field(description="Name of the agent who shall do it; nobody else can claim it then.")] = None,
-    role: Annotated[str | None, Field(description="Only a node (or with executor='agent' an agent) of this role: lead, developer, analyst.")] = None,
+    agent: Annotated[
+        str | None,
+        name("Name of the one agent who shall do it; nobody else can claim it then. See federation_pulse.", examples=["bob"]),
+    ] = None,
+    role: Annotated[
+        str | None, name("Only a node, or with executor='agent' an agent, of this role: lead, developer, analyst.", examples=["developer"])
+    ] = None,
     node: Node = None,
-    engine: Annotated[str | None, Field(description="Only a node with this engine, such as llamacpp or minilm.")] = None,
+    engine: Annotated[str | None, name("Only a node with this engine, such as llamacpp or minilm.", examples=["llamacpp"])] = None,
     model: Model = None,
-    min_vram_gib: Annotated[float, Field(ge=0, description="Only a node with so many GiB of memory on one GPU.")] = 0,
-    gpus: Annotated[int, Field(ge=0, description="Only a node with so many GPUs.")] = 0,
-    tags: Annotated[list[str] | None, Field(description="Only a node with all these tags, such as frag.")] = None,
+    min_vram_gib: Annotated[
+        float, Field(ge=0, le=100_000, description="Only a node with so many GiB of memory on one GPU. The engines of today use no GPU yet."), NUMBER
+    ] = 0,
+    gpus: Annotated[int, Field(ge=0, le=10_000, description="Only a node with so many GPUs."), NUMBER] = 0,
+    tags: Annotated[
+        list[Annotated[str, name("A tag.")]] | None,
+        Field(max_length=20, description="Only a node with all these tags. See federation_pulse.", examples=[["frag"]]),
+    ] = None,
     executor: Annotated[
         Executor | None,
         Field(
-            description="agent: an agent claims and does it. node: a worker does it with its model. Omitted: node if role, node, engine … is given."
+            description="agent: an agent claims and does it. node: a worker does it with its model. "
+            "Omitted: node if role, node, engine, model, min_vram_gib, gpus or tags is given and agent is not, else agent."
         ),
     ] = None,
-    parameters: Annotated[dict[str, Any] | None, Field(description="Further inputs, as an object; a node's model reads them too.")] = None,
-    priority: Annotated[int, Field(ge=1, le=10, description="1 can wait, 10 comes first.")] = 5,
+    parameters: Annotated[
+        dict[str, Any] | None,
+        Field(description="Further inputs, as an object; a node's model reads them too.", examples=[{"module": "auth"}]),
+    ] = None,
+    priority: Annotated[int, Field(ge=1, le=10, description="1 can wait, 10 comes first."), NUMBER] = 5,
     conversation_id: ConversationId = None,
     task_id: Annotated[
         str | None,
-        Field(description="A name for the task that you choose («memory-profile»), unique in its conversation."),
+        name(
+            "A name for the task that you choose, unique in its conversation. If the connection breaks before the answer, call again with the "
+            "same name and the same arguments: the task is made once.",
+            examples=["memory-profile"],
+        ),
     ] = None,
 ) -> Delegated:
     """Hand out a piece of work: to an agent by name, to any agent (of a role), or to a node chosen by role and capability.
 
-    A node's task runs on the queue of the node that was chosen; read what came of it with federation_task_result. With no capable node
-    alive it waits, and `waiting_for` says what is missing. Agents find a task in their inbox and take it with federation_claim_task.
-    Without conversation_id everybody may see it.
+    Examples: agent='bob' is for bob alone; executor='agent', role='developer' is for the first developer who claims it; neither agent nor
+    role nor any need of a node is for the first agent who claims it; role='analyst' alone, or executor='node', is done by a node's model.
+    Agents find the task in their inbox and take it with federation_claim_task. A node begins by itself. In both cases
+    federation_task_result(task_id, wait_s=60) waits for what comes of it. With no capable node alive the task is kept: `state` is
+    unplaced, `waiting_for` says what is missing, and it starts when such a node comes. Without conversation_id everybody may see it.
     """
     given = {"role": role, "node": node, "engine": engine, "model": model, "min_vram_gib": min_vram_gib, "gpus": gpus, "tags": tuple(tags or ())}
     needs = {name: value for name, value in given.items() if value}
@@ -86,7 +111,8 @@ async def federation_delegate(
             conversation_id=conversation_id,
             slug=task_id,
         )
-        if executor is Executor.AGENT and agent != call.caller.name:
+        # One that was there already has been announced by the call that made it.
+        if executor is Executor.AGENT and agent != call.caller.name and task.trace_id == call.trace_id:
             _announce(session, task)
         return task
 
@@ -97,8 +123,8 @@ async def federation_delegate(
         task_id=task.id,
         slug=task.slug,
         conversation_id=task.conversation_id,
-        executor=task.executor,
-        state=stands.state if stands else task.status,
+        executor=Executor(task.executor),
+        state=stands.state if stands else TaskStatus(task.status),
         node=stands.node if stands else None,
         assigned_to=task.assigned_to,
         execution_id=stands.execution_id if stands else None,
@@ -118,7 +144,7 @@ def _refuse_contradictions(executor: Executor, agent: str | None, needs: Mapping
 def _announce(session: Session, task: AgentTask) -> None:
     # So that the task is in the inbox of those who may claim it: nobody would look for what he has not heard of.
     wanted = task.requirements.get("role")
-    name = task.slug or task.id
-    content = f"Task {name}{f' for the role {wanted}' if wanted else ''}: {task.description}\nClaim it with federation_claim_task('{name}')."
+    called = task.slug or task.id
+    content = f"Task {called}{f' for the role {wanted}' if wanted else ''}: {task.description}\nClaim it with federation_claim_task('{called}')."
     data = {"task_id": str(task.id), "slug": task.slug, "role": wanted, "priority": task.priority}
     messages.send(session, content, to=task.assigned_to, message_type=MessageType.TASK, conversation_id=task.conversation_id, data=data)

@@ -8,37 +8,38 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import Model, Node, Role, WaitS
+from federation.mcp.tools.arguments import NUMBER, Model, Node, Role, WaitS, text
 from federation.mcp.waits import value_of
 from federation.services import inference
+from federation.services.executions import State
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said; `text` is null when it is late: then read it with federation_task_result(execution_id)."""
+    """What the model said."""
 
-    text: str | None
+    text: Annotated[str | None, Field(description="Null: it is late or cannot run now; read it with federation_task_result(execution_id).")]
     model: str | None
-    model_digest: str | None
+    model_digest: Annotated[str | None, Field(description="SHA-256 of the model's weights.")]
     node: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
-    finish_reason: str | None
+    finish_reason: Annotated[str | None, Field(description="stop: the model was done; length: max_tokens cut it off.")]
     seconds: float | None
     execution_id: UUID
-    state: str
-    waiting_for: str | None
-    note: str | None
+    state: State
+    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    note: Annotated[str | None, Field(description="What to do next.")]
 
 
 async def federation_infer(
     call: Call,
-    prompt: Annotated[str, Field(description="The question.")],
+    prompt: Annotated[str, text("The question.", examples=["What is the capital of France? Answer in one word."])],
     *,
-    max_tokens: Annotated[int, Field(ge=1, le=4096, description="Longest answer, in tokens.")] = 128,
-    temperature: Annotated[float, Field(ge=0, le=2, description="0 gives the same answer each time.")] = 0.0,
-    seed: Annotated[int, Field(description="Seed of the sampling.")] = 0,
-    system: Annotated[str | None, Field(description="Instruction that precedes the question; omitted: a short one.")] = None,
+    max_tokens: Annotated[int, Field(ge=1, le=4096, description="Longest answer, in tokens."), NUMBER] = 128,
+    temperature: Annotated[float, Field(ge=0, le=2, description="0 gives the same answer each time."), NUMBER] = 0.0,
+    seed: Annotated[int, Field(ge=0, le=inference.LARGEST_SEED, description="Seed of the sampling."), NUMBER] = 0,
+    system: Annotated[str | None, text("Instruction that precedes the question; omitted: a short one.", examples=["Answer in French."])] = None,
     role: Role = None,
     node: Node = None,
     model: Model = None,
@@ -47,7 +48,8 @@ async def federation_infer(
     """Ask a language model that runs on one of the nodes, and wait for the answer; nothing leaves the federation.
 
     It runs on a node that has the model; the answer names the node, the model and the digest of its weights. A small model answers
-    simple questions only.
+    simple questions only; see federation_pulse for the models there are. If `text` is null, nothing is lost: the question is recorded,
+    and federation_task_result(execution_id, wait_s=60) waits for its answer. Asking again asks a second time.
     """
     given = {"role": role, "node": node, "model": model}
     needs = {name: value for name, value in given.items() if value}

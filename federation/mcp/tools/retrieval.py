@@ -8,11 +8,13 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.index_runs import IndexProgress, progress
-from federation.mcp.tools.arguments import WaitS
+from federation.mcp.tools.arguments import NUMBER, WaitS, folder, text
 from federation.mcp.waits import value_of
 from federation.services import retrieval
+from federation.services.executions import State
 from federation.services.retrieval import Hit
 
 # A search is an execution of milliseconds, but its node may have to load the model first.
@@ -21,33 +23,42 @@ FOUND_WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The places that answer the query, best first; `hits` is null when the search is late: then ask federation_task_result(execution_id)."""
+    """The places that answer the query."""
 
-    hits: Sequence[Hit] | None
+    hits: Annotated[
+        Sequence[Hit] | None, Field(description="Best first. Null: the search is late; read it with federation_task_result(execution_id).")
+    ]
     execution_id: UUID
-    state: str
+    state: State
     node: str | None
-    waiting_for: str | None
-    note: str | None
+    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    note: Annotated[str | None, Field(description="What to do next.")]
 
 
 async def federation_index(
     call: Call,
-    path: Annotated[str | None, Field(description="Absolute path of a folder on the node that holds the vectors (tag frag).")] = None,
+    path: Annotated[
+        str | None, folder("Absolute path of a folder on the node that holds the vectors (tag frag in federation_pulse).", examples=["/srv/code"])
+    ] = None,
     wait_s: WaitS = 0,
     run_id: Annotated[UUID | None, Field(description="Instead of a path: look at a run that you started, or wait for it.")] = None,
 ) -> IndexProgress:
-    """Make a tree of code and texts searchable for federation_search; an unchanged file costs nothing.
+    """Make a tree of code and texts searchable for federation_search; an unchanged file costs nothing, so repeating a call is cheap.
 
-    The work spreads over all nodes that can embed. Returns at once with a run_id, or with `wait_s` when all is searchable.
+    The work spreads over all nodes that can embed. Start it with a path; it returns at once with a run_id, or with `wait_s` when all is
+    searchable. Then federation_index(run_id=…, wait_s=60) waits on. Give either path or run_id.
     """
-    started = None if run_id else await call.transact(lambda session: retrieval.request_index(session, path or ""))
-    run = run_id or started
-    assert run is not None
+    if (path is None) == (run_id is None):
+        raise InvalidInput("path", path, "either a path, to index it, or a run_id, to look at a run that you started")
+
+    def start(session: Session) -> UUID:
+        return retrieval.request_index(session, path or "")
+
+    run = await call.transact(start) if run_id is None else run_id
 
     def look(session: Session) -> IndexProgress | None:
         found = progress(session, run)
-        return found if found.finished else None
+        return found if found.finished or (found.waiting_for and run_id is None) else None
 
     if wait_s > 0:
         done = await call.until(look, wait_s=wait_s, notices=[f"index:{run}"], executions=[run], waiting=f"indexing {path or run}")
@@ -58,11 +69,16 @@ async def federation_index(
 
 async def federation_search(
     call: Call,
-    query: Annotated[str, Field(description="A question in words, or names that occur in the code.")],
-    limit: Annotated[int, Field(ge=1, le=50, description="At most so many places.")] = 5,
-    root: Annotated[str | None, Field(description="Only in this indexed folder; omitted: in all.")] = None,
+    query: Annotated[
+        str, text("A question in words, or names that occur in the code.", longest=10_000, examples=["where is a lost connection opened again"])
+    ],
+    limit: Annotated[int, Field(ge=1, le=50, description="At most so many places."), NUMBER] = 5,
+    root: Annotated[str | None, folder("Only in this indexed folder; omitted: in all.", examples=["/srv/code"])] = None,
 ) -> Found:
-    """Search what federation_index made searchable, by meaning and by words at once; returns file, lines, text and score of each place."""
+    """Search what federation_index made searchable, by meaning and by words at once; returns file, lines, text and score of each place.
+
+    Each file comes once, with its best place. No hits: ask in other words, or index the folder first.
+    """
     execution_id = await call.transact(lambda session: retrieval.request_search(session, query, limit=limit, root=root))
     value, stands = await value_of(call, execution_id, wait_s=FOUND_WITHIN_S, waiting="searching")
     hits: list[dict[str, Any]] | None = value

@@ -2,60 +2,77 @@
 
 import uuid
 from dataclasses import asdict, dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.index_runs import IndexProgress, is_run, progress
+from federation.mcp.index_runs import IndexProgress, RunState, is_run, progress
 from federation.mcp.references import located, standing_of
-from federation.mcp.tools.arguments import InConversation, TaskReference, WaitS
+from federation.mcp.tools.arguments import NUMBER, AnyReference, InConversation
 from federation.mcp.waits import Standing, given_up, standing
 from federation.services import outcomes
+from federation.services.executions import State
 from federation.store.models.executions import Execution
-from federation.store.models.tasks import ENDED, AgentTask, Executor
+from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus
+
+FORGOTTEN = "it ended long ago, and what it returned is kept no longer; ask again if it is still wanted"
+
+
+class Kind(StrEnum):
+    """What an id stands for."""
+
+    TASK = "task"
+    EXECUTION = "execution"
+
+
+# A task's own, that of the execution that does it, or that of a run of the indexer.
+AnyState = State | TaskStatus | RunState
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """Where a task or an execution stands; `waiting_for` says what a node must have that none alive has."""
+    """Where a task or an execution stands."""
 
     task_id: uuid.UUID
     slug: str | None
-    kind: str
+    kind: Kind
     conversation_id: str | None
-    description: str
-    executor: str
-    state: str
-    assigned_to: str | None
+    description: Annotated[str, Field(description="What is to be done; of an execution the name of what runs.")]
+    executor: Executor
+    state: AnyState
+    assigned_to: Annotated[str | None, Field(description="The agent or node that has it.")]
     created_by: str
-    execution_id: uuid.UUID | None
+    execution_id: Annotated[uuid.UUID | None, Field(description="The execution that does it; null for a task of agents.")]
     node: str | None
     worker: str | None
-    deliveries: int
-    waiting_for: str | None
-    note: str | None
+    deliveries: Annotated[int, Field(description="How often it was handed to a worker; more than one: a worker was lost.")]
+    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    note: Annotated[str | None, Field(description="What to do next, or how far it is.")]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """What came of a task or an execution; while `finished` is false it is still under way."""
+    """What came of a task or an execution."""
 
     task_id: uuid.UUID
     slug: str | None
-    finished: bool
-    state: str
-    result: Any
-    error: str | None
-    done_by: str | None
-    waiting_for: str | None
-    note: str | None
+    finished: Annotated[bool, Field(description="False: it is still under way; call again with wait_s.")]
+    state: AnyState
+    result: Annotated[Any, Field(description="What its agent recorded, or what its execution returned; null while there is none.")]
+    error: Annotated[str | None, Field(description="Why it has no result.")]
+    done_by: Annotated[str | None, Field(description="The agent or node that has it or did it.")]
+    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    note: Annotated[str | None, Field(description="What to do next, or how far it is.")]
 
 
-async def federation_task_status(call: Call, task_id: TaskReference, conversation_id: InConversation = None) -> TaskState:
+async def federation_task_status(call: Call, task_id: AnyReference, conversation_id: InConversation = None) -> TaskState:
     """See where a task stands: state, who has it, on which node and worker it runs, how often it was delivered, what it waits for.
 
-    Takes a task's id or slug, and also the execution_id or run_id that another tool returned.
+    Takes a task's id or name, and also the execution_id or run_id that another tool returned to you. To wait for the end, use
+    federation_task_result with wait_s instead of calling this often.
     """
 
     def look(session: Session) -> TaskState:
@@ -66,10 +83,10 @@ async def federation_task_status(call: Call, task_id: TaskReference, conversatio
         return TaskState(
             task_id=found.id,
             slug=task.slug if task else None,
-            kind="task" if task else "execution",
+            kind=Kind.TASK if task else Kind.EXECUTION,
             conversation_id=task.conversation_id if task else None,
             description=found.description if isinstance(found, AgentTask) else found.task_name,
-            executor=task.executor if task else Executor.NODE,
+            executor=Executor(task.executor) if task else Executor.NODE,
             state=run.state if run else _state(task, stands),
             assigned_to=task.assigned_to if task else None,
             created_by=found.created_by if isinstance(found, AgentTask) else found.actor,
@@ -84,10 +101,19 @@ async def federation_task_status(call: Call, task_id: TaskReference, conversatio
     return await call.transact(look)
 
 
-async def federation_task_result(call: Call, task_id: TaskReference, wait_s: WaitS = 0, conversation_id: InConversation = None) -> TaskOutcome:
-    """Read what came of a task; with `wait_s` wait for its end. `finished` is false if it is still under way then.
+async def federation_task_result(
+    call: Call,
+    task_id: AnyReference,
+    wait_s: Annotated[
+        float,
+        Field(ge=0, le=600, description="Seconds to wait for the end, up to 600, also for a node that is not there yet; 0 looks once."),
+        NUMBER,
+    ] = 0,
+    conversation_id: InConversation = None,
+) -> TaskOutcome:
+    """Read what came of a task; with `wait_s` wait for its end. `finished` is false if it is still under way then: call again.
 
-    Takes a task's id or slug, and also the execution_id that another tool returned when its answer was late.
+    Takes a task's id or name, and also the execution_id or run_id that another tool returned to you when its answer was late.
     """
     first = await call.transact(lambda session: _outcome(session, task_id, conversation_id))
     if first.finished or wait_s <= 0:
@@ -123,7 +149,7 @@ def _outcome(session: Session, reference: str, conversation_id: str | None) -> T
     run = _run(session, found)
     if run is not None:
         return TaskOutcome(found.id, None, run.finished, run.state, asdict(run), None, None, run.waiting_for, run.note)
-    ended = outcomes.ended(session, stands.execution_id) or given_up(session, stands.execution_id) if stands else None
+    ended = outcomes.ended(session, stands.execution_id) or given_up(stands) if stands else None
     # A node's task records its own end; one whose execution broke has no more to tell than the execution.
     recorded = task is not None and task.status in ENDED
     return TaskOutcome(
@@ -132,10 +158,10 @@ def _outcome(session: Session, reference: str, conversation_id: str | None) -> T
         finished=recorded or (ended is not None and (task is None or not ended.succeeded)),
         state=_state(task, stands),
         result=task.result if task and recorded else ended.value if ended and not task else None,
-        error=ended.error if ended else None,
+        error=ended.error if ended and (ended.kept or not recorded) else None,
         done_by=task.assigned_to if task else stands.node if stands else None,
         waiting_for=stands.waiting_for if stands else None,
-        note=stands.note if stands else None,
+        note=FORGOTTEN if ended and task is None and not ended.kept else stands.note if stands else None,
     )
 
 
@@ -144,9 +170,9 @@ def _run(session: Session, found: AgentTask | Execution) -> IndexProgress | None
     return progress(session, found.id) if isinstance(found, Execution) and is_run(found) else None
 
 
-def _state(task: AgentTask | None, stands: Standing | None) -> str:
+def _state(task: AgentTask | None, stands: Standing | None) -> State | TaskStatus:
     """Return the state in one word: the execution's, until the task itself has ended."""
     if task is not None and (stands is None or task.status in ENDED):
-        return task.status
+        return TaskStatus(task.status)
     assert stands is not None  # an execution always stands somewhere
     return stands.state

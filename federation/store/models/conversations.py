@@ -21,11 +21,13 @@ class MessageType(StrEnum):
 
 
 class Conversation(Base):
-    """A thread of messages; its id is a UUID or a slug that its first writer chose."""
+    """A thread of messages; its id is a UUID or a slug that its first writer chose; `unsummarised` counts what all heard since its last summary."""
 
     __tablename__ = "conversations"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    # Counted, because beat looks for full windows every few seconds, and must not walk through all that was ever said.
+    unsummarised: Mapped[int] = mapped_column(server_default="0", index=True)
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
 

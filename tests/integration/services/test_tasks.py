@@ -51,7 +51,7 @@ def test_the_losers_completion_is_refused_and_the_winners_counts(transactions, t
     with transactions.begin("bob") as session:
         tasks.complete(session, task, fencing_token=won.fencing_token, result={"leaks": 0})
     with transactions.begin("ada") as session:
-        done = tasks.view(tasks.find(session, "memory-profile"))
+        done = tasks.find(session, "memory-profile")
         assert (done.status, done.assigned_to, done.result) == ("completed", "bob", {"leaks": 0})
         stream = session.scalars(select(Event).where(Event.stream == f"task:{task}").order_by(Event.position)).all()
     assert [(event.position, event.type) for event in stream] == [(1, "task.created"), (2, "task.claimed"), (3, "task.completed")]
@@ -149,7 +149,11 @@ def test_a_stranger_does_not_see_a_task(transactions) -> None:
         ({"task_type": "ponder"}, InvalidInput, "task_type: got 'ponder'"),
         ({"priority": 11}, InvalidInput, "priority: got 11"),
         ({"requirements": {"role": "develper"}}, NotFound, "no role 'develper'; nearest: developer"),
-        ({"requirements": {"node": "taichi"}}, NotFound, "no node 'taichi'"),
+        ({"requirements": {"node": "taichy"}}, NotFound, "no node 'taichy'; nearest: taichi"),
+        ({"executor": "person"}, InvalidInput, "executor: got 'person', wants one of agent, node"),
+        ({"requirements": {"model": "SmolLM3"}}, NotFound, "no model 'SmolLM3'; nearest: SmolLM2-135M-Instruct"),
+        ({"requirements": {"engine": "lamacpp"}}, NotFound, "no engine 'lamacpp'; nearest: llamacpp"),
+        ({"requirements": {"tags": ["frog"]}}, NotFound, "no tag 'frog'; nearest: frag"),
         ({"requirements": {"vram": 3}}, InvalidInput, "vram"),
         ({"agent": "adda"}, NotFound, "nearest: ada"),
     ],
