@@ -129,7 +129,7 @@ def _argument_flaw(task: Any, args: list[Any], kwargs: dict[str, Any]) -> str | 
 
 @cache
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    # Reading it takes 20 times as long as a bind.
+    # Reading it takes three times as long as a bind, and each message binds.
     return inspect.signature(function)
 
 
