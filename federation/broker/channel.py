@@ -153,12 +153,14 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         headers, body = pack(message, destination, max_bytes=self.options.max_frame_size)
         if batch is not None:
             batch.add(headers, body)
-        elif self.options.confirm_publish and is_persistent(message):
+            return
+        # Also with a receipt: a message that was never written is certainly not in the broker, and may be sent anew.
+        self.wire.look_for_end()
+        if self.options.confirm_publish and is_persistent(message):
             receipt = headers["receipt"] = self.wire.next_id()
             timeout_s = kwargs.get("confirm_timeout") or kwargs.get("timeout") or self.options.confirm_timeout
             self.wire.request(encode("SEND", headers, body), receipt, timeout_s)
         else:
-            self.wire.look_for_end()
             self.wire.send(encode("SEND", headers, body))
 
     # -- consuming

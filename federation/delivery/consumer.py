@@ -28,7 +28,6 @@ class QuarantiningConsumer(Consumer):
     """Celery's consumer; malformed messages go to the table `quarantine`, and a dead database pauses it."""
 
     # Set by Celery, missing in its stubs.
-    strategies: dict[str, Any]
     task_consumer: Any
     connection_errors: tuple[type[Exception], ...]
 
@@ -46,7 +45,7 @@ class QuarantiningConsumer(Consumer):
         run = super().create_task_handler(*args, **kwargs)
 
         def on_message(message: Message) -> None:
-            reason = flaw(message, self.strategies)
+            reason = flaw(message, self.app.tasks)
             if reason is not None:
                 self._put_aside(message, reason)
                 return

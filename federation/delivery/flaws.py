@@ -1,6 +1,8 @@
 """What is wrong with a message before it may run, in words; runs nothing and settles nothing."""
 
-from collections.abc import Container
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, Any
 
 from celery.utils.time import maybe_iso8601
@@ -73,7 +75,7 @@ class _Embed(BaseModel):
     chord: dict[str, Any] | None = None
 
 
-def flaw(message: Message, tasks: Container[str]) -> str | None:
+def flaw(message: Message, tasks: Mapping[str, Any]) -> str | None:
     """Return why a message cannot be run as one of these tasks, or None if it can."""
     try:
         headers = _Headers.model_validate(message.headers)
@@ -81,7 +83,7 @@ def flaw(message: Message, tasks: Container[str]) -> str | None:
         return _header_flaw(error)
     if headers.task not in tasks:
         return f"unknown task {headers.task!r}: no worker of this version has it"
-    return _envelope_flaw(message.headers.get(HEADER)) or _body_flaw(message)
+    return _envelope_flaw(message.headers.get(HEADER)) or _body_flaw(message, tasks[headers.task])
 
 
 def _header_flaw(error: ValidationError) -> str:
@@ -103,15 +105,32 @@ def _envelope_flaw(header: Any) -> str | None:
     return None
 
 
-def _body_flaw(message: Message) -> str | None:
+def _body_flaw(message: Message, task: Any) -> str | None:
     try:
         payload = message.payload
     except _UNREADABLE as error:
         return f"the body cannot be read as {message.content_type}: {error}"
     match payload:
-        case [list(), dict(), dict() | None as embed]:
-            return _embed_flaw(embed or {})
+        case [list() as args, dict() as kwargs, dict() | None as embed]:
+            return _argument_flaw(task, args, kwargs) or _embed_flaw(embed or {})
     return "the body is not [args, kwargs, embed]"
+
+
+def _argument_flaw(task: Any, args: list[Any], kwargs: dict[str, Any]) -> str | None:
+    # Celery's own check is the sender's, and it takes a keyword `self` for one of the task's.
+    run = inspect.unwrap(task.run)
+    function, first = (run.__func__, (task,)) if inspect.ismethod(run) else (run, ())
+    try:
+        _signature(function).bind(*first, *args, **kwargs)
+    except TypeError as error:
+        return f"the arguments do not fit {task.name}: {error}"
+    return None
+
+
+@cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    # Reading it takes three times as long as a bind, and each message binds.
+    return inspect.signature(function)
 
 
 def _embed_flaw(embed: dict[str, Any]) -> str | None:

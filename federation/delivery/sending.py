@@ -1,14 +1,19 @@
-"""Hands one task message to ActiveMQ and waits for its receipt, with two ways to fail; decides nothing, retries nothing."""
+"""Hands one task message to ActiveMQ and waits for its receipt, with two ways to fail; tries again only over a fresh connection."""
 
+import logging
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from celery import Celery
 from kombu import Connection
 from kombu.exceptions import KombuError, OperationalError
 
+from federation.broker.errors import BrokerError, ConfirmationMissing, ConnectionLost
 from federation.errors import BrokerUnavailable, PermanentError
+
+logger = logging.getLogger(__name__)
 
 
 class MessageRefused(PermanentError):
@@ -30,6 +35,8 @@ def send(
 ) -> None:
     """Send a task to a queue; priority from 0 to 9.
 
+    A connection that turns out to have ended is made anew, and the message sent over it, at once and once. Only if it ended between
+    the message and its receipt may ActiveMQ then have two, under one id: the effects happen once.
     Raises BrokerUnavailable if there is no receipt, MessageRefused if this one message is not taken.
     """
     # Not app.send_task: that starts to listen for the result, which the sender of an outbox does not read.
@@ -49,18 +56,31 @@ def send(
     with app.producer_pool.acquire(block=True) as producer:
         connection = producer.connection
         assert connection is not None
+        publish = partial(
+            app.amqp.send_task_message,
+            producer,
+            task_name,
+            message,
+            queue=queue,
+            priority=priority,
+            headers=dict(headers or {}),
+            delivery_mode=2 if persistent else 1,
+            retry=False,
+            event_dispatcher=_Courtesy(app),
+            **options,
+        )
         try:
-            app.amqp.send_task_message(
-                producer,
-                task_name,
-                message,
-                queue=queue,
-                priority=priority,
-                headers=dict(headers or {}),
-                delivery_mode=2 if persistent else 1,
-                retry=False,
-                **options,
-            )
+            try:
+                publish()
+            except ConfirmationMissing:
+                # A broker that is connected and silent: another connection would wait as long again.
+                raise
+            except ConnectionLost as error:
+                # Not one that cannot be made: that is kombu's OperationalError.
+                logger.info("broker.connection_renewed reason=%s", error)
+                connection.collect()
+                producer.revive(connection)  # type: ignore[arg-type]  # the stub knows channels only
+                publish()
         except _lost(connection) as error:
             # The pool would hand the dead connection to the next sender.
             connection.collect()
@@ -69,6 +89,19 @@ def send(
             # STOMP 1.2: a server closes the connection after an ERROR.
             connection.collect()
             raise MessageRefused(f"{task_name} is not taken: {error}") from error
+
+
+class _Courtesy:
+    """Tells Flower what was sent; ActiveMQ has the message by then, and a lost event must not have it sent again."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app: Any = app
+
+    def publish(self, kind: str, fields: dict[str, Any], producer: Any, **options: Any) -> None:
+        try:
+            self._app.amqp._event_dispatcher.publish(kind, fields, producer, **options)
+        except (BrokerError, OSError, KombuError) as error:
+            logger.info("broker.event_lost", extra={"kind": kind, "reason": str(error)})
 
 
 def _lost(connection: Connection) -> tuple[type[BaseException], ...]:

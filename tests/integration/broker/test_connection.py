@@ -191,6 +191,27 @@ def test_without_confirms_a_dead_peer_is_still_noticed_before_the_send(bus: Any,
     assert inbox.bodies == ["one", "two"]
 
 
+def test_a_confirmed_message_is_not_written_where_the_peer_has_ended() -> None:
+    written, ended = bytearray(), threading.Event()
+
+    def speak(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,0\n\n\0")
+        connection.shutdown(socket.SHUT_WR)
+        ended.set()
+        while data := connection.recv(4096):
+            written.extend(data)
+
+    with peer(speak) as port:
+        connection = connection_to(port)
+        channel = connection.default_channel
+        assert ended.wait(10)
+        with pytest.raises(ConnectionLost, match="closed the connection"):
+            channel.basic_publish(channel.prepare_message("[]"), "", "somewhere")
+        connection.collect()
+    assert bytes(written) == b""
+
+
 def test_confirmed_messages_survive_a_killed_broker(bus: Any, queue: kombu.Queue, activemq: Any) -> None:
     connection = bus.connect()
     confirmed: list[int] = []

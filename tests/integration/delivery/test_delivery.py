@@ -137,10 +137,13 @@ def test_transient_error_is_tried_again_and_is_no_redelivery(calm: World) -> Non
     identity = world.record("tests.flaky", {"failures": 2})
     assert world.result(identity) == 2
     assert [row[0] for row in world.rows("SELECT redelivered FROM execution_deliveries WHERE execution_id = %s", identity)] == [False] * 3
-    failing = world.record("tests.where", {"self": "twice"})
-    with pytest.raises(Exception, match="multiple values"):
-        world.result(failing)
-    assert world.state(failing).state == "failed"
+
+
+def test_execution_whose_arguments_do_not_fit_its_task_is_put_aside_unrun_and_its_caller_learns_it(calm: World) -> None:
+    identity = calm.record("tests.flaky", {"fails": 1})
+    with pytest.raises(Exception, match=r"the arguments do not fit tests\.flaky: missing a required argument: 'failures'"):
+        calm.result(identity)
+    assert (calm.state(identity).state, calm.state(identity).deliveries) == ("quarantined", 0)
 
 
 def test_execution_waits_until_a_capable_node_announces_itself(calm: World) -> None:

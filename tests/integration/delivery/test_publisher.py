@@ -1,7 +1,11 @@
 """The publisher against what it cannot send: no entry starves, breaks or stops another."""
 
+import socket
+import threading
 import uuid
+from contextlib import closing, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -28,12 +32,50 @@ def door(world: World, broker_url: str, **options: Any) -> CeleryPublisher:
     given = Settings(broker_url=SecretStr(broker_url), database_url=SecretStr(world.database_url))
     app = make(lambda: given)
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
-    return CeleryPublisher(app, world.transactions.engine, stale_s=60)
+    return CeleryPublisher(app, world.transactions.engine, stale_s=3600)
 
 
 def record(world: World, publisher: CeleryPublisher, kwargs: dict[str, Any]) -> uuid.UUID:
     with Transactions(world.transactions.engine, publisher).begin("tester") as session:
         return outbox.record(session, "tests.where", kwargs)
+
+
+class Relay:
+    """Stands between a publisher and ActiveMQ; once `cut` is set, it ends the connection in place of the next receipt."""
+
+    def __init__(self, broker_url: str) -> None:
+        url = urlsplit(broker_url)
+        self._broker = (url.hostname, url.port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._lines = [self._server]
+        self.url = broker_url.replace(f":{url.port}/", f":{self._server.getsockname()[1]}/")
+        self.cut = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed: the test is over
+            while True:
+                client, _ = self._server.accept()
+                broker = socket.create_connection(self._broker)
+                self._lines += [client, broker]
+                threading.Thread(target=self._pump, args=(client, broker), daemon=True).start()
+                threading.Thread(target=self._pump, args=(broker, client), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):  # the other direction has ended both
+            while data := source.recv(65536):
+                if data.startswith(b"RECEIPT") and self.cut.is_set():
+                    self.cut.clear()
+                    break
+                target.sendall(data)
+            for line in (source, target):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for line in self._lines:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+            line.close()
 
 
 def as_peer(activemq: Any) -> str:
@@ -78,15 +120,51 @@ def test_message_that_is_too_large_does_not_hold_up_the_next(world: World) -> No
     assert "10000" in world.state(large).waiting_for
 
 
+def test_connections_that_the_broker_closed_do_not_put_a_message_off(world: World, activemq: Any) -> None:
+    announce(world, "renewed")
+    publisher = door(world, world.broker_url)
+    assert world.state(record(world, publisher, {})).state == "queued"
+    activemq.kill()
+    activemq.start()
+    late = record(world, publisher, {})
+    assert (world.state(late).state, world.rows("SELECT attempts FROM outbox")) == ("queued", [])
+    with world.app.connection_for_write() as connection:
+        queued = connection.default_channel.connection.statistics().size(world.destination("renewed"))
+    assert queued.waiting == 2
+
+
+def test_message_whose_receipt_is_lost_is_sent_again_under_its_id_with_one_effect(world: World) -> None:
+    node = world.node("severed", concurrency=1)
+    announce(world, node)
+    go, started = world.folder / "go", world.folder / "started"
+    go.touch()
+    with closing(Relay(world.broker_url)) as relay:
+        publisher = door(world, relay.url)
+        with Transactions(world.transactions.engine, publisher).begin("tester") as session:
+            outbox.record(session, "tests.where", {})
+        relay.cut.set()
+        with Transactions(world.transactions.engine, publisher).begin("tester") as session:
+            identity = outbox.record(session, "tests.effect", {"started": str(started), "go": str(go)})
+        assert not relay.cut.is_set()
+    assert world.state(identity).state == "queued"
+    world.worker(node)
+    assert world.result(identity)["first"] is True
+    world.until(lambda: world.state(identity).deliveries == 2, "its second message is delivered")
+    assert world.rows("SELECT count(*) FROM execution_effects") == [(1,)]
+    assert world.result(identity)["first"] is True
+
+
 def test_beat_outlives_refusals(world: World, activemq: Any) -> None:
     announce(world, "deaf")
     identity = record(world, door(world, as_peer(activemq)), {})
-    beat = world.celery("beat", name="beat", FEDERATION_BROKER_URL=as_peer(activemq))
+    # The node is announced and never ticks: on a slow machine it would turn stale before the second refusal.
+    beat = world.celery("beat", name="beat", FEDERATION_BROKER_URL=as_peer(activemq), FEDERATION_NODE_STALE_S="3600")
     # ActiveMQ tells a refusal with the message's receipt, or by ending the connection.
     told = ("outbox.refused", "outbox.deferred")
     world.until(lambda: sum(map(world.log("beat").count, told)) > 1 or beat.poll() is not None, "its sweeps are refused, again and again")
     assert beat.poll() is None, world.log("beat")
-    world.until(lambda: world.publisher.sweep() == 1, "a publisher that may sends it")
+    permitted = door(world, world.broker_url)
+    world.until(lambda: permitted.sweep() == 1, "a publisher that may sends it")
     assert world.state(identity).state == "queued"
 
 

@@ -32,7 +32,14 @@ FOREIGN_HEADERS: list[dict[str, Any]] = [
     {"id": "x" * 300},
     {"id": "a\0b"},
 ]
-FOREIGN_BODIES: list[Any] = [[[], {}, {"callbacks": 5}], [[], {}, {"chain": {"a": 1}}], [[], {}, {"errbacks": "zz"}], [[], {}, {"chord": "x"}]]
+FOREIGN_BODIES: list[Any] = [
+    [[], {}, {"callbacks": 5}],
+    [[], {}, {"chain": {"a": 1}}],
+    [[], {}, {"errbacks": "zz"}],
+    [[], {}, {"chord": "x"}],
+    [["one", "too many"], {}, {}],
+    [[], {"self": "twice"}, {}],
+]
 
 
 def task_message(name: str, **headers: Any) -> dict[str, Any]:

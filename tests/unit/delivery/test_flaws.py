@@ -9,6 +9,23 @@ from kombu import Message
 
 from federation.delivery.flaws import flaw
 
+APP = Celery(set_as_current=False)
+
+
+@APP.task(name="known", shared=False)
+def known(*args: Any, **kwargs: Any) -> None:
+    """Take anything."""
+
+
+@APP.task(name="plain", shared=False)
+def plain(first: int, second: int = 2) -> None:
+    """Take one argument or two."""
+
+
+@APP.task(name="bound", bind=True, shared=False, autoretry_for=(OSError,))
+def bound(self: Any, *, node: str, **more: Any) -> None:
+    """Take a node by keyword, and anything else that is no name of its own."""
+
 
 def message(body: Any = ([], {}, {}), **headers: Any) -> Message:
     return Message(
@@ -21,11 +38,10 @@ def message(body: Any = ([], {}, {}), **headers: Any) -> Message:
 
 
 def test_what_celery_sends_has_no_flaw() -> None:
-    app = Celery(set_as_current=False)
-    sent = app.amqp.as_task_v2(
+    sent = APP.amqp.as_task_v2(
         "7", "known", (1,), {"a": 2}, countdown=5, expires=9.5, retries=3, time_limit=7, soft_time_limit=2, group_id="g", group_index=1, root_id="r"
     )
-    assert flaw(message(sent.body, **json.loads(json.dumps(sent.headers))), {"known"}) is None
+    assert flaw(message(sent.body, **json.loads(json.dumps(sent.headers))), APP.tasks) is None
 
 
 @pytest.mark.parametrize(
@@ -51,9 +67,30 @@ def test_what_celery_sends_has_no_flaw() -> None:
     ],
 )
 def test_header_that_celery_would_stumble_over_is_named(headers: dict[str, Any], named: str) -> None:
-    assert named in (flaw(message(**headers), {"known"}) or "")
+    assert named in (flaw(message(**headers), APP.tasks) or "")
 
 
 @pytest.mark.parametrize("embed", [{"callbacks": 5}, {"chain": {"a": 1}}, {"errbacks": ["x"]}, {"chord": "x"}])
 def test_callbacks_that_are_no_signatures_are_named(embed: dict[str, Any]) -> None:
-    assert next(iter(embed)) in (flaw(message(([], {}, embed)), {"known"}) or "")
+    assert next(iter(embed)) in (flaw(message(([], {}, embed)), APP.tasks) or "")
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "kwargs", "named"),
+    [
+        ("plain", [1], {}, None),
+        ("plain", [1], {"second": 3}, None),
+        ("plain", [], {}, "'first'"),
+        ("plain", [1, 2, 3], {}, "too many positional"),
+        ("plain", [1], {"third": 3}, "'third'"),
+        ("plain", [1], {"first": 1}, "'first'"),
+        ("bound", [], {"node": "a", "other": 1}, None),
+        ("bound", [], {}, "'node'"),
+        ("bound", ["a"], {}, "too many positional"),
+        ("bound", [], {"node": "a", "self": "twice"}, "'self'"),
+        ("celery.accumulate", [1, 2], {}, None),
+    ],
+)
+def test_arguments_that_do_not_fit_the_task_are_named(task: str, args: list[Any], kwargs: dict[str, Any], named: str | None) -> None:
+    found = flaw(message((args, kwargs, {}), task=task), APP.tasks)
+    assert found is None if named is None else found is not None and f"do not fit {task}" in found and named in found
