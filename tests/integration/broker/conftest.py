@@ -1,12 +1,19 @@
-"""Connections of kombu and plain STOMP ones to the session's ActiveMQ; every queue of a test has a name of its own."""
+"""Connections of kombu and plain STOMP ones to the session's ActiveMQ, and Celery workers; every queue of a test has a name of its own."""
 
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import kombu
 import pytest
+from kombu import pools
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.connection import StompConnection
@@ -14,6 +21,8 @@ from federation.broker.dialing import Address, dial
 from federation.broker.frames import Frame, encode
 
 PATIENCE_S = 20.0
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 
 
 def wait_for(happened: Callable[[], bool], what: str) -> None:
@@ -116,3 +125,62 @@ def bus(activemq: Any) -> Iterator[Bus]:
     yield bus
     for connection in bus.opened:
         connection.release()
+
+
+class Worker:
+    """A worker and its children, in a process group of their own."""
+
+    def __init__(self, url: str, pool: str, log: Path, *, mingle: bool) -> None:
+        self.name = f"w{uuid.uuid4().hex[:6]}@here"
+        self.log = log
+        command = [sys.executable, "-m", "celery", "-A", "sample_app", "-b", url, "worker", "-n", self.name]
+        command += ["-P", pool, "-c", "2", "-Q", "work,everywhere", "-E"]
+        command += ["-l", "DEBUG"] if mingle else ["-l", "INFO", "--without-mingle"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+    @property
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return f"{self.name} ready" in self.log.read_text()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def celery(activemq: Any) -> Iterator[Any]:
+    """The sample project's app on the test's broker."""
+    # Loaded anew for each test: Celery keeps pools of connections for the life of an app.
+    specification = importlib.util.spec_from_file_location("sample_app", HERE / "sample_app.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    app = module.app
+    app.conf.broker_url = activemq.url
+    app.tasks_of_sample = module
+    yield app
+    activemq.start()
+    app.control.purge()
+    pools.reset()
+    app.close()
+
+
+@pytest.fixture
+def start(activemq: Any, tmp_path: Path, bus: Any) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def start_worker(pool: str = "prefork", *, url: str | None = None, wait: bool = True, mingle: bool = False) -> Worker:
+        worker = Worker(url or activemq.url, pool, tmp_path / f"worker{len(workers)}.log", mingle=mingle)
+        workers.append(worker)
+        if wait:
+            bus.wait_for(lambda: worker.ready, "the worker is ready")
+        return worker
+
+    yield start_worker
+    for worker in workers:
+        worker.kill()
