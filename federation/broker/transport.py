@@ -11,11 +11,11 @@ from time import monotonic
 from typing import Any
 
 from federation.broker.bases import BaseTransport
+from federation.broker.celery_worker import join_compatible_transports, pause_in_a_worker
 from federation.broker.channel import Channel
 from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
 from federation.broker.errors import AccessRefused, ConnectionLost, MessageTooLarge, NotStomp, RequestRefused, StatisticsMissing, TlsFailed
-from federation.broker.mingling import join_compatible_transports
 from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options
 from federation.broker.statistics import Statistics, probe
 from federation.broker.subscription import Subscription
@@ -41,7 +41,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
     )
     connection_errors = (ConnectionLost, NotStomp, AccessRefused, TlsFailed, OSError)
     channel_errors = (RequestRefused, MessageTooLarge, StatisticsMissing, *BaseTransport.channel_errors)
-    # A wrong password or a wrong port stays wrong: kombu must not try it again.
+    # A wrong password or a wrong port stays wrong: kombu must not try it again, for ever and in silence, while a caller waits.
     recoverable_connection_errors = (ConnectionLost,)
     recoverable_channel_errors = ()
 
@@ -88,7 +88,11 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self.options = read_options(self.client.transport_options or {})
         self._forget()
         beat = self.options.heartbeat if self.options.heartbeat is not None else self.client.heartbeat
-        self._wire = self._dial(float(beat or 0))
+        try:
+            self._wire = self._dial(float(beat or 0))
+        except (AccessRefused, NotStomp, TlsFailed):
+            pause_in_a_worker()
+            raise
         super().establish_connection()
         return self
 
