@@ -149,6 +149,8 @@ class StompConnection:
         One thread reads at a time; another waits for what that one routes.
         Raises ConnectionLost.
         """
+        # Before the lock: in a forked child it may be held by a thread that the child does not have.
+        self._check_process()
         deadline = None if timeout_s is None else monotonic() + timeout_s
         with self._turn:
             while True:
@@ -245,9 +247,12 @@ class StompConnection:
                 )
             self.tell_waiting()
 
-    def _check(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ConnectionLost("this connection belongs to the parent process; open one of this process's own")
+
+    def _check(self) -> None:
+        self._check_process()
         if self._failure is not None:
             raise ConnectionLost(str(self._failure)) from self._failure
         if self._closed:

@@ -57,6 +57,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self._woken = False
         self._statistics: Statistics | None = None
         self._statistics_missing: StatisticsMissing | None = None
+        self._first_question = threading.Lock()
         join_compatible_transports(self.driver_type)
 
     @property
@@ -116,6 +117,8 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self.channels.clear()
         self._avail_channels.clear()
         self._wire = self._loop = None
+        # One of the parent's threads may have held it.
+        self._first_question = threading.Lock()
 
     def verify_connection(self, connection: Any) -> bool:
         """Whether the connection lives, as far as is known."""
@@ -222,16 +225,18 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
 
     def statistics(self) -> Statistics:
         """Return what answers for queue sizes; raises StatisticsMissing."""
-        if self._statistics_missing is not None:
-            raise self._statistics_missing
-        if self._statistics is None:
-            try:
-                probe(self._dial(0))
-            except StatisticsMissing as error:
-                self._statistics_missing = error
-                raise
-            self._statistics = Statistics(self.wire)
-        return self._statistics
+        # Two subscriptions to the same replies would share them out between themselves.
+        with self._first_question:
+            if self._statistics_missing is not None:
+                raise self._statistics_missing
+            if self._statistics is None:
+                try:
+                    probe(self._dial(0))
+                except StatisticsMissing as error:
+                    self._statistics_missing = error
+                    raise
+                self._statistics = Statistics(self.wire)
+            return self._statistics
 
     def statistics_or_none(self) -> Statistics | None:
         """Return the same, None if the broker has none."""

@@ -30,6 +30,12 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+@app.task
+def add_by_others(numbers: list[int]) -> int:
+    """Publish an addition for each number, and return how many were sent."""
+    return len([add.apply_async((number, number), ignore_result=True).id for number in numbers])
+
+
 @app.task(bind=True)
 def write_delivery(self: Task, folder: str, wait_for: str | None = None) -> bool:
     """Write a line a delivery, then wait until a file appears, and tell whether this was a redelivery."""
