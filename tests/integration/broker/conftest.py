@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,23 +152,69 @@ class Worker:
         self.process.wait()
 
 
-@pytest.fixture
-def celery(activemq: Any) -> Iterator[Any]:
-    """The sample project's app on the test's broker."""
-    # Loaded anew for each test: Celery keeps pools of connections for the life of an app.
+def load_sample_app(url: str) -> Any:
+    """The sample project's app on this broker, loaded anew: Celery keeps pools of connections for the life of an app."""
     specification = importlib.util.spec_from_file_location("sample_app", HERE / "sample_app.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    app = module.app
-    app.conf.broker_url = activemq.url
-    app.tasks_of_sample = module
-    yield app
-    activemq.start()
-    app.control.purge()
+    module.app.conf.broker_url = url
+    module.app.tasks_of_sample = module
+    return module.app
+
+
+def close_sample_app(app: Any) -> None:
+    with app.connection_for_write() as connection:
+        app.control.purge(connection)
     pools.reset()
     app.close()
+
+
+@pytest.fixture
+def celery(activemq: Any) -> Iterator[Any]:
+    """The sample project's app on the test's broker."""
+    app = load_sample_app(activemq.url)
+    yield app
+    activemq.start()
+    close_sample_app(app)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An app and its one prefork worker, for all tests of a module; results are files, so that chords can be joined."""
+
+    app: Any
+    worker: Worker
+
+    @property
+    def tasks(self) -> Any:
+        return self.app.tasks_of_sample
+
+    @property
+    def inspect(self) -> Any:
+        return self.app.control.inspect([self.worker.name], timeout=PATIENCE_S, limit=1)
+
+    def ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Send a remote-control command to the worker and return its one answer."""
+        reply = getattr(self.app.control, method)(*arguments, destination=[self.worker.name], reply=True, timeout=PATIENCE_S, limit=1, **named)
+        return reply[0][self.worker.name]
+
+
+@pytest.fixture(scope="module")
+def standing(activemq: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    folder = tmp_path_factory.mktemp("standing")
+    (folder / "results").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMPLE_RESULTS", f"file://{folder}/results")
+        # Queues of its own: a worker of another test would keep its results elsewhere.
+        patch.setenv("SAMPLE_PREFIX", "standing.node.")
+        app = load_sample_app(activemq.url)
+        worker = Worker(activemq.url, "prefork", folder / "worker.log", mingle=False)
+    wait_for(lambda: worker.ready, "the worker is ready")
+    yield Standing(app, worker)
+    close_sample_app(app)
+    worker.kill()
 
 
 @pytest.fixture

@@ -146,3 +146,29 @@ def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, acti
         return {path.name.split(".")[0] for path in folder.iterdir() if path.suffix != ".part"}
 
     bus.wait_for(lambda: set(sent) <= done(), "every confirmed task runs")
+
+
+def test_what_waits_in_a_worker_is_shown_and_leaves_room_for_the_rest(celery: Any, start: Any, bus: Any) -> None:
+    tasks, inspect = celery.tasks_of_sample, celery.control.inspect(timeout=20, limit=1)
+    name = start("threads").name
+
+    def ask(command: str, *arguments: Any) -> Any:
+        return getattr(celery.control, command)(*arguments, reply=True, timeout=20, limit=1)[0][name]
+
+    later = tasks.add.apply_async((1, 1), countdown=3600)
+    bus.wait_for(lambda: [entry["request"]["id"] for entry in inspect.scheduled()[name]] == [later.id], "it is scheduled")
+    ask("revoke", later.id)
+    assert later.id in inspect.revoked()[name]
+    assert "ok" in ask("rate_limit", "sample_app.total", "1/h")
+    assert "sample_app.total [rate_limit=1/h]" in inspect.registered("rate_limit")[name]
+    first, second = tasks.total.delay([1]), tasks.total.delay([2])
+    assert first.get(timeout=20) == 1
+    assert [tasks.add.delay(number, 1).get(timeout=20) for number in range(3)] == [1, 2, 3]
+    assert second.state == "PENDING"
+
+
+def test_a_worker_told_to_shut_down_ends(celery: Any, start: Any) -> None:
+    worker = start("threads")
+    assert celery.tasks_of_sample.add.delay(1, 1).get(timeout=20) == 2
+    celery.control.shutdown(destination=[worker.name])
+    assert worker.process.wait(60) == 0
