@@ -1,7 +1,6 @@
-"""Registers `activemq://` with kombu on import; opens nothing and imports nothing else of ours."""
+"""Registers `activemq://`, and `activemqs://` for TLS, with kombu on import; opens nothing and imports nothing else of ours."""
 
 from kombu.transport import TRANSPORT_ALIASES
 
-SCHEME = "activemq"
-
-TRANSPORT_ALIASES[SCHEME] = "federation.broker.transport:Transport"
+TRANSPORT_ALIASES["activemq"] = "federation.broker.transport:Transport"
+TRANSPORT_ALIASES["activemqs"] = "federation.broker.transport:SecureTransport"

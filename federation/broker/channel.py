@@ -132,6 +132,9 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             self._put(routing_key, message, **kwargs)
         elif exchange in self.options.event_exchanges:
             self._send(destinations.event(exchange, routing_key, self.options.topic_prefix), message, **kwargs)
+        elif exchange not in self.state.exchanges and destinations.reply_queue(exchange, routing_key) is None:
+            # Nobody here has declared it: Celery does not for a Broadcast. Only fanout reaches queues that others have bound.
+            self._put_fanout(exchange, message, routing_key, **kwargs)
         else:
             self.typeof(exchange).deliver(message, exchange, routing_key, **kwargs)
 

@@ -16,6 +16,8 @@ from federation.broker.errors import ConfirmationMissing, ConnectionLost, Protoc
 from federation.broker.frames import HEARTBEAT, Frame, encode
 
 READ_BYTES = 1 << 18
+# In pieces, so that progress shows: TLS says nothing of a write before all of it is done.
+WRITE_BYTES = 1 << 18
 SECONDS_TO_WRITE = 30.0
 SECONDS_TO_PART = 2.0
 
@@ -71,27 +73,26 @@ class StompConnection:
         self._check()
         with self._writing:
             unsent = memoryview(data)
-            deadline = 0.0
-            while True:
-                try:
-                    with self._tls:
-                        written = self._sock.send(unsent)
-                except _WOULD_BLOCK:
-                    deadline = deadline or monotonic() + SECONDS_TO_WRITE
-                    self._wait_to_write(deadline)
-                    continue
-                except OSError as error:
-                    raise self._fail(f"{self.address} closed the connection while we wrote: {error}", error) from error
-                if written == len(unsent):
-                    break
-                unsent = unsent[written:]
+            while unsent:
+                unsent = unsent[self._write_some(unsent[:WRITE_BYTES]) :]
             self._last_sent = monotonic()
 
-    def _wait_to_write(self, deadline: float) -> None:
+    def _write_some(self, data: memoryview) -> int:
+        deadline = monotonic() + SECONDS_TO_WRITE
+        while True:
+            try:
+                with self._tls:
+                    return self._sock.send(data)
+            except _WOULD_BLOCK as error:
+                self._wait_to_write(deadline, select.POLLIN if isinstance(error, ssl.SSLWantReadError) else select.POLLIN | select.POLLOUT)
+            except OSError as error:
+                raise self._fail(f"{self.address} closed the connection while we wrote: {error}", error) from error
+
+    def _wait_to_write(self, deadline: float, events: int) -> None:
         remaining = deadline - monotonic()
         if remaining <= 0:
             raise self._fail(f"{self.address} took no bytes for {SECONDS_TO_WRITE:g} s; look at its memory and store limits")
-        ready = wait_until_ready(self._sock, select.POLLIN | select.POLLOUT, remaining)
+        ready = wait_until_ready(self._sock, events, remaining)
         if ready & select.POLLIN:
             # A broker that waits for us to read may not read from us.
             self.read(0)
@@ -148,6 +149,8 @@ class StompConnection:
         One thread reads at a time; another waits for what that one routes.
         Raises ConnectionLost.
         """
+        # Before the lock: in a forked child it may be held by a thread that the child does not have.
+        self._check_process()
         deadline = None if timeout_s is None else monotonic() + timeout_s
         with self._turn:
             while True:
@@ -193,8 +196,9 @@ class StompConnection:
                         # Decrypted bytes in the TLS object do not wake a poller.
                         while pending := self._sock.pending():
                             data += self._sock.recv(pending)
-            except _WOULD_BLOCK:
-                if timeout_s == 0 or not wait_until_ready(self._sock, select.POLLIN, timeout_s):
+            except _WOULD_BLOCK as error:
+                events = select.POLLOUT if isinstance(error, ssl.SSLWantWriteError) else select.POLLIN
+                if timeout_s == 0 or not wait_until_ready(self._sock, events, timeout_s):
                     return b""
                 timeout_s = 0
                 continue
@@ -243,9 +247,12 @@ class StompConnection:
                 )
             self.tell_waiting()
 
-    def _check(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ConnectionLost("this connection belongs to the parent process; open one of this process's own")
+
+    def _check(self) -> None:
+        self._check_process()
         if self._failure is not None:
             raise ConnectionLost(str(self._failure)) from self._failure
         if self._closed:
@@ -260,9 +267,13 @@ class StompConnection:
         if self._failure is None:
             self._failure = error
             # Not closed yet: the event loop's thread must be woken by its own descriptor, and close it.
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
+            self._shut_down()
         return error
+
+    def _shut_down(self) -> None:
+        # Not SSLSocket's own method: it drops the encryption first, and what another thread then writes would go out in the clear.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Part in good order if the peer is there; in a forked child only let go of the descriptor."""
@@ -275,4 +286,11 @@ class StompConnection:
                 self.on_waiting = None
                 self.request(encode("DISCONNECT", {"receipt": receipt}), receipt, SECONDS_TO_PART)
         self._closed = True
-        self._sock.close()
+        if os.getpid() != self._pid:
+            # The parent's locks may be held for ever in this copy, and the connection is the parent's.
+            self._sock.close()
+            return
+        self._shut_down()
+        # A thread that still writes is woken by that, and must not write into whatever gets this descriptor next.
+        with self._writing, self._tls:
+            self._sock.close()

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, ProtocolError
-from federation.broker.frames import Decoder, Frame, encode
+from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, ProtocolError, TlsFailed
+from federation.broker.frames import Decoder, Frame, encode, escape
+from federation.broker.tls import secure
 
 # What ActiveMQ writes when the login fails; it has no code of its own for that.
 _LOGIN_FAILED = ("user name", "password", "security", "not authorized", "authentication")
 
+# The first bytes of a TLS alert: what a connector with TLS answers to a CONNECT in the clear.
+_TLS_ALERT = b"\x15\x03"
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where ActiveMQ listens, who we are, and how to speak: `tls` is None, True, or the arguments of kombu's `ssl=`."""
+    """Where ActiveMQ listens, who we are, and how to speak: `tls` is None, True, or what kombu's `ssl=` says."""
 
     host: str
     port: int
@@ -40,79 +44,86 @@ class Dialed:
     beat_in_s: float
 
 
-def _tls_context(tls: Mapping[str, Any] | bool) -> tuple[ssl.SSLContext, str | None]:
-    given = {} if isinstance(tls, bool) else dict(tls)
-    context = ssl.create_default_context(cafile=given.get("ca_certs"))
-    if given.get("certfile"):
-        context.load_cert_chain(given["certfile"], given.get("keyfile"), given.get("password"))
-    if given.get("cert_reqs") == ssl.CERT_NONE:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context, given.get("server_hostname")
-
-
-def _open(address: Address, timeout_s: float) -> socket.socket:
+def _open(address: Address, deadline: float) -> socket.socket:
     try:
-        sock = socket.create_connection((address.host, address.port), timeout_s)
+        sock = socket.create_connection((address.host, address.port), _remaining(deadline))
     except OSError as error:
         raise ConnectionLost(f"cannot connect to {address}: {error}; is ActiveMQ running there?") from error
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if address.tls:
-            context, name = _tls_context(address.tls)
-            sock = context.wrap_socket(sock, server_hostname=name or address.host)
-    except ssl.SSLError as error:
+            sock.settimeout(_remaining(deadline))
+            return secure(sock, address.host, str(address), address.tls)
+    except BaseException:
         sock.close()
-        raise NotStomp(str(address), f"TLS failed: {error}") from error
-    except OSError as error:
-        sock.close()
-        raise ConnectionLost(f"{address} closed the connection during the handshake: {error}") from error
+        raise
     return sock
 
 
-def _first_frames(sock: socket.socket, decoder: Decoder, address: Address, timeout_s: float) -> list[Frame]:
-    deadline = monotonic() + timeout_s
-    while True:
-        remaining = deadline - monotonic()
-        if remaining <= 0:
-            raise ConnectionLost(f"{address} accepted the connection and said nothing for {timeout_s:g} s; is it ActiveMQ's `stomp` connector?")
-        sock.settimeout(remaining)
+def _remaining(deadline: float) -> float:
+    # Zero would mean «do not wait», which is another error.
+    return max(0.001, deadline - monotonic())
+
+
+def _cut(address: Address, error: OSError | None = None) -> ConnectionLost | TlsFailed:
+    if isinstance(error, ssl.SSLError) and error.reason and "ALERT" in error.reason:
+        # In TLS 1.3 the broker looks at our certificate after our side of the handshake is done.
+        return TlsFailed(str(address), f"the broker refuses us ({error.reason})")
+    said = f" ({error})" if error else ""
+    question = "does that connector want a client certificate?" if address.tls else "is it ActiveMQ's `stomp` connector, and has it room for more?"
+    return ConnectionLost(f"{address} closed the connection before it was set up{said}; {question}")
+
+
+def _first_frames(sock: socket.socket, decoder: Decoder, address: Address, deadline: float) -> list[Frame]:
+    # A peer that sends nothing but line ends sends no frame either.
+    while monotonic() < deadline:
+        sock.settimeout(_remaining(deadline))
         try:
             data = sock.recv(65536)
         except TimeoutError:
-            continue
+            break
         except OSError as error:
-            raise ConnectionLost(f"{address} closed the connection during the handshake: {error}") from error
+            raise _cut(address, error) from error
         if not data:
-            raise NotStomp(str(address), "it closed the connection")
+            raise _cut(address)
         try:
             frames = decoder.feed(data)
         except ProtocolError as error:
-            raise NotStomp(str(address), str(error)) from error
+            hint = "; it may want TLS: `activemqs://`" if data.startswith(_TLS_ALERT) else ""
+            raise NotStomp(str(address), f"{error}{hint}") from error
         if frames:
             return frames
+    raise ConnectionLost(f"{address} accepted the connection and said nothing in time; is it ActiveMQ's `stomp` connector?")
 
 
 def _agreed(answer: str, wanted_ms: int) -> tuple[float, float]:
     """Return seconds between heart-beats out and in (STOMP 1.2, «Heart-beating»)."""
     theirs_out, _, theirs_in = answer.partition(",")
-    can_send, wants = int(theirs_out or 0), int(theirs_in or 0)
+    try:
+        can_send, wants = int(theirs_out or 0), int(theirs_in or 0)
+    except ValueError:
+        raise ProtocolError(f"heart-beat {answer[:40]!r} is no pair of numbers") from None
     beat_out = max(wanted_ms, wants) if wanted_ms and wants else 0
     beat_in = max(wanted_ms, can_send) if wanted_ms and can_send else 0
     return beat_out / 1000, beat_in / 1000
 
 
-def _log_in(sock: socket.socket, decoder: Decoder, address: Address, timeout_s: float, heartbeat_ms: int) -> tuple[Frame, list[Frame]]:
+def _login(address: Address, heartbeat_ms: int) -> bytes:
     headers = {"accept-version": "1.2", "host": address.host, "heart-beat": f"{heartbeat_ms},{heartbeat_ms}"}
     if address.user:
-        headers |= {"login": address.user, "passcode": address.password}
-    sock.settimeout(timeout_s)
+        # STOMP 1.2 escapes nothing in CONNECT, but ActiveMQ unescapes there too; and so no line end can begin a header of its own.
+        headers |= {"login": escape(address.user), "passcode": escape(address.password)}
+    return encode("CONNECT", headers)
+
+
+def _log_in(sock: socket.socket, decoder: Decoder, address: Address, deadline: float, login: bytes) -> tuple[Frame, list[Frame]]:
+    sock.settimeout(_remaining(deadline))
     try:
-        sock.sendall(encode("CONNECT", headers))
+        sock.sendall(login)
     except OSError as error:
-        raise ConnectionLost(f"{address} closed the connection during the handshake: {error}") from error
-    first, *early = _first_frames(sock, decoder, address, timeout_s)
+        raise _cut(address, error) from error
+    first, *early = _first_frames(sock, decoder, address, deadline)
     if first.command == "ERROR":
         reason = first.headers.get("message") or first.body.decode(errors="replace").partition("\n")[0]
         if any(word in reason.lower() for word in _LOGIN_FAILED):
@@ -126,15 +137,21 @@ def _log_in(sock: socket.socket, decoder: Decoder, address: Address, timeout_s: 
 def dial(address: Address, *, timeout_s: float, heartbeat_s: float, max_frame_bytes: int) -> Dialed:
     """Connect and log in.
 
-    Raises ConnectionLost, AccessRefused or NotStomp within about `timeout_s` seconds.
+    Raises ConnectionLost, AccessRefused, NotStomp or TlsFailed within about `timeout_s` seconds; TlsMisconfigured.
     """
+    deadline = monotonic() + timeout_s
     heartbeat_ms = int(heartbeat_s * 1000)
     decoder = Decoder(max_frame_bytes)
-    sock = _open(address, timeout_s)
+    login = _login(address, heartbeat_ms)
+    sock = _open(address, deadline)
     try:
-        connected, early = _log_in(sock, decoder, address, timeout_s, heartbeat_ms)
+        connected, early = _log_in(sock, decoder, address, deadline, login)
+        beats = _agreed(connected.headers.get("heart-beat", "0,0"), heartbeat_ms)
         sock.setblocking(False)
-        return Dialed(sock, decoder, early, *_agreed(connected.headers.get("heart-beat", "0,0"), heartbeat_ms))
+        return Dialed(sock, decoder, early, *beats)
+    except ProtocolError as error:
+        sock.close()
+        raise NotStomp(str(address), str(error)) from error
     except BaseException:
         sock.close()
         raise
@@ -143,6 +160,10 @@ def dial(address: Address, *, timeout_s: float, heartbeat_s: float, max_frame_by
 def wait_until_ready(sock: socket.socket, events: int, timeout_s: float | None) -> int:
     """Wait for poll events on a socket and return those that came; 0 after `timeout_s` seconds."""
     poller = select.poll()
-    poller.register(sock, events)
+    try:
+        poller.register(sock, events)
+    except ValueError:
+        # Closed meanwhile by another thread: the next call on it says so.
+        return events
     ready = poller.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)
     return ready[0][1] if ready else 0

@@ -33,6 +33,25 @@ class NotStomp(BrokerError, ConnectionError):
         super().__init__(f"{address} does not answer in STOMP ({reason}); point the broker URL at ActiveMQ's `stomp` connector, mostly port 61613")
 
 
+class TlsFailed(BrokerError, ConnectionError):
+    """The TLS handshake failed: one side does not trust the other, or does not speak TLS."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        self.address, self.reason = address, reason
+        super().__init__(
+            f"no TLS with {address}: {reason}; compare ca_certs, certfile and keyfile of broker_use_ssl with the connector's key and trust stores, "
+            "and the URL's host with the names in the broker's certificate"
+        )
+
+
+class TlsMisconfigured(BrokerError, ValueError):
+    """What `broker_use_ssl` or the URL says of TLS cannot be used; connecting again will not help."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"broker_use_ssl: {reason}")
+
+
 class ProtocolError(BrokerError, ValueError):
     """Bytes that are no STOMP 1.2 frame; the connection that brought them must be closed."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic
@@ -41,10 +42,12 @@ def parse_map(body: bytes) -> dict[str, Any]:
 
 
 class Statistics:
-    """Asks over one connection; make sure by `probe` that the broker can answer, or it cuts that connection."""
+    """Asks over one connection, from any thread; make sure by `probe` that the broker can answer, or it cuts that connection."""
 
     def __init__(self, wire: StompConnection) -> None:
         self._wire = wire
+        # One question at a time: whoever waits takes every reply.
+        self._asking = threading.Lock()
         self._id = wire.next_id()
         self._replies = wire.collect(self._id)
         receipt = wire.next_id()
@@ -53,6 +56,10 @@ class Statistics:
 
     def size(self, destination: str) -> QueueSize | None:
         """Return the size of a queue destination, None if the broker has no such queue."""
+        with self._asking:
+            return self._ask(destination)
+
+    def _ask(self, destination: str) -> QueueSize | None:
         number = self._wire.next_id()
         name = destination.removeprefix("/queue/")
         # The broker says nothing about a queue that it does not know, but always something about itself: that ends the wait.

@@ -1,4 +1,4 @@
-"""kombu transport for Apache ActiveMQ over STOMP 1.2: `activemq://user:password@host:61613/`; imports nothing else of ours.
+"""kombu transport for Apache ActiveMQ over STOMP 1.2: `activemq://user:password@host:61613/`, with TLS `activemqs://`; imports nothing else of ours.
 
 Features: direct, topic and fanout; acks, requeue and dead letters; prefetch; priorities 0 to 9; expiry; publisher confirms;
 batches in a transaction; remote control and events; heart-beats; an event loop without polling.
@@ -11,16 +11,17 @@ from time import monotonic
 from typing import Any
 
 from federation.broker.bases import BaseTransport
+from federation.broker.celery_worker import join_compatible_transports, pause_in_a_worker
 from federation.broker.channel import Channel
 from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
-from federation.broker.errors import AccessRefused, ConnectionLost, MessageTooLarge, NotStomp, RequestRefused, StatisticsMissing
-from federation.broker.mingling import join_compatible_transports
+from federation.broker.errors import AccessRefused, ConnectionLost, MessageTooLarge, NotStomp, RequestRefused, StatisticsMissing, TlsFailed
 from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options
 from federation.broker.statistics import Statistics, probe
 from federation.broker.subscription import Subscription
 
 DEFAULT_PORT = 61613
+DEFAULT_TLS_PORT = 61614
 # What a new consumer waits for more messages, once, after the first: they come in several pieces.
 SECONDS_TO_SETTLE = 0.02
 MOST_SECONDS_TO_SETTLE = 0.2
@@ -31,15 +32,16 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
 
     Channel = Channel
     default_port = DEFAULT_PORT
+    always_tls = False
     driver_type = "stomp"
     driver_name = "federation.broker"
     polling_interval = None
     implements = BaseTransport.implements.extend(
         asynchronous=True, batch_publish=True, heartbeats=True, exchange_type=frozenset(("direct", "topic", "fanout"))
     )
-    connection_errors = (ConnectionLost, NotStomp, AccessRefused, OSError)
+    connection_errors = (ConnectionLost, NotStomp, AccessRefused, TlsFailed, OSError)
     channel_errors = (RequestRefused, MessageTooLarge, StatisticsMissing, *BaseTransport.channel_errors)
-    # A wrong password or a wrong port stays wrong: kombu must not try it again.
+    # A wrong password or a wrong port stays wrong: kombu must not try it again, for ever and in silence, while a caller waits.
     recoverable_connection_errors = (ConnectionLost,)
     recoverable_channel_errors = ()
 
@@ -55,6 +57,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self._woken = False
         self._statistics: Statistics | None = None
         self._statistics_missing: StatisticsMissing | None = None
+        self._first_question = threading.Lock()
         join_compatible_transports(self.driver_type)
 
     @property
@@ -72,8 +75,8 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
 
     def _address(self) -> Address:
         client = self.client
-        host, port = client.hostname or "localhost", int(client.port or DEFAULT_PORT)
-        return Address(host, port, client.userid or "", client.password or "", client.ssl or None)
+        host, port = client.hostname or "localhost", int(client.port or self.default_port)
+        return Address(host, port, client.userid or "", client.password or "", client.ssl or self.always_tls)
 
     def _dial(self, heartbeat_s: float) -> StompConnection:
         timeout_s = self.client.connect_timeout or SECONDS_TO_CONNECT
@@ -82,11 +85,15 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         return StompConnection(address, dialed)
 
     def establish_connection(self) -> "Transport":
-        """Connect and log in; raises ConnectionLost, AccessRefused or NotStomp."""
+        """Connect and log in; raises ConnectionLost, AccessRefused, NotStomp, TlsFailed or TlsMisconfigured."""
         self.options = read_options(self.client.transport_options or {})
         self._forget()
         beat = self.options.heartbeat if self.options.heartbeat is not None else self.client.heartbeat
-        self._wire = self._dial(float(beat or 0))
+        try:
+            self._wire = self._dial(float(beat or 0))
+        except (AccessRefused, NotStomp, TlsFailed):
+            pause_in_a_worker()
+            raise
         super().establish_connection()
         return self
 
@@ -110,6 +117,8 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self.channels.clear()
         self._avail_channels.clear()
         self._wire = self._loop = None
+        # One of the parent's threads may have held it.
+        self._first_question = threading.Lock()
 
     def verify_connection(self, connection: Any) -> bool:
         """Whether the connection lives, as far as is known."""
@@ -216,16 +225,18 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
 
     def statistics(self) -> Statistics:
         """Return what answers for queue sizes; raises StatisticsMissing."""
-        if self._statistics_missing is not None:
-            raise self._statistics_missing
-        if self._statistics is None:
-            try:
-                probe(self._dial(0))
-            except StatisticsMissing as error:
-                self._statistics_missing = error
-                raise
-            self._statistics = Statistics(self.wire)
-        return self._statistics
+        # Two subscriptions to the same replies would share them out between themselves.
+        with self._first_question:
+            if self._statistics_missing is not None:
+                raise self._statistics_missing
+            if self._statistics is None:
+                try:
+                    probe(self._dial(0))
+                except StatisticsMissing as error:
+                    self._statistics_missing = error
+                    raise
+                self._statistics = Statistics(self.wire)
+            return self._statistics
 
     def statistics_or_none(self) -> Statistics | None:
         """Return the same, None if the broker has none."""
@@ -233,6 +244,13 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
             return self.statistics()
         except StatisticsMissing:
             return None
+
+
+class SecureTransport(Transport):
+    """The same with TLS, also where nothing says how: then the system's certificates decide whom to trust."""
+
+    default_port = DEFAULT_TLS_PORT
+    always_tls = True
 
 
 def _shorter(remaining: float | None, beat: float) -> float | None:

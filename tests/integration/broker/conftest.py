@@ -1,12 +1,20 @@
-"""Connections of kombu and plain STOMP ones to the session's ActiveMQ; every queue of a test has a name of its own."""
+"""Connections of kombu and plain STOMP ones to the session's ActiveMQ, and Celery workers; every queue of a test has a name of its own."""
 
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import kombu
 import pytest
+from kombu import pools
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.connection import StompConnection
@@ -14,6 +22,8 @@ from federation.broker.dialing import Address, dial
 from federation.broker.frames import Frame, encode
 
 PATIENCE_S = 20.0
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 
 
 def wait_for(happened: Callable[[], bool], what: str) -> None:
@@ -116,3 +126,108 @@ def bus(activemq: Any) -> Iterator[Bus]:
     yield bus
     for connection in bus.opened:
         connection.release()
+
+
+class Worker:
+    """A worker and its children, in a process group of their own."""
+
+    def __init__(self, url: str, pool: str, log: Path, *, mingle: bool) -> None:
+        self.name = f"w{uuid.uuid4().hex[:6]}@here"
+        self.log = log
+        command = [sys.executable, "-m", "celery", "-A", "sample_app", "-b", url, "worker", "-n", self.name]
+        command += ["-P", pool, "-c", "2", "-Q", "work,everywhere", "-E"]
+        command += ["-l", "DEBUG"] if mingle else ["-l", "INFO", "--without-mingle"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+    @property
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return f"{self.name} ready" in self.log.read_text()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def load_sample_app(url: str) -> Any:
+    """The sample project's app on this broker, loaded anew: Celery keeps pools of connections for the life of an app."""
+    specification = importlib.util.spec_from_file_location("sample_app", HERE / "sample_app.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.app.conf.broker_url = url
+    module.app.tasks_of_sample = module
+    return module.app
+
+
+def close_sample_app(app: Any) -> None:
+    with app.connection_for_write() as connection:
+        app.control.purge(connection)
+    pools.reset()
+    app.close()
+
+
+@pytest.fixture
+def celery(activemq: Any) -> Iterator[Any]:
+    """The sample project's app on the test's broker."""
+    app = load_sample_app(activemq.url)
+    yield app
+    activemq.start()
+    close_sample_app(app)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An app and its one prefork worker, for all tests of a module; results are files, so that chords can be joined."""
+
+    app: Any
+    worker: Worker
+
+    @property
+    def tasks(self) -> Any:
+        return self.app.tasks_of_sample
+
+    @property
+    def inspect(self) -> Any:
+        return self.app.control.inspect([self.worker.name], timeout=PATIENCE_S, limit=1)
+
+    def ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Send a remote-control command to the worker and return its one answer."""
+        reply = getattr(self.app.control, method)(*arguments, destination=[self.worker.name], reply=True, timeout=PATIENCE_S, limit=1, **named)
+        return reply[0][self.worker.name]
+
+
+@pytest.fixture(scope="module")
+def standing(activemq: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    folder = tmp_path_factory.mktemp("standing")
+    (folder / "results").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMPLE_RESULTS", f"file://{folder}/results")
+        # Queues of its own: a worker of another test would keep its results elsewhere.
+        patch.setenv("SAMPLE_PREFIX", "standing.node.")
+        app = load_sample_app(activemq.url)
+        worker = Worker(activemq.url, "prefork", folder / "worker.log", mingle=False)
+    wait_for(lambda: worker.ready, "the worker is ready")
+    yield Standing(app, worker)
+    close_sample_app(app)
+    worker.kill()
+
+
+@pytest.fixture
+def start(activemq: Any, tmp_path: Path, bus: Any) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def start_worker(pool: str = "prefork", *, url: str | None = None, wait: bool = True, mingle: bool = False) -> Worker:
+        worker = Worker(url or activemq.url, pool, tmp_path / f"worker{len(workers)}.log", mingle=mingle)
+        workers.append(worker)
+        if wait:
+            bus.wait_for(lambda: worker.ready, "the worker is ready")
+        return worker
+
+    yield start_worker
+    for worker in workers:
+        worker.kill()

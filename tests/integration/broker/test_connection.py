@@ -1,5 +1,6 @@
 """Connecting, parting, and everything in between that goes wrong, on real sockets."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -50,14 +51,51 @@ def test_a_closed_port_says_where_it_looked() -> None:
         connection_to(port).connect()
 
 
-def test_a_peer_that_speaks_something_else_is_named() -> None:
-    with peer(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")) as port, pytest.raises(NotStomp, match="point the broker URL"):
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+        b"AMQP\0\0\x09\x01",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"-ERR unknown command 'CONNECT'\r\n",
+        b"CONNECTED\nheart-beat:now,then\n\n\0",
+        b"RECEIPT\nreceipt-id:1\n\n\0",
+    ],
+)
+def test_a_peer_that_speaks_something_else_is_named(greeting: bytes) -> None:
+    with peer(lambda connection: connection.sendall(greeting)) as port, pytest.raises(NotStomp, match="point the broker URL"):
         connection_to(port).connect()
 
 
+def test_a_host_without_address_is_named() -> None:
+    with pytest.raises(ConnectionLost, match=r"cannot connect to nowhere.invalid:61613"):
+        kombu.Connection("activemq://nowhere.invalid/").transport.establish_connection()
+
+
 def test_a_peer_that_hangs_up_is_named() -> None:
-    with peer(lambda connection: None) as port, pytest.raises((NotStomp, ConnectionLost), match="closed the connection"):
+    # A proxy does this while no broker is behind it, so it is worth another try.
+    with peer(lambda connection: None) as port, pytest.raises(ConnectionLost, match="closed the connection before it was set up"):
         connection_to(port).transport.establish_connection()
+
+
+@pytest.mark.parametrize("drip", [b"\n", b"CONNECTED\nversion:1.2\nx:y\n"])
+def test_a_peer_that_never_finishes_its_answer_is_left_within_the_time_out(drip: bytes) -> None:
+    def speak(connection: socket.socket) -> None:
+        connection.sendall(drip)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(drip[-1:])
+
+    with peer(speak) as port, pytest.raises((ConnectionLost, NotStomp), match=r"said nothing|longer than"):
+        connection_to(port).transport.establish_connection()
+
+
+def test_a_password_cannot_smuggle_a_header_in() -> None:
+    heard: list[bytes] = []
+    password = quote("a\nhost:b")
+    with peer(lambda connection: heard.append(connection.recv(4096))) as port, pytest.raises(ConnectionLost):
+        kombu.Connection(f"activemq://user:{password}@127.0.0.1:{port}/").transport.establish_connection()
+    assert b"passcode:a\\nhost\\cb\n" in heard[0]
 
 
 def test_a_silent_peer_is_left_within_the_time_out() -> None:
@@ -68,12 +106,54 @@ def test_a_silent_peer_is_left_within_the_time_out() -> None:
         enough.set()
 
 
+def greet(connection: socket.socket, heartbeat: str = "0,0") -> None:
+    connection.recv(4096)
+    connection.sendall(f"CONNECTED\nversion:1.2\nheart-beat:{heartbeat}\n\n\0".encode())
+
+
+def test_a_slow_peer_is_waited_for_while_it_takes_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federation.broker.connection.SECONDS_TO_WRITE", 1.0)
+    size, taken = 24 << 20, 0
+    rest = threading.Event()
+
+    def speak(connection: socket.socket) -> None:
+        nonlocal taken
+        greet(connection)
+        while taken < size:
+            # A link that is slower than the limit for the whole, but never silent.
+            rest.wait(0.1)
+            goal = taken + (1 << 20)
+            while taken < min(goal, size):
+                taken += len(connection.recv(1 << 16))
+
+    with peer(speak) as port:
+        connection = connection_to(port)
+        connection.connect()
+        connection.transport.wire.send(bytes(size))
+    assert taken == size
+
+
+def test_a_peer_that_takes_no_bytes_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federation.broker.connection.SECONDS_TO_WRITE", 0.3)
+    enough = threading.Event()
+
+    def speak(connection: socket.socket) -> None:
+        greet(connection)
+        enough.wait(20)
+
+    with peer(speak) as port:
+        connection = connection_to(port)
+        connection.connect()
+        with pytest.raises(ConnectionLost, match="took no bytes"):
+            connection.transport.wire.send(bytes(24 << 20))
+        enough.set()
+
+
 def test_a_peer_whose_heartbeats_stop_is_cut() -> None:
     enough = threading.Event()
 
     def speak(connection: socket.socket) -> None:
-        connection.recv(4096)
-        connection.sendall(b"CONNECTED\nversion:1.2\nheart-beat:100,100\n\n\0")
+        greet(connection, "100,100")
         enough.wait(10)
 
     with peer(speak) as port:

@@ -1,81 +1,13 @@
 """Real Celery workers, as processes of their own, on the transport: work done, killed, told, watched, and carried over a broker's death."""
 
 import contextlib
-import importlib.util
 import os
 import signal
-import subprocess
-import sys
 import threading
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu import pools
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
-
-
-class Worker:
-    """A worker and its children, in a process group of their own."""
-
-    def __init__(self, url: str, pool: str, log: Path, *, mingle: bool) -> None:
-        self.name = f"w{uuid.uuid4().hex[:6]}@here"
-        self.log = log
-        command = [sys.executable, "-m", "celery", "-A", "sample_app", "-b", url, "worker", "-n", self.name]
-        command += ["-P", pool, "-c", "2", "-Q", "work,everywhere", "-E"]
-        command += ["-l", "DEBUG"] if mingle else ["-l", "INFO", "--without-mingle"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=output, start_new_session=True)
-
-    @property
-    def ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        return f"{self.name} ready" in self.log.read_text()
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def celery(activemq: Any) -> Iterator[Any]:
-    """The sample project's app on the test's broker."""
-    # Loaded anew for each test: Celery keeps pools of connections for the life of an app.
-    specification = importlib.util.spec_from_file_location("sample_app", HERE / "sample_app.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    app = module.app
-    app.conf.broker_url = activemq.url
-    app.tasks_of_sample = module
-    yield app
-    activemq.start()
-    app.control.purge()
-    pools.reset()
-    app.close()
-
-
-@pytest.fixture
-def start(activemq: Any, tmp_path: Path, bus: Any) -> Iterator[Callable[..., Worker]]:
-    workers: list[Worker] = []
-
-    def start_worker(pool: str = "prefork", *, wait: bool = True, mingle: bool = False) -> Worker:
-        worker = Worker(activemq.url, pool, tmp_path / f"worker{len(workers)}.log", mingle=mingle)
-        workers.append(worker)
-        if wait:
-            bus.wait_for(lambda: worker.ready, "the worker is ready")
-        return worker
-
-    yield start_worker
-    for worker in workers:
-        worker.kill()
 
 
 def deliveries(folder: Path) -> list[tuple[int, bool]]:
@@ -214,3 +146,29 @@ def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, acti
         return {path.name.split(".")[0] for path in folder.iterdir() if path.suffix != ".part"}
 
     bus.wait_for(lambda: set(sent) <= done(), "every confirmed task runs")
+
+
+def test_what_waits_in_a_worker_is_shown_and_leaves_room_for_the_rest(celery: Any, start: Any, bus: Any) -> None:
+    tasks, inspect = celery.tasks_of_sample, celery.control.inspect(timeout=20, limit=1)
+    name = start("threads").name
+
+    def ask(command: str, *arguments: Any) -> Any:
+        return getattr(celery.control, command)(*arguments, reply=True, timeout=20, limit=1)[0][name]
+
+    later = tasks.add.apply_async((1, 1), countdown=3600)
+    bus.wait_for(lambda: [entry["request"]["id"] for entry in inspect.scheduled()[name]] == [later.id], "it is scheduled")
+    ask("revoke", later.id)
+    assert later.id in inspect.revoked()[name]
+    assert "ok" in ask("rate_limit", "sample_app.total", "1/h")
+    assert "sample_app.total [rate_limit=1/h]" in inspect.registered("rate_limit")[name]
+    first, second = tasks.total.delay([1]), tasks.total.delay([2])
+    assert first.get(timeout=20) == 1
+    assert [tasks.add.delay(number, 1).get(timeout=20) for number in range(3)] == [1, 2, 3]
+    assert second.state == "PENDING"
+
+
+def test_a_worker_told_to_shut_down_ends(celery: Any, start: Any) -> None:
+    worker = start("threads")
+    assert celery.tasks_of_sample.add.delay(1, 1).get(timeout=20) == 2
+    celery.control.shutdown(destination=[worker.name])
+    assert worker.process.wait(60) == 0
