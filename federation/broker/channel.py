@@ -150,12 +150,13 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._send(destinations.fanout(exchange, self.options.topic_prefix), message, **kwargs)
 
     def _send(self, destination: str, message: Mapping[str, Any], *, batch: PublishBatch | None = None, **kwargs: Any) -> None:
-        headers, body = pack(message, destination, max_bytes=self.options.max_frame_size)
+        options = self.options
+        headers, body = pack(message, destination, max_bytes=options.max_frame_size, schedule=options.schedule_eta)
         if batch is not None:
             batch.add(headers, body)
-        elif self.options.confirm_publish and is_persistent(message):
+        elif options.confirm_publish and is_persistent(message):
             receipt = headers["receipt"] = self.wire.next_id()
-            timeout_s = kwargs.get("confirm_timeout") or kwargs.get("timeout") or self.options.confirm_timeout
+            timeout_s = kwargs.get("confirm_timeout") or kwargs.get("timeout") or options.confirm_timeout
             self.wire.request(encode("SEND", headers, body), receipt, timeout_s)
         else:
             self.wire.look_for_end()

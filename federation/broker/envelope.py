@@ -7,6 +7,7 @@ from typing import Any
 
 from kombu.utils import json as kombu_json
 
+from federation.broker.delays import DELAY, JOB_ID, delay_ms
 from federation.broker.errors import MessageTooLarge
 from federation.broker.frames import Frame
 
@@ -16,8 +17,10 @@ REDELIVERED = "kombu_redelivered"
 HEADER_CHARACTERS = 7000
 # Of these the receiver makes its own, or they travel as STOMP headers or in the body.
 _LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info"))
-# What a MESSAGE carries for one delivery only.
-_OF_ONE_DELIVERY = frozenset(("ack", "subscription", "message-id", "content-length", "redelivered", "timestamp", "destination"))
+# What a MESSAGE carries for one delivery only. A broker without scheduler leaves the delay in it.
+_OF_ONE_DELIVERY = frozenset(
+    ("ack", "subscription", "message-id", "content-length", "redelivered", "timestamp", "destination", "original-destination", DELAY, JOB_ID)
+)
 FOREIGN_HEADERS = "stomp"
 
 
@@ -46,8 +49,8 @@ def _escaped_pieces(text: str) -> list[str]:
     return pieces
 
 
-def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int) -> tuple[dict[str, str], bytes]:
-    """Return the headers and the body of a SEND.
+def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedule: bool = True) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of a SEND; with `schedule` the broker keeps what has an ETA until it is due.
 
     Raises MessageTooLarge.
     """
@@ -76,6 +79,10 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int) -> tup
         headers["persistent"] = "true"
     if properties.get("expiration"):
         headers["expires"] = str(int(time.time() * 1000) + int(properties["expiration"]))
+    if schedule and (delay := delay_ms(message["headers"])):
+        # ActiveMQ counts the time to live anew from the ETA, so it expires later here than asked, and never earlier.
+        # Celery's worker looks at the task's own `expires`, which is exact.
+        headers[DELAY] = str(delay)
     return headers, body
 
 
