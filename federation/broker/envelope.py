@@ -10,13 +10,14 @@ from kombu.utils import json as kombu_json
 from federation.broker.delays import DELAY, JOB_ID, delay_ms
 from federation.broker.errors import MessageTooLarge
 from federation.broker.frames import Frame
+from federation.broker.peer_headers import GROUP_HEADER, PROPERTIES, group_headers, peer_headers, remembered
 
 ENVELOPE = "kombu"
 REDELIVERED = "kombu_redelivered"
 # ActiveMQ drops a connection whose header line is longer than 10 kB. A quarter of the line is kept free for escapes.
 HEADER_CHARACTERS = 7000
 # Of these the receiver makes its own, or they travel as STOMP headers or in the body.
-_LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info"))
+_LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info", *PROPERTIES))
 # What a MESSAGE carries for one delivery only. A broker without scheduler leaves the delay in it.
 _OF_ONE_DELIVERY = frozenset(
     ("ack", "subscription", "message-id", "content-length", "redelivered", "timestamp", "destination", "original-destination", DELAY, JOB_ID)
@@ -52,7 +53,7 @@ def _escaped_pieces(text: str) -> list[str]:
 def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedule: bool = True) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of a SEND; with `schedule` the broker keeps what has an ETA until it is due.
 
-    Raises MessageTooLarge.
+    Raises MessageTooLarge or HeaderRefused.
     """
     properties = message["properties"]
     body = message["body"]
@@ -61,9 +62,10 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
     if len(body) > max_bytes:
         raise MessageTooLarge(len(body), max_bytes)
     info = properties.get("delivery_info") or {}
+    asked = remembered(properties, message["headers"])
     text = _dump(
         {
-            "headers": message["headers"],
+            "headers": {**message["headers"], **asked},
             "properties": {name: value for name, value in properties.items() if name not in _LOCAL_PROPERTIES},
             "content_encoding": message["content-encoding"],
             "exchange": info.get("exchange", ""),
@@ -74,6 +76,8 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
     if len(text) > HEADER_CHARACTERS // 2:
         for number, piece in enumerate(_escaped_pieces(text)):
             headers[f"{ENVELOPE}_{number}" if number else ENVELOPE] = piece
+    if asked:
+        headers |= peer_headers(asked)
     headers["priority"] = str(min(9, max(0, int(properties.get("priority") or 0))))
     if is_persistent(message):
         headers["persistent"] = "true"
@@ -94,6 +98,8 @@ def is_persistent(message: Mapping[str, Any]) -> bool:
 def pack_again(frame: Frame, destination: str) -> dict[str, str]:
     """Return the headers to send a delivered frame once more, marked as redelivered."""
     headers = {name: value for name, value in frame.headers.items() if name not in _OF_ONE_DELIVERY}
+    if group := headers.get(GROUP_HEADER):
+        headers |= group_headers(group)
     headers["destination"] = destination
     headers[REDELIVERED] = "true"
     return headers

@@ -24,7 +24,7 @@ _LAST = "federation_last"
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A message that is not due yet; `task`, `task_id` and `eta` are None where Celery did not send it."""
+    """A message that is not due yet; `task`, `task_id` and `eta` are None where Celery did not send it, and `headers` are those of kombu."""
 
     job_id: str
     queue: str
@@ -32,6 +32,7 @@ class Scheduled:
     task_id: str | None
     eta: datetime | None
     headers: dict[str, Any]
+    stomp_headers: dict[str, str]
     body: bytes
 
 
@@ -91,4 +92,4 @@ def _read(frame: Frame, prefix: str) -> Scheduled:
     queue = destinations.queue_name(frame.headers.get("original-destination", ""), prefix)
     headers = unpack(frame, queue)["headers"]
     task, task_id = headers.get("task"), headers.get("id")
-    return Scheduled(frame.headers[JOB_ID], queue, task, task_id, read_eta(headers), headers, frame.body)
+    return Scheduled(frame.headers[JOB_ID], queue, task, task_id, read_eta(headers), headers, dict(frame.headers), frame.body)

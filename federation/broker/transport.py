@@ -14,7 +14,16 @@ from federation.broker.bases import BaseTransport
 from federation.broker.channel import Channel
 from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
-from federation.broker.errors import AccessRefused, ConnectionLost, MessageTooLarge, NotStomp, RequestRefused, StatisticsMissing
+from federation.broker.errors import (
+    AccessRefused,
+    ArgumentRefused,
+    ConnectionLost,
+    HeaderRefused,
+    MessageTooLarge,
+    NotStomp,
+    RequestRefused,
+    StatisticsMissing,
+)
 from federation.broker.mingling import join_compatible_transports
 from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options
 from federation.broker.statistics import Statistics, probe
@@ -38,7 +47,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         asynchronous=True, batch_publish=True, heartbeats=True, exchange_type=frozenset(("direct", "topic", "fanout"))
     )
     connection_errors = (ConnectionLost, NotStomp, AccessRefused, OSError)
-    channel_errors = (RequestRefused, MessageTooLarge, StatisticsMissing, *BaseTransport.channel_errors)
+    channel_errors = (RequestRefused, MessageTooLarge, HeaderRefused, ArgumentRefused, StatisticsMissing, *BaseTransport.channel_errors)
     # A wrong password or a wrong port stays wrong: kombu must not try it again.
     recoverable_connection_errors = (ConnectionLost,)
     recoverable_channel_errors = ()
