@@ -13,6 +13,7 @@ from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
+from federation.broker.consumer_arguments import read_arguments
 from federation.broker.envelope import REDELIVERED, is_persistent, pack, pack_again
 from federation.broker.errors import ConnectionLost
 from federation.broker.fetching import drain_queue, fetch_one
@@ -153,15 +154,16 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._send(destinations.fanout(exchange, self.options.topic_prefix), message, **kwargs)
 
     def _send(self, destination: str, message: Mapping[str, Any], *, batch: PublishBatch | None = None, **kwargs: Any) -> None:
-        headers, body = pack(message, destination, max_bytes=self.options.max_frame_size)
+        options = self.options
+        headers, body = pack(message, destination, max_bytes=options.max_frame_size, schedule=options.schedule_eta)
         if batch is not None:
             batch.add(headers, body)
             return
         # Also with a receipt: a message that was never written is certainly not in the broker, and may be sent anew.
         self.wire.look_for_end()
-        if self.options.confirm_publish and is_persistent(message):
+        if options.confirm_publish and is_persistent(message):
             receipt = headers["receipt"] = self.wire.next_id()
-            timeout_s = kwargs.get("confirm_timeout") or kwargs.get("timeout") or self.options.confirm_timeout
+            timeout_s = kwargs.get("confirm_timeout") or kwargs.get("timeout") or options.confirm_timeout
             self.wire.request(encode("SEND", headers, body), receipt, timeout_s)
         else:
             self.wire.send(encode("SEND", headers, body))
@@ -178,14 +180,18 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         return self.qos.prefetch_count or self.options.unlimited_prefetch
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> None:
-        """Start a consumer; when this returns, the broker knows of it."""
+        """Start a consumer; when this returns, the broker knows of it.
+
+        Raises ArgumentRefused for consumer arguments that make no sense, RequestRefused.
+        """
+        arguments = read_arguments(kwargs.get("arguments"))
         consumer = Consumer(self, queue, tag=consumer_tag, no_ack=no_ack, callback=callback)
         self._by_tag[consumer_tag] = consumer
         self._consumers.add(consumer_tag)
         self._tag_to_queue[consumer_tag] = queue
         self._active_queues.append(queue)
         self.connection.fresh = True
-        consumer.start(self.sources(queue), self._prefetch())
+        consumer.start(self.sources(queue), self._prefetch(), arguments)
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """End a consumer; its deliveries in flight stay ours until they are settled."""
@@ -219,13 +225,13 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         ack = delivery.frame.headers.get("ack")
         if ack is not None and delivery.subscription.acknowledges:
             self.wire.send(f"ACK\nid:{escape(ack)}\n\n\0".encode())
-        delivery.subscription.owner.settled(delivery.subscription)
+        delivery.settled()
 
     def requeue(self, delivery: Delivery) -> None:
         """Put a delivery back, marked as redelivered: one transaction of SEND and ACK, so that it is never there twice or not at all."""
         frame, subscription = delivery.frame, delivery.subscription
         if not subscription.acknowledges:
-            subscription.owner.settled(subscription)
+            delivery.settled()
             self.wire.put_back(Frame(frame.command, {**frame.headers, REDELIVERED: "true"}, frame.body))
         elif not subscription.owner.give_back(subscription):
             transaction = {"transaction": self.wire.next_id()}
@@ -235,7 +241,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
                 + encode("ACK", {"id": frame.headers["ack"], **transaction})
                 + encode("COMMIT", transaction)
             )
-            subscription.owner.settled(subscription)
+            delivery.settled()
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge one delivery, or all up to it.
@@ -253,7 +259,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
                 continue
             if delivery.subscription.acknowledges:
                 self.wire.send(encode("NACK", {"id": delivery.frame.headers["ack"]}))
-            delivery.subscription.owner.settled(delivery.subscription)
+            delivery.settled()
 
     def basic_recover(self, requeue: bool = False) -> Any:
         """Put all unsettled deliveries of this channel back into their queues."""

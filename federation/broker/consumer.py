@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from federation.broker.consumer_arguments import ConsumerArguments
+from federation.broker.errors import ArgumentRefused, RequestRefused
 from federation.broker.frames import Frame
 from federation.broker.message import Message
+from federation.broker.peer_headers import GROUP_HEADER
 from federation.broker.qos import Delivery
 from federation.broker.subscription import Slots, Subscription
+from federation.broker.turns import Turns
 
 if TYPE_CHECKING:
     # The channel makes consumers: at run time this would be a circle.
     from federation.broker.channel import Channel
+
+_BAD_SELECTOR = "InvalidSelectorException"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +50,27 @@ class Consumer:
         self._channel, self._no_ack, self._callback = channel, no_ack, callback
         self._lock = threading.RLock()
         self._all: list[Slots] = []
+        self._turns = Turns()
 
-    def start(self, sources: Sequence[Source], prefetch: int) -> None:
+    def start(self, sources: Sequence[Source], prefetch: int, arguments: ConsumerArguments) -> None:
         """Subscribe; when it returns, the broker knows of it.
 
-        Raises RequestRefused if the user may not read there.
+        Raises RequestRefused if the user may not read there, ArgumentRefused if the broker does not understand the selector.
         """
         for source in sources:
             pattern = binding_pattern(source.binding) if source.binding is not None else None
-            slots = Slots(self._channel.wire, self._channel.subscriptions, source.destination, partial(self._receive, pattern), self._lock)
+            receive = partial(self._receive, pattern)
+            slots = Slots(self._channel.wire, self._channel.subscriptions, source.destination, receive, self._lock, arguments)
             self._all.append(slots)
-            if source.is_topic:
-                slots.listen()
-            else:
-                slots.resize(prefetch)
+            try:
+                if source.is_topic:
+                    slots.listen()
+                else:
+                    slots.resize(prefetch)
+            except RequestRefused as error:
+                if _BAD_SELECTOR in error.details:
+                    raise ArgumentRefused("selector", arguments.headers["selector"], "ActiveMQ does not understand it") from error
+                raise
 
     def resize(self, prefetch: int) -> None:
         """Follow a change of the channel's prefetch count."""
@@ -67,8 +80,12 @@ class Consumer:
 
     def cancel(self) -> None:
         """Take no more messages; those in flight stay ours until they are settled."""
-        for slots in self._all:
-            slots.cancel()
+        with self._lock:
+            # Nobody got them: their UNSUBSCRIBE may return them.
+            for held in self._turns.drop_all():
+                held.subscription.in_flight -= 1
+            for slots in self._all:
+                slots.cancel()
 
     def _receive(self, pattern: re.Pattern[str] | None, subscription: Subscription, frame: Frame) -> None:
         channel = self._channel
@@ -76,10 +93,14 @@ class Consumer:
             if subscription.cancelled:
                 # Too late: the UNSUBSCRIBE that is to come returns it to the queue.
                 return
-            subscription.in_flight += 1
+            group = None if self._no_ack else frame.headers.get(GROUP_HEADER)
+            if group is None or not self._turns.was_called(frame):
+                subscription.in_flight += 1
+                if group is not None and not self._turns.take(group, subscription, frame):
+                    return
         tag = channel.next_tag()
         message = Message.from_frame(frame, queue=self.queue, channel=channel, delivery_tag=tag, consumer_tag=self.tag)
-        delivery = Delivery(frame, subscription)
+        delivery = Delivery(frame, subscription, None if group is None else self._end_turn)
         unwanted = pattern is not None and not pattern.fullmatch(message.delivery_info["routing_key"])
         if self._no_ack or unwanted:
             channel.acknowledge(delivery)
@@ -87,3 +108,10 @@ class Consumer:
             channel.qos.append(delivery, tag)
         if not unwanted:
             self._callback(message)
+
+    def _end_turn(self, frame: Frame) -> None:
+        with self._lock:
+            called = self._turns.call_next(frame.headers[GROUP_HEADER])
+        if called is not None:
+            # Through the inbox, because any thread may settle and only one may hand over.
+            self._channel.wire.put_back(called)

@@ -36,6 +36,11 @@ def queue(name: str, prefix: str = "") -> str:
     return f"/queue/{'' if name.endswith(PIDBOX) else prefix}{encode_name(name)}"
 
 
+def queue_name(destination: str, prefix: str = "") -> str:
+    """Return the kombu queue behind a destination, the reverse of `queue`; one without the prefix keeps its whole name."""
+    return decode_name(destination.removeprefix("/queue/").removeprefix(prefix))
+
+
 def fanout(exchange: str, prefix: str = "") -> str:
     """Return the topic of a fanout exchange: a virtual topic, from which durable queues are fed, or a plain one for remote control."""
     if is_remote_control(exchange):

@@ -7,17 +7,21 @@ from typing import Any
 
 from kombu.utils import json as kombu_json
 
+from federation.broker.delays import DELAY, JOB_ID, delay_ms
 from federation.broker.errors import MessageTooLarge
 from federation.broker.frames import Frame
+from federation.broker.peer_headers import GROUP_HEADER, PROPERTIES, group_headers, peer_headers, remembered
 
 ENVELOPE = "kombu"
 REDELIVERED = "kombu_redelivered"
 # ActiveMQ drops a connection whose header line is longer than 10 kB. A quarter of the line is kept free for escapes.
 HEADER_CHARACTERS = 7000
 # Of these the receiver makes its own, or they travel as STOMP headers or in the body.
-_LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info"))
-# What a MESSAGE carries for one delivery only.
-_OF_ONE_DELIVERY = frozenset(("ack", "subscription", "message-id", "content-length", "redelivered", "timestamp", "destination"))
+_LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info", *PROPERTIES))
+# What a MESSAGE carries for one delivery only. A broker without scheduler leaves the delay in it.
+_OF_ONE_DELIVERY = frozenset(
+    ("ack", "subscription", "message-id", "content-length", "redelivered", "timestamp", "destination", "original-destination", DELAY, JOB_ID)
+)
 FOREIGN_HEADERS = "stomp"
 
 
@@ -46,10 +50,10 @@ def _escaped_pieces(text: str) -> list[str]:
     return pieces
 
 
-def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int) -> tuple[dict[str, str], bytes]:
-    """Return the headers and the body of a SEND.
+def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedule: bool = True) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of a SEND; with `schedule` the broker keeps what has an ETA until it is due.
 
-    Raises MessageTooLarge.
+    Raises MessageTooLarge or HeaderRefused.
     """
     properties = message["properties"]
     body = message["body"]
@@ -58,9 +62,10 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int) -> tup
     if len(body) > max_bytes:
         raise MessageTooLarge(len(body), max_bytes)
     info = properties.get("delivery_info") or {}
+    asked = remembered(properties, message["headers"])
     text = _dump(
         {
-            "headers": message["headers"],
+            "headers": {**message["headers"], **asked},
             "properties": {name: value for name, value in properties.items() if name not in _LOCAL_PROPERTIES},
             "content_encoding": message["content-encoding"],
             "exchange": info.get("exchange", ""),
@@ -71,11 +76,17 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int) -> tup
     if len(text) > HEADER_CHARACTERS // 2:
         for number, piece in enumerate(_escaped_pieces(text)):
             headers[f"{ENVELOPE}_{number}" if number else ENVELOPE] = piece
+    if asked:
+        headers |= peer_headers(asked)
     headers["priority"] = str(min(9, max(0, int(properties.get("priority") or 0))))
     if is_persistent(message):
         headers["persistent"] = "true"
     if properties.get("expiration"):
         headers["expires"] = str(int(time.time() * 1000) + int(properties["expiration"]))
+    if schedule and (delay := delay_ms(message["headers"])):
+        # ActiveMQ counts the time to live anew from the ETA, so it expires later here than asked, and never earlier.
+        # Celery's worker looks at the task's own `expires`, which is exact.
+        headers[DELAY] = str(delay)
     return headers, body
 
 
@@ -87,6 +98,8 @@ def is_persistent(message: Mapping[str, Any]) -> bool:
 def pack_again(frame: Frame, destination: str) -> dict[str, str]:
     """Return the headers to send a delivered frame once more, marked as redelivered."""
     headers = {name: value for name, value in frame.headers.items() if name not in _OF_ONE_DELIVERY}
+    if group := headers.get(GROUP_HEADER):
+        headers |= group_headers(group)
     headers["destination"] = destination
     headers[REDELIVERED] = "true"
     return headers

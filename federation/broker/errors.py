@@ -75,6 +75,22 @@ class MessageTooLarge(BrokerError, ValueError):
         )
 
 
+class HeaderRefused(BrokerError, ValueError):
+    """A header that a sender asked for cannot be sent; the message was not."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"the message was not sent: its STOMP header {name[:80]!r} is refused: {reason}")
+
+
+class ArgumentRefused(BrokerError, ValueError):
+    """A consumer argument is unknown or makes no sense; nothing was subscribed to."""
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        self.name, self.value, self.reason = name, value, reason
+        super().__init__(f"consumer_arguments: {name}={value!r} is refused: {reason}")
+
+
 class StatisticsMissing(BrokerError):
     """ActiveMQ cannot tell the size of a queue."""
 

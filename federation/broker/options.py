@@ -19,6 +19,7 @@ class Options:
     heartbeat: seconds between heart-beats both ways; None takes kombu's `heartbeat=`; 0 turns them off.
     max_frame_size: largest body in bytes, to be kept equal to the connector's `wireFormat.maxFrameSize`.
     unlimited_prefetch: messages on their way to a consumer that has set no prefetch count.
+    schedule_eta: leave messages with an ETA to the broker's scheduler until they are due; False leaves them to the memory of a worker.
     event_exchanges: topic exchanges that live in the broker as topics, because their bindings must reach across processes.
     """
 
@@ -29,6 +30,7 @@ class Options:
     heartbeat: float | None = None
     max_frame_size: int = MAX_FRAME_BYTES
     unlimited_prefetch: int = 1000
+    schedule_eta: bool = True
     event_exchanges: tuple[str, ...] = ("celeryev",)
 
 

@@ -1,6 +1,7 @@
 """The deliveries of one channel that are not settled yet; the broker keeps the messages, so nothing is restored from here."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,17 @@ from federation.broker.subscription import Subscription
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivered frame, and the subscription that is told when it is settled."""
+    """One delivered frame, the subscription that is told when it is settled, and whoever else wants to know."""
 
     frame: Frame
     subscription: Subscription
+    on_settled: Callable[[Frame], None] | None = None
+
+    def settled(self) -> None:
+        """Tell that nothing is left to do with it here."""
+        self.subscription.owner.settled(self.subscription)
+        if self.on_settled is not None:
+            self.on_settled(self.frame)
 
 
 class QoS(BaseQoS):  # type: ignore[misc]  # see bases

@@ -5,6 +5,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 
 from federation.broker.connection import StompConnection
+from federation.broker.consumer_arguments import ConsumerArguments
 from federation.broker.errors import RequestRefused
 from federation.broker.frames import Frame, encode
 
@@ -56,16 +57,23 @@ class Slots:
     destination: str
     on_frame: Callable[[Subscription, Frame], None]
     lock: threading.RLock
+    arguments: ConsumerArguments = field(default_factory=ConsumerArguments)
     wanted: int = 0
     open: list[Subscription] = field(default_factory=list)
 
     def resize(self, prefetch: int) -> None:
-        """Let `prefetch` messages be unsettled: at once if that is more, as deliveries are settled if it is less."""
+        """Let `prefetch` messages be unsettled: at once if that is more, as deliveries are settled if it is less.
+
+        An exclusive consumer keeps what it began with.
+        """
         with self.lock:
+            if self.arguments.exclusive and self.open:
+                # A second subscription would get nothing while the first one lives.
+                return
             self.wanted = prefetch
             missing = prefetch - sum(subscription.size for subscription in self.open)
             if missing > 0:
-                for size in slots(missing):
+                for size in [missing] if self.arguments.exclusive else slots(missing):
                     self._subscribe(size)
             else:
                 self._shrink()
@@ -139,7 +147,7 @@ def subscribe(wire: StompConnection, subscription: Subscription, *, confirm: boo
 
     Raises RequestRefused if the user may not read there.
     """
-    headers = {"id": subscription.id, "destination": subscription.owner.destination, "ack": "auto"}
+    headers = {"id": subscription.id, "destination": subscription.owner.destination, "ack": "auto", **subscription.owner.arguments.headers}
     if subscription.acknowledges:
         headers |= {"ack": "client-individual", "activemq.prefetchSize": str(subscription.size)}
     if confirm:

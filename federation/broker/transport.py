@@ -15,7 +15,17 @@ from federation.broker.celery_worker import join_compatible_transports, pause_in
 from federation.broker.channel import Channel
 from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
-from federation.broker.errors import AccessRefused, ConnectionLost, MessageTooLarge, NotStomp, RequestRefused, StatisticsMissing, TlsFailed
+from federation.broker.errors import (
+    AccessRefused,
+    ArgumentRefused,
+    ConnectionLost,
+    HeaderRefused,
+    MessageTooLarge,
+    NotStomp,
+    RequestRefused,
+    StatisticsMissing,
+    TlsFailed,
+)
 from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options
 from federation.broker.statistics import Statistics, probe
 from federation.broker.subscription import Subscription
@@ -40,7 +50,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         asynchronous=True, batch_publish=True, heartbeats=True, exchange_type=frozenset(("direct", "topic", "fanout"))
     )
     connection_errors = (ConnectionLost, NotStomp, AccessRefused, TlsFailed, OSError)
-    channel_errors = (RequestRefused, MessageTooLarge, StatisticsMissing, *BaseTransport.channel_errors)
+    channel_errors = (RequestRefused, MessageTooLarge, HeaderRefused, ArgumentRefused, StatisticsMissing, *BaseTransport.channel_errors)
     # A wrong password or a wrong port stays wrong: kombu must not try it again, for ever and in silence, while a caller waits.
     recoverable_connection_errors = (ConnectionLost,)
     recoverable_channel_errors = ()

@@ -1,0 +1,173 @@
+"""ETA and countdown are kept by the broker's scheduler: exact, durable, visible, removable, and off where it is not wanted."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kombu
+import pytest
+from celery.exceptions import TaskRevokedError
+
+from federation.broker.scheduled import list_scheduled, remove_scheduled
+from federation.local import activemq as local
+
+
+def at(text: str) -> datetime:
+    """The time that the example's tasks tell."""
+    return datetime.fromisoformat(text.rpartition(" at ")[2])
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def ours(bus: Any, queue: str) -> list[Any]:
+    """What is scheduled for one queue."""
+    return [one for one in list_scheduled(bus.connect()) if one.queue == queue]
+
+
+def test_tasks_with_an_eta_wait_in_the_broker_and_run_in_time(project: Any, bus: Any) -> None:
+    reminders = project("reminders")
+    worker = reminders.start()
+    remind = reminders.module.remind
+    due = now() + timedelta(seconds=4)
+    sent = [
+        remind.apply_async(("aware",), eta=due),
+        remind.apply_async(("elsewhere",), eta=due.astimezone(datetime.now().astimezone().tzinfo)),
+        # Celery takes a naive time for UTC.
+        remind.apply_async(("naive",), eta=due.replace(tzinfo=None)),
+        remind.apply_async(("countdown",), countdown=4),
+    ]
+    assert {one.task_id for one in ours(bus, reminders.queue)} == {result.id for result in sent}
+    assert reminders.app.control.inspect([worker.name], timeout=5, limit=1).scheduled() == {worker.name: []}
+    for result in sent:
+        assert at(result.get(timeout=30)) >= due, "it ran too early"
+    assert ours(bus, reminders.queue) == []
+
+
+def test_a_naive_eta_is_utc_whatever_the_timezone_of_the_app(project: Any, bus: Any) -> None:
+    reminders = project("reminders")
+    reminders.app.conf.timezone = "Pacific/Kiritimati"
+    due = now() + timedelta(hours=1)
+    reminders.module.remind.apply_async(("naive",), eta=due.replace(tzinfo=None))
+    (one,) = ours(bus, reminders.queue)
+    assert one.eta == due
+    assert remove_scheduled(bus.connect(), one.job_id)
+
+
+def test_a_retry_with_countdown_waits_in_the_broker(project: Any, bus: Any) -> None:
+    reminders = project("reminders")
+    worker = reminders.start()
+    began = now()
+    result = reminders.module.knock.delay(2)
+    bus.wait_for(lambda: bool(ours(bus, reminders.queue)), "the retry is scheduled")
+    assert reminders.app.control.inspect([worker.name], timeout=5, limit=1).reserved() == {worker.name: []}
+    assert at(result.get(timeout=30)) - began >= timedelta(seconds=4)
+
+
+def test_what_is_scheduled_survives_the_death_of_the_broker(project: Any, bus: Any, activemq: Any) -> None:
+    reminders = project("reminders")
+    due = now() + timedelta(seconds=6)
+    sent = [reminders.module.remind.apply_async((str(number),), eta=due, ignore_result=True).id for number in range(20)]
+    activemq.kill()
+    activemq.start()
+    assert {one.task_id for one in ours(bus, reminders.queue)} == set(sent)
+    worker = reminders.start()
+    bus.wait_for(lambda: all(f"[{id_}] succeeded" in worker.log for id_ in sent), "each of them runs")
+
+
+def test_a_batch_may_hold_messages_with_an_eta(bus: Any, queue: kombu.Queue) -> None:
+    producer = kombu.Producer(bus.connect())
+    with producer.batch():
+        for number in range(3):
+            producer.publish(number, routing_key=queue.name, declare=[queue], headers={"eta": (now() + timedelta(seconds=1.5)).isoformat()})
+    assert len(ours(bus, queue.name)) == 3
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    assert inbox.stays_at(0)
+    inbox.wait(3)
+    assert sorted(inbox.bodies) == [0, 1, 2]
+
+
+def test_what_waited_may_be_requeued_and_comes_at_once(bus: Any, queue: kombu.Queue) -> None:
+    bus.publish(bus.connect(), queue, "again", headers={"eta": (now() + timedelta(seconds=1.5)).isoformat()})
+    inbox = bus.listen(bus.connect(), queue)
+    inbox.wait()[0].requeue()
+    again = inbox.wait(2)[1]
+    assert again.delivery_info["redelivered"] is True
+    again.ack()
+    assert ours(bus, queue.name) == []
+
+
+def test_what_expires_before_its_eta_is_not_run(project: Any, bus: Any) -> None:
+    reminders = project("reminders")
+    reminders.start()
+    due = now() + timedelta(seconds=3)
+    late = reminders.module.remind.apply_async(("never",), eta=due, expires=due - timedelta(seconds=1))
+    fine = reminders.module.remind.apply_async(("still",), eta=due, expires=due + timedelta(seconds=30))
+    assert at(fine.get(timeout=30)) >= due
+    with pytest.raises(TaskRevokedError, match="expired"):
+        late.get(timeout=30)
+
+
+def test_a_scheduled_task_can_be_revoked(project: Any, bus: Any) -> None:
+    reminders = project("reminders")
+    worker = reminders.start()
+    revoked = reminders.module.remind.apply_async(("never",), countdown=3)
+    after = reminders.module.remind.apply_async(("after",), countdown=3.5)
+    revoked.revoke()
+    after.get(timeout=30)
+    bus.wait_for(lambda: f"Discarding revoked task: {reminders.module.remind.name}[{revoked.id}]" in worker.log, "it is discarded")
+    assert f"[{revoked.id}] succeeded" not in worker.log
+
+
+def test_a_scheduled_task_can_be_removed_for_good(project: Any, bus: Any) -> None:
+    reminders = project("reminders")
+    far = reminders.module.remind.apply_async(("far",), countdown=86400 * 60)
+    farthest = reminders.module.remind.apply_async(("farthest",), eta=datetime(9999, 12, 31, tzinfo=UTC))
+    first, last = ours(bus, reminders.queue)
+    assert (first.task_id, last.task_id) == (far.id, farthest.id)
+    assert (first.task, first.eta is not None, b"far" in first.body) == (reminders.module.remind.name, True, True)
+    connection = bus.connect()
+    assert remove_scheduled(connection, first.job_id) is True
+    assert remove_scheduled(connection, first.job_id) is False
+    assert [one.job_id for one in ours(bus, reminders.queue)] == [last.job_id]
+    assert remove_scheduled(connection, last.job_id) is True
+
+
+def test_a_long_schedule_is_listed_whole(bus: Any, queue: kombu.Queue) -> None:
+    producer = kombu.Producer(bus.connect())
+    with producer.batch():
+        for number in range(1000):
+            producer.publish(number, routing_key=queue.name, priority=number % 10, headers={"eta": (now() + timedelta(hours=1)).isoformat()})
+    waiting = ours(bus, queue.name)
+    assert len(waiting) == 1000
+    with pytest.raises(TypeError, match="no activemq://"):
+        list_scheduled(kombu.Connection("memory://"))
+
+
+def test_the_option_leaves_an_eta_to_the_worker(bus: Any, queue: kombu.Queue) -> None:
+    bus.publish(bus.connect(schedule_eta=False), queue, "now", headers={"eta": (now() + timedelta(hours=1)).isoformat()})
+    assert bus.listen(bus.connect(), queue, no_ack=True).wait()[0].decode() == "now"
+
+
+def test_without_a_scheduler_the_worker_keeps_the_task(
+    project: Any, bus: Any, activemq: Any, server_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = server_dir / "without-scheduler.xml"
+    template.write_text(local._TEMPLATE.read_text().replace('schedulerSupport="true"', 'schedulerSupport="false"'))
+    monkeypatch.setattr(local, "_TEMPLATE", template)
+    server = type(activemq)(server_dir / "without-scheduler")
+    server.start()
+    try:
+        reminders = project("reminders")
+        monkeypatch.setenv("CELERY_BROKER_URL", server.url)
+        worker = reminders.start()
+        due = now() + timedelta(seconds=4)
+        result = reminders.module.remind.apply_async(("tea",), eta=due)
+        inspect = reminders.app.control.inspect([worker.name], timeout=5, limit=1)
+        bus.wait_for(lambda: len(inspect.scheduled()[worker.name]) == 1, "the worker holds it")
+        assert list_scheduled(kombu.Connection(server.url)) == []
+        assert at(result.get(timeout=30)) >= due
+        worker.kill()
+    finally:
+        server.stop()
