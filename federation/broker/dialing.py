@@ -85,7 +85,8 @@ def _first_frames(sock: socket.socket, decoder: Decoder, address: Address, timeo
         except OSError as error:
             raise ConnectionLost(f"{address} closed the connection during the handshake: {error}") from error
         if not data:
-            raise NotStomp(str(address), "it closed the connection")
+            # Not a word yet: a network or a broker that ends just now does that too, so it is worth another try.
+            raise ConnectionLost(f"{address} closed the connection during the handshake; is it ActiveMQ's `stomp` connector?")
         try:
             frames = decoder.feed(data)
         except ProtocolError as error:
