@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from federation.broker.frames import Frame
+from federation.broker.leaving import request_of
 from federation.broker.message import Message
 from federation.broker.qos import Delivery
 from federation.broker.subscription import Slots, Subscription
@@ -87,3 +88,4 @@ class Consumer:
             channel.qos.append(delivery, tag)
         if not unwanted:
             self._callback(message)
+            delivery.request = request_of(message)

@@ -1,6 +1,7 @@
 """The deliveries of one channel that are not settled yet; the broker keeps the messages, so nothing is restored from here."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,13 @@ from federation.broker.frames import Frame
 from federation.broker.subscription import Subscription
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Delivery:
-    """One delivered frame, and the subscription that is told when it is settled."""
+    """One delivered frame, the subscription that is told when it is settled, and Celery's request, see `leaving`."""
 
     frame: Frame
     subscription: Subscription
+    request: Any = None
 
 
 class QoS(BaseQoS):  # type: ignore[misc]  # see bases
@@ -54,6 +56,12 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
         with self._lock:
             tags = [tag for tag in self._deliveries if tag <= delivery_tag] if multiple else [delivery_tag]
             return [delivery for tag in tags if (delivery := self._deliveries.pop(tag, None)) is not None]
+
+    def take_where(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Remove and return the unsettled deliveries for which that holds, newest first."""
+        with self._lock:
+            tags = [tag for tag, delivery in self._deliveries.items() if wanted(delivery)]
+            return [self._deliveries.pop(tag) for tag in reversed(tags)]
 
     def take_all(self) -> list[Delivery]:
         """Remove and return every unsettled delivery, newest first."""
