@@ -47,9 +47,10 @@ class Server:
             children.stop(self._process, signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stop it where it is; its sockets stay open."""
+        """Stop it where it is, and return when each of its threads stands still; its sockets stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """Let it go on."""

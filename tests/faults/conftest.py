@@ -17,12 +17,27 @@ from tests.faults.diary import Diary
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
 
+TOLD = pytest.StashKey[list[str]]()
+
 
 @pytest.fixture
-def seed() -> str:
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something that is printed after all tests, whether they passed or not."""
+    told = request.config.stash.setdefault(TOLD, [])
+    return lambda text: told.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print what the tests have told."""
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def seed(tell: Callable[[str], None]) -> str:
     """What all chance of a test hangs on; FAULTS_SEED repeats one."""
     seed = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
-    print(f"FAULTS_SEED={seed}")
+    tell(f"FAULTS_SEED={seed}")
     return seed
 
 
@@ -52,9 +67,7 @@ def diary(tmp_path: Path) -> Diary:
 
 @pytest.fixture
 def fleet(broker: Any, prefix: str, diary: Diary, tmp_path: Path) -> Iterator[Fleet]:
-    # Heart-beats of a second, so that a frozen peer is cut in a test's time.
-    settings = {"broker_url": broker.url, "broker_heartbeat": 0, "broker_transport_options": {"queue_prefix": prefix, "heartbeat": 1}}
-    fleet = Fleet(tmp_path, diary, settings)
+    fleet = Fleet(tmp_path, diary, broker.url, prefix)
     yield fleet
     fleet.kill()
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from federation.local.children import die_with_parent
+from federation.local.children import die_with_parent, signal_group
 from tests.faults.diary import Diary, wait_for
 
 HERE = Path(__file__).parent
@@ -28,7 +28,13 @@ class Worker:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "FAULTS_DIARY": str(diary.path), "FAULTS_SETTINGS": json.dumps(settings)}
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                command, cwd=HERE, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent()
+                command,
+                cwd=HERE,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, looked up beforehand
             )
 
     @property
@@ -70,23 +76,22 @@ class Worker:
 
     def kill(self) -> None:
         """End all its processes at once."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # nobody of the group is left
+        signal_group(self.pid, signal.SIGKILL)
         self.process.wait()
 
 
 class Fleet:
     """All workers of a test."""
 
-    def __init__(self, folder: Path, diary: Diary, settings: Mapping[str, Any]) -> None:
-        self._folder, self._diary, self._settings = folder, diary, settings
+    def __init__(self, folder: Path, diary: Diary, broker_url: str, prefix: str) -> None:
+        self._folder, self._diary, self._prefix = folder, diary, prefix
+        self._settings = {"broker_url": broker_url}
         self.workers: list[Worker] = []
 
-    def start(self, *, pool: str = "prefork", slots: int = 2, wait: bool = True, **settings: Any) -> Worker:
-        """Start another worker, with these settings of Celery beside those of all."""
-        worker = Worker(len(self.workers), self._folder, self._diary, {**self._settings, **settings}, pool=pool, slots=slots)
+    def start(self, *, pool: str = "prefork", slots: int = 2, wait: bool = True, heartbeat_s: float = 10, **settings: Any) -> Worker:
+        """Start another worker, with these settings of Celery beside those of all; cut for silence after two to three heart-beats."""
+        given = {**self._settings, **settings, "broker_transport_options": {"queue_prefix": self._prefix, "heartbeat": heartbeat_s}}
+        worker = Worker(len(self.workers), self._folder, self._diary, given, pool=pool, slots=slots)
         self.workers.append(worker)
         if wait:
             worker.wait_until_ready()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 Trouble = Literal["none", "close", "reset", "half-close"]
 # Towards the broker, towards the client.
@@ -140,6 +141,11 @@ class Proxy:
                 end.settimeout(None)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.links.append(Link(client, broker, self._fate_of(len(self.links)), self.happened))
+
+    def url(self, broker_url: str) -> str:
+        """Return the broker's URL with the proxy's port."""
+        parts = urlsplit(broker_url)
+        return parts._replace(netloc=f"{parts.username}:{parts.password}@{LOOPBACK}:{self.port}").geturl()
 
     def vanish(self) -> None:
         """Be a host without power: what is connected stays so and hears nothing, who connects waits."""

@@ -10,6 +10,7 @@ from celery import Celery
 import federation.broker  # noqa: F401  # registers activemq://
 
 RETRIES = {"max_retries": 600, "interval_start": 0, "interval_step": 0.05, "interval_max": 0.2}
+TEXT = {"content_type": "text/plain", "content_encoding": "utf-8"}
 
 
 class Sender(threading.Thread):
@@ -29,9 +30,7 @@ class Sender(threading.Thread):
                 producer = kombu.Producer(connection)
                 for body in self._bodies:
                     policy = {**RETRIES, "errback": lambda *_, body=body: self.published_again.add(body)}
-                    producer.publish(
-                        body, routing_key=self._queue, message_id=body, content_type="text/plain", content_encoding="utf-8", retry=True, retry_policy=policy
-                    )
+                    producer.publish(body, routing_key=self._queue, message_id=body, retry=True, retry_policy=policy, **TEXT)
                     self.confirmed.append(body)
         except BaseException as error:
             self.failure = error

@@ -2,23 +2,17 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from tests.faults.diary import some, wait_for
-from tests.faults.proxy import Fate, Proxy, Trouble, proxy
+from tests.faults.proxy import Fate, Trouble, proxy
 from tests.faults.publishing import Sender
 from tests.faults.receiving import Receiver
 from tests.faults.witness import read_all
 
 MESSAGES, SENDERS = 2000, 2
 TROUBLES: tuple[Trouble, ...] = ("close", "reset", "half-close")
-
-
-def through(proxy: Proxy, url: str) -> str:
-    """Return the broker's URL with the proxy's port."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=f"{parts.username}:{parts.password}@{parts.hostname}:{proxy.port}").geturl()
 
 
 def fates(seed: str, most_bytes: int) -> Any:
@@ -33,16 +27,16 @@ def fates(seed: str, most_bytes: int) -> Any:
     return fate_of
 
 
-def test_two_thousand_messages_pass_a_bad_network_both_ways(broker: Any, prefix: str, seed: str) -> None:
+def test_two_thousand_messages_pass_a_bad_network_both_ways(broker: Any, prefix: str, seed: str, tell: Callable[[str], None]) -> None:
     queue = f"{prefix}network"
     bodies = [f"message {number}" for number in range(MESSAGES)]
     with (
         proxy(broker.host, broker.port, fates(f"{seed} out", 60_000)) as way_out,
         proxy(broker.host, broker.port, fates(f"{seed} in", 100_000)) as way_in,
     ):
-        receiver = Receiver(through(way_in, broker.url), queue, heartbeat=1)
+        receiver = Receiver(way_in.url(broker.url), queue, heartbeat=1)
         receiver.start()
-        senders = [Sender(through(way_out, broker.url), queue, bodies[start::SENDERS], confirm_timeout=2) for start in range(SENDERS)]
+        senders = [Sender(way_out.url(broker.url), queue, bodies[start::SENDERS], confirm_timeout=2) for start in range(SENDERS)]
         for sender in senders:
             sender.start()
         for sender in senders:
@@ -54,12 +48,15 @@ def test_two_thousand_messages_pass_a_bad_network_both_ways(broker: Any, prefix:
         assert receiver.failure is None
         happened = {"out": dict(way_out.happened), "in": dict(way_in.happened)}
         receiver.stop()
-    print(happened)
+    tell(f"{happened}")
     assert all(way.get(trouble) for way in happened.values() for trouble in TROUBLES), f"the network was too good: {happened}"
     # What the last loss of a connection gave back, and what nobody knows of.
     left = [message.body for message in read_all(broker, f"/queue/{queue}", [])]
     assert set(left) <= set(bodies)
-    check_doubles(receiver, {body for sender in senders for body in sender.published_again})
+    published_again = {body for sender in senders for body in sender.published_again}
+    marked = sum(arrival.redelivered for arrival in receiver.arrivals)
+    tell(f"{len(receiver.arrivals)} arrivals, {marked} marked as redelivered, {len(published_again)} published again")
+    check_doubles(receiver, published_again)
 
 
 def check_doubles(receiver: Receiver, published_again: set[str]) -> None:
@@ -72,5 +69,3 @@ def check_doubles(receiver: Receiver, published_again: set[str]) -> None:
     unmarked = Counter(arrival.message_id for arrival in receiver.arrivals if not arrival.redelivered)
     unexplained = {name for name, times in unmarked.items() if times > 1} - published_again
     assert not unexplained, f"came again without a mark: {some(unexplained)}"
-    redelivered = sum(arrival.redelivered for arrival in receiver.arrivals)
-    print(f"{len(receiver.arrivals)} arrivals, {redelivered} marked as redelivered, {len(published_again)} published again")

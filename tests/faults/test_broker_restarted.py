@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.faults.diary import Diary, wait_for
@@ -15,8 +16,11 @@ MOST_OUTSTANDING = 40
 GOAL_S = 10.0
 
 
-def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(broker: Any, fleet: Fleet, client: Client, diary: Diary, dice: random.Random) -> None:
+def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(
+    broker: Any, fleet: Fleet, client: Client, diary: Diary, dice: random.Random, tell: Callable[[str], None]
+) -> None:
     workers = [fleet.start() for _ in range(WORKERS)]
+    everyone = {worker.pid for worker in workers}
     enough = threading.Event()
     failures: list[BaseException] = []
 
@@ -43,7 +47,6 @@ def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(broker: Any, f
                 broker.kill()
             broker.start()
             began, seen = time.monotonic(), len(diary.lines)
-            everyone = {worker.pid for worker in workers}
             wait_for(
                 lambda seen=seen: {line.worker for line in diary.lines[seen:]} >= everyone,
                 lambda: "every worker consumes again\n" + "\n".join(worker.log[-2000:] for worker in workers),
@@ -53,6 +56,6 @@ def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(broker: Any, f
         enough.set()
         sender.join(60)
     assert not failures
-    print(f"workers consumed again after {', '.join(f'{seconds:.1f}' for seconds in took)} s; the goal is {GOAL_S:g}")
+    tell(f"workers consumed again after {', '.join(f'{seconds:.1f}' for seconds in took)} s; the goal is {GOAL_S:g}")
     # A second run is not always marked here: see test_redelivered.py.
     diary.wait_until_all_ended(client.sent)

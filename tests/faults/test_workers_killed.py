@@ -13,7 +13,7 @@ TASKS, KILLS, WORKERS = 500, 20, 4
 
 
 def test_no_task_of_five_hundred_is_lost_with_twenty_workers_killed(
-    fleet: Fleet, client: Client, diary: Diary, dice: random.Random, prefix: str, size_of: Callable[[str], Any]
+    fleet: Fleet, client: Client, diary: Diary, dice: random.Random, prefix: str, size_of: Callable[[str], Any], tell: Callable[[str], None]
 ) -> None:
     for _ in range(WORKERS):
         fleet.start(wait=False)
@@ -33,4 +33,4 @@ def test_no_task_of_five_hundred_is_lost_with_twenty_workers_killed(
     wait_for(lambda: (size := size_of(f"/queue/{prefix}work")).waiting + size.in_flight == 0, "all is acknowledged")
     assert size_of(f"/queue/DLQ.{prefix}work") is None, "a killed worker's task went to the dead letters"
     interrupted = len([line for line in diary.lines if line.what == "start"]) - TASKS
-    print(f"{interrupted} tasks were interrupted and ran again")
+    tell(f"{interrupted} tasks were interrupted and ran again")
