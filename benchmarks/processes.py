@@ -52,7 +52,12 @@ def pss_mib(pids: Iterable[int]) -> float:
 
     Raises PermissionError for processes of another user.
     """
-    return sum(_pss_kib(pid) for pid in pids) / 1024
+    return sum(_memory_kib(pid, "Pss:") for pid in pids) / 1024
+
+
+def rss_mib(pids: Iterable[int]) -> float:
+    """Return the resident set sizes of the processes added up, in MiB; pages that they share count for each."""
+    return sum(_memory_kib(pid, "Rss:") for pid in pids) / 1024
 
 
 def holds_model(pids: Iterable[int]) -> bool:
@@ -60,9 +65,9 @@ def holds_model(pids: Iterable[int]) -> bool:
     return any(library in _read(Path(f"/proc/{pid}/maps")) for pid in pids for library in _MODEL_LIBRARIES)
 
 
-def _pss_kib(pid: int) -> int:
+def _memory_kib(pid: int, kind: str) -> int:
     for line in _read(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(kind):
             return int(line.split()[1])
     return 0
 

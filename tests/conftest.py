@@ -46,6 +46,17 @@ class Server:
         if self._process is not None:
             children.stop(self._process, signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Stop it where it is, and return when each of its threads stands still; its sockets stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     @property
     def log(self) -> str:
         """What it has written so far."""

@@ -18,6 +18,7 @@ from federation.broker.envelope import REDELIVERED, is_persistent, pack, pack_ag
 from federation.broker.errors import ConnectionLost
 from federation.broker.fetching import drain_queue, fetch_one
 from federation.broker.frames import Frame, encode, escape
+from federation.broker.leaving import is_ending, never_runs
 from federation.broker.message import Message
 from federation.broker.message import Message as Delivered
 from federation.broker.options import Options
@@ -194,12 +195,15 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         consumer.start(self.sources(queue), self._prefetch(), arguments)
 
     def basic_cancel(self, consumer_tag: str) -> None:
-        """End a consumer; its deliveries in flight stay ours until they are settled."""
+        """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run."""
         consumer = self._by_tag.pop(consumer_tag, None)
         if consumer is not None:
             self._consumers.discard(consumer_tag)
             self._active_queues.remove(self._tag_to_queue.pop(consumer_tag))
             consumer.cancel()
+            if is_ending():
+                for delivery in self.qos.take_where(lambda delivery: delivery.subscription.cancelled and never_runs(delivery.request)):
+                    self.requeue(delivery)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Delivered | None:
         """Take one message, or None if the queue has none that is free."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from federation.broker.consumer_arguments import ConsumerArguments
 from federation.broker.errors import ArgumentRefused, RequestRefused
 from federation.broker.frames import Frame
+from federation.broker.leaving import request_of
 from federation.broker.message import Message
 from federation.broker.peer_headers import GROUP_HEADER
 from federation.broker.qos import Delivery
@@ -108,6 +109,7 @@ class Consumer:
             channel.qos.append(delivery, tag)
         if not unwanted:
             self._callback(message)
+            delivery.request = request_of(message)
 
     def _end_turn(self, frame: Frame) -> None:
         with self._lock:

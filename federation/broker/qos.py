@@ -10,13 +10,17 @@ from federation.broker.frames import Frame
 from federation.broker.subscription import Subscription
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Delivery:
-    """One delivered frame, the subscription that is told when it is settled, and whoever else wants to know."""
+    """One delivered frame, the subscription that is told when it is settled, and whoever else wants to know.
+
+    `request` is what Celery's worker made of it, see `leaving`.
+    """
 
     frame: Frame
     subscription: Subscription
     on_settled: Callable[[Frame], None] | None = None
+    request: Any = None
 
     def settled(self) -> None:
         """Tell that nothing is left to do with it here."""
@@ -62,6 +66,12 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
         with self._lock:
             tags = [tag for tag in self._deliveries if tag <= delivery_tag] if multiple else [delivery_tag]
             return [delivery for tag in tags if (delivery := self._deliveries.pop(tag, None)) is not None]
+
+    def take_where(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Remove and return the unsettled deliveries for which that holds, newest first."""
+        with self._lock:
+            tags = [tag for tag, delivery in self._deliveries.items() if wanted(delivery)]
+            return [self._deliveries.pop(tag) for tag in reversed(tags)]
 
     def take_all(self) -> list[Delivery]:
         """Remove and return every unsettled delivery, newest first."""

@@ -1,0 +1,94 @@
+"""A broker that may be killed, workers that may be killed, and a book of what ran; each test has queues of its own."""
+
+import os
+import random
+import secrets
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation.broker.connection import StompConnection
+from federation.broker.dialing import Address, dial
+from federation.broker.statistics import Statistics
+from tests.faults.diary import Diary
+from tests.faults.fleet import Fleet
+from tests.faults.publishing import Client
+
+TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something that is printed after all tests, whether they passed or not."""
+    told = request.config.stash.setdefault(TOLD, [])
+    return lambda text: told.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print what the tests have told."""
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def seed(tell: Callable[[str], None]) -> str:
+    """What all chance of a test hangs on; FAULTS_SEED repeats one."""
+    seed = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
+    tell(f"FAULTS_SEED={seed}")
+    return seed
+
+
+@pytest.fixture
+def dice(seed: str) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What the names of this test's queues begin with."""
+    return f"faults.{uuid.uuid4().hex[:12]}."
+
+
+@pytest.fixture
+def broker(activemq: Any) -> Iterator[Any]:
+    """The session's broker; whatever a test does to it, the next one finds it alive."""
+    yield activemq
+    activemq.thaw()
+    activemq.start()
+
+
+@pytest.fixture
+def diary(tmp_path: Path) -> Diary:
+    return Diary(tmp_path / "diary")
+
+
+@pytest.fixture
+def fleet(broker: Any, prefix: str, diary: Diary, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path, diary, broker.url, prefix)
+    yield fleet
+    fleet.kill()
+
+
+@pytest.fixture
+def client(broker: Any, prefix: str) -> Iterator[Client]:
+    client = Client(broker.url, {"queue_prefix": prefix, "confirm_timeout": 5})
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def size_of(broker: Any) -> Callable[[str], Any]:
+    """Ask the broker itself for the size of a destination, over a connection of its own."""
+
+    def ask(destination: str) -> Any:
+        address = Address(broker.host, broker.port, broker.user, broker.password)
+        wire = StompConnection(address, dial(address, timeout_s=5, heartbeat_s=0, max_frame_bytes=10**6))
+        try:
+            return Statistics(wire).size(destination)
+        finally:
+            wire.close()
+
+    return ask

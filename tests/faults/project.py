@@ -1,0 +1,70 @@
+"""A Celery project that knows nothing of the federation but its transport; the tests start its workers, and kill them.
+
+FAULTS_SETTINGS holds more of Celery's settings as JSON, FAULTS_DIARY the file to which each run of a task adds a line.
+"""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from celery import Celery, Task
+
+import federation.broker  # noqa: F401  # registers activemq://
+
+DIARY = os.environ["FAULTS_DIARY"]
+
+app = Celery("faults")
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    task_default_queue="work",
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # Longer than ActiveMQ takes to start on a busy machine is not needed: nobody listens, or somebody answers.
+    broker_connection_timeout=2,
+    worker_hijack_root_logger=False,
+)
+app.conf.update(json.loads(os.environ["FAULTS_SETTINGS"]))
+
+
+def note(task: Task, what: str) -> None:
+    """Add a line in one write, so that lines of many processes do not mix and a kill leaves none half written."""
+    line = f"{what} {task.request.id} {os.getppid()} {os.getpid()} {bool(task.request.delivery_info.get('redelivered'))}\n"
+    diary = os.open(DIARY, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(diary, line.encode())
+    finally:
+        os.close(diary)
+
+
+@app.task(bind=True, name="work")
+def work(self: Task, seconds: float = 0.0) -> None:
+    """Take so long, and say so at the start and the end."""
+    note(self, "start")
+    time.sleep(seconds)
+    note(self, "end")
+
+
+@app.task(bind=True, name="hold")
+def hold(self: Task, gate: str) -> None:
+    """Run until a file appears."""
+    note(self, "start")
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    note(self, "end")
+
+
+@app.task(bind=True, name="die")
+def die(self: Task, times: int, whole_worker: bool) -> None:
+    """Kill the process that runs this, or its whole worker, in the first so many runs."""
+    note(self, "start")
+    runs = sum(line.startswith(f"start {self.request.id} ") for line in Path(DIARY).read_text().splitlines())
+    if runs <= times:
+        if whole_worker:
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(self, "end")

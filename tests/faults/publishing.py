@@ -1,0 +1,59 @@
+"""Publishers that keep book: what was confirmed, and what had to be published again because no confirmation came."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import kombu
+from celery import Celery
+
+import federation.broker  # noqa: F401  # registers activemq://
+
+RETRIES = {"max_retries": 600, "interval_start": 0, "interval_step": 0.05, "interval_max": 0.2}
+TEXT = {"content_type": "text/plain", "content_encoding": "utf-8"}
+
+
+class Sender(threading.Thread):
+    """Sends bodies to one queue, one confirmed publish after the other, over a connection of its own."""
+
+    def __init__(self, url: str, queue: str, bodies: Sequence[str], **options: Any) -> None:
+        super().__init__(daemon=True)
+        self._url, self._queue, self._bodies, self._options = url, queue, bodies, options
+        self.confirmed: list[str] = []
+        self.published_again: set[str] = set()
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Send all."""
+        try:
+            with kombu.Connection(self._url, transport_options=self._options, connect_timeout=2) as connection:
+                producer = kombu.Producer(connection)
+                for body in self._bodies:
+                    policy = {**RETRIES, "errback": lambda *_, body=body: self.published_again.add(body)}
+                    producer.publish(body, routing_key=self._queue, message_id=body, retry=True, retry_policy=policy, **TEXT)
+                    self.confirmed.append(body)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
+class Client:
+    """Sends tasks of the project by their names."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self.app = Celery("client", broker=url, set_as_current=False)
+        self.app.conf.update(task_default_queue="work", task_ignore_result=True, broker_transport_options=options, broker_connection_timeout=2)
+        self.sent: list[str] = []
+        self.published_again: set[str] = set()
+
+    def send(self, task: str, *arguments: Any) -> str:
+        """Send a task until it is confirmed and return its id, which is the same for each try."""
+        task_id = kombu.utils.uuid()
+        policy = {**RETRIES, "errback": lambda *_: self.published_again.add(task_id)}
+        self.app.send_task(task, arguments, task_id=task_id, retry=True, retry_policy=policy)
+        self.sent.append(task_id)
+        return task_id
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.app.close()

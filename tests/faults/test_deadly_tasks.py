@@ -1,0 +1,36 @@
+"""Tasks that kill the process they run in: they come back, marked as redelivered, and take no other task with them."""
+
+from tests.faults.diary import Diary, wait_for
+from tests.faults.fleet import Fleet
+from tests.faults.publishing import Client
+
+DEATHS = 2
+
+
+def test_a_task_that_kills_its_child_comes_back_marked(fleet: Fleet, client: Client, diary: Diary) -> None:
+    worker = fleet.start(slots=2)
+    deadly = client.send("die", DEATHS, False)
+    others = [client.send("work", 0.01) for _ in range(20)]
+    diary.wait_until_all_ended([deadly, *others])
+    assert [line.redelivered for line in diary.starts(deadly)] == [False] + [True] * DEATHS
+    assert worker.alive
+    assert all(len(diary.starts(other)) == 1 for other in others)
+
+
+def test_a_task_that_kills_its_whole_worker_comes_back_marked(fleet: Fleet, client: Client, diary: Diary) -> None:
+    deadly = client.send("die", DEATHS, True)
+    others = [client.send("work", 0.01) for _ in range(20)]
+    for _ in range(DEATHS + 1):
+        worker = fleet.start(slots=1, wait=False)
+        wait_for(lambda worker=worker: not worker.alive or diary.ids("end") >= {deadly}, lambda worker=worker: f"it dies or is done\n{worker.log}")
+    diary.wait_until_all_ended([deadly, *others])
+    assert [line.redelivered for line in diary.starts(deadly)] == [False] + [True] * DEATHS
+    diary.check_reruns_are_marked()
+
+
+def test_a_task_that_always_kills_its_child_leaves_the_worker_able_to_work(fleet: Fleet, client: Client, diary: Diary) -> None:
+    """Without a limit it comes back for ever, as ActiveMQ counts nothing over STOMP; a peer's work goes on meanwhile."""
+    fleet.start(slots=2)
+    deadly = client.send("die", 10**6, False)
+    wait_for(lambda: len(diary.starts(deadly)) > DEATHS, "it is delivered again and again")
+    diary.wait_until_all_ended([client.send("work") for _ in range(20)])

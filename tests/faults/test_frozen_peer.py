@@ -1,0 +1,67 @@
+"""A peer that is there and does nothing: its silence is noticed by the heart-beats of the other side."""
+
+from pathlib import Path
+from typing import Any
+
+import kombu
+import pytest
+
+from federation.broker.errors import ConnectionLost
+from tests.faults.diary import Diary, wait_for
+from tests.faults.fleet import Fleet
+from tests.faults.publishing import Client
+
+LOST = "Connection to broker lost"
+
+
+def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    frozen = fleet.start(heartbeat_s=1, slots=1, worker_prefetch_multiplier=3)
+    held = [client.send("hold", str(gate)) for _ in range(3)]
+    wait_for(lambda: diary.ids("start"), "the first runs")
+    frozen.freeze()
+    peer = fleet.start(slots=3)
+    # One was running and two were waiting in the worker's memory.
+    wait_for(lambda: {line.task_id for line in diary.lines if line.worker == peer.pid} == set(held), lambda: f"the peer has all three: {diary.lines}")
+    gate.touch()
+    diary.wait_until_all_ended(held)
+    again = [line for line in diary.lines if line.worker == peer.pid and line.what == "start"]
+    assert all(line.redelivered for line in again)
+    frozen.thaw()
+    # It ends what it had begun, cannot acknowledge it, and consumes again.
+    wait_for(lambda: LOST in frozen.log, lambda: f"it sees that it was cut\n{frozen.log}")
+    peer.kill()
+    after = client.send("work")
+    diary.wait_until_all_ended([after])
+    assert {line.worker for line in diary.lines if line.task_id == after} == {frozen.pid}
+    diary.check_reruns_are_marked()
+
+
+def test_a_frozen_broker_is_left_and_found_again(broker: Any, fleet: Fleet, client: Client, diary: Diary) -> None:
+    worker = fleet.start(heartbeat_s=1)
+    diary.wait_until_all_ended([client.send("work")])
+    broker.freeze()
+    wait_for(lambda: LOST in worker.log, lambda: f"the worker sees that the broker is silent\n{worker.log}")
+    assert "has been silent for" in worker.log
+    broker.thaw()
+    diary.wait_until_all_ended([client.send("work") for _ in range(20)])
+
+
+def test_a_publisher_to_a_frozen_broker_gets_an_error_and_loses_nothing_confirmed(broker: Any, prefix: str) -> None:
+    name = f"{prefix}frozen"
+    with kombu.Connection(broker.url, transport_options={"confirm_timeout": 2}, connect_timeout=2) as connection:
+        producer = kombu.Producer(connection)
+        producer.publish("confirmed", routing_key=name)
+        broker.freeze()
+        with pytest.raises(ConnectionLost):
+            producer.publish("unconfirmed", routing_key=name)
+        # Its port still takes connections; nobody answers there.
+        with pytest.raises(ConnectionLost), kombu.Connection(broker.url, connect_timeout=1) as other:
+            other.connect()
+        broker.thaw()
+        queue = kombu.Queue(name, routing_key=name)
+        connection.ensure_connection()
+        bodies: list[str] = []
+        with kombu.Consumer(connection, [queue], callbacks=[lambda body, message: (bodies.append(body), message.ack())]):
+            while "confirmed" not in bodies:
+                connection.drain_events(timeout=20)

@@ -1,0 +1,82 @@
+"""Workers that are asked to end: what runs is finished by them alone, what waits goes to a peer, and what is cut off comes back."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.diary import Diary, some, wait_for
+from tests.faults.fleet import Fleet, Worker
+from tests.faults.publishing import Client
+
+
+def tell_by_signal(worker: Worker, client: Client) -> None:
+    worker.signal(signal.SIGTERM)
+
+
+def tell_by_remote_control(worker: Worker, client: Client) -> None:
+    client.app.control.shutdown(destination=[worker.name])
+
+
+@pytest.mark.parametrize("tell", [tell_by_signal, tell_by_remote_control])
+def test_a_warm_shutdown_gives_what_waits_to_a_peer_at_once_and_finishes_what_runs(
+    fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, prefix: str, size_of: Callable[[str], Any], tell: Callable[..., None]
+) -> None:
+    gate = tmp_path / "gate"
+    leaving = fleet.start(slots=1, worker_prefetch_multiplier=4)
+    running = client.send("hold", str(gate))
+    wait_for(lambda: running in diary.ids("start"), "the long task runs")
+    waiting = [client.send("work") for _ in range(3)]
+    # In the worker's memory, not only on the way to it.
+    wait_for(lambda: all(task_id in leaving.log for task_id in waiting), lambda: f"the worker has all\n{leaving.log}")
+    peer = fleet.start(slots=1)
+    tell(leaving, client)
+    diary.wait_until_all_ended(waiting)
+    assert {line.worker for line in diary.lines if line.task_id in waiting} == {peer.pid}
+    assert running not in diary.ids("end")
+    # More work, so that a running task given back by mistake would reach the peer.
+    diary.wait_until_all_ended([client.send("work") for _ in range(10)])
+    gate.touch()
+    wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
+    wait_for(lambda: (size := size_of(f"/queue/{prefix}work")).waiting + size.in_flight == 0, "all is acknowledged")
+    assert [line.worker for line in diary.starts(running)] == [leaving.pid], "a peer ran what was still running"
+    assert running in diary.ids("end")
+    assert all(len(diary.starts(task_id)) == 1 for task_id in waiting)
+
+
+@pytest.mark.parametrize(("pool", "prefetch"), [("prefork", 40), ("threads", 4)])
+def test_no_task_runs_twice_in_a_warm_shutdown(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, pool: str, prefetch: int) -> None:
+    """With a large prefetch several messages share a subscription, and a pool of threads runs all that it has taken."""
+    gate = tmp_path / "gate"
+    leaving = fleet.start(pool=pool, slots=1, worker_prefetch_multiplier=prefetch)
+    running = client.send("hold", str(gate))
+    waiting = [client.send("work") for _ in range(prefetch - 1)]
+    wait_for(lambda: running in diary.ids("start") and all(task_id in leaving.log for task_id in waiting), lambda: f"it has all\n{leaving.log}")
+    fleet.start(slots=1)
+    leaving.signal(signal.SIGTERM)
+    after = [client.send("work") for _ in range(10)]
+    diary.wait_until_all_ended(after)
+    gate.touch()
+    diary.wait_until_all_ended([running, *waiting])
+    wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
+    twice = [task_id for task_id in (running, *waiting, *after) if len(diary.starts(task_id)) > 1]
+    assert not twice, f"ran twice: {some(twice)}"
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_cold_shutdown_gives_back_what_runs(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, pool: str) -> None:
+    gate = tmp_path / "gate"
+    leaving = fleet.start(pool=pool, slots=1, worker_prefetch_multiplier=4)
+    running = [client.send("hold", str(gate)) for _ in range(2)]
+    wait_for(lambda: diary.ids("start"), "one runs")
+    leaving.signal(signal.SIGQUIT)
+    if pool == "threads":
+        # A thread cannot be stopped: the process ends with it.
+        gate.touch()
+    wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
+    gate.touch()
+    fleet.start(slots=1)
+    diary.wait_until_all_ended(running)
+    diary.check_reruns_are_marked()
