@@ -116,7 +116,7 @@ def main() -> None:
     """Measure all cells that make sense for this broker, and print."""
     given = json.load(sys.stdin)
     bench = Bench(given["url"], durable=given["durable"])
-    cells = (*CELLS, RAW) if given["url"].startswith(federation.broker.SCHEME) else CELLS
+    cells = (*CELLS, RAW) if given["url"].startswith("activemq") else CELLS
     told = {cell.name: bench.measure(cell) for cell in cells}
     print(json.dumps(told | bench.memory_of_a_connection(given["broker_pid"])))
 

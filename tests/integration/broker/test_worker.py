@@ -155,7 +155,10 @@ def test_what_waits_in_a_worker_is_shown_and_leaves_room_for_the_rest(celery: An
     def ask(command: str, *arguments: Any) -> Any:
         return getattr(celery.control, command)(*arguments, reply=True, timeout=20, limit=1)[0][name]
 
-    later = tasks.add.apply_async((1, 1), countdown=3600)
+    with celery.connection_for_write() as connection:
+        # Such a message comes at once, as from a broker without a scheduler.
+        connection.transport_options["schedule_eta"] = False
+        later = tasks.add.apply_async((1, 1), countdown=3600, connection=connection)
     bus.wait_for(lambda: [entry["request"]["id"] for entry in inspect.scheduled()[name]] == [later.id], "it is scheduled")
     ask("revoke", later.id)
     assert later.id in inspect.revoked()[name]
