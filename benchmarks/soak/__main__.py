@@ -28,7 +28,7 @@ from federation.settings import settings
 WARM_UP = 0.3
 SAMPLES = 20
 # The JVM fills its heap before it collects: of the broker only what exceeds that is growth.
-LIMITS_MIB: Mapping[str, float] = {"publisher": 3.0, "consumer": 3.0, "worker": 6.0, "broker": 48.0}
+LIMITS_MIB: Mapping[str, float] = {"publisher": 2.0, "consumer": 2.0, "worker": 4.0, "broker": 24.0}
 WITHOUT_PROGRESS_S = 120.0
 
 Messages = Annotated[int, typer.Option(min=100, help="Messages in all.")]

@@ -90,7 +90,8 @@ class Fleet:
 
     def start(self, *, pool: str = "prefork", slots: int = 2, wait: bool = True, heartbeat_s: float = 10, **settings: Any) -> Worker:
         """Start another worker, with these settings of Celery beside those of all; cut for silence after two to three heart-beats."""
-        given = {**self._settings, **settings, "broker_transport_options": {"queue_prefix": self._prefix, "heartbeat": heartbeat_s}}
+        options = {"queue_prefix": self._prefix, "heartbeat": heartbeat_s, **settings.pop("options", {})}
+        given = {**self._settings, **settings, "broker_transport_options": options}
         worker = Worker(len(self.workers), self._folder, self._diary, given, pool=pool, slots=slots)
         self.workers.append(worker)
         if wait:

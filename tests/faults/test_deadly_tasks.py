@@ -1,5 +1,11 @@
 """Tasks that kill the process they run in: they come back, marked as redelivered, and take no other task with them."""
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from federation.broker.options import Options
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
@@ -26,6 +32,25 @@ def test_a_task_that_kills_its_whole_worker_comes_back_marked(fleet: Fleet, clie
     diary.wait_until_all_ended([deadly, *others])
     assert [line.redelivered for line in diary.starts(deadly)] == [False] + [True] * DEATHS
     diary.check_reruns_are_marked()
+
+
+@pytest.mark.skipif("on_redelivered" not in Options.__slots__, reason="this version of the transport has no hook")
+@pytest.mark.parametrize("whole_worker", [False, True])
+def test_a_task_that_always_kills_is_quarantined_after_the_limit(
+    fleet: Fleet, client: Client, diary: Diary, prefix: str, size_of: Callable[[str], Any], whole_worker: bool
+) -> None:
+    deadly = client.send("die", 10**6, whole_worker)
+
+    def quarantined() -> bool:
+        size = size_of(f"/queue/DLQ.{prefix}work")
+        return size is not None and size.waiting == 1
+
+    while not quarantined():
+        worker = fleet.start(slots=1, wait=False, options={"on_redelivered": "project:refuse_after_two"})
+        wait_for(lambda worker=worker: not worker.alive or quarantined(), lambda worker=worker: f"it dies or refuses\n{worker.log}")
+    assert [line.redelivered for line in diary.starts(deadly)] == [False, True, True]
+    other = client.send("work")
+    diary.wait_until_all_ended([other])
 
 
 def test_a_task_that_always_kills_its_child_leaves_the_worker_able_to_work(fleet: Fleet, client: Client, diary: Diary) -> None:
