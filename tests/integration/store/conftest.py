@@ -1,0 +1,151 @@
+"""The main job without workers: each verb once, in the name of who does it in a running federation."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from federation.placement.node import Gpu
+from federation.services import agents, cop, executions, indexing, inference, messages, nodes, retrieval, summaries, tasks
+from federation.services.indexing import NewDocument
+from federation.services.nodes import Announcement
+from federation.store import outbox
+from federation.transaction import Transactions
+from federation.vectors import chunking
+
+ROOT = "/srv/code"
+NODE = "node:aorus"
+
+
+@pytest.fixture
+def main_job(transactions: Transactions) -> Callable[[], None]:
+    """Does all of it; rows are left in each table that has a verb."""
+
+    def do() -> None:
+        _live(transactions)
+        _talk(transactions)
+        _work_as_agents(transactions)
+        _work_on_a_node(transactions)
+        _index(transactions)
+        _give_up(transactions)
+
+    return do
+
+
+def _deliver(transactions: Transactions, execution_id: uuid.UUID, *, redelivered: bool = False) -> None:
+    with transactions.begin(NODE) as session:
+        executions.record_delivery(
+            session, execution_id, task_id=str(execution_id), task_name="some.task", worker="aorus@host", pid=1, redelivered=redelivered
+        )
+
+
+def _live(transactions: Transactions) -> None:
+    aorus = Announcement(
+        "aorus", "developer", ("frag",), ("minilm",), (), (Gpu(kind="RTX", vram_gib=24),), (), 2, "aorus@host", 1, uuid.uuid4(), simulated=False
+    )
+    with transactions.begin(NODE) as session:
+        assert nodes.announce(session, aorus)
+        cop.record_heartbeat(session, "aorus")
+    for _ in range(2):
+        with transactions.begin(NODE) as session:
+            assert nodes.sign_of_life(session, "aorus", aorus.incarnation, load={"running": 1})
+            cop.record_heartbeat(session, "aorus")
+    with transactions.begin("service:beat") as session:
+        assert nodes.record_lost(session, stale_s=0) == ["aorus"]
+    with transactions.begin(NODE) as session:
+        assert nodes.sign_of_life(session, "aorus", aorus.incarnation, load={})
+    with transactions.begin("ada") as session:
+        cop.update_state(session, "Refactoring the auth module")
+    with transactions.begin("cli:root") as session:
+        agents.rotate(session, "dan")
+    with transactions.begin(NODE) as session:
+        assert nodes.leave(session, "aorus", aorus.incarnation)
+        assert nodes.announce(session, aorus)
+
+
+def _talk(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        messages.send(session, "Look at the auth module, all of you", conversation_id="project-123", to="bob")
+        messages.send(session, "noon", conversation_id="project-123")
+    with transactions.begin("bob") as session:
+        messages.inbox(session, after=messages.inbox(session).cursor)
+    with transactions.begin("service:beat") as session:
+        [due] = summaries.request_due(session, window=2)
+    _deliver(transactions, due)
+    window: dict[str, Any] = {"conversation_id": "project-123", "from_position": 1, "to_position": 2, "text": "noon", "message_ids": []}
+    with transactions.begin("service:beat", execution_id=due) as session:
+        assert summaries.record(session, {**window, "method": "extractive", "model": "m", "model_digest": "d"})
+
+
+def _work_as_agents(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "Profile the memory", slug="memory-profile", conversation_id="project-123")
+    with transactions.begin("bob") as session:
+        asked = tasks.request_claim(session, "memory-profile", description="", ttl_s=60)
+    _deliver(transactions, asked)
+    with transactions.begin("bob", execution_id=asked) as session:
+        assert tasks.claim(session, "memory-profile", description="", ttl_s=60).claimed
+    with transactions.begin("bob") as session:
+        assert tasks.release(session, "memory-profile")
+        token = tasks.claim(session, "memory-profile", description="", ttl_s=60).fencing_token
+    with transactions.begin("bob") as session:
+        tasks.complete(session, "memory-profile", fencing_token=token or 0, result={"leaks": 0})
+
+
+def _work_on_a_node(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        task_id = tasks.delegate(session, "Name one thing", executor="node", requirements={"role": "developer"}).id
+        [execution_id] = [row.id for row in session.execute(text("SELECT id FROM executions WHERE agent_task_id = :id"), {"id": task_id})]
+    for reason in ("no live node has it", "no live node has it, still"):
+        with transactions.begin("service:outbox") as session:
+            outbox.record_unsent(session, {execution_id: reason}, tries=1)
+    _deliver(transactions, execution_id)
+    run = {"engine": "llamacpp", "model": "m", "model_digest": "d", "node": "aorus", "parameters": {}, "prompt_sha256": "0" * 64}
+    with transactions.begin("ada", execution_id=execution_id) as session:
+        assert tasks.start_on_node(session, task_id, "aorus") is not None
+    answer = {"completion": "A race.", "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 3, "seconds": 0.1}
+    with transactions.begin("ada", execution_id=execution_id) as session:
+        assert inference.record_run(session, {**run, **answer})
+    with transactions.begin("ada", execution_id=execution_id) as session:
+        assert tasks.end_on_node(session, task_id, result={"text": "A race."})
+    with transactions.begin("test") as session:
+        stored = "INSERT INTO celery_results (task_id, state, date_done, expires_at) VALUES (:id, 'SUCCESS', now(), now())"
+        session.execute(text(stored), {"id": str(execution_id)})
+    with transactions.begin("service:beat") as session:
+        executions.keep_outcomes(session)
+
+
+def _index(transactions: Transactions) -> None:
+    """Index two files, then one of them changed and the other gone; the vectors of the second run stay staged."""
+
+    def document(path: str, *texts: str) -> NewDocument:
+        return NewDocument(path, f"{path} {texts}", 10, [chunking.Chunk(path, "function", each, 1, 2, each, f"{path} {each}") for each in texts])
+
+    def embedded(documents: list[NewDocument]) -> uuid.UUID:
+        with transactions.begin("ada") as session:
+            run_id = retrieval.request_index(session, ROOT)
+        with transactions.begin("ada", execution_id=run_id) as session:
+            indexing.record_scan(session, run_id, ROOT, paths=[each.path for each in documents], documents=documents, skipped=[])
+            batches = [execution_id for execution_id in indexing.executions_of(session, run_id) if execution_id != outbox.fixed_id("write", run_id)]
+        for execution_id in batches:
+            with transactions.begin("ada", execution_id=execution_id) as session:
+                vectors = {chunk.id: b"\0" * 4 for chunk in indexing.batch(session, execution_id)}
+                indexing.record_vectors(session, execution_id, node="aorus", model="m", vectors=vectors)
+        return run_id
+
+    first = embedded([document("a.py", "one", "two"), document("b.py", "three")])
+    with transactions.begin("ada") as session:
+        staged, gone = indexing.staged(session, first)
+        assert indexing.record_written(session, first, [*(chunk.id for chunk, _ in staged), *gone]).finished
+    embedded([document("a.py", "one", "new")])
+
+
+def _give_up(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        poison = outbox.record(session, "some.task", {})
+    _deliver(transactions, poison, redelivered=True)
+    with transactions.begin(NODE) as session:
+        executions.quarantine(session, "too often", queue="aorus", worker="aorus@host", headers={}, body=b"[]", execution_id=poison)
+        executions.quarantine(session, "no message of Celery", queue="aorus", worker="aorus@host", headers={}, body=b"hello")

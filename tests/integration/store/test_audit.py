@@ -1,0 +1,150 @@
+"""No row without an actor, no write without an event of its actor in its own transaction; what only says «I live» is no write."""
+
+import uuid
+
+import psycopg
+import pytest
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from federation.services import messages, nodes, tasks
+from federation.services.nodes import Announcement
+from federation.store import event_log, outbox
+from federation.store.models import Base
+from federation.store.models.conversations import Conversation
+from federation.store.models.events import Event
+from federation.store.models.executions import OutboxEntry
+from federation.store.models.nodes import Node
+from federation.store.models.tasks import AgentTask
+
+# Tables that no verb writes yet.
+AWAITED = {"agent_sessions"}
+
+
+def test_each_write_of_the_main_job_has_its_event_and_its_actor(database: str, watch, main_job) -> None:
+    main_job()
+    writes = watch.writes(database)
+    assert [write.flaw() for write in writes if write.flaw()] == []
+    assert {write.table for write in writes} | AWAITED == watch.TABLES
+    assert len({write.actor for write in writes}) > 5
+    with psycopg.connect(database) as connection:
+        types = {row[0] for row in connection.execute("SELECT type FROM events")}
+    ours = {"execution.delivered", "execution.effect_recorded", "execution.parked", "execution.outcomes_kept", "index.written"}
+    assert {*ours, "node.lost", "node.returned", "node.state_changed"} <= types
+
+
+@pytest.mark.parametrize("table", sorted(AWAITED))
+def test_a_table_that_is_awaited_is_empty(database: str, main_job, table: str) -> None:
+    main_job()
+    with psycopg.connect(database) as connection:
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+def test_nothing_but_the_log_itself_is_left_out(watch) -> None:
+    assert Base.metadata.tables.keys() - watch.TABLES == {"events", "streams"}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        insert(Conversation).values(id="x", created_by="ada"),
+        update(AgentTask).values(priority=9),
+        update(AgentTask).values(status="running", assigned_to="bob"),
+        delete(OutboxEntry),
+        update(OutboxEntry).values(waiting_for="a node"),
+        update(Node).values(concurrency=9, load={}),
+    ],
+    ids=["conversation", "priority", "task", "outbox", "parking", "node"],
+)
+def test_a_write_without_an_event_is_seen(database: str, transactions, watch, main_job, write) -> None:
+    main_job()
+    with transactions.begin("ada") as session:
+        session.execute(write)
+    assert any("by ada: no event" in flaw for flaw in watch.flaws(database))
+    watch.forget(database)
+
+
+def test_an_event_of_another_actor_or_transaction_is_none(database: str, transactions, watch) -> None:
+    with transactions.begin("ada") as session:
+        task_id = tasks.delegate(session, "x").id
+    with transactions.begin("bob") as session:
+        session.execute(update(AgentTask).where(AgentTask.id == task_id).values(priority=9))
+    with transactions.begin("bob") as session:
+        event_log.append(session, "task.changed", f"task:{task_id}", payload={})
+    assert watch.flaws(database) == ["UPDATE of agent_tasks by bob: no event of this actor in the transaction; changed: priority, updated_by"]
+    watch.forget(database)
+
+
+def test_a_row_that_names_another_than_its_writer_is_seen(database: str, transactions, watch) -> None:
+    with transactions.begin("ada") as session:
+        messages.send(session, "hello")
+        session.execute(insert(Conversation).values(id="x", created_by="bob"))
+    assert watch.flaws(database) == ["INSERT of conversations by ada: the row says that bob wrote it"]
+    watch.forget(database)
+
+
+def test_a_write_outside_of_our_transactions_is_refused_for_want_of_an_actor(transactions) -> None:
+    with transactions.begin("ada") as session:
+        identity = outbox.record(session, "some.task", {})
+    # The connection has had an actor, for a transaction that is over.
+    with transactions.engine.connect() as connection, pytest.raises(IntegrityError, match="updated_by"):
+        connection.execute(update(OutboxEntry).where(OutboxEntry.execution_id == identity).values(attempts=1))
+
+
+def _announced(transactions) -> Announcement:
+    node = Announcement("taichi", "lead", (), (), (), (), (), 1, "taichi@host", 1, uuid.uuid4(), simulated=False)
+    with transactions.begin("node:taichi") as session:
+        nodes.announce(session, node)
+    return node
+
+
+def _told(transactions) -> list[tuple[str, str]]:
+    with transactions.begin("ada") as session:
+        return [(row.type, row.actor) for row in session.scalars(select(Event).where(Event.stream == "node:taichi").order_by(Event.position))]
+
+
+def test_a_node_that_falls_silent_and_comes_back_is_told_once_each(transactions) -> None:
+    node = _announced(transactions)
+
+    def beat() -> bool:
+        with transactions.begin("node:taichi") as session:
+            return nodes.sign_of_life(session, "taichi", node.incarnation, load={})
+
+    def look(stale_s: float) -> list[str]:
+        with transactions.begin("service:beat") as session:
+            return nodes.record_lost(session, stale_s=stale_s)
+
+    announced = [("node.announced", "node:taichi")]
+    assert (beat(), look(60), _told(transactions)) == (True, [], announced)
+    assert [look(0), look(0)] == [["taichi"], []]
+    assert _told(transactions) == [*announced, ("node.lost", "service:beat")]
+    assert [beat(), beat(), beat()] == [True] * 3
+    assert _told(transactions) == [*announced, ("node.lost", "service:beat"), ("node.returned", "node:taichi")]
+    assert look(0) == ["taichi"], "what came back may be lost again"
+
+
+@pytest.mark.parametrize("end", ["left", "announced anew"])
+def test_a_node_that_left_or_started_anew_is_not_lost(transactions, end: str) -> None:
+    node = _announced(transactions)
+    with transactions.begin("service:beat") as session:
+        nodes.record_lost(session, stale_s=0)
+    with transactions.begin("node:taichi") as session:
+        if end == "left":
+            nodes.leave(session, "taichi", node.incarnation)
+        else:
+            nodes.announce(session, node)
+    with transactions.begin("service:beat") as session:
+        assert nodes.record_lost(session, stale_s=60 if end == "announced anew" else 0) == []
+        assert session.scalar(select(Node.lost_at)) is None or end == "left"
+
+
+def test_parking_is_told_once_under_the_trace_of_its_request(transactions) -> None:
+    with transactions.begin("ada", trace_id="ab" * 16) as session:
+        identity = outbox.record(session, "some.task", {})
+    for reason in ("no node", "no node, still", None, "no node"):
+        with transactions.begin("service:outbox") as session:
+            outbox.record_unsent(session, {identity: reason}, tries=1)
+    with transactions.begin("ada") as session:
+        told = session.execute(text("SELECT actor, trace_id, payload->>'waiting_for' FROM events WHERE type = 'execution.parked' ORDER BY position"))
+        assert [tuple(row) for row in told] == [("service:outbox", "ab" * 16, "no node")] * 2, "it had a node in between"
+        assert session.scalar(select(OutboxEntry.attempts)) == 4
