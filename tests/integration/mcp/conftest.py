@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import jsonschema
 import pytest
 import uvicorn
 from fastmcp import Client
@@ -22,6 +23,34 @@ from federation.transaction import Transactions
 AGENTS = ("ada", "bob", "dan", "eve")
 
 
+class Strict(Client[StreamableHttpTransport]):
+    """A client that holds each answer against what the tool says that it answers."""
+
+    declared: dict[str, dict[str, Any]] | None = None
+
+    async def call_tool(self, name: str, *args: Any, **options: Any) -> Any:
+        """Return the answer. Raises what jsonschema raises for one that the tool's output schema does not allow."""
+        if self.declared is None:
+            self.declared = {tool.name: closed(tool.output_schema) for tool in await self.list_tools()}
+        answer = await super().call_tool(name, *args, **options)
+        if not answer.is_error:
+            checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+            jsonschema.Draft202012Validator(self.declared[name], format_checker=checker).validate(answer.structured_content)
+        return answer
+
+
+def closed(schema: Any) -> Any:
+    """Return the schema with objects that have no properties but the declared ones, and have all of these."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(value) for key, value in schema.items()}
+    if isinstance(properties := schema.get("properties"), dict):
+        found |= {"additionalProperties": False, "required": list(properties)}
+    return found
+
+
 class House:
     """A front door that runs, the tokens of its agents, and what stands behind it."""
 
@@ -29,9 +58,9 @@ class House:
         self.url, self.door, self.database_url, self.tokens = url, door, database_url, tokens
         self.transactions = door.transactions
 
-    def client(self, name: str, **options: Any) -> Client[StreamableHttpTransport]:
+    def client(self, name: str, **options: Any) -> Strict:
         """Return the client of an agent, not yet connected."""
-        return Client(StreamableHttpTransport(f"{self.url}/mcp", auth=self.tokens[name]), **options)
+        return Strict(StreamableHttpTransport(f"{self.url}/mcp", auth=self.tokens[name]), **options)
 
     async def heard(self, key: str) -> None:
         """Return as soon as somebody waits for a key."""

@@ -1,0 +1,237 @@
+"""Each tool refuses what it cannot take by name, and records nothing of it: taken from the tools' own schemas, so that a new tool is tried too."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from federation.mcp.catalogue import TOOLS
+from federation.services import messages, tasks
+
+pytestmark = pytest.mark.anyio
+
+NAMES = [tool.__name__ for tool, _, _ in TOOLS]
+UNKNOWN = str(uuid.uuid4())
+# What names something that must exist: what to say of one that does not, and what stands for it in a conversation of others.
+REFERENCES = {
+    ("federation_send", "to"): "agent",
+    ("federation_send", "reply_to"): "message",
+    ("federation_delegate", "agent"): "agent",
+    ("federation_delegate", "role"): "role",
+    ("federation_delegate", "node"): "node",
+    ("federation_delegate", "engine"): "engine",
+    ("federation_delegate", "model"): "model",
+    ("federation_delegate", "tags"): "tag",
+    ("federation_claim_task", "task_id"): "task",
+    ("federation_claim_task", "conversation_id"): "conversation",
+    ("federation_release_task", "task_id"): "task",
+    ("federation_release_task", "conversation_id"): "conversation",
+    ("federation_complete_task", "task_id"): "task",
+    ("federation_complete_task", "conversation_id"): "conversation",
+    ("federation_task_status", "task_id"): "task",
+    ("federation_task_status", "conversation_id"): "conversation",
+    ("federation_task_result", "task_id"): "task",
+    ("federation_task_result", "conversation_id"): "conversation",
+    ("federation_index", "run_id"): "execution",
+    ("federation_search", "root"): "indexed folder",
+    ("federation_infer", "role"): "role",
+    ("federation_infer", "node"): "node",
+    ("federation_infer", "model"): "model",
+    ("federation_summarize", "conversation_id"): "conversation",
+}
+# What its caller chooses or says.
+FREE = {
+    ("federation_send", "content"),
+    ("federation_send", "conversation_id"),
+    ("federation_send", "message_id"),
+    ("federation_update_state", "summary"),
+    ("federation_update_state", "thinking"),
+    ("federation_update_state", "wondering"),
+    ("federation_update_state", "offering"),
+    ("federation_delegate", "description"),
+    ("federation_delegate", "conversation_id"),
+    ("federation_delegate", "task_id"),
+    ("federation_claim_task", "description"),
+    ("federation_index", "path"),
+    ("federation_search", "query"),
+    ("federation_infer", "prompt"),
+    ("federation_infer", "system"),
+}
+
+
+def recorded(house: Any, postgres: Any) -> dict[str, Any]:
+    """Return of each table how many rows it has, and the last transaction that wrote one."""
+    with psycopg.connect(postgres.as_role("federation_owner", house.database_url)) as connection:
+        tables = [row[0] for row in connection.execute("select tablename from pg_tables where schemaname = 'public'")]
+        query = "select count(*), coalesce(max(xmin::text::bigint), 0) from {}"
+        return {table: connection.execute(query.format(table)).fetchone() for table in tables}
+
+
+async def schemas(house: Any) -> dict[str, Any]:
+    async with house.client("ada") as ada:
+        return {tool.name: tool.input_schema for tool in await ada.list_tools()}
+
+
+def good(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments that a tool would take, from the examples that it gives."""
+    return {name: schema["properties"][name]["examples"][0] for name in schema.get("required", ())}
+
+
+def kinds(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return schema.get("anyOf", [schema])
+
+
+def deep(levels: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(levels):
+        value = {"down": value}
+    return value
+
+
+def bad(schema: dict[str, Any]) -> Iterator[Any]:
+    """Yield values of each kind that an argument of this schema must not have."""
+    types = {kind["type"] for kind in kinds(schema)}
+    if "null" not in types:
+        yield None
+    for kind in kinds(schema):
+        match kind["type"]:
+            case "string":
+                yield from (5, True, ["x"], {"a": 1}, "x" * 1_000_001)
+                yield from ("a\0b",) if not kind.get("format") else ()
+                yield from ("nonsense", "") if "enum" in kind else ()
+                yield from ("not-a-uuid", "") if kind.get("format") == "uuid" else ()
+                yield from ("", " \n") if "pattern" in kind else ()
+                yield from ("a b", "é", "-x", "x" * 101, "a\n") if kind.get("pattern", "").startswith("^[A-Z") else ()
+                yield from ("relative/path", "../up") if kind.get("pattern") == "^/" else ()
+            case "integer" | "number":
+                yield from ("three", "", True, [], {}, "nan", "inf", "-inf", -1, 10**300, 2**63, -(2**63))
+                yield from (1.5, "1.5") if kind["type"] == "integer" else ()
+                yield from (kind["minimum"] - 1,) if "minimum" in kind else ()
+                yield from (kind["maximum"] + 1,) if "maximum" in kind else ()
+            case "boolean":
+                yield from ("maybe", 2, [], {})
+            case "array":
+                yield from ("text", 5, {"a": 1}, [5], [None], [""], ["a\0b"], ["x"] * 1000)
+            case "object":
+                yield from ("text", 5, [1], {"a\0b": 1}, {"a": ["\0"]}, {"a": 2**63}, {"a": "x" * 100_001}, deep(100))
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_what_a_tool_cannot_take_is_refused_by_name_and_leaves_no_trace(house: Any, postgres: Any, name: str) -> None:
+    schema = (await schemas(house))[name]
+    before = recorded(house, postgres)
+    tried = 0
+    async with house.client("ada") as ada:
+        for argument, about in schema["properties"].items():
+            for value in bad(about):
+                told = await ada.call_tool(name, {**good(schema), argument: value}, raise_on_error=False)
+                says = told.content[0].text
+                assert told.is_error, (argument, value)
+                assert re.match(rf"{argument}(\.\S*)?: got .+, wants .+", says, re.S), (argument, str(value)[:100], says)
+                assert len(says) < 500
+                tried += 1
+        missing = await ada.call_tool(name, {**good(schema), "no_such_argument": 1}, raise_on_error=False)
+        assert missing.is_error
+        assert missing.content[0].text.startswith("no argument 'no_such_argument'")
+        for required in schema.get("required", ()):
+            told = await ada.call_tool(name, {key: value for key, value in good(schema).items() if key != required}, raise_on_error=False)
+            assert told.content[0].text.startswith(f"{required}: got nothing, wants ")
+    assert tried >= 4 * len(schema["properties"])
+    assert recorded(house, postgres) == before
+
+
+async def test_each_argument_that_is_a_text_is_known_to_be_free_or_to_name_something(house: Any) -> None:
+    texts = set()
+    for name, schema in (await schemas(house)).items():
+        for argument, about in schema["properties"].items():
+            plain = [kind for kind in kinds(about) if "enum" not in kind]
+            if any("string" in {kind["type"], kind.get("items", {}).get("type")} for kind in plain):
+                texts.add((name, argument))
+    assert texts == REFERENCES.keys() | FREE
+
+
+@pytest.mark.parametrize(("name", "argument"), REFERENCES)
+async def test_what_does_not_exist_is_named_and_leaves_no_trace(house: Any, postgres: Any, name: str, argument: str) -> None:
+    with house.transactions.begin("ada") as session:
+        tasks.delegate(session, "d", slug="memory-profile")
+    schema = (await schemas(house))[name]
+    kind = REFERENCES[name, argument]
+    value = "/nowhere" if kind == "indexed folder" else UNKNOWN
+    given = good(schema) | {argument: [value] if kind == "tag" else value}
+    before = recorded(house, postgres)
+    async with house.client("ada") as ada:
+        told = await ada.call_tool(name, given, raise_on_error=False)
+    assert told.is_error
+    assert told.content[0].text.startswith(f"no {kind} '{value}'"), told.content[0].text
+    assert recorded(house, postgres) == before
+
+
+@pytest.mark.parametrize(("name", "argument"), [key for key, kind in REFERENCES.items() if kind in {"message", "task", "conversation", "execution"}])
+async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(house: Any, postgres: Any, name: str, argument: str) -> None:
+    with house.transactions.begin("ada") as session:
+        said = messages.send(session, "the password is swordfish", conversation_id="hidden-talk", to="bob")
+        tasks.delegate(session, "swordfish", conversation_id="hidden-talk", slug="memory-profile")
+        task = tasks.delegate(session, "swordfish", conversation_id="hidden-talk", executor="node")
+    async with house.client("ada") as ada:
+        run = (await ada.call_tool("federation_index", {"path": "/srv/swordfish"})).data.run_id
+        asked = (await ada.call_tool("federation_infer", {"prompt": "swordfish", "wait_s": 0})).data.execution_id
+    theirs = {
+        "message": [said.message_id],
+        "task": ["memory-profile", task.id, asked, run],
+        "conversation": ["hidden-talk"],
+        "execution": [run, asked],
+    }
+    schema = (await schemas(house))[name]
+    before = recorded(house, postgres)
+    async with house.client("dan") as dan:
+        for value in theirs[REFERENCES[name, argument]]:
+            told = await dan.call_tool(name, good(schema) | {argument: str(value)}, raise_on_error=False)
+            assert told.is_error
+            assert re.match(rf"no \w+ '{value}'|Need to know:", told.content[0].text), told.content[0].text
+            assert "swordfish" not in told.content[0].text
+    assert recorded(house, postgres) == before
+
+
+@pytest.mark.parametrize("era", ["2025-06-18", "2026-07-28"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        b'{"content": NaN}',
+        b'{"content": 1e999}',
+        b'{"content": "\\ud800"}',
+        b'{"content": "a\\u0000b"}',
+        b'{"content": "\xff"}',
+        b'{"content": ' + b"9" * 6000 + b"}",
+        b'{"content": ' + b"[" * 300 + b"]" * 300 + b"}",
+        b'{"content": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"content": "once", "content": 5}',
+        b'{"content": ',
+        b"[]",
+        b'"content"',
+        b"null",
+    ],
+)
+async def test_no_bytes_are_answered_with_a_fault_of_ours(house: Any, postgres: Any, era: str, arguments: bytes) -> None:
+    meta = {f"io.modelcontextprotocol/{key}": value for key, value in {"protocolVersion": era, "clientCapabilities": {}}.items()}
+    params = b'"name": "federation_send", "arguments": ' + arguments + b', "_meta": ' + json.dumps(meta).encode()
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {house.tokens['ada']}",
+        "mcp-protocol-version": era,
+        "mcp-method": "tools/call",
+        "mcp-name": "federation_send",
+    }
+    before = recorded(house, postgres)
+    async with httpx2.AsyncClient(headers=headers) as http:
+        told = await http.post(f"{house.url}/mcp", content=b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {' + params + b"}}")
+    assert told.status_code in {200, 400}
+    assert '"isError":true' in told.text or '"error":' in told.text
+    assert "Traceback" not in told.text
+    assert "Error calling tool" not in told.text
+    assert recorded(house, postgres) == before
