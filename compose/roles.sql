@@ -5,6 +5,10 @@
 \getenv app_password APP_PASSWORD
 \getenv service_password SERVICE_PASSWORD
 \getenv auditor_password AUDITOR_PASSWORD
+-- A statement that fails, or is logged for other reasons, must not take a password into the server's log.
+SET log_statement = 'none';
+SET log_min_error_statement = 'panic';
+SET log_min_duration_statement = -1;
 SET password_encryption = 'scram-sha-256';
 CREATE ROLE federation_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'owner_password';
 CREATE ROLE federation_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'app_password';

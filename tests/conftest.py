@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -73,7 +73,11 @@ class PostgresServer(Server):
 
     def prepare(self) -> None:
         self.start()
-        self._postgres.ensure_roles(self.role_passwords)
+        self.ensure_roles(self.role_passwords)
+
+    def ensure_roles(self, passwords: Mapping[str, str]) -> None:
+        """Make each role with its password, as `federation up` does."""
+        self._postgres.ensure_roles(passwords)
 
     @property
     def owner_url(self) -> str:

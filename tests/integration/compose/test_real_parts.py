@@ -59,16 +59,21 @@ def test_broker_takes_the_password_of_the_environment_and_no_other(broker: int, 
     assert not healthy(broker, "${BROKER_PASSWORD}")
 
 
+def make_roles(server: Postgres, passwords: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    psql = wheel() / "pginstall18" / "bin" / "psql"
+    command = [psql, "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--file", FOLDER / "roles.sql", server.url("federation")]
+    return subprocess.run(command, env=os.environ | passwords, check=False, capture_output=True, text=True)
+
+
 @pytest.fixture
 def database(server_dir: Path, passwords: dict[str, str]) -> Iterator[Postgres]:
     """A server of this test's own, because roles belong to the server, with roles.sql run as PostgreSQL's image runs it."""
-    server = Postgres(server_dir / "compose", free_port(), durable=False)
-    process = parts.run(server.part(), server_dir / "compose.log")
+    folder = server_dir / f"compose-{secrets.token_hex(4)}"
+    server = Postgres(folder, free_port(), durable=False)
+    process = parts.run(server.part(), folder.with_suffix(".log"))
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute("create database federation")
-    psql = wheel() / "pginstall18" / "bin" / "psql"
-    command = [psql, "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--file", FOLDER / "roles.sql", server.url("federation")]
-    subprocess.run(command, env=os.environ | passwords, check=True, capture_output=True)
+    assert make_roles(server, passwords).returncode == 0
     yield server
     children.stop(process, signal.SIGINT)
 
@@ -89,6 +94,13 @@ def test_roles_own_migrate_write_and_read_as_they_should(database: Postgres, pas
         assert connection.execute("select id from conversations").fetchall() == [("project-123",)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("insert into conversations (id, created_by) values ('other', 'eve')")
+
+
+def test_passwords_do_not_reach_the_log_when_the_roles_are_there_already(database: Postgres, passwords: dict[str, str]) -> None:
+    assert "already exists" in make_roles(database, passwords).stderr
+    told = database.root.with_suffix(".log").read_text()
+    assert "already exists" in told
+    assert not [name for name, password in passwords.items() if password in told]
 
 
 def test_roles_are_not_made_without_passwords(server_dir: Path) -> None:

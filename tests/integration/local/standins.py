@@ -1,4 +1,7 @@
-"""A federation of stand-ins: the real supervisor over small real processes; a program: `standins.py DATA_DIR [fail] [slow] [postgres=PORT]`."""
+"""A federation of stand-ins: the real supervisor over small real processes; a program: `standins.py DATA_DIR [fail] [slow] [postgres=PORT]`.
+
+Each change of a part is a line of standard output: `<name> <state> <pid>`.
+"""
 
 import http.client
 import signal
@@ -12,6 +15,7 @@ from federation.local.parts import Part
 from federation.local.ports import free_port
 from federation.local.postgres import Postgres
 from federation.local.slot import Backoff
+from federation.local.state import View
 from federation.local.supervisor import Supervisor
 
 # Its own child stays in its process group and asks the kernel to die with it, as a pool's children do; both ignore the polite signal where told so.
@@ -19,6 +23,7 @@ CHILD = """
 import ctypes, signal, time
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
 time.sleep(600)
 """
 PARENT = f"""
@@ -26,7 +31,6 @@ import signal, subprocess, sys, time
 if sys.argv[1:] == ["stubborn"]:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}])
-print("child", child.pid, flush=True)
 time.sleep(600)
 """
 
@@ -51,14 +55,29 @@ def main(data_dir: str, *flags: str) -> None:
     step = Part(name="step", command=[python, "-c", f"import sys; print('a reason'); sys.exit({int('fail' in flags)})"], once=True)
     # Asked twice, the supervisor does not wait for the minute of a slow one's grace.
     grace_s = 60.0 if "slow" in flags else 0.5
-    stubborn = Part(name="stubborn", command=[python, "-c", PARENT, "stubborn"], death_signal=signal.SIGUSR1, grace_s=grace_s)
-    parent = Part(name="parent", command=[python, "-c", PARENT], is_ready=lambda: "child" in home.log("parent").read_text())
+    stubborn = Part(
+        name="stubborn",
+        command=[python, "-c", PARENT, "stubborn"],
+        is_ready=lambda: "ready" in home.log("stubborn").read_text(),
+        death_signal=signal.SIGUSR1,
+        grace_s=grace_s,
+    )
+    parent = Part(name="parent", command=[python, "-c", PARENT], is_ready=lambda: "ready" in home.log("parent").read_text())
     stages = [[web], [step], [parent, stubborn]]
     ports = [int(flag.partition("=")[2]) for flag in flags if flag.startswith("postgres=")]
     if ports:
         stages = [[Postgres(home.data_dir / "postgres", ports[0]).part(), web]]
+    told: dict[str, str] = {}
+
+    def tell(view: View) -> None:
+        now = {part.name: f"{part.state} {part.pid}" for part in view.parts}
+        for name, line in now.items() - told.items():
+            sys.stdout.write(f"{name} {line}\n")
+            sys.stdout.flush()
+        told.update(now)
+
     with exclusive(home):
-        Supervisor(stages, home, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
+        Supervisor(stages, home, on_change=tell, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
 
 
 if __name__ == "__main__":

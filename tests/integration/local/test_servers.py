@@ -51,3 +51,20 @@ def test_activemq_comes_back_after_a_kill(activemq: Any) -> None:
         connects(activemq.host, activemq.port, activemq.user, activemq.password)
     activemq.start()
     assert connects(activemq.host, activemq.port, activemq.user, activemq.password)
+
+
+def test_passwords_never_reach_the_log(postgres: Any) -> None:
+    secret = "correct-horse-battery"
+    with psycopg.connect(postgres.owner_url, autocommit=True) as connection:
+        connection.execute("alter role postgres set log_statement = 'all'")
+    try:
+        postgres.prepare()
+        with pytest.raises(psycopg.errors.ReservedName):
+            postgres.ensure_roles({"pg_federation": secret})
+    finally:
+        with psycopg.connect(postgres.owner_url, autocommit=True) as connection:
+            connection.execute("alter role postgres reset log_statement")
+    told = postgres.log
+    assert 'alter role "federation_app" login' in told
+    assert 'STATEMENT:  create role "pg_federation" login' in told
+    assert not [password for password in (secret, *postgres.role_passwords.values()) if password in told]
