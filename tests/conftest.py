@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -19,6 +20,10 @@ from federation.local.activemq import SERVICE, USERS, ActiveMQ
 from federation.local.ports import LOOPBACK, free_port
 from federation.local.postgres import ROLES, Postgres
 from federation.settings import settings
+
+# No test fails on a clock, and Hypothesis would give each example 200 ms.
+hypothesis.settings.register_profile("without a clock", deadline=None)
+hypothesis.settings.load_profile("without a clock")
 
 # A job in the background of a script ignores SIGINT, and so would all that tests start and interrupt; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)

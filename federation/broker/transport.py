@@ -26,6 +26,7 @@ from federation.broker.errors import (
     StatisticsMissing,
     TlsFailed,
 )
+from federation.broker.flower_page import show_queues_in_flower
 from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options
 from federation.broker.statistics import Statistics, probe
 from federation.broker.subscription import Subscription
@@ -69,6 +70,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self._statistics_missing: StatisticsMissing | None = None
         self._first_question = threading.Lock()
         join_compatible_transports(self.driver_type)
+        show_queues_in_flower(self.driver_type)
 
     @property
     def wire(self) -> StompConnection:

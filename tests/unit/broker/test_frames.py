@@ -1,5 +1,6 @@
 """The codec: what goes in comes out under any chunking, and garbage neither hangs nor grows."""
 
+import contextlib
 from itertools import pairwise
 
 import pytest
@@ -49,15 +50,78 @@ def test_escaping_is_undone(text: str) -> None:
     assert not set(escape(text)) & {":", "\n", "\r"}
 
 
+def feed_all(chunks: list[bytes], limit: int) -> list[Frame]:
+    """Feed pieces to a decoder that holds never more than its limit, and stop where it refuses them."""
+    decoder = Decoder(max_frame_bytes=limit)
+    frames: list[Frame] = []
+    with contextlib.suppress(ProtocolError):
+        for chunk in chunks:
+            frames += decoder.feed(chunk)
+            assert decoder.buffered <= limit
+    return frames
+
+
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=6))
 def test_garbage_is_refused_or_waits_within_its_bound(data: bytes, cuts: list[int]) -> None:
-    decoder = Decoder(max_frame_bytes=64)
-    try:
-        for chunk in in_chunks(data, cuts):
-            decoder.feed(chunk)
-            assert decoder.buffered <= 64 + len(data)
-    except ProtocolError:
-        return
+    feed_all(in_chunks(data, cuts), 64)
+
+
+# What is nearly STOMP gets further in than what is not at all.
+PIECES = st.sampled_from(
+    [
+        *(b"MESSAGE", b"RECEIPT", b"CONNECTED", b"a:b\n", b"content-length:3\n", b"x" * 40),
+        *(b"\n", b"\r\n", b"\n\n", b"\0", b":", b"\\", b"\\c", b"\\t", b"\xff"),
+    ]
+)
+
+
+@given(st.lists(st.one_of(PIECES, st.binary(max_size=5)), max_size=40).map(b"".join), st.lists(st.integers(0, 1000), max_size=6))
+def test_what_looks_like_stomp_is_refused_or_waits_within_its_bound(data: bytes, cuts: list[int]) -> None:
+    frames = feed_all(in_chunks(data, cuts), 64)
+    assert sum(len(frame.body) for frame in frames) <= len(data)
+
+
+@given(st.lists(FRAMES, min_size=1, max_size=2), st.integers(0, 2000), st.binary(max_size=4), st.integers(0, 4))
+def test_damaged_frames_raise_nothing_but_the_protocols_error(frames: list[Frame], place: int, inserted: bytes, removed: int) -> None:
+    wire = b"".join(encode(*frame) for frame in frames)
+    place %= len(wire)
+    feed_all([wire[:place] + inserted + wire[place + removed :]], 1 << 20)
+
+
+@given(st.lists(FRAMES, min_size=1, max_size=2), st.integers(0, 2000))
+def test_the_beginning_of_a_stream_is_never_refused(frames: list[Frame], length: int) -> None:
+    wire = b"".join(encode(*frame) for frame in frames)
+    decoder = Decoder()
+    got = decoder.feed(wire[:length])
+    assert [without_length(frame) for frame in got + decoder.feed(wire[length:])] == frames
+    assert decoder.buffered == 0
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param([b"MESSAGE\n", b"a:b\n"], id="headers"),
+        pytest.param([b"MESSAGE\n", b"a" * 16], id="one header"),
+        pytest.param([b"MESSAGE\n\n", b"body"], id="body without length"),
+    ],
+)
+def test_an_endless_frame_is_refused_at_the_limit(endless: list[bytes]) -> None:
+    decoder = Decoder(max_frame_bytes=1000)
+    first, again = endless
+    decoder.feed(first)
+    fed = 0
+    with pytest.raises(ProtocolError, match="longer than|larger than"):  # noqa: RUF043 - either
+        while fed < 10_000:
+            fed += len(again)
+            decoder.feed(again)
+    assert fed <= 1000 + len(again)
+
+
+def test_endless_heartbeats_are_not_kept() -> None:
+    decoder = Decoder()
+    for _ in range(100):
+        assert decoder.feed(b"\n\r\n" * 1000) == []
+        assert decoder.buffered == 0
 
 
 @pytest.mark.parametrize(
@@ -89,6 +153,11 @@ def test_carriage_returns_end_lines_too() -> None:
 
 def test_the_first_of_repeated_headers_counts() -> None:
     assert decode([b"MESSAGE\na:1\na:2\n\n\0"])[0].headers == {"a": "1"}
+    assert decode([b"MESSAGE\ncontent-length:3\ncontent-length:1\n\na\0c\0"])[0].body == b"a\0c"
+
+
+def test_a_header_may_be_empty_and_may_hold_colons_and_nul() -> None:
+    assert decode([b"MESSAGE\na:\n:b\nc:d:e\0\n\n\0"])[0].headers == {"a": "", "": "b", "c": "d:e\0"}
 
 
 def test_connected_is_not_unescaped() -> None:
@@ -102,6 +171,11 @@ def test_connected_is_not_unescaped() -> None:
         (b"MESSAGE\nno colon\n\n\0", "without a colon"),
         (b"MESSAGE\na:\xff\n\n\0", "not UTF-8"),
         (b"MESSAGE\ncontent-length:-1\n\n\0", "no number"),
+        (b"MESSAGE\ncontent-length:\n\n\0", "no number"),
+        ("MESSAGE\ncontent-length:\u0663\n\n\0".encode(), "no number"),
+        (b"MESSAGE\ncontent-length:99999999999999999999\n\n\0", "no number"),
+        (b"RECEIPT\nreceipt-id:1\n\0RECEIPT\n\n\0", "without a colon"),
+        (b"MESSAGE\na:b\\\n\n\0", "undefined escape"),
         (b"MESSAGE\ncontent-length:1000\n\n", "larger than the limit"),
         (b"MESSAGE\ncontent-length:1\n\nab\0", "does not end with NUL"),
         (b"MESSAGE\n" + b"a" * 200, "longer than"),
