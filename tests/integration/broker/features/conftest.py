@@ -20,15 +20,15 @@ EXAMPLES = ROOT / "docs" / "examples" / "broker"
 class Worker:
     """A worker and its children, in a process group of their own."""
 
-    def __init__(self, project: str, log: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, project: str, log: Path, folder: Path, *arguments: str, **environment: str) -> None:
         self.name = f"w{uuid.uuid4().hex[:6]}@here"
         self._log = log
         command = [sys.executable, "-m", "celery", "-A", project, "worker", "-n", self.name, "-l", "INFO", "--without-mingle", *arguments]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=EXAMPLES,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(EXAMPLES))), **environment},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -62,14 +62,17 @@ class Project:
         self.name, self.app = name, self.module.app
         self.queue = f"{name}.{uuid.uuid4().hex[:8]}"
         self.app.conf.task_default_queue = self.queue
+        self.folder = EXAMPLES
         self.workers: list[Worker] = []
-        self._folder, self._bus = folder, bus
+        self._logs, self._bus = folder, bus
 
-    def start(self, *arguments: str, pool: str = "prefork", concurrency: int = 2, wait: bool = True, **environment: str) -> Worker:
-        """Start a worker, on the test's queue unless the arguments say `-Q`."""
+    def start(
+        self, *arguments: str, pool: str = "prefork", concurrency: int = 2, wait: bool = True, folder: Path = EXAMPLES, **environment: str
+    ) -> Worker:
+        """Start a worker in a folder, on the test's queue unless the arguments say `-Q`."""
         queues = () if "-Q" in arguments else ("-Q", self.queue)
-        log = self._folder / f"worker{len(self.workers)}.log"
-        worker = Worker(self.name, log, "-P", pool, "-c", str(concurrency), *queues, *arguments, **environment)
+        log = self._logs / f"worker{len(self.workers)}.log"
+        worker = Worker(self.name, log, folder, "-P", pool, "-c", str(concurrency), *queues, *arguments, **environment)
         self.workers.append(worker)
         if wait:
             self._bus.wait_for(lambda: worker.ready, "the worker is ready")
