@@ -15,6 +15,7 @@ from kombu import pools
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = ROOT / "docs" / "examples" / "broker"
+PROJECTS = (EXAMPLES, Path(__file__).parent)
 
 
 class Worker:
@@ -28,7 +29,7 @@ class Worker:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(EXAMPLES))), **environment},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *PROJECTS))), **environment},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -50,11 +51,12 @@ class Worker:
 
 
 class Project:
-    """One of the examples, as a module, and its workers."""
+    """An example, or a project of the tests, as a module, and its workers."""
 
     def __init__(self, name: str, folder: Path, bus: Any) -> None:
         # Loaded anew for each test: Celery keeps pools of connections for the life of an app.
-        specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        (path,) = (found for folder in PROJECTS if (found := folder / f"{name}.py").exists())
+        specification = importlib.util.spec_from_file_location(name, path)
         assert specification is not None
         assert specification.loader is not None
         self.module: Any = importlib.util.module_from_spec(specification)
