@@ -12,7 +12,6 @@ from typing import Any
 
 import kombu
 
-import federation.broker  # registers activemq://
 from benchmarks.broker.cells import BATCH, CELLS, CONNECTIONS, PREFETCH, RAW, Cell
 from benchmarks.broker.raw import consume_raw
 from benchmarks.processes import pss_mib, tree, usages

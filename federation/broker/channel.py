@@ -1,6 +1,7 @@
 """kombu's channel: routes what is published, and settles what was delivered; the socket belongs to the transport."""
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from itertools import count
 from queue import Empty
@@ -14,8 +15,9 @@ from federation.broker.batch import PublishBatch
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
-from federation.broker.envelope import REDELIVERED, is_persistent, pack, pack_again
-from federation.broker.errors import ConnectionLost
+from federation.broker.dying import REJECTED, pack_dead
+from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pack, pack_again
+from federation.broker.errors import ConnectionLost, RequestRefused
 from federation.broker.fetching import drain_queue, fetch_one
 from federation.broker.frames import Frame, encode, escape
 from federation.broker.leaving import is_ending, never_runs
@@ -23,7 +25,10 @@ from federation.broker.message import Message
 from federation.broker.message import Message as Delivered
 from federation.broker.options import Options
 from federation.broker.qos import Delivery, QoS
+from federation.broker.redelivery import Redelivered, find_hook, verdict
 from federation.broker.subscription import Subscription
+
+logger = logging.getLogger(__name__)
 
 
 class Channel(BaseChannel):  # type: ignore[misc]  # see bases
@@ -44,6 +49,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self.subscriptions: dict[str, Subscription] = connection.subscriptions
         self._by_tag: dict[str, Consumer] = {}
         self._tags = count(1)
+        self._hook = find_hook(self.options.on_redelivered)
 
     def next_tag(self) -> int:
         """A delivery tag, rising."""
@@ -208,10 +214,11 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Delivered | None:
         """Take one message, or None if the queue has none that is free."""
         for destination in self._own_destinations(queue):
-            fetched = fetch_one(self.wire, destination, self.subscriptions, self.connection.statistics_or_none())
-            if fetched is not None:
+            while fetched := fetch_one(self.wire, destination, self.subscriptions, self.connection.statistics_or_none()):
                 tag = self.next_tag()
                 message = Delivered.from_frame(fetched.frame, queue=queue, channel=self, delivery_tag=tag, consumer_tag=None)
+                if self.quarantined(fetched, message):
+                    continue
                 if no_ack:
                     self.acknowledge(fetched)
                 else:
@@ -247,6 +254,40 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             )
             delivery.settled()
 
+    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Move a delivery to its dead-letter queue in one transaction; if we may not write there, the broker moves it, without the reason."""
+        frame, subscription = delivery.frame, delivery.subscription
+        if subscription.acknowledges:
+            ack = {"id": frame.headers["ack"]}
+            transaction = {"transaction": self.wire.next_id()}
+            if self.options.dead_letter_queue and self._store_dead(frame, subscription.owner.destination, reason, transaction):
+                self.wire.send(encode("ACK", {**ack, **transaction}) + encode("COMMIT", transaction))
+            else:
+                self.wire.send(encode("NACK", ack))
+        delivery.settled()
+
+    def _store_dead(self, frame: Frame, source: str, reason: str, transaction: Mapping[str, str]) -> bool:
+        destination = destinations.dead_letters(source, self.options.dead_letter_queue)
+        receipt = self.wire.next_id()
+        headers = {**pack_dead(frame, destination, source=source, reason=reason), **transaction, "receipt": receipt}
+        try:
+            self.wire.request(encode("BEGIN", transaction) + encode("SEND", headers, frame.body), receipt, self.options.confirm_timeout)
+        except RequestRefused as error:
+            logger.warning("%s may not be written to, so the broker's own policy decides where a dead letter goes: %s", destination, error)
+            self.wire.send(encode("ABORT", transaction))
+            return False
+        return True
+
+    def quarantined(self, delivery: Delivery, message: Delivered) -> bool:
+        """Ask the hook about a redelivered message; one that it refuses is moved to the dead-letter queue."""
+        if self._hook is None or not message.delivery_info["redelivered"] or not delivery.subscription.acknowledges:
+            return False
+        queue = destinations.queue_name(delivery.subscription.owner.destination, self.options.queue_prefix)
+        reason = verdict(self._hook, Redelivered(first_id(delivery.frame), queue, message.headers.get("task"), message.headers))
+        if reason is not None:
+            self.dead_letter(delivery, reason)
+        return reason is not None
+
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge one delivery, or all up to it.
 
@@ -260,10 +301,8 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         for delivery in self.qos.take(delivery_tag):
             if requeue:
                 self.requeue(delivery)
-                continue
-            if delivery.subscription.acknowledges:
-                self.wire.send(encode("NACK", {"id": delivery.frame.headers["ack"]}))
-            delivery.settled()
+            else:
+                self.dead_letter(delivery, REJECTED)
 
     def basic_recover(self, requeue: bool = False) -> Any:
         """Put all unsettled deliveries of this channel back into their queues."""

@@ -102,6 +102,8 @@ class Consumer:
         tag = channel.next_tag()
         message = Message.from_frame(frame, queue=self.queue, channel=channel, delivery_tag=tag, consumer_tag=self.tag)
         delivery = Delivery(frame, subscription, None if group is None else self._end_turn)
+        if channel.quarantined(delivery, message):
+            return
         unwanted = pattern is not None and not pattern.fullmatch(message.delivery_info["routing_key"])
         if self._no_ack or unwanted:
             channel.acknowledge(delivery)

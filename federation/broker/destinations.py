@@ -41,6 +41,11 @@ def queue_name(destination: str, prefix: str = "") -> str:
     return decode_name(destination.removeprefix("/queue/").removeprefix(prefix))
 
 
+def dead_letters(destination: str, template: str) -> str:
+    """Return the dead-letter queue of a queue destination; `{queue}` in the template stands for its name."""
+    return "/queue/" + template.replace("{queue}", destination.removeprefix("/queue/"))
+
+
 def fanout(exchange: str, prefix: str = "") -> str:
     """Return the topic of a fanout exchange: a virtual topic, from which durable queues are fed, or a plain one for remote control."""
     if is_remote_control(exchange):

@@ -14,6 +14,7 @@ from federation.broker.peer_headers import GROUP_HEADER, PROPERTIES, group_heade
 
 ENVELOPE = "kombu"
 REDELIVERED = "kombu_redelivered"
+FIRST_ID = "kombu_first_id"
 # ActiveMQ drops a connection whose header line is longer than 10 kB. A quarter of the line is kept free for escapes.
 HEADER_CHARACTERS = 7000
 # Of these the receiver makes its own, or they travel as STOMP headers or in the body.
@@ -95,9 +96,15 @@ def is_persistent(message: Mapping[str, Any]) -> bool:
     return message["properties"].get("delivery_mode") not in (1, "1", "transient")
 
 
+def first_id(frame: Frame) -> str:
+    """Return the id that ActiveMQ gave a message when it was sent first; a requeue sends it again, under another."""
+    return frame.headers.get(FIRST_ID) or frame.headers.get("message-id", "")
+
+
 def pack_again(frame: Frame, destination: str) -> dict[str, str]:
     """Return the headers to send a delivered frame once more, marked as redelivered."""
     headers = {name: value for name, value in frame.headers.items() if name not in _OF_ONE_DELIVERY}
+    headers[FIRST_ID] = first_id(frame)
     if group := headers.get(GROUP_HEADER):
         headers |= group_headers(group)
     headers["destination"] = destination

@@ -91,6 +91,10 @@ class ArgumentRefused(BrokerError, ValueError):
         super().__init__(f"consumer_arguments: {name}={value!r} is refused: {reason}")
 
 
+class NoDeadLetterQueue(BrokerError, LookupError):
+    """It is not known where the dead letters of a queue are, or they are not there alone."""
+
+
 class StatisticsMissing(BrokerError):
     """ActiveMQ cannot tell the size of a queue."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from federation.broker.frames import MAX_FRAME_BYTES
+from federation.broker.redelivery import Hook
 
 SECONDS_TO_CONNECT = 5.0
 
@@ -20,6 +21,8 @@ class Options:
     max_frame_size: largest body in bytes, to be kept equal to the connector's `wireFormat.maxFrameSize`.
     unlimited_prefetch: messages on their way to a consumer that has set no prefetch count.
     schedule_eta: leave messages with an ETA to the broker's scheduler until they are due; False leaves them to the memory of a worker.
+    dead_letter_queue: where rejected and quarantined messages go, `{queue}` being the broker's name of theirs; empty: as the broker's policy says.
+    on_redelivered: a function, or `module:function`, that is asked about each redelivered message before it is handed over; see Quarantine.
     event_exchanges: topic exchanges that live in the broker as topics, because their bindings must reach across processes.
     """
 
@@ -31,6 +34,8 @@ class Options:
     max_frame_size: int = MAX_FRAME_BYTES
     unlimited_prefetch: int = 1000
     schedule_eta: bool = True
+    dead_letter_queue: str = "DLQ.{queue}"
+    on_redelivered: Hook | str | None = None
     event_exchanges: tuple[str, ...] = ("celeryev",)
 
 

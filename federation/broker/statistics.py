@@ -57,16 +57,20 @@ class Statistics:
     def size(self, destination: str) -> QueueSize | None:
         """Return the size of a queue destination, None if the broker has no such queue."""
         with self._asking:
-            return self._ask(destination)
+            return next(iter(self._ask(destination.removeprefix("/queue/")).values()), None)
 
-    def _ask(self, destination: str) -> QueueSize | None:
+    def sizes(self) -> dict[str, QueueSize]:
+        """Return the sizes of all queues that this user may know of, by their destinations."""
+        with self._asking:
+            return self._ask(">")
+
+    def _ask(self, name: str) -> dict[str, QueueSize]:
         number = self._wire.next_id()
-        name = destination.removeprefix("/queue/")
         # The broker says nothing about a queue that it does not know, but always something about itself: that ends the wait.
         last = f"{number}-end"
         asked = self._query(_QUEUE + name, number) + self._query(_BROKER, last)
         self._wire.send(asked)
-        found = None
+        found = {}
         deadline = monotonic() + SECONDS_TO_ANSWER
         while True:
             for reply in self._take():
@@ -74,7 +78,8 @@ class Statistics:
                 if correlation == number:
                     values = parse_map(reply.body)
                     in_flight = int(values.get("inflightCount", 0))
-                    found = QueueSize(max(0, int(values["size"]) - in_flight), in_flight, int(values.get("consumerCount", 0)))
+                    size = QueueSize(max(0, int(values["size"]) - in_flight), in_flight, int(values.get("consumerCount", 0)))
+                    found["/queue/" + str(values["destinationName"]).removeprefix("queue://")] = size
                 elif correlation == last:
                     return found
             if not self._wire.read(deadline - monotonic(), lambda: bool(self._replies)):

@@ -15,20 +15,21 @@ from kombu import pools
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = ROOT / "docs" / "examples" / "broker"
+PROJECTS = (EXAMPLES, Path(__file__).parent)
 
 
 class Worker:
     """A worker and its children, in a process group of their own."""
 
-    def __init__(self, project: str, log: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, project: str, log: Path, folder: Path, *arguments: str, **environment: str) -> None:
         self.name = f"w{uuid.uuid4().hex[:6]}@here"
         self._log = log
         command = [sys.executable, "-m", "celery", "-A", project, "worker", "-n", self.name, "-l", "INFO", "--without-mingle", *arguments]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=EXAMPLES,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *PROJECTS))), **environment},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -50,11 +51,12 @@ class Worker:
 
 
 class Project:
-    """One of the examples, as a module, and its workers."""
+    """An example, or a project of the tests, as a module, and its workers."""
 
     def __init__(self, name: str, folder: Path, bus: Any) -> None:
         # Loaded anew for each test: Celery keeps pools of connections for the life of an app.
-        specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        (path,) = (found for folder in PROJECTS if (found := folder / f"{name}.py").exists())
+        specification = importlib.util.spec_from_file_location(name, path)
         assert specification is not None
         assert specification.loader is not None
         self.module: Any = importlib.util.module_from_spec(specification)
@@ -62,14 +64,17 @@ class Project:
         self.name, self.app = name, self.module.app
         self.queue = f"{name}.{uuid.uuid4().hex[:8]}"
         self.app.conf.task_default_queue = self.queue
+        self.folder = EXAMPLES
         self.workers: list[Worker] = []
-        self._folder, self._bus = folder, bus
+        self._logs, self._bus = folder, bus
 
-    def start(self, *arguments: str, pool: str = "prefork", concurrency: int = 2, wait: bool = True, **environment: str) -> Worker:
-        """Start a worker, on the test's queue unless the arguments say `-Q`."""
+    def start(
+        self, *arguments: str, pool: str = "prefork", concurrency: int = 2, wait: bool = True, folder: Path = EXAMPLES, **environment: str
+    ) -> Worker:
+        """Start a worker in a folder, on the test's queue unless the arguments say `-Q`."""
         queues = () if "-Q" in arguments else ("-Q", self.queue)
-        log = self._folder / f"worker{len(self.workers)}.log"
-        worker = Worker(self.name, log, "-P", pool, "-c", str(concurrency), *queues, *arguments, **environment)
+        log = self._logs / f"worker{len(self.workers)}.log"
+        worker = Worker(self.name, log, folder, "-P", pool, "-c", str(concurrency), *queues, *arguments, **environment)
         self.workers.append(worker)
         if wait:
             self._bus.wait_for(lambda: worker.ready, "the worker is ready")

@@ -1,0 +1,39 @@
+"""The hook that judges redelivered messages: its types, and how it is found and asked; keeps no count itself."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.utils.imports import symbol_by_name
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivered:
+    """A message that somebody may have had before; `message_id` stays the same however often it comes back."""
+
+    message_id: str
+    queue: str
+    task: str | None
+    headers: Mapping[str, Any]
+
+
+# Returns None to deliver, or the reason to put the message into the dead-letter queue.
+Hook = Callable[[Redelivered], str | None]
+
+
+def find_hook(given: Hook | str | None) -> Hook | None:
+    """Return the hook that the transport option names; raises ImportError or AttributeError if there is none of that name."""
+    found: Hook | None = symbol_by_name(given) if isinstance(given, str) else given
+    return found
+
+
+def verdict(hook: Hook, message: Redelivered) -> str | None:
+    """Ask the hook; one that fails lets the message through, because a store that is away must not empty the queue."""
+    try:
+        return hook(message)
+    except Exception:  # whatever a user's function raises would end the worker
+        logger.exception("the hook on_redelivered failed for message %s of %s; it is delivered", message.message_id, message.queue)
+        return None
