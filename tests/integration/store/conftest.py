@@ -69,6 +69,7 @@ def _talk(transactions: Transactions) -> None:
     with transactions.begin("ada") as session:
         messages.send(session, "Look at the auth module, all of you", conversation_id="project-123", to="bob")
         messages.send(session, "noon", conversation_id="project-123")
+        messages.send(session, "one o'clock at the latest", conversation_id="project-123")
     with transactions.begin("bob") as session:
         messages.inbox(session, after=messages.inbox(session).cursor)
     with transactions.begin("service:beat") as session:
