@@ -16,7 +16,6 @@ from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.delivery.sending import send
 from federation.errors import TransientError
-from federation.services import executions
 from federation.settings import Settings
 from federation.store import outbox
 from federation.transaction import Transactions
@@ -155,16 +154,6 @@ def test_execution_waits_until_a_capable_node_announces_itself(calm: World) -> N
     process = world.worker(capable)
     assert world.result(identity)["node"] == capable
     world.stop(process)
-
-
-def test_unplaced_execution_can_be_cancelled_and_is_never_sent(calm: World) -> None:
-    identity = calm.record("tests.where", tags=["nowhere"])
-    with calm.transactions.begin("tester") as session:
-        assert [waiting for waiting, _ in executions.unplaced(session)] == [identity]
-        assert executions.cancel(session, identity) is True
-        assert executions.cancel(session, identity) is False
-    assert calm.state(identity).state == "cancelled"
-    assert calm.publisher.sweep() == 0
 
 
 def test_dead_broker_leaves_the_work_recorded_and_the_sweep_sends_it(calm: World, activemq: Any) -> None:

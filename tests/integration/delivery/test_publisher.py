@@ -81,11 +81,13 @@ def test_message_that_is_too_large_does_not_hold_up_the_next(world: World) -> No
 def test_beat_outlives_refusals(world: World, activemq: Any) -> None:
     announce(world, "deaf")
     identity = record(world, door(world, as_peer(activemq)), {})
-    beat = world.celery("beat", name="beat", FEDERATION_BROKER_URL=as_peer(activemq))
+    # The node gives no signs of life, and a busy machine may take long to start beat.
+    beat = world.celery("beat", name="beat", FEDERATION_BROKER_URL=as_peer(activemq), FEDERATION_NODE_STALE_S="3600")
     # ActiveMQ tells a refusal with the message's receipt, or by ending the connection.
     told = ("outbox.refused", "outbox.deferred")
     world.until(lambda: sum(map(world.log("beat").count, told)) > 1 or beat.poll() is not None, "its sweeps are refused, again and again")
     assert beat.poll() is None, world.log("beat")
+    announce(world, "deaf")
     world.until(lambda: world.publisher.sweep() == 1, "a publisher that may sends it")
     assert world.state(identity).state == "queued"
 
