@@ -58,14 +58,17 @@ def test_a_node_that_falls_silent_is_told_lost_and_then_returned_once_each(world
     node = world.node("silent", concurrency=1)
     worker = world.worker(node)
     world.celery("beat", name="beat", FEDERATION_NODE_STALE_S="3")
-    types = "SELECT type, actor FROM events WHERE stream = %s AND type <> 'node.state_changed' ORDER BY position"
     lost, returned = ("node.lost", "service:beat"), ("node.returned", f"node:{node}")
+
+    def story_until(last: tuple[str, str], what: str) -> list[tuple[str, str]]:
+        told = "SELECT type, actor FROM events WHERE stream = %s AND type <> 'node.state_changed' ORDER BY position"
+        return world.until(lambda: rows if (rows := world.rows(told, f"node:{node}"))[-1] == last else None, what)
+
     worker.send_signal(signal.SIGSTOP)
-    world.until(lambda: world.rows(types, f"node:{node}")[-1] == lost, "beat notices the silence")
+    story_until(lost, "beat notices the silence")
     assert world.rows("SELECT lost_at IS NOT NULL FROM nodes") == [(True,)]
     worker.send_signal(signal.SIGCONT)
-    world.until(lambda: world.rows(types, f"node:{node}")[-1] == returned, "the worker says that it is back")
-    announced, *rest = world.rows(types, f"node:{node}")
+    announced, *rest = story_until(returned, "the worker says that it is back")
     assert announced == ("node.announced", f"node:{node}")
     # On a busy machine it may have been silent more than once.
     assert rest == [lost, returned] * (len(rest) // 2)
