@@ -25,9 +25,13 @@ def upgrade() -> None:
         WHERE counted.conversation_id = c.id
         """
     )
+    op.add_column("conversations", sa.Column("updated_by", sa.Text(), nullable=True))
+    op.execute("UPDATE conversations SET updated_by = created_by")
+    op.alter_column("conversations", "updated_by", nullable=False, server_default=sa.text("nullif(current_setting('federation.actor', true), '')"))
     op.create_index(op.f("ix_conversations_unsummarised"), "conversations", ["unsummarised"])
 
 
 def downgrade() -> None:
     op.drop_index(op.f("ix_conversations_unsummarised"), table_name="conversations")
+    op.drop_column("conversations", "updated_by")
     op.drop_column("conversations", "unsummarised")

@@ -108,10 +108,11 @@ def embed(self: FederationTask, *, run_id: str) -> dict[str, Any]:
 def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
     """Put the staged vectors of a run into LanceDB; the same rows written twice are the same rows."""
     run = uuid.UUID(run_id)
-    with self.transaction() as session:
-        staged, gone = indexing.staged(session, run)
     table = _table()
     with _one_writer:
+        # Read here, or a writer that was held up would bring back what another has deleted meanwhile.
+        with self.transaction() as session:
+            staged, gone = indexing.staged(session, run)
         table.put((str(chunk.id), str(chunk.document_id), chunk.root, _worded(chunk), vector) for chunk, vector in staged)
         table.delete([str(identity) for identity in gone])
         if staged or gone:

@@ -82,7 +82,7 @@ EVENTS = {
     "chunks": ("index.scanned", "index.written"),
     "claims": ("claim.",),
     "conversation_members": ("conversation.joined",),
-    "conversations": ("conversation.",),
+    "conversations": ("conversation.", "message.sent"),
     "cop_states": ("agent.state_updated", "node.state_changed"),
     "documents": ("index.scanned",),
     "execution_deliveries": ("execution.delivered",),

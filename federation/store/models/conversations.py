@@ -29,6 +29,7 @@ class Conversation(Base):
     # Counted, because beat looks for full windows every few seconds, and must not walk through all that was ever said.
     unsummarised: Mapped[int] = mapped_column(server_default="0", index=True)
     created_by: Mapped[str]
+    updated_by: Mapped[UpdatedBy]
     created_at: Mapped[CreatedAt]
 
 

@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from pydantic import SecretStr
 
@@ -174,39 +172,30 @@ class World:
         self.app.backend.close()
 
 
-@pytest.fixture(scope="session")
-def schema(postgres: Any) -> Iterator[str]:
-    """The name of a migrated database, to be cloned."""
-    with postgres.database() as url:
-        config = Config()
-        config.set_main_option("script_location", str(ROOT / "alembic"))
-        config.attributes["url"] = url
-        command.upgrade(config, "head")
-        yield url.rpartition("/")[2]
-
-
 @contextmanager
-def _world(postgres: Any, activemq: Any, schema: str, folder: Path) -> Iterator[World]:
+def _world(postgres: Any, activemq: Any, template: str, watch: Any, folder: Path) -> Iterator[World]:
     postgres.start()
     activemq.start()
-    with postgres.database(template=schema) as owner_url:
+    with postgres.database(template=template) as owner_url:
         made = World(folder, owner_url=owner_url, database_url=postgres.as_role("federation_app", owner_url), broker_url=activemq.url)
         try:
             yield made
         finally:
             made.close()
+        postgres.start()  # a test may have left it killed
+        assert watch.flaws(owner_url) == []
 
 
 @pytest.fixture
-def world(postgres: Any, activemq: Any, schema: str, tmp_path: Path) -> Iterator[World]:
-    """A fresh database on the session's servers; all processes that the test started end with it."""
-    with _world(postgres, activemq, schema, tmp_path) as made:
+def world(postgres: Any, activemq: Any, template: str, watch: Any, tmp_path: Path) -> Iterator[World]:
+    """A fresh database on the session's servers; all processes that the test started end with it, and each of their writes has its event."""
+    with _world(postgres, activemq, template, watch, tmp_path) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def _calm(postgres: Any, activemq: Any, schema: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with _world(postgres, activemq, schema, tmp_path_factory.mktemp("calm")) as made:
+def _calm(postgres: Any, activemq: Any, template: str, watch: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with _world(postgres, activemq, template, watch, tmp_path_factory.mktemp("calm")) as made:
         made.calm_node = made.node("calm", role="lead")
         made.calm_worker = made.worker(made.calm_node)
         yield made

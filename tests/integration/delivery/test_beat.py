@@ -1,5 +1,6 @@
 """Beat as a real process: heartbeats, the sweep of the outbox, one beat of two, and servers that go away."""
 
+import signal
 from typing import Any
 
 World = Any
@@ -51,3 +52,23 @@ def test_heartbeat_tells_what_a_node_is_doing(world: World) -> None:
     world.until(lambda: world.rows("SELECT action FROM cop_states WHERE subject = %s", node) == [("IDLE",)], "the node is seen idle")
     changes = world.rows("SELECT payload->>'action' FROM events WHERE type = 'node.state_changed' ORDER BY created_at")
     assert [row[0] for row in changes][-2:] == ["EXECUTING", "IDLE"]
+
+
+def test_a_node_that_falls_silent_is_told_lost_and_then_returned_once_each(world: World) -> None:
+    node = world.node("silent", concurrency=1)
+    worker = world.worker(node)
+    world.celery("beat", name="beat", FEDERATION_NODE_STALE_S="3")
+    lost, returned = ("node.lost", "service:beat"), ("node.returned", f"node:{node}")
+
+    def story_until(last: tuple[str, str], what: str) -> list[tuple[str, str]]:
+        told = "SELECT type, actor FROM events WHERE stream = %s AND type <> 'node.state_changed' ORDER BY position"
+        return world.until(lambda: rows if (rows := world.rows(told, f"node:{node}"))[-1] == last else None, what)
+
+    worker.send_signal(signal.SIGSTOP)
+    story_until(lost, "beat notices the silence")
+    assert world.rows("SELECT lost_at IS NOT NULL FROM nodes") == [(True,)]
+    worker.send_signal(signal.SIGCONT)
+    announced, *rest = story_until(returned, "the worker says that it is back")
+    assert announced == ("node.announced", f"node:{node}")
+    # On a busy machine it may have been silent more than once.
+    assert rest == [lost, returned] * (len(rest) // 2)
