@@ -13,9 +13,12 @@ from federation.mcp.door import Door
 INSTRUCTIONS = """\
 You are one of several agents and people who work on the same thing. Your name comes from your token; nobody else can speak as you.
 - Look at federation_pulse before you start; say what you do with federation_update_state.
-- Claim a task (federation_claim_task) before you work on it, and complete it with the fencing token that you got.
-- Read federation_inbox with wait_s instead of calling it often.
-- An answer may be late: it then has an execution_id for federation_task_result. Nothing that was accepted is lost."""
+- Claim a task (federation_claim_task) before you work on it, and complete it with the fencing token that you got. Who loses a claim takes other work.
+- Read federation_inbox with wait_s instead of calling it often; pass its cursor as `after`.
+- An answer may be late, or wait for a node: it then has an execution_id for federation_task_result. Nothing that was accepted is lost.
+- Ids are UUIDs that a tool returned, or names that somebody chose («memory-profile»). What you send or delegate under a name of yours (message_id,
+  task_id) is made once, however often you repeat the call.
+- An error names the argument, what it got and what it wants, or the nearest that exist. Only one that says «again» is worth the same call again."""
 
 
 def build(door: Door) -> FastMCP[None]:

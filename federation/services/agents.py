@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound, Unauthenticated
@@ -40,11 +41,9 @@ def add(session: Session, name: str, role: str, *, expires_at: datetime | None =
 
     Raises Conflict if the name is taken, NotFound for an unknown role.
     """
-    valid_agent(name)
-    if session.get(Agent, name) is not None:
+    row = {"name": valid_agent(name), "role": valid_role(role), "created_by": context(session).actor}
+    if session.scalar(insert(Agent).values(**row).on_conflict_do_nothing().returning(Agent.name)) is None:
         raise Conflict(f"agent {name!r} exists already; rotate its token with `federation agent rotate {name}`")
-    session.add(Agent(name=name, role=valid_role(role), created_by=context(session).actor))
-    session.flush()
     event_log.append(session, "agent.added", f"agent:{name}", payload={"name": name, "role": role})
     return issue_token(session, name, expires_at=expires_at)
 

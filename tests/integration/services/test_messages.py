@@ -1,13 +1,14 @@
 """Messages reach their addressees and nobody else, in order, and wait in an inbox until they are read."""
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import func, select
 
-from federation.errors import InvalidInput, NotFound, Refused
+from federation.errors import Conflict, InvalidInput, NotFound, Refused
 from federation.services import messages
-from federation.store.models.conversations import Message, Receipt
+from federation.store.models.conversations import Conversation, Message, Receipt
 from federation.store.models.events import Event
 
 
@@ -141,3 +142,51 @@ def test_a_cursor_that_was_never_handed_out_is_refused(transactions, after: int)
         messages.inbox(session, after=after)
     with transactions.begin("bob") as session:
         assert len(messages.inbox(session).messages) == 1
+
+
+def test_a_message_sent_again_under_its_name_is_the_same_message(transactions, publisher) -> None:
+    answers = []
+    for _ in range(2):
+        with transactions.begin("ada") as session:
+            answers.append(messages.send(session, "deploy at noon", slug="deploy-note", data={"at": 12.5}))
+    assert answers[0] == answers[1]
+    with transactions.begin("bob") as session:
+        assert [message.content for message in messages.inbox(session).messages] == ["deploy at noon"]
+        assert session.scalar(select(func.count()).select_from(Event).where(Event.type == "message.sent")) == 1
+        assert session.scalar(select(Conversation.unsummarised)) == 1
+    with transactions.begin("ada") as session:
+        assert messages.send(session, "the next").position == 2, "what was sent before took no position"
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [({"content": "deploy at one"}, "content"), ({"message_type": "task"}, "message_type"), ({"data": {"at": 13}}, "data")],
+)
+def test_another_message_under_the_same_name_is_refused(transactions, other: dict, differs: str) -> None:
+    said = {"content": "deploy at noon", "slug": "deploy-note"}
+    with transactions.begin("ada") as session:
+        messages.send(session, **said)
+    with pytest.raises(Conflict, match=rf"another message as 'deploy-note' in commons \({differs} differ\)"), transactions.begin("ada") as session:
+        messages.send(session, **said | other)
+    with transactions.begin("ada") as session:
+        assert session.scalar(select(func.count()).select_from(Message)) == 1
+
+
+def test_names_of_messages_belong_to_their_sender_and_conversation(transactions) -> None:
+    sent = set()
+    for sender, where in (("ada", "one"), ("bob", "two"), ("ada", "two/deploy"), ("ada", "three")):
+        with transactions.begin(sender) as session:
+            sent.add(messages.send(session, "x", conversation_id=where, slug="deploy").message_id)
+    assert len(sent) == 4
+
+
+def test_one_message_comes_of_two_calls_at_once(transactions) -> None:
+    def say(_: int) -> uuid.UUID:
+        with transactions.begin("ada") as session:
+            return messages.send(session, "deploy at noon", slug="deploy-note").message_id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(say, range(8)))) == 1
+    with transactions.begin("bob") as session:
+        assert len(messages.inbox(session).messages) == 1
+        assert list(session.scalars(select(Message.position))) == [1]

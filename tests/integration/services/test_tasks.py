@@ -221,3 +221,128 @@ def test_a_nodes_task_asks_for_the_engine_that_its_kind_needs(transactions, task
     with transactions.begin("ada") as session:
         made = tasks.delegate(session, "x", executor="node", task_type=task_type, requirements={"role": "analyst"})
         assert made.requirements == {"role": "analyst", "engine": engine}
+
+
+DELEGATED = {
+    "description": "Profile memory",
+    "slug": "profile",
+    "requirements": {"role": "developer", "min_vram_gib": 20, "tags": ["frag"]},
+    "parameters": {"depth": 3},
+    "executor": "node",
+}
+
+
+def test_a_task_delegated_again_under_its_name_is_the_same_task(transactions, publisher) -> None:
+    made = []
+    for _ in range(2):
+        with transactions.begin("ada") as session:
+            made.append(tasks.delegate(session, **DELEGATED).id)
+    assert made[0] == made[1]
+    assert len(publisher.published) == 1, "its execution is recorded once"
+    with transactions.begin("ada") as session:
+        assert len(session.scalars(select(Execution)).all()) == 1
+        assert list(session.scalars(select(Event.type).where(Event.stream == f"task:{made[0]}"))) == ["task.created"]
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        ({"description": "Profile time"}, "description"),
+        ({"parameters": {"depth": 4}}, "parameters"),
+        ({"requirements": {"role": "developer"}}, "requirements"),
+        ({"executor": "agent", "requirements": {}}, "executor, requirements"),
+        ({"priority": 6}, "priority"),
+        ({"task_type": "analyze"}, "task_type"),
+    ],
+)
+def test_another_task_under_the_same_name_is_refused(transactions, other: dict, differs: str) -> None:
+    with transactions.begin("ada") as session:
+        first = tasks.delegate(session, **DELEGATED).id
+    with (
+        pytest.raises(Conflict, match=rf"'profile' exists in conversation commons already.*\({differs} differ\)"),
+        transactions.begin("ada") as session,
+    ):
+        tasks.delegate(session, **DELEGATED | other)
+    with pytest.raises(Conflict, match=r"delegated by ada \(created_by differ\)"), transactions.begin("bob") as session:
+        tasks.delegate(session, **DELEGATED)
+    with transactions.begin("ada") as session:
+        assert tasks.find(session, "profile").id == first
+
+
+def test_one_task_comes_of_two_calls_at_once(transactions, publisher) -> None:
+    def ask(_: int) -> uuid.UUID:
+        with transactions.begin("ada") as session:
+            return tasks.delegate(session, **DELEGATED).id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert len(publisher.published) == 1
+
+
+def test_a_completion_that_is_repeated_changes_nothing(transactions, task: str) -> None:
+    token = claim(transactions, "bob", task).fencing_token
+    ended = []
+    for _ in range(2):
+        with transactions.begin("bob") as session:
+            ended.append(tasks.complete(session, task, fencing_token=token, result={"leaks": 0}).completed_at)
+    assert ended[0] == ended[1]
+    for agent, given in (
+        ("bob", {"fencing_token": token, "result": {"leaks": 1}}),
+        ("bob", {"fencing_token": token, "result": {"leaks": 0}, "success": False}),
+        ("bob", {"fencing_token": token + 1, "result": {"leaks": 0}}),
+        ("dan", {"fencing_token": token, "result": {"leaks": 0}}),
+    ):
+        with pytest.raises(Conflict, match="completed already, by bob"), transactions.begin(agent) as session:
+            tasks.complete(session, task, **given)
+    with transactions.begin("bob") as session:
+        assert len(session.scalars(select(Event).where(Event.type == "task.completed")).all()) == 1
+
+
+def test_one_end_comes_of_two_completions_at_once(transactions, task: str) -> None:
+    token = claim(transactions, "bob", task).fencing_token
+
+    def end(_: int) -> str:
+        with transactions.begin("bob") as session:
+            return tasks.complete(session, task, fencing_token=token, result={"leaks": 0}).status
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(end, range(4))) == {"completed"}
+    with transactions.begin("bob") as session:
+        assert len(session.scalars(select(Event).where(Event.type == "task.completed")).all()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "asks", "says"),
+    [
+        ({"executor": "node"}, {}, "runs on a node"),
+        ({"agent": "dan"}, {}, "assigned to dan"),
+        ({"requirements": {"role": "lead"}}, {}, "for the role lead"),
+        ({}, {"ttl_s": 0.5}, "ttl_s: got 0.5, wants 1 to 86400 seconds"),
+    ],
+)
+def test_a_claim_that_cannot_be_won_is_refused_before_it_is_recorded(transactions, publisher, given: dict, asks: dict, says: str) -> None:
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "x", slug="t", **given)
+    former = list(publisher.published)
+    with pytest.raises((Refused, InvalidInput), match=says), transactions.begin("bob") as session:
+        tasks.request_claim(session, "t", **{"description": "", "ttl_s": 30} | asks)
+    assert publisher.published == former
+
+
+def test_a_claim_on_a_task_that_has_ended_is_refused_before_it_is_recorded(transactions, publisher, task: str) -> None:
+    token = claim(transactions, "bob", task).fencing_token
+    with transactions.begin("bob") as session:
+        tasks.complete(session, task, fencing_token=token, result={})
+    with pytest.raises(Conflict, match="completed already"), transactions.begin("dan") as session:
+        tasks.request_claim(session, task, description="", ttl_s=30)
+    assert publisher.published == []
+
+
+def test_a_task_is_looked_for_in_the_conversation_that_is_named(transactions, task: str) -> None:
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "elsewhere", conversation_id="other")
+        assert str(tasks.find(session, task, conversation_id="commons").id) == task
+    with pytest.raises(NotFound, match="no task"), transactions.begin("ada") as session:
+        tasks.find(session, task, conversation_id="other")
+    with pytest.raises(Refused, match="not a member of other"), transactions.begin("bob") as session:
+        tasks.find(session, task, conversation_id="other")
