@@ -41,9 +41,12 @@ class Display:
         # On a terminal that is gone there is nothing to be shown, and nobody to be told.
         table = Live(get_renderable=lambda: view_table(self._view), console=console, auto_refresh=False, transient=self._transient)
         with contextlib.suppress(OSError), table as live:
-            while not self._over:
+            over = False
+            while not over:
                 self._news.wait()
                 self._news.clear()
+                # Looked at before the news, so that the last of them is shown.
+                over = self._over
                 while not self._lines.empty():
                     live.console.print(self._lines.get())
                 live.refresh()
