@@ -202,7 +202,7 @@ def _command(command: Any, path: str, context: Any) -> Iterator[str]:
             yield from _command(child, f"{path} {name}", context)
         return
     about = inspect.cleandoc(command.help or "").replace("\f", "")
-    rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
+    rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help" and not getattr(parameter, "hidden", False)]
     yield "\n\n".join([f"## `{path}`", about, *([_table(("argument or option", "default", "what it is"), rows)] if rows else [])])
 
 

@@ -1,7 +1,11 @@
-"""Two agents talk, one task is claimed and completed, another is done by a node: `first_conversation.py URL TOKEN-OF-NORA TOKEN-OF-TOM`."""
+"""Two agents talk, one task is claimed and completed, another is done by a node: `first_conversation.py URL`.
+
+The tokens come from the environment, as NORA and TOM: a command line can be read by everybody on the machine.
+"""
 
 # ruff: noqa: T201 - it shows what it gets
 import asyncio
+import os
 import sys
 
 from fastmcp import Client
@@ -50,4 +54,4 @@ async def main(url: str, nora_token: str, tom_token: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(sys.argv[1], os.environ["NORA"], os.environ["TOM"]))

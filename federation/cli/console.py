@@ -54,7 +54,6 @@ def view_table(view: View | None) -> Table:
     return made
 
 
-def print_addresses(addresses: Mapping[str, str | None]) -> None:
-    """Print where each service is, with passwords masked."""
-    for name, address in addresses.items():
-        console.print(f"[bold]{name:<21}[/] {escape(masked(address)) if address else 'not set'}")
+def address_lines(addresses: Mapping[str, str | None]) -> list[str]:
+    """Return where each service is, a line each, with passwords masked."""
+    return [f"[bold]{name:<21}[/] {escape(masked(address)) if address else 'not set'}" for name, address in addresses.items()]

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from federation.cli.addresses import addresses
-from federation.cli.console import console, errors, parts_table, print_addresses, print_json, table
+from federation.cli.console import address_lines, console, errors, parts_table, print_json, table
 from federation.local import checks, state
 from federation.local.home import Home
 from federation.settings import Settings, settings
@@ -94,4 +94,5 @@ def _print(view: state.View | None, known: list[NodeView], nodes_problem: str | 
         console.print(rows)
     elif nodes_problem:
         console.print(f"nodes: {escape(nodes_problem)}")
-    print_addresses(addresses(config))
+    for line in address_lines(addresses(config)):
+        console.print(line)

@@ -7,11 +7,11 @@ import time
 from typing import Annotated
 
 import typer
-from rich.live import Live
 from rich.markup import escape
 
 from federation.cli.addresses import addresses
-from federation.cli.console import console, print_addresses, view_table
+from federation.cli.console import address_lines, console
+from federation.cli.display import Display
 from federation.cli.fleet import NODES, nodes_of, stages
 from federation.delivery import logs
 from federation.errors import Conflict, InvalidInput, LocalServiceError, SettingsError
@@ -54,7 +54,8 @@ def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up"
     if detach:
         _start_detached(home, names, started_by)
         console.print("[bold green]The federation is running.[/]  Stop it with: federation down")
-        print_addresses(addresses(load()))
+        for line in address_lines(addresses(load())):
+            console.print(line)
     else:
         _run_here(home, names)
 
@@ -82,17 +83,16 @@ def _announce_fetch() -> None:
 
 def _run_here(home: Home, names: list[str]) -> None:
     told = False
-    with exclusive(home), Live(view_table(None), console=console, refresh_per_second=4, transient=False) as live:
+    with exclusive(home), Display() as display:
 
         def show(view: View) -> None:
             nonlocal told
-            # A terminal that is gone must not keep the supervisor from ending its parts.
-            with contextlib.suppress(OSError):
-                live.update(view_table(view))
-                if view.phase is Phase.RUNNING and not told:
-                    told = True
-                    live.console.print("[bold green]The federation is running.[/]  Stop it with Ctrl-C.")
-                    print_addresses(addresses(load()))
+            display.show(view)
+            if view.phase is Phase.RUNNING and not told:
+                told = True
+                display.say("[bold green]The federation is running.[/]  Stop it with Ctrl-C.")
+                for line in address_lines(addresses(load())):
+                    display.say(line)
 
         Supervisor(stages(home, names), home, on_change=show).run()
     if not told:
@@ -151,11 +151,12 @@ def _end(supervisor: "subprocess.Popen[bytes]", interrupts: Interrupts) -> None:
 
 def _follow(home: Home, pid: int, *, until: tuple[Phase, ...]) -> None:
     """Show what the supervisor tells, until it is that far or gone."""
-    with Live(view_table(None), console=console, refresh_per_second=8, transient=not console.is_terminal) as live:
+    # In a pipe the table of a moment that is over is of no use.
+    with Display(transient=not console.is_terminal) as display:
         while children.is_alive(pid):
             view = state.read(home)
             if view is not None and view.pid == pid:
-                live.update(view_table(view))
+                display.show(view)
                 if view.phase in until:
                     return
             time.sleep(0.1)

@@ -1,17 +1,22 @@
 """A federation of its own data directory, driven by its command line as a user would."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+from federation.local import children
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,10 +37,10 @@ class Commands:
         module = {"federation": "federation.cli.main", "celery": "celery"}[program]
         return [sys.executable, "-m", module, *arguments]
 
-    def run(self, program: str, *arguments: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+    def run(self, program: str, *arguments: str, text: str = "", timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command = self._command(program, arguments)
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, timeout=timeout_s, check=False)
 
     def start(self, program: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a command whose output is read as it comes."""
@@ -43,6 +48,10 @@ class Commands:
         return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1, start_new_session=True
         )
+
+    def terminal(self, program: str, *arguments: str) -> "Terminal":
+        """Start a command in a terminal of its own."""
+        return Terminal(self._command(program, arguments), self.environment)
 
     def status(self) -> dict[str, Any]:
         """Return `federation status --json`."""
@@ -54,12 +63,47 @@ class Commands:
         for process in psutil.process_iter():
             try:
                 mine = process.environ().get("FEDERATION_DATA_DIR") == str(self.data_dir)
-                mine = mine or any(str(self.data_dir) in word for word in process.cmdline())
+                mine = mine or any(str(self.data_dir) in word for word in [*process.cmdline(), process.cwd()])
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
             if mine and process.pid != os.getpid():
                 found.append(process)
         return found
+
+    def all_gone(self) -> bool:
+        """Wait until no process of ours is left; the kernel needs a moment for those whose parent was killed."""
+        return children.wait_until(lambda: not self.processes(), 60)
+
+
+class Terminal:
+    """A command at a terminal, which a person may close."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            command,
+            env=environment | {"TERM": "xterm"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one system call
+        )
+        os.close(theirs)
+        self.said = ""
+
+    def read_until(self, text: str) -> None:
+        """Read what the command shows until this text is among it."""
+        while text not in self.said:
+            try:
+                self.said += os.read(self._ours, 4096).decode(errors="replace")
+            except OSError:
+                pytest.fail(f"{text!r} was not said: {self.said}")
+
+    def close(self) -> int:
+        """Close the terminal, and return the status with which the command ended."""
+        os.close(self._ours)
+        return self.process.wait(120)
 
 
 @pytest.fixture(scope="module")

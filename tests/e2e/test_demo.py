@@ -55,22 +55,48 @@ def test_stock_celery_commands_find_the_nodes(federation) -> None:
 def test_the_whitepapers_audit_query_runs_verbatim_as_the_auditor(federation) -> None:
     with psycopg.connect(federation.status()["database_auditor_url"]) as connection:
         rows = connection.execute(AUDIT.encode()).fetchall()
-        assert {sender for sender, *_ in rows} == {"ada", "bob", "eve"}
+        assert {sender for sender, *_ in rows} == {"demo-ada", "demo-bob", "demo-eve"}
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("delete from messages")
 
 
-def test_the_second_demo_searches_what_is_there_and_indexes_one_changed_file(federation) -> None:
+def test_the_second_demo_searches_what_is_there_and_leaves_others_alone(federation) -> None:
+    # A person's agents, of all names those that the transcript seems to speak of.
+    tokens = {name: federation.run("federation", "agent", "add", name, "--role", "lead").stdout.strip() for name in ("ada", "nora")}
     done = federation.run("federation", "demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "80 files, 1 changed" in done.stdout
     assert "one document was read anew" in done.stdout
+    for name, token in tokens.items():
+        config = federation.run("federation", "agent", "config", name, "--token", "-", text=token)
+        assert config.returncode == 0, config.stderr
+    with psycopg.connect(federation.status()["database_auditor_url"]) as connection:
+        touched = "select count(*) from events where actor = 'service:demo' and stream in ('agent:ada', 'agent:nora')"
+        assert connection.execute(touched).fetchone() == (0,)
+        assert connection.execute("select count(*) from conversation_members where agent in ('ada', 'nora')").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("step", [1, 4, 9])
-def test_ctrl_c_leaves_no_process(federation, step: int) -> None:
-    if step == 1:
-        assert federation.run("federation", "down").returncode == 0
+def test_a_closed_terminal_ends_the_demo_and_not_the_federation_that_it_found(federation) -> None:
+    assert federation.run("federation", "down").returncode == 0
+    started = federation.run("federation", "up", "--detach")
+    assert started.returncode == 0, started.stderr
+    before = {process.pid for process in federation.processes()}
+    demo = federation.terminal("federation", "demo")
+    demo.read_until("Ask ten fixed questions")
+    demo.close()
+    left = {process.pid for process in federation.processes()}
+    assert before <= left
+    assert demo.process.pid not in left
+    assert federation.status()["phase"] == "running"
+    assert federation.run("federation", "down").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "signals"),
+    [(1, (signal.SIGINT, signal.SIGINT)), (4, (signal.SIGHUP, signal.SIGTERM)), (9, (signal.SIGTERM, signal.SIGINT, signal.SIGINT))],
+)
+def test_a_demo_that_is_asked_to_end_twice_leaves_no_process(federation, step: int, signals: tuple[signal.Signals, ...]) -> None:
+    assert federation.processes() == []
     demo = federation.start("federation", "demo")
     for line in demo.stdout:
         if line.startswith(f"{step:>2}  "):
@@ -79,7 +105,12 @@ def test_ctrl_c_leaves_no_process(federation, step: int) -> None:
         pytest.fail(f"step {step} did not begin")
     pids = {process.pid for process in federation.processes()}
     assert demo.pid in pids
-    demo.send_signal(signal.SIGINT)
+    first, *more = signals
+    demo.send_signal(first)
+    for again in more:
+        # Once it says that it is about to end, and at once after that.
+        assert any("Interrupted" in line for line in demo.stdout) or again is not more[0]
+        demo.send_signal(again)
     demo.communicate(timeout=120)
     assert demo.returncode == 130
     assert federation.processes() == []
