@@ -19,17 +19,16 @@ from federation.services.indexing import NewDocument, StoredChunk
 from federation.settings import settings
 from federation.vectors import chunking
 from federation.vectors.filters import EVERYTHING, Scope
-from federation.vectors.ranking import by_file
 from federation.vectors.scan import UNREADABLE, read_file, require_apart, require_inside, scan
 from federation.vectors.sources import Skipped
 
 if TYPE_CHECKING:
-    from federation.vectors.table import ChunkTable
+    from federation.vectors.index import VectorIndex
 
 # Longer chunks are cut for the model, which is three times as fast so; their whole text is still found by its words.
 TOKENS = 128
-# Chunks that are ranked before the best files are chosen.
-DEPTH = 50
+# More files than a search shows are ranked, because PostgreSQL may withhold some.
+RANKED = 50
 
 
 # One writer a table: LanceDB refuses an index that two make at once.
@@ -37,13 +36,13 @@ _one_writer = Lock()
 
 
 @cache
-def _table() -> "ChunkTable":
+def _vectors() -> "VectorIndex":
     # LanceDB takes 100 MB: only the process that searches and writes may pay for it, and other nodes need not have it.
     try:
-        from federation.vectors.table import ChunkTable  # noqa: PLC0415
+        from federation.vectors.index import VectorIndex  # noqa: PLC0415
     except ImportError as error:
         raise ModelUnavailable(f"LanceDB is not installed on this node: {error}; install it: pip install 'federation[embedding]'") from error
-    return ChunkTable(settings().vectors_dir or settings().data_dir / "vectors")
+    return VectorIndex(settings().vectors_dir or settings().data_dir / "vectors")
 
 
 @shared_task(bind=True, base=FederationTask, name=retrieval.INDEX)
@@ -108,15 +107,15 @@ def embed(self: FederationTask, *, run_id: str) -> dict[str, Any]:
 def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
     """Put the staged vectors of a run into LanceDB; the same rows written twice are the same rows."""
     run = uuid.UUID(run_id)
-    table = _table()
+    stored = _vectors()
     with _one_writer:
         # Read here, or a writer that was held up would bring back what another has deleted meanwhile.
         with self.transaction() as session:
             staged, gone = indexing.staged(session, run)
-        table.put((str(chunk.id), str(chunk.document_id), chunk.root, _worded(chunk), vector) for chunk, vector in staged)
-        table.delete([str(identity) for identity in gone])
+        stored.put((str(chunk.id), str(chunk.document_id), chunk.root, _worded(chunk), vector) for chunk, vector in staged)
+        stored.delete([str(identity) for identity in gone])
         if staged or gone:
-            table.optimize()
+            stored.optimize()
     with self.transaction() as session:
         view = indexing.record_written(session, run, [*(chunk.id for chunk, _ in staged), *gone])
     return {"run_id": run_id, "written": len(staged), "deleted": len(gone), "finished": view.finished}
@@ -128,8 +127,7 @@ def search(self: FederationTask, *, query: str, limit: int, root: str | None) ->
     engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
     vector = engine.embed([query])[0]
     scope = EVERYTHING if root is None else Scope(collections=[root])
-    files = by_file(_table().search(query, vector, limit=max(DEPTH, limit), scope=scope))
-    best = [(file.hits[0], file.score) for file in files]
+    best = _vectors().search(query, vector, limit=max(RANKED, limit), scope=scope)
     with self.transaction() as session:
-        hits = retrieval.show(session, [(uuid.UUID(hit.id), round(score, 6), sorted(hit.ranks)) for hit, score in best])
+        hits = retrieval.show(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in best])
     return [asdict(hit) for hit in hits[:limit]]

@@ -1,16 +1,42 @@
-"""Fuses rankings and groups hits by file; knows no store."""
+"""Rankings of chunks and of whole files to the files that answer, each with its best place; knows no store."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
 
-# Reciprocal rank fusion: https://dl.acm.org/doi/10.1145/1571941.1572114. Its k of 60 was weaker on code.
-RRF_K: Final = 10
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row that a ranker found; a higher score is better."""
+
+    id: str
+    document_id: str
+    path: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What a ranker found, best first; what it did not list has at most the score `floor`."""
+
+    entries: Sequence[Entry]
+    floor: float
+
+    def shares(self) -> list[float]:
+        """Return each score as its share of the way from the floor to the best one.
+
+        Shares of different rankers may be added, which used the scores themselves better than reciprocal ranks did:
+        https://dl.acm.org/doi/10.1145/3596512.
+        """
+        best = self.entries[0].score if self.entries else self.floor
+        return [(entry.score - self.floor) / (best - self.floor) if best > self.floor else 1.0 for entry in self.entries]
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that was found; `ranks` says by which ranker at which place, from 1; scores compare within one search only."""
+    """The best chunk of a file that was found; `score` is the file's and compares within one search only.
+
+    `ranks` says by which ranker the chunk was found at which place, from 1.
+    """
 
     id: str
     document_id: str
@@ -19,35 +45,47 @@ class Hit:
     ranks: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class FileHit:
-    """A file that was found, with its hits, best first."""
-
-    document_id: str
-    path: str
-    score: float
-    hits: tuple[Hit, ...]
+@dataclass(slots=True)
+class _Chunk:
+    entry: Entry
+    share: float = 0.0
+    ranks: dict[str, int] = field(default_factory=dict)
 
 
-def fuse(rankings: Mapping[str, Sequence[str]], weights: Mapping[str, float]) -> list[tuple[str, float, dict[str, int]]]:
-    """Return (id, score, rank by ranker) of every id in any ranking, best first; a ranker without a weight counts 1."""
-    scores: dict[str, float] = {}
-    ranks: dict[str, dict[str, int]] = {}
-    for ranker, ids in rankings.items():
-        for rank, key in enumerate(ids, start=1):
-            scores[key] = scores.get(key, 0.0) + weights.get(ranker, 1.0) / (RRF_K + rank)
-            ranks.setdefault(key, {})[ranker] = rank
-    # Ties go by id, so that the same search gives the same order.
-    return [(key, scores[key], ranks[key]) for key in sorted(scores, key=lambda key: (-scores[key], key))]
+def _chunks(rankings: Mapping[str, Ranking]) -> list[_Chunk]:
+    """Return the chunks in any ranking, best first."""
+    found: dict[str, _Chunk] = {}
+    for ranker, ranking in rankings.items():
+        for rank, (entry, share) in enumerate(zip(ranking.entries, ranking.shares(), strict=True), start=1):
+            chunk = found.setdefault(entry.id, _Chunk(entry))
+            chunk.share += share
+            chunk.ranks[ranker] = rank
+    return sorted(found.values(), key=lambda chunk: (-chunk.share, chunk.entry.id))
 
 
-def by_file(hits: Sequence[Hit], *, decay: float = 0.5) -> list[FileHit]:
-    """Return the files of `hits`, best first: each further hit of a file counts `decay` times the one before it."""
-    grouped: dict[str, list[Hit]] = {}
-    for hit in sorted(hits, key=lambda hit: (-hit.score, hit.id)):
-        grouped.setdefault(hit.document_id, []).append(hit)
-    files = [
-        FileHit(document, group[0].path, sum(hit.score * decay**place for place, hit in enumerate(group)), tuple(group))
-        for document, group in grouped.items()
-    ]
-    return sorted(files, key=lambda file: (-file.score, file.path, file.document_id))
+def _evidence(rankings: Sequence[Ranking]) -> dict[str, float]:
+    """Return the sum over the rankings of the best share that a file has in each."""
+    total: dict[str, float] = {}
+    for ranking in rankings:
+        best: dict[str, float] = {}
+        for entry, share in zip(ranking.entries, ranking.shares(), strict=True):
+            best[entry.document_id] = max(share, best.get(entry.document_id, 0.0))
+        for document_id, share in best.items():
+            total[document_id] = total.get(document_id, 0.0) + share
+    return total
+
+
+def best_places(chunks: Mapping[str, Ranking], files: Mapping[str, Ranking]) -> list[Hit]:
+    """Return the files that have a chunk in any ranking, best first, each with its best chunk.
+
+    A file counts by its best chunk and as a whole, with the same weight: a long file then does not win by many fair chunks, nor
+    a chance likeness of one chunk against a file about something else. After https://dl.acm.org/doi/10.1007/978-1-4471-2099-5_31
+    (evidence of passages and of documents, combined).
+    """
+    evidence = _evidence([*chunks.values(), *files.values()])
+    places: dict[str, _Chunk] = {}
+    for chunk in _chunks(chunks):
+        places.setdefault(chunk.entry.document_id, chunk)
+    hits = [Hit(chunk.entry.id, document, chunk.entry.path, evidence[document], chunk.ranks) for document, chunk in places.items()]
+    # Ties go by path and id, so that the same search gives the same order.
+    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.document_id))

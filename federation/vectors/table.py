@@ -1,12 +1,11 @@
-"""The table `chunks` of LanceDB: words and vectors for ranking, never the text to show; one process writes at a time."""
+"""A table of LanceDB: words and vectors for ranking, never the text to show; one process writes at a time."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
 from typing import Any, Final
 
 import lancedb
@@ -17,21 +16,16 @@ from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
-from federation.vectors.chunking import Chunk
 from federation.vectors.filters import EVERYTHING, Scope, one_of
-from federation.vectors.ranking import Hit, fuse
-from federation.vectors.wording import query_text
+from federation.vectors.ranking import Entry, Ranking
 
 DIM: Final = 384
-NAME: Final = "chunks"
 TEXT: Final = "text"
 VECTOR: Final = "vector"
 # A flat search of 50 k rows takes 80 ms, and below it is exact; an index of them builds in 5 s.
 INDEX_ABOVE: Final = 50_000
 # Readers that opened an old version must be able to finish.
 KEEP_VERSIONS: Final = timedelta(hours=2)
-DEPTH: Final = 100
-WEIGHTS: Final[Mapping[str, float]] = MappingProxyType({TEXT: 1.0, VECTOR: 1.0})
 
 SCHEMA: Final = pa.schema(
     [
@@ -49,7 +43,7 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A chunk as the table keeps it; `text` holds the words it is searched by, `vector` has shape (384,) and unit length."""
+    """A chunk or a whole file; `text` holds the words it is searched by, `vector` has shape (384,) and unit length."""
 
     id: str
     document_id: str
@@ -73,11 +67,11 @@ def _match(words: str) -> Any:
     return match(words, TEXT)
 
 
-class ChunkTable:
+class Table:
     """Opens the table at first use, anew in each process; threads may share it."""
 
-    def __init__(self, directory: Path, *, index_above: int = INDEX_ABOVE) -> None:
-        self._directory, self._index_above = directory, index_above
+    def __init__(self, directory: Path, name: str, *, index_above: int = INDEX_ABOVE) -> None:
+        self._directory, self._name, self._index_above = directory, name, index_above
         self._opened: tuple[int, Any] | None = None
         self._lock = Lock()
         os.register_at_fork(after_in_child=self._forget)
@@ -95,7 +89,7 @@ class ChunkTable:
                     self._directory.mkdir(parents=True, exist_ok=True)
                     # Interval 0: a reader sees what the writer's process has committed.
                     database = lancedb.connect(self._directory, read_consistency_interval=timedelta(0))
-                    opened = self._opened = (os.getpid(), database.create_table(NAME, schema=SCHEMA, exist_ok=True))
+                    opened = self._opened = (os.getpid(), database.create_table(self._name, schema=SCHEMA, exist_ok=True))
         return opened[1]
 
     def upsert(self, rows: Sequence[Row]) -> None:
@@ -107,15 +101,6 @@ class ChunkTable:
             unique = {row.id: row for row in rows}
             self._table().merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(_batch(unique.values()))
 
-    def put(self, chunks: Iterable[tuple[str, str, str, Chunk, bytes]]) -> None:
-        """Insert or replace chunks, each with its id, its document's id, its collection and its vector (384 float32, little-endian)."""
-        self.upsert(
-            [
-                Row(identity, document_id, collection, chunk.path, chunk.kind, chunk.searchable, np.frombuffer(vector, dtype="<f4"))
-                for identity, document_id, collection, chunk, vector in chunks
-            ]
-        )
-
     def delete(self, ids: Collection[str]) -> None:
         """Remove rows; ids that are not there are no error."""
         if ids:
@@ -125,47 +110,41 @@ class ChunkTable:
         """Return the number of rows."""
         return int(self._table().count_rows(scope.condition()))
 
-    def ids(self, scope: Scope = EVERYTHING) -> set[str]:
-        """Return the ids of all rows."""
-        query = self._table().search().select(["id"])
-        condition = scope.condition()
-        found = (query.where(condition) if condition else query).limit(None).to_arrow()
-        return set(found["id"].to_pylist())
+    def values(self, column: str, condition: str | None = None) -> set[str]:
+        """Return what occurs in a column of texts."""
+        return set(self._read([column], condition)[column].to_pylist())
 
-    def _ranked(self, query: Any, measure: str, condition: str | None, limit: int) -> list[dict[str, Any]]:
-        if condition:
+    def rows(self, scope: Scope) -> list[Row]:
+        """Return the rows of a scope, in no order."""
+        found = self._read(SCHEMA.names, scope.condition())
+        vectors = found[VECTOR].combine_chunks().flatten().to_numpy().reshape(-1, DIM)
+        texts = zip(*(found[field.name].to_pylist() for field in SCHEMA if field.name != VECTOR), strict=True)
+        return [
+            Row(identity, document_id, collection, path, kind, text, vector)
+            for (identity, document_id, collection, path, kind, text), vector in zip(texts, vectors, strict=True)
+        ]
+
+    def _read(self, columns: Sequence[str], condition: str | None) -> pa.Table:
+        query = self._table().search().select(list(columns))
+        return (query.where(condition) if condition else query).limit(None).to_arrow()
+
+    def by_words(self, words: str, scope: Scope, depth: int) -> Ranking:
+        """Return the best `depth` rows by full text (BM25)."""
+        entries = self._ranked(self._table().search(_match(words), query_type="fts"), "_score", scope, depth)
+        # Unless the list was cut, what it lacks has none of the words.
+        return Ranking(entries, entries[-1].score if len(entries) == depth else 0.0)
+
+    def by_vector(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
+        """Return the best `depth` rows by likeness (cosine); `vector` has shape (384,) and unit length."""
+        nearest = self._ranked(self._table().search(vector, vector_column_name=VECTOR).distance_type("dot"), "_distance", scope, depth)
+        entries = [Entry(entry.id, entry.document_id, entry.path, 1.0 - entry.score) for entry in nearest]
+        return Ranking(entries, entries[-1].score if entries else 0.0)
+
+    def _ranked(self, query: Any, measure: str, scope: Scope, depth: int) -> list[Entry]:
+        if condition := scope.condition():
             query = query.where(condition, prefilter=True)
-        rows: list[dict[str, Any]] = query.select(["id", "document_id", "path", measure]).limit(limit).to_arrow().to_pylist()
-        return rows
-
-    def search(
-        self,
-        question: str,
-        vector: NDArray[np.float32] | None,
-        *,
-        limit: int = 10,
-        scope: Scope = EVERYTHING,
-        weights: Mapping[str, float] = WEIGHTS,
-    ) -> list[Hit]:
-        """Return the best chunks by full text and by vector, fused; `vector` None searches by full text alone.
-
-        `vector` has shape (384,). Raises InvalidInput if `limit` is below 1 or the vector does not fit.
-        """
-        if limit < 1:
-            raise InvalidInput("limit", limit, "1 or more")
-        if vector is not None and vector.shape != (DIM,):
-            raise InvalidInput("vector", f"shape {vector.shape}", f"shape ({DIM},)")
-        if scope.is_empty:
-            return []
-        table, condition, depth = self._table(), scope.condition(), max(DEPTH, limit)
-        found: dict[str, list[dict[str, Any]]] = {}
-        if words := query_text(question):
-            found[TEXT] = self._ranked(table.search(_match(words), query_type="fts"), "_score", condition, depth)
-        if vector is not None:
-            found[VECTOR] = self._ranked(table.search(vector, vector_column_name=VECTOR).distance_type("dot"), "_distance", condition, depth)
-        rows = {row["id"]: row for ranked in found.values() for row in ranked}
-        fused = fuse({ranker: [row["id"] for row in ranked] for ranker, ranked in found.items()}, weights)
-        return [Hit(key, rows[key]["document_id"], rows[key]["path"], score, ranks) for key, score, ranks in fused[:limit]]
+        found = query.select(["id", "document_id", "path", measure]).limit(depth).to_arrow().to_pylist()
+        return [Entry(row["id"], row["document_id"], row["path"], row[measure]) for row in found]
 
     def optimize(self) -> None:
         """Index new rows, compact small files and drop old versions; call it after a batch of writes."""

@@ -1,32 +1,60 @@
-"""Fusing rankings and grouping hits by file."""
+"""Adding up rankings of chunks and files, and what a search may look at."""
 
 import pytest
 
 from federation.vectors.filters import Scope
-from federation.vectors.ranking import Hit, by_file, fuse
+from federation.vectors.ranking import Entry, Ranking, best_places
 
 
-def test_item_that_two_rankers_like_beats_the_favourite_of_one() -> None:
-    fused = fuse({"text": ["a", "b"], "vector": ["c", "b"]}, {})
-    assert [key for key, _, _ in fused] == ["b", "a", "c"]
-    assert fused[0][1] == pytest.approx(2 / 12)
-    assert fused[0][2] == {"text": 2, "vector": 2}
+def ranking(*scores: tuple[str, float], floor: float = 0.0) -> Ranking:
+    """A ranking of chunks such as `a1`, the first chunk of the file `a`; `a` alone is the whole file."""
+    return Ranking([Entry(key, key[0], f"{key[0]}.py", score) for key, score in scores], floor)
 
 
-def test_weight_decides_between_equal_ranks() -> None:
-    assert fuse({"text": ["a"], "vector": ["b"]}, {"vector": 2.0})[0][0] == "b"
+def test_share_runs_from_the_floor_to_the_best() -> None:
+    assert ranking(("a1", 9.0), ("b1", 6.0), ("c1", 5.0), floor=5.0).shares() == [1.0, 0.25, 0.0]
+    assert ranking(("a1", 3.0)).shares() == [1.0]
+    assert ranking().shares() == []
 
 
-def test_files_come_by_their_hits_and_further_hits_count_less() -> None:
-    hits = [Hit("1", "a", "a.py", 0.10, {}), Hit("2", "b", "b.py", 0.08, {}), Hit("3", "b", "b.py", 0.06, {})]
-    files = by_file(hits)
-    assert [(file.path, file.score) for file in files] == [("b.py", pytest.approx(0.11)), ("a.py", pytest.approx(0.10))]
-    assert [hit.id for hit in files[0].hits] == ["2", "3"]
-    assert [file.path for file in by_file(hits, decay=0.0)] == ["a.py", "b.py"]
+def test_ranking_whose_scores_are_all_alike_prefers_none() -> None:
+    assert ranking(("a1", 5.0), ("b1", 5.0), floor=5.0).shares() == [1.0, 1.0]
 
 
-def test_same_path_in_two_documents_stays_two_files() -> None:
-    assert len(by_file([Hit("1", "one", "a.py", 0.1, {}), Hit("2", "two", "a.py", 0.1, {})])) == 2
+def test_scales_of_the_rankers_do_not_matter() -> None:
+    near = {"text": ranking(("a1", 30.0), ("b1", 27.0)), "vector": ranking(("b1", 0.5), ("a1", 0.2))}
+    assert [hit.path for hit in best_places(near, {})] == ["b.py", "a.py"]
+
+
+def test_file_that_two_rankers_like_beats_the_favourite_of_one() -> None:
+    chunks = {"text": ranking(("a1", 5.0), ("b1", 4.0)), "vector": ranking(("c1", 0.5), ("b2", 0.4))}
+    hits = best_places(chunks, {})
+    assert [hit.path for hit in hits] == ["b.py", "a.py", "c.py"]
+    assert [hit.score for hit in hits] == [pytest.approx(1.6), 1.0, 1.0]
+
+
+def test_file_counts_by_its_best_chunk_and_not_by_how_many_it_has() -> None:
+    many = ranking(("a1", 5.0), *((f"b{number}", 4.9) for number in range(9)))
+    assert [hit.path for hit in best_places({"text": many}, {})] == ["a.py", "b.py"]
+
+
+def test_whole_file_counts_as_much_as_its_best_chunk() -> None:
+    chunks = {"text": ranking(("a1", 5.0), ("b1", 4.0))}
+    files = {"text": ranking(("b", 8.0), ("c", 7.9), ("a", 2.0))}
+    hits = best_places(chunks, files)
+    # c has no place to show.
+    assert [(hit.path, hit.score) for hit in hits] == [("b.py", pytest.approx(1.8)), ("a.py", pytest.approx(1.25))]
+
+
+def test_place_that_is_shown_is_the_best_chunk_of_its_file_with_its_ranks() -> None:
+    chunks = {"text": ranking(("a1", 5.0), ("a2", 4.0), ("b1", 3.0)), "vector": ranking(("b1", 0.5), ("a2", 0.4))}
+    first = best_places(chunks, {})[0]
+    assert (first.id, first.document_id, first.ranks) == ("a2", "a", {"text": 2, "vector": 2})
+
+
+def test_ties_go_by_path_and_id() -> None:
+    chunks = {"text": ranking(("b1", 5.0), ("a2", 5.0), ("a1", 5.0))}
+    assert [hit.id for hit in best_places(chunks, {})] == ["a1", "b1"]
 
 
 def test_filter_doubles_quotes_of_every_value() -> None:

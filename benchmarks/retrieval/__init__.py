@@ -1,0 +1,1 @@
+"""How well the search finds the right file of an installed package."""
