@@ -140,11 +140,15 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             self._put(routing_key, message, **kwargs)
         elif exchange in self.options.event_exchanges:
             self._send(destinations.event(exchange, routing_key, self.options.topic_prefix), message, **kwargs)
-        elif exchange not in self.state.exchanges and destinations.reply_queue(exchange, routing_key) is None:
-            # Nobody here has declared it: Celery does not for a Broadcast. Only fanout reaches queues that others have bound.
+        elif self._only_others_know(exchange, routing_key):
             self._put_fanout(exchange, message, routing_key, **kwargs)
         else:
             self.typeof(exchange).deliver(message, exchange, routing_key, **kwargs)
+
+    def _only_others_know(self, exchange: str, routing_key: str) -> bool:
+        # Celery does not declare the exchange of a Broadcast before it sends. Only fanout reaches queues that other processes have bound.
+        here = exchange in self.state.exchanges or destinations.reply_queue(exchange, routing_key) is not None
+        return not here and self.deadletter_queue is None
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """Start a batch; see kombu's Producer.batch."""
@@ -305,7 +309,9 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
                 self.dead_letter(delivery, REJECTED)
 
     def basic_recover(self, requeue: bool = False) -> Any:
-        """Put all unsettled deliveries of this channel back into their queues."""
+        """Put all unsettled deliveries of this channel back into their queues; to this very consumer (without `requeue`) nothing can be."""
+        if not requeue:
+            raise NotImplementedError("ActiveMQ gives nothing to the same consumer again: use requeue=True")
         return self.qos.restore_unacked()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Fetches kombu's own integration suite, which only its source distribution carries, for the installed version; run by `make fetch`."""
+"""Fetches kombu's own tests of transports, which only its source distribution carries, for the installed version; run by `make fetch`."""
 
 import argparse
 import importlib.util
@@ -12,11 +12,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "kombu-suite"
-SUITE = Path("t") / "integration"
+SUITES = (Path("t") / "integration", Path("t") / "unit" / "transport" / "virtual")
 
 
 def suite_folder() -> Path:
-    """Where the suite of the installed kombu lies, or will."""
+    """Where the tests of the installed kombu lie, or will."""
     return CACHE / version("kombu")
 
 
@@ -33,9 +33,10 @@ def _pip(uv: str | None) -> list[str]:
 def _unpack(archive: Path, folder: Path, wanted: str) -> None:
     prefix = f"kombu-{wanted}/"
     with tarfile.open(archive) as tar:
-        members = [member for member in tar if member.isfile() and member.name.startswith(f"{prefix}{SUITE}/")]
-        if not members:
-            raise SystemExit(f"{archive.name} has no {prefix}{SUITE}: is it kombu {wanted}?")
+        wanted_folders = tuple(f"{prefix}{suite}/" for suite in SUITES)
+        members = [member for member in tar if member.isfile() and member.name.startswith(wanted_folders)]
+        if missing := [name for name in wanted_folders if not any(member.name.startswith(name) for member in members)]:
+            raise SystemExit(f"{archive.name} has no {', '.join(missing)}: is it kombu {wanted}?")
         for member in members:
             target = folder / member.name.removeprefix(prefix)
             content = tar.extractfile(member)
@@ -45,9 +46,9 @@ def _unpack(archive: Path, folder: Path, wanted: str) -> None:
 
 
 def fetch(uv: str | None = None) -> Path:
-    """Fetch and unpack the suite, unless it is there; return its folder."""
+    """Fetch and unpack the tests, unless they are there; return their folder."""
     wanted, folder = version("kombu"), suite_folder()
-    if (folder / SUITE / "common.py").exists():
+    if all((folder / suite).exists() for suite in SUITES):
         return folder
     with tempfile.TemporaryDirectory() as scratch:
         arguments = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", f"kombu=={wanted}", "--dest", scratch]
@@ -68,7 +69,7 @@ def main() -> None:
     """Fetch, and say where it is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--uv", help="path of uv, used where pip is not installed")
-    sys.stdout.write(f"kombu's integration suite: {fetch(parser.parse_args().uv).relative_to(ROOT)}\n")
+    sys.stdout.write(f"kombu's tests of transports: {fetch(parser.parse_args().uv).relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
 from federation.broker.frames import Frame, encode
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 

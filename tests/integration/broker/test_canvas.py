@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 
-WITHIN_S = 30
+WITHIN_S = 60
 
 
 def test_a_chain_passes_its_result_on(standing: Any) -> None:

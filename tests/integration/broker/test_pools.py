@@ -21,9 +21,9 @@ def test_tasks_run_and_their_results_come_back(celery: Any, start: Any, pool: st
     tasks = celery.tasks_of_sample
     worker = start(pool)
     results = [tasks.add.delay(number, 1) for number in range(100)]
-    assert [result.get(timeout=20) for result in results] == list(range(1, 101))
+    assert [result.get(timeout=60) for result in results] == list(range(1, 101))
     # A task that publishes in its turn, from the pool's own processes, threads or greenlets.
-    assert tasks.add_by_others.delay(list(range(20))).get(timeout=20) == 20
+    assert tasks.add_by_others.delay(list(range(20))).get(timeout=60) == 20
     assert celery.control.ping(destination=[worker.name], timeout=10, limit=1) == [{worker.name: {"ok": "pong"}}]
 
 
@@ -34,7 +34,7 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
 
     def run(number: int) -> None:
         try:
-            together.wait(20)
+            together.wait(60)
             work(number)
         except BaseException as error:
             failed.append(error)

@@ -303,11 +303,12 @@ def test_what_is_written_after_a_failure_is_still_encrypted(broker: SecureBroker
         assert wire._sock.version() is not None
 
 
-def test_a_celery_worker_works_over_tls(broker: SecureBroker, celery: Any, start: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_a_celery_worker_works_over_tls(broker: SecureBroker, celery: Any, start: Any, pool: str) -> None:
     # A task and its result pass; the app of the test says in broker_use_ssl what the worker's URL says in words.
     celery.conf.update(broker_url=broker.url("nio"), broker_use_ssl={"ca_certs": str(broker.authority.file)})
-    worker = start("prefork", url=broker.url("nio", ssl_ca_certs=str(broker.authority.file)))
-    assert celery.tasks_of_sample.add.delay(20, 22).get(timeout=20) == 42
+    worker = start(pool, url=broker.url("nio", ssl_ca_certs=str(broker.authority.file)))
+    assert celery.tasks_of_sample.add.delay(20, 22).get(timeout=60) == 42
     text = "ä" * 1_000_000
-    assert celery.tasks_of_sample.add.delay(text, "!").get(timeout=20) == f"{text}!"
+    assert celery.tasks_of_sample.add.delay(text, "!").get(timeout=60) == f"{text}!"
     assert celery.control.ping(destination=[worker.name], timeout=10, limit=1) == [{worker.name: {"ok": "pong"}}]
