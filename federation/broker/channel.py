@@ -259,7 +259,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             delivery.settled()
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        """Move a delivery to its dead-letter queue in one transaction; if we may not write there, the broker moves it, without the reason."""
+        """Move a delivery to its dead-letter queue in one transaction; where we cannot, the broker moves it, without the reason."""
         frame, subscription = delivery.frame, delivery.subscription
         if subscription.acknowledges:
             ack = {"id": frame.headers["ack"]}
@@ -274,8 +274,11 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         destination = destinations.dead_letters(source, self.options.dead_letter_queue)
         receipt = self.wire.next_id()
         headers = {**pack_dead(frame, destination, source=source, reason=reason), **transaction, "receipt": receipt}
+        sent = encode("SEND", headers, frame.body)
+        if len(sent) > self.options.max_frame_size:
+            return False
         try:
-            self.wire.request(encode("BEGIN", transaction) + encode("SEND", headers, frame.body), receipt, self.options.confirm_timeout)
+            self.wire.request(encode("BEGIN", transaction) + sent, receipt, self.options.confirm_timeout)
         except RequestRefused as error:
             logger.warning("%s may not be written to, so the broker's own policy decides where a dead letter goes: %s", destination, error)
             self.wire.send(encode("ABORT", transaction))

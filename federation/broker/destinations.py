@@ -2,16 +2,26 @@
 
 from urllib.parse import quote, unquote
 
+from federation.broker.errors import NameTooLong
+
 # ActiveMQ reads a comma as a list, a question mark as options, `*` and `>` as wildcards, and a colon may make a scheme.
 _SAFE = "@/+="
+# ActiveMQ cuts a connection for a header line above 10 kB; the longest destination has a prefix and two names.
+MOST_NAME_BYTES = 4000
 
 PIDBOX = ".pidbox"
 REPLY = "reply."
 
 
 def encode_name(name: str) -> str:
-    """Return a name that ActiveMQ takes literally; letters, digits and `._-~@/+=` stay, all else becomes %XX of UTF-8."""
-    return quote(name, safe=_SAFE)
+    """Return a name that ActiveMQ takes literally; letters, digits and `._-~@/+=` stay, all else becomes %XX of UTF-8.
+
+    Raises NameTooLong.
+    """
+    encoded = quote(name, safe=_SAFE)
+    if len(encoded) > MOST_NAME_BYTES:
+        raise NameTooLong(name, MOST_NAME_BYTES)
+    return encoded
 
 
 def decode_name(encoded: str) -> str:

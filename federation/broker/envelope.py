@@ -8,8 +8,8 @@ from typing import Any
 from kombu.utils import json as kombu_json
 
 from federation.broker.delays import DELAY, JOB_ID, delay_ms
-from federation.broker.errors import MessageTooLarge
-from federation.broker.frames import Frame
+from federation.broker.errors import HeaderRefused, MessageTooLarge
+from federation.broker.frames import Frame, encode
 from federation.broker.peer_headers import GROUP_HEADER, PROPERTIES, group_headers, peer_headers, remembered
 
 ENVELOPE = "kombu"
@@ -17,6 +17,11 @@ REDELIVERED = "kombu_redelivered"
 FIRST_ID = "kombu_first_id"
 # ActiveMQ drops a connection whose header line is longer than 10 kB. A quarter of the line is kept free for escapes.
 HEADER_CHARACTERS = 7000
+# ActiveMQ reads 1,000 headers, of which some are added when a message is sent, moved or dies.
+_MOST_HEADERS = 985
+# A receipt and a transaction are added to what was packed, and what tells its story when it comes back or dies.
+_ADDED_LATER = 500
+_ROOM_FOR_THE_REST = 5000
 # Of these the receiver makes its own, or they travel as STOMP headers or in the body.
 _LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info", *PROPERTIES))
 # What a MESSAGE carries for one delivery only. A broker without scheduler leaves the delay in it.
@@ -60,8 +65,6 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
     body = message["body"]
     if isinstance(body, str):
         body = body.encode()
-    if len(body) > max_bytes:
-        raise MessageTooLarge(len(body), max_bytes)
     info = properties.get("delivery_info") or {}
     asked = remembered(properties, message["headers"])
     text = _dump(
@@ -88,7 +91,18 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
         # ActiveMQ counts the time to live anew from the ETA, so it expires later here than asked, and never earlier.
         # Celery's worker looks at the task's own `expires`, which is exact.
         headers[DELAY] = str(delay)
+    if asked or len(body) + 2 * len(text) > max_bytes - _ROOM_FOR_THE_REST or len(headers) > _MOST_HEADERS:
+        _check_size(headers, body, max_bytes)
     return headers, body
+
+
+def _check_size(headers: Mapping[str, str], body: bytes, max_bytes: int) -> None:
+    if len(headers) > _MOST_HEADERS:
+        raise HeaderRefused(ENVELOPE, "all headers together may take 7 MB and 1,000 lines; put it into the body")
+    # What the broker counts is the whole frame.
+    size = len(encode("SEND", {**headers, "content-length": str(len(body))})) + len(body) + _ADDED_LATER
+    if size > max_bytes:
+        raise MessageTooLarge(size, max_bytes)
 
 
 def is_persistent(message: Mapping[str, Any]) -> bool:

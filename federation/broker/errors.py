@@ -83,6 +83,14 @@ class HeaderRefused(BrokerError, ValueError):
         super().__init__(f"the message was not sent: its STOMP header {name[:80]!r} is refused: {reason}")
 
 
+class NameTooLong(BrokerError, ValueError):
+    """The name of a queue, exchange or event is longer than ActiveMQ takes."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name, self.limit = name, limit
+        super().__init__(f"the name {name[:40]!r}… is too long: percent-encoded it may have {limit} bytes; choose a shorter one")
+
+
 class ArgumentRefused(BrokerError, ValueError):
     """A consumer argument is unknown or makes no sense; nothing was subscribed to."""
 

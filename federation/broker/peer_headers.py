@@ -44,15 +44,15 @@ def remembered(properties: Mapping[str, Any], headers: Mapping[str, Any]) -> dic
 def peer_headers(asked: Mapping[str, Any]) -> dict[str, str]:
     """Return the STOMP headers for what `remembered` found.
 
-    Raises HeaderRefused for one that is not the sender's to set, or too long for ActiveMQ.
+    Raises HeaderRefused for one that is not the sender's to set, that is too long for ActiveMQ, or that others could not read.
     """
     headers = {str(name): _text(value) for name, value in asked.get(HEADERS_PROPERTY, {}).items()}
     for name, value in headers.items():
         if name in _RESERVED or name.startswith(_OURS):
             raise HeaderRefused(name, "the transport sets it; use the option of apply_async or publish that stands for it")
-        _check_length(name, value)
+        _check(name, value)
     if group := asked.get(GROUP_PROPERTY):
-        _check_length(GROUP_HEADER, str(group))
+        _check(GROUP_HEADER, str(group))
         headers |= group_headers(str(group))
     return headers
 
@@ -67,7 +67,9 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_length(name: str, value: str) -> None:
+def _check(name: str, value: str) -> None:
+    if "\0" in name or "\0" in value:
+        raise HeaderRefused(name, "clients of STOMP take a NUL in it for the end of the frame")
     size = len(name.encode()) + 2 * len(value.encode())
     if size > MOST_LINE_BYTES:
         raise HeaderRefused(name, f"it may take {size} bytes on the wire, and ActiveMQ cuts the connection above 10 kB; put it into the body")

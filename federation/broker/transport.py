@@ -21,6 +21,7 @@ from federation.broker.errors import (
     ConnectionLost,
     HeaderRefused,
     MessageTooLarge,
+    NameTooLong,
     NotStomp,
     RequestRefused,
     StatisticsMissing,
@@ -51,7 +52,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         asynchronous=True, batch_publish=True, heartbeats=True, exchange_type=frozenset(("direct", "topic", "fanout"))
     )
     connection_errors = (ConnectionLost, NotStomp, AccessRefused, TlsFailed, OSError)
-    channel_errors = (RequestRefused, MessageTooLarge, HeaderRefused, ArgumentRefused, StatisticsMissing, *BaseTransport.channel_errors)
+    channel_errors = (RequestRefused, MessageTooLarge, HeaderRefused, NameTooLong, ArgumentRefused, StatisticsMissing, *BaseTransport.channel_errors)
     # A wrong password or a wrong port stays wrong: kombu must not try it again, for ever and in silence, while a caller waits.
     recoverable_connection_errors = (ConnectionLost,)
     recoverable_channel_errors = ()

@@ -21,6 +21,6 @@ def knock(self: Task, tries: int) -> str:
     return f"open at {datetime.now(UTC).isoformat()}"
 
 
-def examples() -> None:
+def example() -> None:
     remind.apply_async(("tea",), countdown=3600)
     remind.apply_async(("breakfast",), eta=datetime.now(UTC) + timedelta(days=1), expires=datetime.now(UTC) + timedelta(days=1, hours=2))

@@ -41,14 +41,14 @@ def test_body_headers_and_properties_come_back(body: bytes, headers: dict[str, A
 
 
 def test_a_plain_client_reads_the_body_as_it_is() -> None:
-    headers, body = pack(message('[[1], {"ä": 2}, {}]'), "/queue/q", max_bytes=100)
+    headers, body = pack(message('[[1], {"ä": 2}, {}]'), "/queue/q", max_bytes=10**6)
     assert json.loads(body) == [[1], {"ä": 2}, {}]
     assert headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("text", ["x" * 50_000, '"\\:' * 9_000, "ü" * 9_000])
 def test_headers_longer_than_a_line_of_activemq_are_spread(text: str) -> None:
-    headers, _ = pack(message(headers={"long": text}), "/queue/q", max_bytes=100)
+    headers, _ = pack(message(headers={"long": text}), "/queue/q", max_bytes=10**6)
     line_length = max(len(line) for line in encode("SEND", headers).split(b"\n"))
     assert line_length < 10 * 1024
     assert len(headers[ENVELOPE]) <= HEADER_CHARACTERS
@@ -76,12 +76,12 @@ def test_a_message_of_another_client_is_passed_on_undecoded(headers: dict[str, s
 
 
 def test_without_a_word_on_it_a_message_is_persistent() -> None:
-    assert pack(message(), "/queue/q", max_bytes=100)[0]["persistent"] == "true"
-    assert "persistent" not in pack(message(delivery_mode=1), "/queue/q", max_bytes=100)[0]
+    assert pack(message(), "/queue/q", max_bytes=10**6)[0]["persistent"] == "true"
+    assert "persistent" not in pack(message(delivery_mode=1), "/queue/q", max_bytes=10**6)[0]
 
 
 def test_sent_again_it_is_marked_as_redelivered_and_keeps_its_rank() -> None:
-    headers, body = pack(message(priority=7, expiration="60000"), "/queue/q", max_bytes=100)
+    headers, body = pack(message(priority=7, expiration="60000"), "/queue/q", max_bytes=10**6)
     frame = over_the_wire({**headers, "ack": "a", "message-id": "m", "subscription": "1"}, body)
     again = pack_again(frame, "/queue/other")
     assert again.items() >= {"destination": "/queue/other", "priority": "7", "expires": headers["expires"]}.items()

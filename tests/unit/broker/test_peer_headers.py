@@ -36,6 +36,12 @@ def test_lines_that_activemq_would_cut_the_connection_for_are_refused(asked: dic
         peer_headers(asked)
 
 
+@pytest.mark.parametrize("asked", [{"stomp_headers": {"a": "x\0y"}}, {"stomp_headers": {"a\0": "x"}}, {"message_group": "\0"}])
+def test_a_nul_is_refused_because_others_end_the_frame_there(asked: dict[str, object]) -> None:
+    with pytest.raises(HeaderRefused, match="NUL"):
+        peer_headers(asked)
+
+
 def test_headers_that_are_no_mapping_are_refused() -> None:
     with pytest.raises(HeaderRefused, match="mapping"):
         remembered({"stomp_headers": "region=eu"}, {})

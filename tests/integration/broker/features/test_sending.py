@@ -1,0 +1,64 @@
+"""The ways to send that the documentation shows, and what a killed broker may cost with each."""
+
+import threading
+from typing import Any
+
+import pytest
+from kombu import pools
+from kombu.exceptions import KombuError
+
+BATCH = 50
+
+
+def stored(sending: Any, bus: Any) -> list[int]:
+    """The numbers of the messages in the queue, which is empty after."""
+    connection = bus.connect()
+    size = connection.default_channel.connection.statistics().size(f"/queue/{sending.queue}")
+    if size is None or not size.waiting:
+        return []
+    inbox = bus.listen(connection, sending.app.amqp.queues[sending.queue], accept=["json"], no_ack=True)
+    inbox.wait(size.waiting)
+    assert inbox.stays_at(size.waiting)
+    return [message.decode()[0][0] for message in inbox.messages]
+
+
+def test_each_way_sends_all_in_order(project: Any, bus: Any, activemq: Any) -> None:
+    sending = project("sending")
+    sending.module.confirmed(range(20))
+    sending.module.in_batches(range(20, 1120))
+    sending.module.unconfirmed(range(1120, 1200), activemq.url)
+    bus.wait_for(lambda: (size := sending.size()) is not None and size.waiting == 1200, "the unconfirmed arrive")
+    assert stored(sending, bus) == list(range(1200))
+
+
+@pytest.mark.parametrize("way", ["confirmed", "in batches"])
+def test_a_killed_broker_costs_nothing_that_was_confirmed(project: Any, bus: Any, activemq: Any, way: str) -> None:
+    sending = project("sending")
+    confirmed: list[int] = []
+    step = 1 if way == "confirmed" else BATCH
+
+    def send() -> None:
+        for start in range(0, 100_000, step):
+            try:
+                if way == "confirmed":
+                    sending.module.store.apply_async((start,), retry=False)
+                else:
+                    with sending.app.producer_or_acquire() as producer, producer.batch(max_size=BATCH):
+                        for number in range(start, start + BATCH):
+                            sending.module.store.apply_async((number,), producer=producer, retry=False)
+            except (OSError, KombuError):
+                return
+            confirmed.extend(range(start, start + step))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    bus.wait_for(lambda: len(confirmed) >= 10 * step, "some are confirmed")
+    activemq.kill()
+    sender.join(60)
+    assert not sender.is_alive()
+    activemq.start()
+    pools.reset()
+    found = stored(sending, bus)
+    assert found[: len(confirmed)] == confirmed
+    # Of what was under way when the broker died, all or nothing.
+    assert len(found) - len(confirmed) in (0, step)
