@@ -4,13 +4,14 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 from celery.worker.consumer import Consumer
 from kombu import Message
 from sqlalchemy import text
 
+from federation.delivery import request
+from federation.delivery.clerk import Clerk
 from federation.delivery.failing import fail_task_of
 from federation.delivery.flaws import flaw
 from federation.delivery.pause import database_away
@@ -35,8 +36,7 @@ class QuarantiningConsumer(Consumer):
         # Gossip and mingle cost a second at start and traffic ever after; placement does what they are for.
         super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         # SQL never runs on the hub's thread: a slow database would stop heart-beats.
-        self._malformed: SimpleQueue[tuple[Message, str]] = SimpleQueue()
-        self._clerk: threading.Thread | None = None
+        self._quarantine = Clerk("quarantine")
         self._looking = threading.Lock()
         self._ended = threading.Event()
         database_away.connect(self.pause)
@@ -80,6 +80,7 @@ class QuarantiningConsumer(Consumer):
 
     def shutdown(self) -> None:
         self._ended.set()
+        request.finish()
         super().shutdown()
 
     def _cancel(self) -> None:
@@ -115,27 +116,21 @@ class QuarantiningConsumer(Consumer):
 
     def _put_aside(self, message: Message, reason: str) -> None:
         logger.error("message.malformed", extra={"reason": reason})
-        self._malformed.put((message, reason))
-        if self._clerk is None:
-            # Not before: a pool forks its children after the consumer is made.
-            self._clerk = threading.Thread(target=self._keep_records, name="quarantine", daemon=True)
-            self._clerk.start()
+        self._quarantine.do(self._keep_record, message, reason)
 
-    def _keep_records(self) -> None:
-        while True:
-            message, reason = self._malformed.get()
-            try:
-                self._record(message, reason)
-            except TransientError as error:
-                if isinstance(error, DatabaseUnavailable):
-                    self.pause()
-                self.call_soon(self._reject, message, True)
-            except Exception:  # the thread must live, and a message that nobody settles holds a place of this worker for ever
-                logger.exception("message.quarantine_failed: it goes to the broker's dead letters", extra={"reason": reason})
-                self.call_soon(self._reject, message, False)
-            else:
-                self.call_soon(self._acknowledge, message)
-                self._tell_caller(message, reason)
+    def _keep_record(self, message: Message, reason: str) -> None:
+        try:
+            self._record(message, reason)
+        except TransientError as error:
+            if isinstance(error, DatabaseUnavailable):
+                self.pause()
+            self.call_soon(self._reject, message, True)
+        except Exception:  # a message that nobody settles holds a place of this worker for ever
+            logger.exception("message.quarantine_failed: it goes to the broker's dead letters", extra={"reason": reason})
+            self.call_soon(self._reject, message, False)
+        else:
+            self.call_soon(self._acknowledge, message)
+            self._tell_caller(message, reason)
 
     def _acknowledge(self, message: Message) -> None:
         if not message.acknowledged:

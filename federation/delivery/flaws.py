@@ -39,7 +39,7 @@ _Signatures = list[dict[str, Any]]
 
 
 class _Headers(BaseModel):
-    """The headers that Celery's worker reads, with the types that it takes for granted."""
+    """The headers that Celery's worker reads, with the types that it takes for granted, and our count of returns."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -62,6 +62,7 @@ class _Headers(BaseModel):
     origin: _Text | None = None
     ignore_result: bool | None = None
     replaced_task_nesting: _Count | None = None
+    federation_returns: _Count | None = None
 
 
 class _Embed(BaseModel):

@@ -1,33 +1,79 @@
-"""A task request in the worker's main process that pauses the consumer for want of a database; counts that against nobody."""
+"""A task request in the worker's main process: gives back in order what lacks a database, and keeps SQL off the event loop."""
 
+import logging
 from typing import Any
 
+from celery import Celery
+from celery.exceptions import Reject, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.worker import state as worker_state
 from celery.worker.request import Request
 from kombu import Message
 
+from federation.delivery.clerk import Clerk
 from federation.delivery.pause import database_away, is_requeue_for_database
+from federation.delivery.sending import MessageRefused, send_again
+from federation.errors import BrokerUnavailable
 
-# The ids of what this worker gave back. It returns marked as redelivered, and the mark would count towards its quarantine.
-_given_back: set[str] = set()
+logger = logging.getLogger(__name__)
+
+# Apart, because results wait for a dead database for as long as it takes, and what is given back must not.
+_results = Clerk("results")
+_returns = Clerk("returns")
+FINISH_WITHIN_S = 5.0
+
+# What ends an execution without a word of its process, so that the main process stores how it ended.
+_UNTOLD = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInterrupt, Reject)
 
 
-class PausingRequest(Request):
-    """Celery's request; a requeue for want of a database pauses the consumer."""
+def finish() -> None:
+    """Wait a few seconds for what is to be told to PostgreSQL and to ActiveMQ; what is left then comes back as a redelivery."""
+    if not (_returns.finish(FINISH_WITHIN_S) and _results.finish(FINISH_WITHIN_S)):
+        logger.warning("requests.unfinished: the broker delivers again what was not settled")
+
+
+class FederationRequest(Request):
+    """Celery's request, with its waiting for servers on threads of their own: the event loop goes on with heart-beats and control."""
 
     # Set by Celery, missing in its stubs.
-    _delivery_info: dict[str, Any]
-
-    def __init__(self, message: Message, **options: Any) -> None:
-        super().__init__(message, **options)
-        if self.id in _given_back:
-            _given_back.discard(self.id)
-            self._delivery_info["redelivered"] = False
+    _app: Celery
+    _message: Message
+    _already_revoked: bool
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         # A pool of processes wraps it to carry the traceback.
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if is_requeue_for_database(error):
-            _given_back.add(self.id)
             # First, or the message would come straight back.
             database_away.send(sender=self)
-        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+            worker_state.task_ready(self)
+            _returns.do(self._give_back)
+        elif isinstance(error, _UNTOLD):
+            _results.do(super().on_failure, exc_info, send_failed_event, return_ok)
+        else:
+            super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if soft:
+            super().on_timeout(soft, timeout)
+        else:
+            _results.do(super().on_timeout, soft, timeout)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        # At once, because the end of a terminated process comes here too.
+        self._already_revoked = True
+        _results.do(super()._announce_revoked, reason, terminated, signum, expired)  # type: ignore[misc]  # missing in the stubs
+
+    def _give_back(self) -> None:
+        """Put the message back as a new one, and settle this delivery.
+
+        A reject would mark it as redelivered, and that is how an execution looks that killed its process: it would count
+        toward the quarantine. A crash between the two leaves two messages under one id.
+        """
+        try:
+            send_again(self._app, self._message)
+        except (BrokerUnavailable, MessageRefused) as error:
+            logger.warning("execution.returned_as_redelivery", extra={"execution_id": self.id, "reason": str(error)})
+            self.reject(requeue=True)
+        else:
+            self.acknowledge()
+            self.send_event("task-rejected", requeue=True)

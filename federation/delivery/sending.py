@@ -1,19 +1,21 @@
-"""Hands one task message to ActiveMQ and waits for its receipt, with two ways to fail; tries again only over a fresh connection."""
+"""Hands a task message to ActiveMQ and waits for its receipt, with two ways to fail; tries again only over a fresh connection."""
 
 import logging
 import uuid
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
-from kombu import Connection
+from kombu import Connection, Message
 from kombu.exceptions import KombuError, OperationalError
 
 from federation.broker.errors import BrokerError, ConfirmationMissing, ConnectionLost
 from federation.errors import BrokerUnavailable, PermanentError
 
 logger = logging.getLogger(__name__)
+
+# A header: how often this message was given back in good order, for want of the database.
+RETURNS = "federation_returns"
 
 
 class MessageRefused(PermanentError):
@@ -53,11 +55,10 @@ def send(
     except (KombuError, ValueError, TypeError) as error:
         raise MessageRefused(f"{task_name} cannot be written as a message: {error}") from error
     options: dict[str, Any] = {"expiration": expires_s} if expires_s is not None else {}
-    with app.producer_pool.acquire(block=True) as producer:
-        connection = producer.connection
-        assert connection is not None
-        publish = partial(
-            app.amqp.send_task_message,
+    _publish(
+        app,
+        task_name,
+        lambda producer: app.amqp.send_task_message(
             producer,
             task_name,
             message,
@@ -68,10 +69,46 @@ def send(
             retry=False,
             event_dispatcher=_Courtesy(app),
             **options,
-        )
+        ),
+    )
+
+
+def send_again(app: Celery, message: Message) -> None:
+    """Send a delivered message to its queue as a new one, byte for byte, with one more on its count of returns.
+
+    Raises as `send` does; MessageRefused also if it names another queue than those that this worker consumes.
+    """
+    name = str(message.headers.get("task"))
+    info, properties = message.delivery_info or {}, message.properties
+    queue = info.get("routing_key")
+    if info.get("exchange") or queue not in app.amqp.queues.consume_from:
+        raise MessageRefused(f"{name} came by {info.get('exchange')!r} and {queue!r}, where this worker does not consume")
+    expiration = properties.get("expiration")
+    _publish(
+        app,
+        name,
+        lambda producer: producer.publish(
+            message.body,
+            exchange="",
+            routing_key=queue,
+            headers={**message.headers, RETURNS: int(message.headers.get(RETURNS) or 0) + 1},
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            delivery_mode=properties.get("delivery_mode"),
+            priority=properties.get("priority") or 0,
+            expiration=None if expiration is None else float(expiration) / 1000,
+            **{key: value for key, value in properties.items() if key in ("correlation_id", "reply_to")},
+        ),
+    )
+
+
+def _publish(app: Celery, task_name: str, publish: Callable[[Any], object]) -> None:
+    with app.producer_pool.acquire(block=True) as producer:
+        connection = producer.connection
+        assert connection is not None
         try:
             try:
-                publish()
+                publish(producer)
             except ConfirmationMissing:
                 # A broker that is connected and silent: another connection would wait as long again.
                 raise
@@ -80,7 +117,7 @@ def send(
                 logger.info("broker.connection_renewed reason=%s", error)
                 connection.collect()
                 producer.revive(connection)  # type: ignore[arg-type]  # the stub knows channels only
-                publish()
+                publish(producer)
         except _lost(connection) as error:
             # The pool would hand the dead connection to the next sender.
             connection.collect()

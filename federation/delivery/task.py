@@ -17,6 +17,7 @@ from federation.delivery.failing import fail_task_of
 from federation.delivery.logs import trace
 from federation.delivery.pause import requeue
 from federation.delivery.runtime import transactions
+from federation.delivery.sending import RETURNS
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
 from federation.services import executions
 from federation.settings import settings
@@ -41,7 +42,7 @@ class FederationTask(CeleryTask):
     is True to the first delivery only. TransientError is retried with back-off; with the database away the message goes back.
     """
 
-    Request = "federation.delivery.request:PausingRequest"
+    Request = "federation.delivery.request:FederationRequest"
     autoretry_for = (TransientError,)
     dont_autoretry_for = (DatabaseUnavailable,)
     max_retries = 8
@@ -135,6 +136,8 @@ class FederationTask(CeleryTask):
                 task_name=str(self.name),
                 worker=str(request.hostname),
                 pid=os.getpid(),
+                retries=request.retries,
+                returns=int((request.headers or {}).get(RETURNS) or 0),
                 redelivered=redelivered,
             )
 

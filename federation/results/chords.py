@@ -50,7 +50,7 @@ def header_values(backend: Any, group_id: str, parts: int) -> list[Any]:
         if len(rows) < parts:
             raise ChordError(f"{parts - len(rows)} of {parts} parts have no result any more; {_GONE}")
         return [_value(backend._meta(row)) for row in rows]
-    found: Mapping[str, Row] = backend._rows([leaf.id for leaf in leaves(header["result"])])
+    found: Mapping[str, Row] = backend._ensure_retryable(backend._rows, [leaf.id for leaf in leaves(header["result"])])
     return [_nested(node, found, backend._meta) for node in header["result"].results]
 
 

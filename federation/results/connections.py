@@ -1,8 +1,6 @@
 """Connections of one process, lent to its threads; a forked child starts with none of its parent's."""
 
-import os
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +12,6 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 # What a restart of the server, a cut line or a deadlock looks like; the same statement may succeed later.
 CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 
-# Never closed: closing one in a child would end the session of the parent.
-_inherited: list[list[Connection]] = []
-
 
 class Connections:
     """At most `size` autocommit connections, made when needed; no thread of its own."""
@@ -25,7 +20,9 @@ class Connections:
         self._conninfo, self._size = conninfo, size
         self._idle: list[Connection] = []
         self._free = threading.BoundedSemaphore(size)
-        weakref.finalize(self, _close, self._idle, os.getpid())
+
+    def __del__(self) -> None:
+        self.close()
 
     def connect(self, name: str = "celery-results") -> Connection:
         """Return a new connection that belongs to the caller; `name` is what the server shows."""
@@ -39,7 +36,7 @@ class Connections:
         they are most likely dead too.
         """
         with self._free:
-            connection = self._idle.pop() if self._idle else self.connect()
+            connection = self._take() or self.connect()
             try:
                 yield connection
             except CONNECTION_ERRORS:
@@ -52,17 +49,17 @@ class Connections:
 
     def close(self) -> None:
         """Close what is idle; the next borrower connects anew."""
-        _close(self._idle, os.getpid())
+        while connection := self._take():
+            connection.close()
+
+    def _take(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # not asked before, because another thread may take the last one in between
+            return None
 
     def reset_after_fork(self) -> None:
-        _inherited.append(self._idle)
+        # The parent's are dropped and not closed: closing one would end the parent's session. psycopg, too, closes
+        # what is collected only in the process that opened it.
         self._idle = []
         self._free = threading.BoundedSemaphore(self._size)
-        weakref.finalize(self, _close, self._idle, os.getpid())
-
-
-def _close(idle: list[Connection], owner: int) -> None:
-    if os.getpid() != owner:
-        return
-    while idle:
-        idle.pop().close()

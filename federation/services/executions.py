@@ -54,7 +54,7 @@ class ExecutionView:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A delivery that was counted: which one it is, how many of them were repeated, and what the execution's result is so far."""
+    """A delivery that was counted: which one it is, how many of them repeat one without an end, and what the execution's result is so far."""
 
     number: int
     redeliveries: int
@@ -86,14 +86,18 @@ _STATE = text(
     """
 )
 
-# The number is taken by the insert itself; two deliveries at once take the same, and the second asks again.
+# The number is taken by the insert itself; two deliveries at once take the same, and the second asks again. The broker's mark alone
+# says too much: it is also on a message that a worker had in hand and did not begin, or gave back in good order (as a new message,
+# with one more return). So it counts only where the same message was delivered before.
 _DELIVER = text(
     """
-    INSERT INTO execution_deliveries (execution_id, number, task_name, worker, pid, redelivered)
-    SELECT :id, coalesce(max(number), 0) + 1, :task_name, :worker, :pid, :redelivered FROM execution_deliveries WHERE execution_id = :id
+    INSERT INTO execution_deliveries (execution_id, number, task_name, worker, pid, retries, returns, redelivered)
+    SELECT :id, coalesce(max(number), 0) + 1, :task_name, :worker, :pid, :retries, :returns,
+        :redelivered AND coalesce(bool_or((retries, returns) = (:retries, :returns)), false)
+    FROM execution_deliveries WHERE execution_id = :id
     ON CONFLICT DO NOTHING
     RETURNING number,
-        (SELECT count(*) FROM execution_deliveries WHERE execution_id = :id AND redelivered) AS former,
+        redelivered::int + (SELECT count(*) FROM execution_deliveries WHERE execution_id = :id AND redelivered) AS redeliveries,
         coalesce((SELECT state FROM celery_results WHERE task_id = :task_id), (SELECT outcome FROM executions WHERE id = :id)) AS result_state
     """
 )
@@ -127,16 +131,39 @@ def state(session: Session, execution_id: uuid.UUID) -> ExecutionView:
     return ExecutionView(**{**row, "state": State(row["state"])})
 
 
-def record_delivery(session: Session, execution_id: uuid.UUID, *, task_id: str, task_name: str, worker: str, pid: int, redelivered: bool) -> Recorded:
-    """Count that an execution was handed to a worker's process, before its body runs."""
-    values = {"id": execution_id, "task_id": task_id, "task_name": task_name, "worker": worker, "pid": pid, "redelivered": redelivered}
+def record_delivery(
+    session: Session,
+    execution_id: uuid.UUID,
+    *,
+    task_id: str,
+    task_name: str,
+    worker: str,
+    pid: int,
+    retries: int = 0,
+    returns: int = 0,
+    redelivered: bool,
+) -> Recorded:
+    """Count that an execution was handed to a worker's process, before its body runs.
+
+    `retries` and `returns` tell which of the execution's messages it was, `redelivered` is what the broker says of that one.
+    """
+    values = {
+        "id": execution_id,
+        "task_id": task_id,
+        "task_name": task_name,
+        "worker": worker,
+        "pid": pid,
+        "retries": retries,
+        "returns": returns,
+        "redelivered": redelivered,
+    }
     while True:
         row = session.execute(_DELIVER, values).one_or_none()
         if row is not None:
             break
     payload = {"number": row.number, "task_name": task_name, "worker": worker, "pid": pid, "redelivered": redelivered}
     event_log.append(session, "execution.delivered", f"execution:{execution_id}", payload=payload)
-    return Recorded(number=row.number, redeliveries=row.former + int(redelivered), result_state=row.result_state)
+    return Recorded(number=row.number, redeliveries=row.redeliveries, result_state=row.result_state)
 
 
 def once(session: Session, key: str, value: Mapping[str, Any]) -> bool:

@@ -48,7 +48,7 @@ class OutboxEntry(Base):
 
 
 class Delivery(Base):
-    """One handing over of an execution to a worker's process."""
+    """One handing over of an execution to a worker's process; `retries` and `returns` tell which of its messages that was."""
 
     __tablename__ = "execution_deliveries"
 
@@ -57,6 +57,8 @@ class Delivery(Base):
     task_name: Mapped[str]
     worker: Mapped[str]
     pid: Mapped[int]
+    retries: Mapped[int] = mapped_column(server_default="0")
+    returns: Mapped[int] = mapped_column(server_default="0")
     redelivered: Mapped[bool]
     delivered_at: Mapped[CreatedAt]
     actor: Mapped[Actor]

@@ -154,6 +154,11 @@ class World:
     def destination(self, queue: str) -> str:
         return f"/queue/{QUEUE_PREFIX}{queue}"
 
+    def size(self, queue: str) -> Any:
+        """The size of a queue of ActiveMQ, None where there is no such queue yet."""
+        with self.app.connection_for_write() as connection:
+            return connection.default_channel.connection.statistics().size(queue)
+
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

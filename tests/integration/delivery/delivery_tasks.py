@@ -29,6 +29,16 @@ def effect(self: FederationTask, *, started: str, go: str) -> dict[str, Any]:
     return {"first": first, "pid": os.getpid()}
 
 
+@shared_task(bind=True, base=FederationTask, name="tests.late_effect")
+def late_effect(self: FederationTask, *, started: str, go: str) -> dict[str, Any]:
+    """Wait until the file `go` is there, then write an effect once."""
+    Path(started).write_text(str(os.getpid()))
+    while not Path(go).exists():
+        time.sleep(0.02)
+    with self.transaction() as session:
+        return {"first": executions.once(session, "effect", {"pid": os.getpid()})}
+
+
 @shared_task(bind=True, base=FederationTask, name="tests.poison")
 def poison(self: FederationTask) -> None:
     os.kill(os.getpid(), signal.SIGKILL)

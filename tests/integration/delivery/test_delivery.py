@@ -131,6 +131,23 @@ def test_execution_that_is_sent_twice_runs_once(calm: World) -> None:
     assert world.result(identity) == result
 
 
+def test_two_messages_of_one_execution_that_run_side_by_side_have_one_effect_and_one_result(calm: World) -> None:
+    world = calm
+    go = world.folder / "go-together"
+    kwargs = {"started": str(world.folder / "started-together"), "go": str(go)}
+    identity = world.record("tests.effect", kwargs)
+    envelope = {"version": 1, "actor": "tester", "trace_id": "0" * 32}
+    send(world.app, "tests.effect", kwargs, execution_id=identity, queue=world.calm_node, headers={"federation": envelope})
+    world.until(lambda: world.state(identity).deliveries == 2, "both run")
+    assert world.state(identity).state == "running"
+    go.touch()
+    result = world.result(identity)
+    world.until(lambda: world.size(world.destination(world.calm_node)).in_flight == 0, "both are settled")
+    assert world.result(identity) == result
+    assert world.rows("SELECT count(*) FROM execution_effects WHERE execution_id = %s", identity) == [(1,)]
+    assert world.rows("SELECT redelivered FROM execution_deliveries WHERE execution_id = %s", identity) == [(False,), (False,)]
+
+
 def test_transient_error_is_tried_again_and_is_no_redelivery(calm: World) -> None:
     world = calm
     identity = world.record("tests.flaky", {"failures": 2})

@@ -128,9 +128,7 @@ def test_connections_that_the_broker_closed_do_not_put_a_message_off(world: Worl
     activemq.start()
     late = record(world, publisher, {})
     assert (world.state(late).state, world.rows("SELECT attempts FROM outbox")) == ("queued", [])
-    with world.app.connection_for_write() as connection:
-        queued = connection.default_channel.connection.statistics().size(world.destination("renewed"))
-    assert queued.waiting == 2
+    assert world.size(world.destination("renewed")).waiting == 2
 
 
 def test_message_whose_receipt_is_lost_is_sent_again_under_its_id_with_one_effect(world: World) -> None:

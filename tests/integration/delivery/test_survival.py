@@ -46,12 +46,6 @@ def task_message(name: str, **headers: Any) -> dict[str, Any]:
     return {"task": name, "id": str(uuid.uuid4()), "lang": "py", **headers}
 
 
-def size(world: World, queue: str) -> Any:
-    """The size of a queue of ActiveMQ, None where there is no such queue yet."""
-    with world.app.connection_for_write() as connection:
-        return connection.default_channel.connection.statistics().size(f"/queue/{queue}")
-
-
 @contextmanager
 def revoked(world: World, right: str, table: str) -> Iterator[None]:
     with psycopg.connect(world.owner_url, autocommit=True) as owner:
@@ -74,7 +68,7 @@ def test_foreign_messages_are_put_aside_and_no_pool_dies_of_them(world: World, p
     world.until(lambda: process.poll() is not None or world.rows("SELECT count(*) FROM quarantine") == [(expected,)], "all are put aside")
     assert process.poll() is None, world.log(node)
     assert world.result(world.record("tests.where"))["node"] == node
-    world.until(lambda: size(world, QUEUE_PREFIX + node).in_flight == 0, "each is settled")
+    world.until(lambda: world.size(world.destination(node)).in_flight == 0, "each is settled")
 
 
 def test_message_that_cannot_be_recorded_goes_to_the_dead_letters_and_frees_its_place(world: World) -> None:
@@ -83,8 +77,8 @@ def test_message_that_cannot_be_recorded_goes_to_the_dead_letters_and_frees_its_
     with revoked(world, "INSERT", "quarantine"):
         for _ in range(3):
             world.publish_raw(node, GOOD, task_message("no.such.task"))
-        dead = f"DLQ.{QUEUE_PREFIX}{node}"
-        world.until(lambda: (found := size(world, dead)) is not None and found.waiting == 3, "the dead letters have them")
+        dead = f"/queue/DLQ.{QUEUE_PREFIX}{node}"
+        world.until(lambda: (found := world.size(dead)) is not None and found.waiting == 3, "the dead letters have them")
         assert world.result(world.record("tests.where"))["node"] == node
 
 

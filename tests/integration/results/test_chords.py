@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 from typing import Any
 
+import psycopg
 import pytest
 from celery import states
 from celery.app.task import Context
 
 from federation.results.backend import PostgresBackend
+from federation.results.chords import header_values
 
 
 @pytest.fixture
@@ -109,3 +111,20 @@ def test_a_header_whose_results_are_gone_fails_the_body(backend: PostgresBackend
     backend.forget("part-0")
     ended(backend, 1)
     assert "part-0 has no result any more" in str(backend.get_result("body-id"))
+
+
+def test_a_header_is_read_again_when_its_connection_is_lost(backend: PostgresBackend, database: Any) -> None:
+    app = backend.app
+    nested = app.GroupResult("n", [app.AsyncResult("part-0")])
+    backend.apply_chord(("g", [nested, app.AsyncResult("part-1")]), None)
+    ended(backend, 0)
+    ended(backend, 1)
+    reading = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database.owner_url) as owner:
+        owner.execute("lock table celery_results in access exclusive mode")
+        values = pool.submit(header_values, backend, "g", 2)
+        while not (found := database.execute(reading)):
+            assert not values.done()
+        database.execute("select pg_terminate_backend(%s)", found[0][0])
+        owner.rollback()
+        assert values.result(30) == [[0], 1]

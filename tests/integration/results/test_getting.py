@@ -1,5 +1,6 @@
 """Clients that wait: woken at once, over restarts, in threads and in forked children. `recheck=60` rules out that a look helped."""
 
+import gc
 import multiprocessing
 import threading
 import time
@@ -190,3 +191,26 @@ def test_a_forked_child_leaves_the_connections_of_its_parent_alone(make_backend:
     assert [child.exitcode for child in children] == [0, 0]
     backend.store_result("after", 1, states.SUCCESS)
     assert app.AsyncResult("after").get(timeout=SOON_S) == 1
+
+
+def _collect_and_store(backend: PostgresBackend) -> None:
+    gc.collect()
+    backend.store_result("child", _session(backend), states.SUCCESS)
+    backend.close()
+    gc.collect()
+
+
+def _session(backend: PostgresBackend) -> int:
+    with backend._connections.borrow() as connection:
+        return connection.info.backend_pid
+
+
+def test_what_a_forked_child_drops_and_closes_ends_no_session_of_its_parent(make_backend: Make) -> None:
+    backend = make_backend()
+    before = _session(backend)
+    child = multiprocessing.get_context("fork").Process(target=_collect_and_store, args=(backend,))
+    child.start()
+    child.join(SOON_S)
+    assert child.exitcode == 0
+    assert backend.app.AsyncResult("child").get(timeout=SOON_S) != before
+    assert _session(backend) == before

@@ -1,4 +1,4 @@
-"""What ended stays ended, also when its result is cleaned up."""
+"""What ended stays ended, also when its result is cleaned up; and which deliveries count as repeated."""
 
 import pytest
 from sqlalchemy import text
@@ -25,3 +25,24 @@ def test_an_execution_whose_result_has_expired_keeps_its_outcome(transactions, r
     assert (before.state, after.state) == (state, state)
     assert after.finished_at == before.finished_at
     assert again.result_state == result
+
+
+def test_a_delivery_is_repeated_where_the_same_message_was_delivered_before(transactions) -> None:
+    def delivered(*, redelivered: bool, **message: int) -> int:
+        with transactions.begin("ada") as session:
+            return executions.record_delivery(
+                session, identity, task_id=str(identity), task_name="some.task", worker="w", pid=1, redelivered=redelivered, **message
+            ).redeliveries
+
+    with transactions.begin("ada") as session:
+        identity = outbox.record(session, "some.task", {})
+    # Marked by the broker, and never begun before.
+    assert delivered(redelivered=True) == 0
+    assert delivered(redelivered=True) == 1
+    # Given back in good order, as a new message.
+    assert delivered(redelivered=False, returns=1) == 1
+    # The same execution sent twice.
+    assert delivered(redelivered=False, returns=1) == 1
+    assert delivered(redelivered=True, returns=1) == 2
+    # Tried again: that message was had in hand and not begun.
+    assert delivered(redelivered=True, returns=1, retries=1) == 2
