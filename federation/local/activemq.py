@@ -47,7 +47,7 @@ class ActiveMQ:
                 # Little memory and few threads: the broker of one machine idles most of the day.
                 *(
                     "-Xms32m",
-                    "-Xmx256m",
+                    "-Xmx1g",
                     "-XX:+UseSerialGC",
                     "-Xshare:auto",
                     "-XX:-UsePerfData",

@@ -19,18 +19,19 @@ from federation.store.models.retrieval import Chunk
 from federation.tasks import retrieval
 from federation.transaction import Transactions
 from federation.vectors import chunking
-from federation.vectors.table import DIM, ChunkTable
+from federation.vectors.index import VectorIndex
+from federation.vectors.table import DIM
 
 ROOT = "/srv/code"
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> ChunkTable:
-    return ChunkTable(tmp_path)
+def index(tmp_path: Path) -> VectorIndex:
+    return VectorIndex(tmp_path)
 
 
 @pytest.fixture
-def write(transactions: Transactions, table: ChunkTable, monkeypatch: pytest.MonkeyPatch) -> Callable[[uuid.UUID], Any]:
+def write(transactions: Transactions, index: VectorIndex, monkeypatch: pytest.MonkeyPatch) -> Callable[[uuid.UUID], Any]:
     """Runs the writer of a run in this thread, on this test's database and folder."""
 
     @contextmanager
@@ -39,7 +40,7 @@ def write(transactions: Transactions, table: ChunkTable, monkeypatch: pytest.Mon
             yield session
 
     monkeypatch.setattr(FederationTask, "transaction", transaction)
-    monkeypatch.setattr(retrieval, "_table", lambda: table)
+    monkeypatch.setattr(retrieval, "_vectors", lambda: index)
 
     def run(run_id: uuid.UUID) -> Any:
         identity = outbox.fixed_id("write", run_id)
@@ -72,27 +73,27 @@ def known(transactions: Transactions) -> set[str]:
         return {str(identity) for identity in session.scalars(select(Chunk.id))}
 
 
-def test_vectors_of_what_is_gone_leave(transactions: Transactions, table: ChunkTable, write, embedded) -> None:
+def test_vectors_of_what_is_gone_leave(transactions: Transactions, index: VectorIndex, write, embedded) -> None:
     assert write(embedded(a="one", b="two"))["written"] == 2
-    assert table.ids() == known(transactions)
+    assert index.chunks.values("id") == known(transactions)
     told = write(embedded(a="other"))
     assert (told["written"], told["deleted"], told["finished"]) == (1, 2, True)
-    assert table.count() == 1
-    assert table.ids() == known(transactions)
+    assert index.chunks.count() == 1
+    assert index.chunks.values("id") == known(transactions)
 
 
-def test_a_writer_that_was_held_up_brings_nothing_back(transactions: Transactions, table: ChunkTable, write, embedded, monkeypatch) -> None:
+def test_a_writer_that_was_held_up_brings_nothing_back(transactions: Transactions, index: VectorIndex, write, embedded, monkeypatch) -> None:
     first = embedded(a="one", b="two")
     held, go = Event(), Event()
 
-    def loading() -> ChunkTable:
+    def loading() -> VectorIndex:
         # As at a node's first write, while LanceDB is loaded.
-        monkeypatch.setattr(retrieval, "_table", lambda: table)
+        monkeypatch.setattr(retrieval, "_vectors", lambda: index)
         held.set()
         assert go.wait(60)
-        return table
+        return index
 
-    monkeypatch.setattr(retrieval, "_table", loading)
+    monkeypatch.setattr(retrieval, "_vectors", loading)
     slow = Thread(target=write, args=(first,))
     slow.start()
     assert held.wait(60)
@@ -101,4 +102,4 @@ def test_a_writer_that_was_held_up_brings_nothing_back(transactions: Transaction
     finally:
         go.set()
         slow.join(60)
-    assert table.ids() == known(transactions)
+    assert index.chunks.values("id") == known(transactions)
