@@ -211,10 +211,12 @@ def standing(activemq: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("SAMPLE_PREFIX", "standing.node.")
         app = load_sample_app(activemq.url)
         worker = Worker(activemq.url, "prefork", folder / "worker.log", mingle=False)
-    wait_for(lambda: worker.ready, "the worker is ready")
-    yield Standing(app, worker)
-    close_sample_app(app)
-    worker.kill()
+    try:
+        wait_for(lambda: worker.ready, "the worker is ready")
+        yield Standing(app, worker)
+        close_sample_app(app)
+    finally:
+        worker.kill()
 
 
 @pytest.fixture

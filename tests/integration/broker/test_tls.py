@@ -128,7 +128,9 @@ def broker(activemq: Any, server_dir: Path, authorities: tuple[Authority, Author
         configuration.write_text(text.replace("</transportConnectors>", f"{connectors}</transportConnectors>"))
 
     written = server._part
-    server._part = replace(written, prepare=configure)
+    # With 256 MB of heap ActiveMQ dies of OutOfMemoryError after a few messages of 20 MB.
+    command = ["-Xmx1g" if part == "-Xmx256m" else part for part in written.command]
+    server._part = replace(written, prepare=configure, command=command)
     server.start()
     yield SecureBroker(authority, ports, server.user, server.password)
     server.stop()
