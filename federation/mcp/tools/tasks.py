@@ -94,7 +94,7 @@ async def federation_task_status(call: Call, task_id: AnyReference, conversation
             node=stands.node if stands else None,
             worker=stands.worker if stands else None,
             deliveries=stands.deliveries if stands else 0,
-            waiting_for=stands.waiting_for if stands else None,
+            waiting_for=run.waiting_for if run else stands.waiting_for if stands else None,
             note=run.note if run else stands.note if stands else None,
         )
 

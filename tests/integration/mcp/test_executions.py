@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from fastmcp.exceptions import ToolError
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
-from federation.services import agents, nodes
+from federation.mcp.catalogue import TOOLS
+from federation.services import agents, nodes, summaries
 from federation.services.nodes import Announcement
 from federation.settings import Settings
 from federation.transaction import Transactions, connect
@@ -52,7 +54,10 @@ def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.
     postgres.start()
     activemq.start()
     folder: Path = tmp_path_factory.mktemp("spine")
-    (folder / "solo.toml").write_text('role = "developer"\nconcurrency = 2\npool = "threads"\nengines = ["llamacpp", "minilm"]\ntags = ["frag"]\n')
+    (folder / "solo.toml").write_text(
+        'role = "developer"\nconcurrency = 2\npool = "threads"\ntags = ["frag"]\n'
+        'engines = ["llamacpp", "minilm"]\nmodels = ["all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"]\n'
+    )
     with postgres.database(owner="federation_owner", template=template) as owner_url:
         database_url = postgres.as_role("federation_app", owner_url)
         transactions = publishing(database_url, activemq.url)
@@ -93,6 +98,49 @@ async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> N
         while not any(row["kind"] == "node" and not row["stale"] for row in (await ada.call_tool("federation_pulse")).structured_content["rows"]):
             assert worker.poll() is None, log.read_text()
             await asyncio.sleep(0.1)
+
+
+# One call of each tool that is answered in full, in this order; what stands in braces comes from the answer to an earlier one.
+CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("federation_update_state", {"summary": "calling each tool", "thinking": "of schemas"}),
+    ("federation_pulse", {}),
+    ("federation_send", {"content": "Each tool answers what it says that it answers.", "conversation_id": "schemas"}),
+    ("federation_send", {"content": "to myself", "to": "ada"}),
+    ("federation_inbox", {}),
+    ("federation_delegate", {"description": "d", "task_id": "for-agents", "conversation_id": "schemas", "parameters": {"deep": [1, {"x": None}]}}),
+    ("federation_task_status", {"task_id": "for-agents"}),
+    ("federation_task_result", {"task_id": "for-agents"}),
+    ("federation_claim_task", {"task_id": "for-agents", "ttl_s": 60}),
+    ("federation_release_task", {"task_id": "for-agents"}),
+    ("federation_claim_task", {"task_id": "for-agents"}),
+    ("federation_complete_task", {"task_id": "for-agents", "fencing_token": "{fencing_token}", "result": {"leaks": 0}}),
+    ("federation_task_result", {"task_id": "for-agents"}),
+    ("federation_delegate", {"description": "?", "task_type": "report", "executor": "node", "task_id": "for-a-node", "conversation_id": "schemas"}),
+    ("federation_task_result", {"task_id": "for-a-node", "wait_s": 120}),
+    ("federation_task_status", {"task_id": "for-a-node"}),
+    ("federation_index", {"path": "{folder}", "wait_s": 120}),
+    ("federation_task_result", {"task_id": "{run_id}", "wait_s": 120}),
+    ("federation_task_status", {"task_id": "{run_id}"}),
+    ("federation_search", {"query": "who answers"}),
+    ("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 8, "wait_s": 120}),
+    ("federation_task_result", {"task_id": "{execution_id}"}),
+    ("federation_task_status", {"task_id": "{execution_id}"}),
+    ("federation_summarize", {"conversation_id": "schemas", "wait_s": 120}),
+)
+
+
+async def test_each_tool_answers_what_it_declares(spine: Any, tmp_path: Path) -> None:
+    (tmp_path / "answers.py").write_text('def answer(question):\n    """Answer a question."""\n    return question\n')
+    known: dict[str, Any] = {"folder": str(tmp_path)}
+    async with spine.client("ada") as ada:
+        for tool, arguments in CALLS:
+            given = {name: known.get(value[1:-1], value) if isinstance(value, str) else value for name, value in arguments.items()}
+            # The client compares the answer with the schema.
+            known |= (await ada.call_tool(tool, given)).structured_content
+    assert {tool for tool, _ in CALLS} == {tool.__name__ for tool, _, _ in TOOLS}
+    assert known["complete"]
+    assert known["hits"]
+    assert known["text"]
 
 
 async def test_two_race_for_a_claim_and_one_wins(spine: Any) -> None:
@@ -139,6 +187,19 @@ async def test_model_answers_with_its_name_and_the_digest_of_its_weights(spine: 
     assert (answer.node, answer.state, len(answer.model_digest)) == ("solo", "completed", 64)
 
 
+async def test_model_that_does_not_answer_is_refused_and_another_is_not_asked_instead(spine: Any) -> None:
+    async with spine.client("bob") as bob:
+        with pytest.raises(ToolError, match="no chat engine 'all-MiniLM-L6-v2'; nearest: SmolLM2-135M-Instruct"):
+            await bob.call_tool("federation_infer", {"prompt": "?", "model": "all-MiniLM-L6-v2"})
+        said = (await bob.call_tool("federation_infer", {"prompt": "What do bees make?", "model": "smollm2-135m-instruct", "max_tokens": 4})).data
+        assert said.model == "SmolLM2-135M-Instruct"
+        task = {"description": "?", "model": "all-MiniLM-L6-v2", "task_id": "wrong-model", "conversation_id": "models"}
+        await bob.call_tool("federation_delegate", task)
+        outcome = (await bob.call_tool("federation_task_result", {"task_id": "wrong-model", "wait_s": 60})).structured_content
+        assert (outcome["finished"], outcome["state"]) == (True, "failed")
+        assert "no chat engine" in outcome["result"]["error"]
+
+
 async def test_files_are_indexed_and_found(spine: Any, tmp_path: Path) -> None:
     (tmp_path / "leases.py").write_text(
         'def renew_lease(holder):\n    """Extend the time of a lease that the holder still has."""\n    return holder\n'
@@ -165,6 +226,50 @@ async def test_conversation_is_summarised_and_the_summary_read_back(spine: Any) 
         assert (again["complete"], again["execution_id"], again["summaries"]) == (True, None, told["summaries"])
 
 
+async def test_summary_is_complete_when_anothers_window_crossed_the_callers(spine: Any) -> None:
+    conversation = "crossing"
+    async with spine.client("ada") as ada:
+        for number in range(6):
+            said = f"Sentence number {number} is about the leak in the auth module."
+            await ada.call_tool("federation_send", {"content": said, "conversation_id": conversation})
+        with spine.transactions.begin("service:beat") as session:
+            # Beat's window is written and not committed when the worker, whose window reaches further, writes its own.
+            assert summaries.record(session, beats_summary(conversation, upto=4))
+            asked = asyncio.create_task(ada.call_tool("federation_summarize", {"conversation_id": conversation, "wait_s": 120}))
+            await blocked(spine)
+            assert not asked.done()
+        told = (await asked).structured_content
+        assert told["complete"], told
+        assert [(each["from_position"], each["to_position"], each["created_by"]) for each in told["summaries"]] == [
+            (1, 4, "service:beat"),
+            (5, 6, "ada"),
+        ]
+
+
+def beats_summary(conversation: str, *, upto: int) -> dict[str, Any]:
+    return {
+        "conversation_id": conversation,
+        "from_position": 1,
+        "to_position": upto,
+        "text": "beat's",
+        "method": "extractive",
+        "model": "m",
+        "model_digest": "d",
+        "message_ids": [],
+    }
+
+
+async def blocked(spine: Any) -> None:
+    """Return when some transaction of this database waits for another one."""
+    waiting = text("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
+    async with asyncio.timeout(120):
+        while True:
+            with spine.transactions.engine.connect() as connection:
+                if connection.execute(waiting).scalar_one():
+                    return
+            await asyncio.sleep(0.05)
+
+
 async def test_nothing_capable_alive_is_told_in_words(spine: Any) -> None:
     async with spine.client("ada") as ada:
         task = (await ada.call_tool("federation_delegate", {"description": "d", "min_vram_gib": 80})).data
@@ -172,6 +277,41 @@ async def test_nothing_capable_alive_is_told_in_words(spine: Any) -> None:
         assert "80" in task.waiting_for
         status = (await ada.call_tool("federation_task_status", {"task_id": str(task.task_id)})).data
         assert (status.state, status.waiting_for) == ("unplaced", task.waiting_for)
+
+
+@pytest.fixture
+def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any) -> Iterator[Any]:
+    """A front door with a publisher behind it, and no node alive."""
+    database_url = postgres.as_role("federation_app", database)
+    opened = publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/")
+    with serve(opened, database_url, tokens) as house:
+        yield house
+    opened.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "missing"),
+    [
+        ("federation_infer", {"prompt": "?", "wait_s": 600}, "no live node has engine=llamacpp"),
+        ("federation_infer", {"prompt": "?", "model": "SmolLM2-135M-Instruct", "wait_s": 600}, "model=SmolLM2-135M-Instruct"),
+        ("federation_search", {"query": "?"}, "tag=frag"),
+        ("federation_index", {"path": "/srv/code", "wait_s": 600}, "tag=frag"),
+        ("federation_summarize", {"conversation_id": "commons", "wait_s": 600}, "engine=minilm"),
+        ("federation_delegate", {"description": "d", "role": "lead"}, "role=lead"),
+        ("federation_claim_task", {"task_id": "t"}, "no node is alive"),
+    ],
+)
+async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(nobody: Any, tool: str, arguments: dict[str, Any], missing: str) -> None:
+    async with nobody.client("ada") as ada:
+        await ada.call_tool("federation_delegate", {"description": "d", "task_id": "t"})
+        # Who waits its whole time waits longer than this.
+        async with asyncio.timeout(120):
+            told = (await ada.call_tool(tool, arguments)).structured_content
+        assert told["state"] in {"unplaced", "scan unplaced"}
+        assert missing in told["waiting_for"]
+        handle = told.get("execution_id") or told["run_id"]
+        status = (await ada.call_tool("federation_task_status", {"task_id": handle})).structured_content
+    assert (status["state"], status["waiting_for"]) == (told["state"], told["waiting_for"])
 
 
 async def test_dead_broker_is_told_and_the_task_recorded(

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import httpx2
+import jsonschema
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
@@ -53,10 +54,14 @@ async def test_each_tool_says_what_it_does_what_it_wants_and_what_it_returns(hou
     for tool in tools:
         assert tool.description
         assert tool.annotations is not None
-        assert tool.annotations.read_only_hint is not None
+        for hint in ("read_only_hint", "destructive_hint", "idempotent_hint", "open_world_hint"):
+            assert getattr(tool.annotations, hint) is not None, f"{tool.name} leaves {hint} open"
         assert tool.output_schema is not None
         for name, schema in tool.input_schema["properties"].items():
             assert schema.get("description"), f"{tool.name} does not describe {name}"
+            assert name not in tool.input_schema.get("required", ()) or schema.get("examples"), f"{tool.name} gives no example of {name}"
+            for example in schema.get("examples", ()):
+                jsonschema.validate(example, schema)
         assert "call" not in tool.input_schema["properties"]
 
 

@@ -1,13 +1,17 @@
 """Work handed to agents: found in the inbox, claimed by one, completed with the token, hidden from strangers."""
 
 import asyncio
+import json
 import uuid
 from typing import Any
 
 import pytest
 from fastmcp.exceptions import ToolError
+from sqlalchemy import text
 
-from federation.services import tasks
+from federation.results.options import Options
+from federation.services import indexing, summaries, tasks
+from federation.services.indexing import NewChunk, NewDocument
 
 pytestmark = pytest.mark.anyio
 
@@ -104,3 +108,109 @@ async def test_run_of_the_indexer_is_looked_at_by_its_id(house: Any) -> None:
         assert (await ada.call_tool("federation_task_status", {"task_id": str(run.run_id)})).data.state == "scan recorded"
         with pytest.raises(ToolError, match="no execution"):
             await bob.call_tool("federation_index", {"run_id": str(run.run_id)})
+
+
+async def test_summary_is_complete_when_the_windows_of_others_cover_what_the_caller_asked_for(house: Any) -> None:
+    def record(start: int, end: int) -> None:
+        row = {"conversation_id": "project-123", "from_position": start, "to_position": end, "text": "t", "message_ids": []}
+        with house.transactions.begin("service:beat") as session:
+            assert summaries.record(session, {**row, "method": "extractive", "model": "m", "model_digest": "d"})
+
+    async with house.client("ada") as ada:
+        for number in range(6):
+            await ada.call_tool("federation_send", {"content": f"Sentence {number}.", "conversation_id": "project-123"})
+        # Nothing runs here: what the caller asks for never comes.
+        asked = asyncio.create_task(ada.call_tool("federation_summarize", {"conversation_id": "project-123", "wait_s": 600}))
+        await house.heard("summaries:project-123")
+        record(1, 4)
+        looked = (await ada.call_tool("federation_summarize", {"conversation_id": "project-123", "wait_s": 0})).structured_content
+        assert (looked["complete"], looked["state"], len(looked["summaries"])) == (False, "recorded", 1)
+        record(5, 6)
+        told = (await asked).structured_content
+    assert (told["complete"], len(told["summaries"])) == (True, 2)
+
+
+async def test_summary_is_complete_where_only_private_messages_came_since(house: Any) -> None:
+    async with house.client("ada") as ada:
+        await ada.call_tool("federation_send", {"content": "for bob alone", "to": "bob", "conversation_id": "project-123"})
+        told = (await ada.call_tool("federation_summarize", {"conversation_id": "project-123", "wait_s": 600})).structured_content
+    assert (told["complete"], told["execution_id"], told["summaries"]) == (True, None, [])
+
+
+async def test_call_that_is_repeated_under_its_name_is_answered_alike_and_done_once(house: Any, publisher: Any) -> None:
+    send = {"content": "deploy at noon", "message_id": "deploy-note"}
+    delegate = {"description": "Profile memory", "task_id": "profile", "role": "analyst", "executor": "agent", "parameters": {"module": "auth"}}
+    run = {"description": "Summarise", "task_id": "summary", "executor": "node"}
+    async with house.client("ada") as ada, house.client("eve") as eve:
+        for tool, arguments in (("federation_send", send), ("federation_delegate", delegate), ("federation_delegate", run)):
+            answers = [(await ada.call_tool(tool, arguments)).structured_content for _ in range(3)]
+            assert answers[0] == answers[1] == answers[2]
+        inbox = (await eve.call_tool("federation_inbox")).structured_content["messages"]
+        assert [message["message_type"] for message in inbox] == ["chat", "task"]
+        with pytest.raises(ToolError, match=r"you sent another message as 'deploy-note' in commons \(content differ\)"):
+            await ada.call_tool("federation_send", {**send, "content": "deploy at one"})
+        with pytest.raises(ToolError, match=r"task 'profile' exists in conversation commons already.*\(priority differ\)"):
+            await ada.call_tool("federation_delegate", {**delegate, "priority": 9})
+    assert len(publisher.published) == 1
+
+
+async def test_who_loses_a_claim_is_told_what_to_do(house: Any) -> None:
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        await ada.call_tool("federation_delegate", {"description": "d", "task_id": "t"})
+        lost = {
+            "claimed": False,
+            "resource": "task:t",
+            "holder": "dan",
+            "fencing_token": None,
+            "expires_at": "2026-01-01T00:00:00+00:00",
+            "again": False,
+        }
+        asked = asyncio.create_task(bob.call_tool("federation_claim_task", {"task_id": "t"}))
+        await done_for(house, "bob", lost)
+        answer = (await asked).data
+    assert (answer.decided, answer.claimed, answer.holder) == (True, False, "dan")
+    assert answer.note == "dan holds it; take another task, or wait for its end with federation_task_result and wait_s"
+
+
+async def test_what_ended_long_ago_is_finished_though_its_result_is_gone(house: Any) -> None:
+    async with house.client("ada") as ada:
+        asked = (await ada.call_tool("federation_infer", {"prompt": "?", "wait_s": 0})).structured_content["execution_id"]
+        run = (await ada.call_tool("federation_index", {"path": "/srv/code"})).structured_content["run_id"]
+        with house.transactions.begin("test") as session:
+            session.execute(text("delete from outbox"))
+            session.execute(text("update executions set outcome = 'SUCCESS', ended_at = clock_timestamp() - interval '8 days'"))
+            indexing.record_scan(session, uuid.UUID(run), "/srv/code", paths=[], documents=[], skipped=[])
+            indexing.record_written(session, uuid.UUID(run), [])
+        told = (await ada.call_tool("federation_task_result", {"task_id": asked, "wait_s": 600})).structured_content
+        assert (told["finished"], told["state"], told["result"], told["error"]) == (True, "completed", None, None)
+        assert "kept no longer" in told["note"]
+        assert (await ada.call_tool("federation_index", {"run_id": run})).data.finished
+
+
+async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) -> None:
+    async with house.client("ada") as ada:
+        run = (await ada.call_tool("federation_index", {"path": "/srv/code"})).structured_content["run_id"]
+        chunk = NewChunk("function", "f", 1, 2, "def f(): ...", "hash")
+        with house.transactions.begin("ada") as session:
+            document = NewDocument("a.py", "digest", 10, [chunk])
+            indexing.record_scan(session, uuid.UUID(run), "/srv/code", paths=["a.py"], documents=[document], skipped=[])
+            session.execute(
+                text("update outbox set waiting_for = 'no live node has engine=minilm' where execution_id <> :id"), {"id": uuid.UUID(run)}
+            )
+        for tool, arguments in (("federation_index", {"run_id": run}), ("federation_task_status", {"task_id": run})):
+            told = (await ada.call_tool(tool, arguments)).structured_content
+            assert (told["state"], told["waiting_for"]) == ("embedding", "no live node has engine=minilm")
+
+
+async def done_for(house: Any, agent: str, value: Any) -> None:
+    """Let the execution that an agent waits for end with a value, as a worker would."""
+    while True:
+        with house.transactions.begin("test") as session:
+            found = session.scalar(text("select id from executions where actor = :agent"), {"agent": agent})
+            if found is not None:
+                statement = "insert into celery_results (task_id, state, result, date_done) values (:id, 'SUCCESS', :value, clock_timestamp())"
+                session.execute(text(statement), {"id": str(found), "value": json.dumps(value)})
+                break
+        await asyncio.sleep(0.05)
+    with house.transactions.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("select pg_notify(:channel, :id)"), {"channel": Options.channel, "id": str(found)})

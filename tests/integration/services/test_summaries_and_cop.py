@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -242,3 +243,41 @@ def test_a_failure_whose_result_is_forgotten_stays_a_failure(transactions) -> No
         )
     [second] = due(transactions)
     assert second != first
+
+
+def test_looking_for_due_windows_reads_no_history(transactions, postgres, database: str) -> None:
+    with transactions.begin("test") as session:
+        session.execute(text("insert into conversations (id, created_by) select 'c' || c, 'ada' from generate_series(1, 400) c"))
+        session.execute(
+            text(
+                """
+                insert into messages (conversation_id, position, sender, message_type, content, correlation_id, trace_id)
+                select 'c' || c, p, 'ada', 'chat', 'x', gen_random_uuid(), 't' from generate_series(1, 400) c, generate_series(1, 50) p
+                """
+            )
+        )
+        session.execute(text("update conversations set unsummarised = case when id in ('c7', 'c8') then 50 else 0 end"))
+    with psycopg.connect(postgres.as_role("federation_owner", database), autocommit=True) as owner:
+        owner.execute("analyze")
+    with transactions.begin("service:beat") as session:
+        plan = session.execute(text(f"explain (analyze, format json) {summaries._DUE.text}"), {"window": 4}).scalar_one()[0]["Plan"]
+    assert rows_read(plan, "messages") <= 2 * 4
+    assert rows_read(plan, "conversations") == 2
+
+
+def rows_read(plan: dict, table: str) -> float:
+    """Return how many rows of a table a plan looked at."""
+    own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"] if plan.get("Relation Name") == table else 0
+    return own + sum(rows_read(part, table) for part in plan.get("Plans", ()))
+
+
+def test_of_two_writers_at_once_one_sees_the_change(transactions) -> None:
+    def write(action: str) -> bool:
+        with transactions.begin("node:solo") as session:
+            values = {"summary": "s", "action": action, "data": {}}
+            return cop.record(session, SubjectKind.NODE, "solo", values).changed
+
+    assert write("IDLE"), "the first word is a change"
+    assert not write("IDLE")
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(write, ["EXECUTING"] * 8)) == 1

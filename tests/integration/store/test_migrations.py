@@ -76,6 +76,26 @@ def test_rows_that_were_there_before_the_columns_of_actors_get_the_true_ones(own
     assert len({actor for table in before.values() for actor in table.values()}) >= 5
 
 
+def test_what_was_said_before_the_count_was_kept_is_counted(owner: str, alembic, transactions) -> None:
+    from federation.services import messages, summaries
+
+    summary = {"method": "m", "model": "m", "model_digest": "d", "message_ids": [], "text": "t"}
+    with transactions.begin("ada") as session:
+        for number in range(5):
+            messages.send(session, f"{number}", conversation_id="project-123")
+        messages.send(session, "private", conversation_id="project-123", to="bob")
+        messages.send(session, "between two", to="bob")
+        summaries.record(session, {**summary, "conversation_id": "project-123", "from_position": 1, "to_position": 2})
+    query = "select id, unsummarised from conversations order by id"
+    with psycopg.connect(owner) as connection:
+        before = connection.execute(query).fetchall()
+    assert before == [("direct:ada:bob", 1), ("project-123", 3)]
+    alembic(owner, "downgrade", "0002")
+    alembic(owner, "upgrade", "head")
+    with psycopg.connect(owner) as connection:
+        assert connection.execute(query).fetchall() == before
+
+
 @pytest.mark.parametrize("role", ["federation_app", "federation_service", "federation_owner"])
 @pytest.mark.parametrize("statement", ["update events set actor = 'mallory'", "delete from events", "truncate events"])
 def test_events_are_append_only_for_every_role_of_the_program(postgres, database: str, transactions, role: str, statement: str) -> None:
