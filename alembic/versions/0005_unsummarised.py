@@ -26,7 +26,17 @@ def upgrade() -> None:
         """
     )
     op.add_column("conversations", sa.Column("updated_by", sa.Text(), nullable=True))
-    op.execute("UPDATE conversations SET updated_by = created_by")
+    # The count is written by who speaks to all, and by who summarises.
+    op.execute(
+        """
+        UPDATE conversations c SET updated_by = coalesce(
+            (SELECT actor FROM events e
+             WHERE e.conversation_id = c.id AND (e.type = 'conversation.summarised'
+                 OR e.type = 'message.sent' AND (e.payload->>'to' IS NULL OR c.id LIKE 'direct:%'))
+             ORDER BY e.created_at DESC LIMIT 1),
+            c.created_by)
+        """
+    )
     op.alter_column("conversations", "updated_by", nullable=False, server_default=sa.text("nullif(current_setting('federation.actor', true), '')"))
     op.create_index(op.f("ix_conversations_unsummarised"), "conversations", ["unsummarised"])
 

@@ -72,7 +72,7 @@ def test_rows_that_were_there_before_the_columns_of_actors_get_the_true_ones(own
     alembic(owner, "upgrade", "head")
     assert counts(owner) == rows
     assert written_by() == before
-    assert len(before) == 13
+    assert len(before) == 14
     assert len({actor for table in before.values() for actor in table.values()}) >= 5
 
 
