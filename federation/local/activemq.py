@@ -44,6 +44,7 @@ class ActiveMQ:
             name="activemq",
             command=[
                 java.find(),
+                # Files are named from the working directory: a URL with the signs that a path may hold is read differently by each library.
                 # Little memory and few threads: the broker of one machine idles most of the day.
                 *(
                     "-Xms32m",
@@ -54,10 +55,10 @@ class ActiveMQ:
                     "-XX:+ExitOnOutOfMemoryError",
                 ),
                 *("-Djava.awt.headless=true", "-Djava.net.preferIPv4Stack=true", f"-Djava.io.tmpdir={self.root / 'tmp'}"),
-                *(f"-Dlog4j.configuration=file:{self.root / 'log4j.properties'}", "-Dorg.apache.logging.log4j.level=WARN"),
+                *("-Dlog4j.configuration=file:log4j.properties", "-Dorg.apache.logging.log4j.level=WARN"),
                 *(f"-Dactivemq.home={self.root}", f"-Dactivemq.base={self.root}"),
                 *("-cp", ":".join(self.distribution.class_path)),
-                *("org.apache.activemq.console.command.ShellCommand", "start", f"xbean:{(self.root / 'activemq.xml').as_uri()}"),
+                *("org.apache.activemq.console.command.ShellCommand", "start", "xbean:file:activemq.xml"),
             ],
             prepare=self.configure,
             is_ready=self.answers,

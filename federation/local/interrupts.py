@@ -14,7 +14,10 @@ def signals() -> list[signal.Signals]:
 
 
 class Interrupts:
-    """While it is entered, the first of the signals raises KeyboardInterrupt in the main thread; `count` says how many came."""
+    """While it is entered, the first of the signals raises KeyboardInterrupt in the main thread; `count` says how many came.
+
+    Once interrupted, the process has nothing to do but to end: from then on it ignores these signals for good.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -28,7 +31,7 @@ class Interrupts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for signum, handler in self._former.items():
-            signal.signal(signum, handler)
+            signal.signal(signum, signal.SIG_IGN if self._raised else handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.count += 1

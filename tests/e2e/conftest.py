@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,3 +117,4 @@ def federation() -> Iterator[Commands]:
     commands.run("federation", "down", "--purge", "--yes")
     for process in commands.processes():
         process.send_signal(signal.SIGKILL)
+    shutil.rmtree(folder)

@@ -2,20 +2,22 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import subprocess
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+import typer
+
 from federation.cli.addresses import mcp_url
 from federation.cli.console import console, print_json
 from federation.cli.demo import code_search, faults, people, picture, work
-from federation.cli.demo.stage import DemoFailed, Stage, check, heading, say
+from federation.cli.demo.stage import Stage, check, heading, say
 from federation.cli.down import stop
 from federation.cli.fleet import NODES
 from federation.cli.mcp_clients import FILES, Client, configuration
-from federation.errors import FederationError
 from federation.local import state
 from federation.local.home import Home
 from federation.local.interrupts import Interrupts
@@ -41,11 +43,15 @@ def demo() -> None:
             asyncio.run(_play(settings))
             heading(10, "How to go on")
             _how_to_go_on(settings)
-        except FederationError:
+        except BaseException as error:
+            if _is_interrupt(error):
+                _leave(home, mine=mine)
             raise
-        except BaseException:
-            _leave(home, mine=mine)
-            raise
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Say whether somebody wanted the demo to end: by a signal, or by closing the terminal or the pipe that it writes to."""
+    return isinstance(error, KeyboardInterrupt | SystemExit) or (isinstance(error, OSError) and error.errno in (errno.EIO, errno.EPIPE))
 
 
 def _leave(home: Home, *, mine: bool) -> None:
@@ -72,7 +78,8 @@ def _start(home: Home, interrupts: Interrupts) -> None:
             process.wait()
         raise
     if code:
-        raise DemoFailed(f"`federation up` ended with status {code}; see above")
+        # It has said why.
+        raise typer.Exit(code)
     view = state.running(home)
     check(view is not None and view.phase is Phase.RUNNING, "all parts answer")
     if view is not None:

@@ -69,7 +69,8 @@ def machine() -> Iterator[Machine]:
     # Not tmp_path: root's PostgreSQL runs as nobody, who cannot enter pytest's folders.
     with tempfile.TemporaryDirectory(prefix="federation-up-") as folder:
         Path(folder).chmod(0o711)
-        made = Machine(Path(folder) / "data")
+        # With all that a path may hold and programs stumble over, and longer than the path of a Unix socket may be.
+        made = Machine(Path(folder) / "My data – [ü] 100%" / ("long" * 30))
         yield made
         made("down", "--purge")
 
@@ -96,6 +97,7 @@ def test_a_day_in_the_life(machine: Machine) -> None:
     password = status["flower_password"]
     assert password not in machine("status")[1]
     assert password not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "BrokerService: Apache ActiveMQ" in (machine.data_dir / "logs" / "activemq.log").read_text()
     for secret in ("settings.json", "secrets.json"):
         assert (machine.data_dir / secret).stat().st_mode & 0o777 == 0o600
 

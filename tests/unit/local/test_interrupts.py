@@ -4,12 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from federation.local.interrupts import Interrupts, signals
 
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Put back what an interrupted process would not need any more."""
+    before = {signum: signal.getsignal(signum) for signum in ALL}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize("signum", ALL)
@@ -25,6 +35,8 @@ def test_first_signal_interrupts_and_further_ones_count(signum: int) -> None:
             raise
     assert ended
     assert interrupts.count == 4
+    # Not even when all is done and the process is about to end.
+    os.kill(os.getpid(), signum)
 
 
 @pytest.mark.parametrize("signum", ALL)
