@@ -1,4 +1,4 @@
-"""Requests to index and to search, and what a search may show."""
+"""Requests to index and to search, and what a search shows; everything that is indexed may be shown to every agent."""
 
 import uuid
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def request_search(session: Session, query: str, *, limit: int = 5, root: str | 
 
 
 def show(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[Hit]:
-    """Return what the caller may see of ranked chunks (id, score, names of the rankers), in their order."""
+    """Return the ranked chunks (id, score, names of the rankers) that are still recorded, in their order."""
     query = select(Chunk, Document).join(Document, Document.id == Chunk.document_id).where(Chunk.id.in_([identity for identity, _, _ in ranked]))
     found = {chunk.id: (chunk, document) for chunk, document in session.execute(query)}
     hits = []

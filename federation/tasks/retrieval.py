@@ -123,7 +123,7 @@ def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
 
 @shared_task(bind=True, base=FederationTask, name=retrieval.SEARCH)
 def search(self: FederationTask, *, query: str, limit: int, root: str | None) -> list[dict[str, Any]]:
-    """Answer a question with the best place of each of the best files; PostgreSQL decides what the asker may see."""
+    """Answer a question with the best place of each of the best files; the text comes from PostgreSQL."""
     engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
     vector = engine.embed([query])[0]
     scope = EVERYTHING if root is None else Scope(collections=[root])

@@ -36,15 +36,18 @@ def test_audit_query_shows_what_was_said_and_to_whom(postgres, database: str, tr
     assert [row[:3] for row in rows] == [("ada", "bob", "Bob, can you look at the cache?"), ("bob", None, "On it.")]
 
 
-def test_story_of_a_task_is_found_by_its_slug(postgres, database: str, transactions: Transactions) -> None:
+def test_story_of_a_task_is_found_by_its_slug_which_may_stand_in_several_conversations(postgres, database: str, transactions: Transactions) -> None:
     with transactions.begin("ada") as session:
         task = tasks.delegate(session, "Profile the memory", slug="memory-profile")
     with transactions.begin("bob", execution_id=uuid.uuid4()) as session:
         tasks.claim(session, "memory-profile", description="profiling", ttl_s=60)
+    with transactions.begin("eve") as session:
+        other = tasks.delegate(session, "Profile ours too", slug="memory-profile", conversation_id="elsewhere")
     with psycopg.connect(postgres.as_role("federation_auditor", database)) as connection:
         rows = connection.execute(STATEMENTS_BY_NAME["audit-1"]).fetchall()
-    assert [(row[0], row[1], row[2]) for row in rows] == [(1, "task.created", "ada"), (2, "task.claimed", "bob")]
-    assert rows[0][3]["task_id"] == str(task.id)
+    assert [row[1:4] for row in rows if row[0] == f"task:{task.id}"] == [(1, "task.created", "ada"), (2, "task.claimed", "bob")]
+    assert [row[1:4] for row in rows if row[0] == f"task:{other.id}"] == [(1, "task.created", "eve")]
+    assert len(rows) == 3
 
 
 STATEMENTS_BY_NAME = {str(parameter.id): parameter.values[0] for parameter in STATEMENTS}

@@ -218,7 +218,7 @@ async def test_conversation_is_summarised_and_the_summary_read_back(spine: Any) 
         for word in ("The auth module leaks memory.", "Bob profiles it tomorrow.", "We ship on Friday."):
             await ada.call_tool("federation_send", {"content": word, "conversation_id": "incident-9"})
         await ada.call_tool("federation_send", {"content": "join us", "conversation_id": "incident-9", "to": "bob"})
-        told = (await bob.call_tool("federation_summarize", {"conversation_id": "incident-9", "wait_s": 60})).structured_content
+        told = (await bob.call_tool("federation_summarize", {"conversation_id": "incident-9", "wait_s": 300})).structured_content
         assert told["complete"], told
         assert [summary["from_position"] for summary in told["summaries"]] == [1]
         assert "auth module" in told["summaries"][0]["text"]
