@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from federation.services.retrieval import INDEX, SEARCH
-from federation.vectors.table import ChunkTable
+from federation.vectors.index import VectorIndex
 
 World = Any
 
@@ -21,7 +21,7 @@ def test_what_vanishes_from_a_tree_vanishes_from_the_search(world: World, tmp_pa
     node = world.node("frag", tags=["frag"], engines=["minilm"])
     world.worker(node)
     # What lies beside the federation's own data is not indexed.
-    tree, table = tmp_path_factory.mktemp("tree"), ChunkTable(world.folder / "vectors")
+    tree, stored = tmp_path_factory.mktemp("tree"), VectorIndex(world.folder / "vectors")
     for name in ("kept", "changed", "gone"):
         (tree / f"{name}.py").write_text(f'def {name}_otters() -> None:\n    """Feeds the otters that are {name}."""\n')
 
@@ -31,12 +31,12 @@ def test_what_vanishes_from_a_tree_vanishes_from_the_search(world: World, tmp_pa
     index(world, tree)
     first = indexed()
     assert len(first) == 3
-    assert table.ids() == first
+    assert stored.chunks.values("id") == first
     (tree / "gone.py").unlink()
     (tree / "changed.py").write_text("def badgers() -> None:\n    pass\n")
     index(world, tree)
     assert len(first & indexed()) == 1
-    assert table.ids() == indexed()
+    assert stored.chunks.values("id") == indexed()
     assert world.rows("SELECT count(*) FROM vector_changes") == [(0,)]
     hits = world.result(
         world.record(SEARCH, {"query": "who feeds the otters that are gone?", "limit": 5, "root": str(tree)}, tags=["frag"]), within_s=120

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from federation.results.options import Options
 from federation.services import indexing, summaries, tasks
-from federation.services.indexing import NewChunk, NewDocument
+from federation.services.indexing import NewDocument
+from federation.vectors.chunking import Chunk
 
 pytestmark = pytest.mark.anyio
 
@@ -190,7 +191,7 @@ async def test_what_ended_long_ago_is_finished_though_its_result_is_gone(house: 
 async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) -> None:
     async with house.client("ada") as ada:
         run = (await ada.call_tool("federation_index", {"path": "/srv/code"})).structured_content["run_id"]
-        chunk = NewChunk("function", "f", 1, 2, "def f(): ...", "hash")
+        chunk = Chunk("a.py", "function", "f", 1, 2, "def f(): ...", "hash")
         with house.transactions.begin("ada") as session:
             document = NewDocument("a.py", "digest", 10, [chunk])
             indexing.record_scan(session, uuid.UUID(run), "/srv/code", paths=["a.py"], documents=[document], skipped=[])
