@@ -1,6 +1,7 @@
 """No row without an actor, no write without an event of its actor in its own transaction; what only says «I live» is no write."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -121,6 +122,23 @@ def test_a_node_that_falls_silent_and_comes_back_is_told_once_each(transactions)
     assert [beat(), beat(), beat()] == [True] * 3
     assert _told(transactions) == [*announced, ("node.lost", "service:beat"), ("node.returned", "node:taichi")]
     assert look(0) == ["taichi"], "what came back may be lost again"
+
+
+def test_of_many_who_notice_at_once_one_tells(transactions) -> None:
+    node = _announced(transactions)
+
+    def notice(_: int) -> None:
+        with transactions.begin("service:beat") as session:
+            nodes.record_lost(session, stale_s=0)
+
+    def beat(_: int) -> None:
+        with transactions.begin("node:taichi") as session:
+            nodes.sign_of_life(session, "taichi", node.incarnation, load={})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(notice, range(16)))
+        list(pool.map(beat, range(16)))
+    assert [type_ for type_, _ in _told(transactions)] == ["node.announced", "node.lost", "node.returned"]
 
 
 @pytest.mark.parametrize("end", ["left", "announced anew"])
