@@ -46,11 +46,12 @@ class NodeLife:
     def join(self) -> None:
         """Wait until the leaving is recorded, a few seconds at most."""
         if self._thread.is_alive():
+            self._tick.set()
             self._thread.join(LEAVE_WITHIN_S)
 
     def _run(self) -> None:
         while not self._leaving:
-            if not self._tick.wait(LOOK_S):
+            if not self._tick.wait(LOOK_S) or self._leaving:
                 continue
             self._tick.clear()
             try:

@@ -1,7 +1,11 @@
 """Workers as real processes: what runs where, how a node comes and goes, what an operator may say on the command line."""
 
+import uuid
 from typing import Any
 
+import pytest
+
+from federation.delivery import node_life
 from federation.services import nodes
 
 World = Any
@@ -92,3 +96,14 @@ def test_two_workers_of_one_name_are_told_apart(world: World) -> None:
     world.until(lambda: "taken_over" in world.log(node), "the first says that it was replaced")
     world.stop(second)
     world.until(lambda: world.alive(node, first.pid), "the first is the node again when the second has left")
+
+
+def test_node_that_leaves_says_so_before_its_thread_would_look_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_life, "LOOK_S", 3600)
+    announcement = nodes.Announcement("leaver", "lead", (), (), (), (), (), 1, "host", 1, uuid.uuid4(), simulated=False)
+    life = node_life.NodeLife(announcement, world.transactions, publisher=world.publisher, stale_s=6)
+    life.start()
+    world.until(lambda: world.rows("SELECT 1 FROM nodes WHERE name = 'leaver'"), "it announces itself")
+    life.leave()
+    life.join()
+    assert world.rows("SELECT left_at IS NOT NULL FROM nodes WHERE name = 'leaver'") == [(True,)]
