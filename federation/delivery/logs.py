@@ -9,7 +9,8 @@ from typing import Any
 # The trace of the execution that runs here.
 trace: ContextVar[str | None] = ContextVar("trace", default=None)
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
+# Uvicorn's `color_message` is its message once more, with the colours of a terminal.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data", "color_message"}
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -14,7 +14,7 @@ NODE = "aorus"
 async def kill(stage: Stage) -> None:
     """SIGKILL a worker in the middle of a completion."""
     heading(9, "SIGKILL the process that holds a running execution")
-    await _is_idle(stage)
+    await wait_until_idle(stage)
     asked = await stage.call(
         ADA,
         "federation_infer",
@@ -29,7 +29,7 @@ async def kill(stage: Stage) -> None:
     first = (await stage.until("the first delivery", lambda: stage.sql(running, execution_id)))[0]
     if stage.sql("select 1 from model_runs where execution_id = %s", execution_id):
         raise DemoFailed("the model answered before it could be killed; run the demo again")
-    _refuse_a_stranger(stage, first.pid, first.worker)
+    refuse_a_stranger(stage, first.pid, first.worker)
     os.kill(first.pid, signal.SIGKILL)
     say(f"killed pid {first.pid}, {first.worker}, which was writing the story")
     await stage.until("the end of the process", lambda: not children.is_alive(first.pid), within_s=10)
@@ -47,7 +47,7 @@ async def kill(stage: Stage) -> None:
     check(stage.one("select count(*) from model_runs where execution_id = %s", execution_id) == 1, "one completion is recorded")
 
 
-async def _is_idle(stage: Stage) -> None:
+async def wait_until_idle(stage: Stage) -> None:
     """Wait until the node does nothing for others, whose work would be interrupted and delivered again."""
     of_others = """
         select count(*) from executions e join execution_deliveries d on d.execution_id = e.id
@@ -60,7 +60,7 @@ async def _is_idle(stage: Stage) -> None:
         raise DemoFailed(f"{NODE} works for others and is not killed ({error}); run the demo again later") from error
 
 
-def _refuse_a_stranger(stage: Stage, pid: int, worker: str) -> None:
+def refuse_a_stranger(stage: Stage, pid: int, worker: str) -> None:
     """Pass if the process is the worker of our own federation: a pid from another machine may be anybody's here. Raises DemoFailed."""
     view = state.running(Home(stage.settings.data_dir))
     ours = next((part for part in view.parts if part.name == NODE and part.alive), None) if view else None

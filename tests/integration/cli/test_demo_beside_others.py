@@ -1,0 +1,106 @@
+"""The demo in a federation that others use: it takes no agent, no conversation and no process that is not its own."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from federation.cli.demo import faults, people
+from federation.cli.demo.stage import ADA, CONVERSATION, DemoFailed, Stage
+from federation.local import children, state
+from federation.local.home import Home
+from federation.local.state import PartState, PartView, Phase, View
+from federation.services import agents, messages
+from federation.settings import load
+from federation.transaction import Transactions
+
+
+@pytest.fixture
+def stage(postgres: Any, database: str, tmp_path: Path) -> Stage:
+    return Stage(load(data_dir=tmp_path, database_auditor_url=postgres.as_role("federation_auditor", database)), datetime.now(UTC), AsyncExitStack())
+
+
+def test_agent_that_a_person_added_keeps_its_token(transactions: Transactions) -> None:
+    with transactions.begin("cli:nora") as session:
+        token = agents.add(session, ADA, "lead")
+    with pytest.raises(DemoFailed, match=f"{ADA} is not the demo's: cli:nora added it"), transactions.begin(people.ACTOR) as session:
+        people.token(session, ADA, "lead")
+    with transactions.begin("test") as session:
+        assert agents.authenticate(session, token).name == ADA
+
+
+def test_agents_of_the_demo_get_fresh_tokens(transactions: Transactions) -> None:
+    for _ in range(2):
+        with transactions.begin(people.ACTOR) as session:
+            token = people.token(session, ADA, "lead")
+    with transactions.begin("test") as session:
+        assert agents.authenticate(session, token).name == ADA
+
+
+def test_conversation_of_others_is_left_alone(stage: Stage, transactions: Transactions) -> None:
+    people.leave_others_alone(stage)
+    with transactions.begin("bob") as session:
+        messages.send(session, "Ours.", to="dan", conversation_id=CONVERSATION)
+    with pytest.raises(DemoFailed, match=f"{CONVERSATION} belongs to bob, dan"):
+        people.leave_others_alone(stage)
+
+
+@pytest.fixture
+def process() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as started:
+        yield started
+        started.kill()
+
+
+def runs(stage: Stage, pid: int) -> None:
+    """Make it look as if a supervisor ran, whose node aorus is this process."""
+    home = Home(stage.settings.data_dir)
+    home.create()
+    part = PartView(faults.NODE, PartState.RUNNING, pid, children.birth(pid), 0, None, 0.0)
+    state.write(home, View(os.getpid(), children.birth(os.getpid()), Phase.RUNNING, None, [part]))
+
+
+def test_process_that_is_no_worker_of_ours_is_not_killed(stage: Stage, process: "subprocess.Popen[bytes]") -> None:
+    # A pid that another machine's worker told is somebody else's here.
+    with pytest.raises(DemoFailed, match="is not a worker of the federation"):
+        faults.refuse_a_stranger(stage, process.pid, "aorus@elsewhere")
+    runs(stage, os.getpid())
+    with pytest.raises(DemoFailed, match="is not a worker of the federation"):
+        faults.refuse_a_stranger(stage, process.pid, "aorus@elsewhere")
+    runs(stage, process.pid)
+    faults.refuse_a_stranger(stage, process.pid, "aorus@here")
+    assert process.poll() is None
+
+
+def test_node_is_not_killed_while_it_works_for_others(stage: Stage, database: str) -> None:
+    looks = []
+
+    class Finishing(Stage):
+        """The work of another ends when the demo has seen it."""
+
+        def one(self, query: str, *values: Any) -> Any:
+            looks.append(found := super().one(query, *values))
+            with psycopg.connect(database) as connection:
+                connection.execute("update executions set outcome = 'SUCCESS', ended_at = now()")
+            return found
+
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            """
+            with made as (
+                insert into executions (id, task_name, kwargs, requirements, priority, actor, trace_id, node, sent_at)
+                values (gen_random_uuid(), 'federation.tasks.inference.complete', '{}', '{}', 5, 'bob', 'x', 'aorus', now()) returning id
+            )
+            insert into execution_deliveries (execution_id, number, task_name, worker, pid, redelivered)
+            select id, 1, 'federation.tasks.inference.complete', 'aorus@here', 1, false from made
+            """
+        )
+    asyncio.run(faults.wait_until_idle(Finishing(stage.settings, stage.started_at, stage.stack)))
+    assert looks == [1, 0]
