@@ -16,6 +16,7 @@ from federation.settings import load
     [
         ("FEDERATION_MCP_PORT", "eighty", "FEDERATION_MCP_PORT: got 'eighty', wants"),
         ("FEDERATION_NODE_BEAT_S", "-1", "FEDERATION_NODE_BEAT_S: got '-1', wants"),
+        ("FEDERATION_CLAIM_TTL_S", "0.5", "FEDERATION_CLAIM_TTL_S: got '0.5', wants"),
         ("FEDERATION_LOG_LEVEL", "LOUD", "FEDERATION_LOG_LEVEL: got 'LOUD', wants"),
         ("FEDERATION_MCP_PROT", "8765", "no setting 'FEDERATION_MCP_PROT'; nearest: FEDERATION_MCP_PORT"),
     ],
