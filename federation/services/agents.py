@@ -59,6 +59,9 @@ def issue_token(session: Session, name: str, *, expires_at: datetime | None = No
 
 def rotate(session: Session, name: str) -> str:
     """Revoke all tokens of an agent and return a new one."""
+    get(session, name)
+    # Of two rotations at once, the second must see the token that the first has made, or both would be valid.
+    session.execute(select(Agent.name).where(Agent.name == name).with_for_update())
     revoke(session, name)
     return issue_token(session, name)
 

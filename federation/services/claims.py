@@ -56,8 +56,10 @@ def claim(session: Session, resource: str, *, description: str, ttl_s: float) ->
         return former
     won = session.execute(_CLAIM, {"resource": resource, "holder": holder, "description": description, "ttl_s": ttl_s}).one_or_none()
     if won is not None:
-        if context(session).execution_id is not None:
-            executions.once(session, "claim", {"resource": resource, "fencing_token": won.fencing_token})
+        effect = {"resource": resource, "fencing_token": won.fencing_token}
+        if context(session).execution_id is not None and not executions.once(session, "claim", effect):
+            # Another delivery of the same claim was just ahead, and has told of it.
+            return ClaimOutcome(True, resource, holder, won.fencing_token, won.expires_at, again=True)
         payload = {"resource": resource, "fencing_token": won.fencing_token, "expires_at": won.expires_at, "description": description}
         event_log.append(session, "claim.acquired", f"claim:{resource}", payload=payload)
         return ClaimOutcome(True, resource, holder, won.fencing_token, won.expires_at)

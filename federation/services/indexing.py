@@ -82,27 +82,19 @@ def record_scan(
 
     What lies at or below an unreadable path is kept as it is: it may still be there.
     """
-    if session.get(IndexRun, run_id) is not None:
-        return progress(session, run_id)
     present = set(paths)
+    row = {"id": run_id, "root": root, "files": len(present), "changed_files": len(documents), "skipped": list(skipped)}
+    counted_later = {"deleted_files": 0, "chunks": 0, "batches": 0}
+    # One statement, because a scan may be delivered twice at once.
+    made = insert(IndexRun).values(**row, **counted_later, created_by=context(session).actor).on_conflict_do_nothing().returning(IndexRun)
+    run = session.scalars(made).one_or_none()
+    if run is None:
+        return progress(session, run_id)
     absent = session.execute(
         select(Document.id, Document.path).where(Document.root == root, Document.path != sa.all_(_array(sorted(present), sa.Text())))
     )
     hidden = tuple(f"{path}/" for path in unreadable)
     gone = [(identity, path) for identity, path in absent if path not in unreadable and not path.startswith(hidden)]
-    run = IndexRun(
-        id=run_id,
-        root=root,
-        files=len(present),
-        changed_files=len(documents),
-        deleted_files=len(gone),
-        chunks=0,
-        batches=0,
-        skipped=list(skipped),
-        created_by=context(session).actor,
-    )
-    session.add(run)
-    session.flush()
     for document in documents:
         _record_document(session, run, document)
     for identity, _ in gone:
@@ -117,7 +109,7 @@ def record_scan(
         )
     )
     batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
-    run.chunks, run.batches = len(pending), len(batches)
+    run.deleted_files, run.chunks, run.batches = len(gone), len(pending), len(batches)
     session.flush()
     for number, chunk_ids in enumerate(batches):
         identity = outbox.fixed_id("embed", run_id, number)

@@ -19,6 +19,7 @@ from federation.settings import load
         ("FEDERATION_MCP_PORT", "0", "FEDERATION_MCP_PORT: got '0', wants greater than or equal to 1"),
         ("FEDERATION_NODE_BEAT_S", "-1", "FEDERATION_NODE_BEAT_S: got '-1', wants greater than 0"),
         ("FEDERATION_LOG_LEVEL", "LOUD", "FEDERATION_LOG_LEVEL: got 'LOUD', wants 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("FEDERATION_CLAIM_TTL_S", "0.5", "FEDERATION_CLAIM_TTL_S: got '0.5', wants"),
         ("FEDERATION_MCP_PROT", "8765", "no setting 'FEDERATION_MCP_PROT'; nearest: FEDERATION_MCP_PORT"),
         ("FEDERATION_ACTIVEMQ_HOME", "/opt", "no setting 'FEDERATION_ACTIVEMQ_HOME'; nearest: ACTIVEMQ_HOME"),
         ("FEDERATION_INDEX_ROOTS", "/srv", "FEDERATION_INDEX_ROOTS: got '/srv', wants JSON"),

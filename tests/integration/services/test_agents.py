@@ -1,9 +1,10 @@
 """Who calls is known from the token alone: unknown, expired and revoked ones open nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from federation.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from federation.services import agents
@@ -46,3 +47,29 @@ def test_a_token_that_is_not_valid_opens_nothing(transactions, spoil: str) -> No
 def test_a_bad_name_or_role_is_named(transactions, name: str, role: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says), transactions.begin("cli:root") as session:
         agents.add(session, name, role)
+
+
+def test_of_two_who_add_the_same_agent_at_once_one_does(transactions) -> None:
+    def add(_: int) -> str:
+        try:
+            with transactions.begin("cli:root") as session:
+                return agents.add(session, "zoe", "observer")
+        except Conflict as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(add, range(8)))
+    assert sum(answer.startswith("fed_") for answer in told) == 1
+    assert sum("exists already" in answer for answer in told) == 7
+
+
+def test_one_token_is_left_of_two_rotations_at_once(transactions) -> None:
+    def rotate(_: int) -> str:
+        with transactions.begin("cli:root") as session:
+            return agents.rotate(session, "bob")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(rotate, range(8)))
+    with transactions.begin("test") as session:
+        valid = select(func.count()).where(AgentToken.agent == "bob", AgentToken.revoked_at.is_(None))
+        assert session.scalar(valid) == 1

@@ -131,3 +131,16 @@ def test_a_run_of_more_chunks_than_a_statement_has_parameters_ends(transactions)
         assert view.finished
         many = [f"{number}.py" for number in range(70_000)]
         assert indexing.record_scan(session, uuid.uuid4(), ROOT, paths=many, documents=[], skipped=[]).deleted_files == 1
+
+
+def test_a_scan_that_is_delivered_twice_at_once_is_one_run(transactions) -> None:
+    identity = uuid.uuid4()
+
+    def record(_: int) -> indexing.RunView:
+        with transactions.begin("ada") as session:
+            return indexing.record_scan(session, identity, ROOT, paths=["a.py"], documents=[document("a.py", "one", "two")], skipped=[])
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(record, range(4)))
+    assert {(run.run_id, run.chunks, run.batches) for run in runs} == {(identity, 2, 1)}
+    assert len(executions(transactions, indexing.EMBED, runs[0])) == 1

@@ -182,6 +182,21 @@ def test_a_claim_delivered_twice_is_one_claim_with_one_event(transactions, task:
     assert sorted(types) == ["claim.acquired", "task.claimed"]
 
 
+def test_a_claim_delivered_twice_at_once_is_one_claim_with_one_event(transactions, task: str) -> None:
+    execution_id = uuid.uuid4()
+
+    def deliver(_: int) -> claims.ClaimOutcome:
+        with transactions.begin("bob", execution_id=execution_id) as session:
+            return tasks.claim(session, task, description="", ttl_s=30)
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(deliver, range(8)))
+    assert {(outcome.claimed, outcome.fencing_token) for outcome in outcomes} == {(True, 1)}
+    with transactions.begin("bob") as session:
+        types = list(session.scalars(select(Event.type).where(Event.type.in_(["claim.acquired", "task.claimed"]))))
+    assert sorted(types) == ["claim.acquired", "task.claimed"]
+
+
 def test_a_claim_that_was_lost_meanwhile_is_not_won_again_by_a_second_delivery(transactions, task: str) -> None:
     execution_id = uuid.uuid4()
     with transactions.begin("bob", execution_id=execution_id) as session:
