@@ -15,9 +15,9 @@ def remind(text: str) -> str:
 
 
 @app.task(bind=True)
-def knock(self: Task, tries: int) -> str:
+def knock(self: Task, tries: int, wait_s: float) -> str:
     if self.request.retries < tries:
-        raise self.retry(countdown=2, max_retries=tries)
+        raise self.retry(countdown=wait_s, max_retries=tries)
     return f"open at {datetime.now(UTC).isoformat()}"
 
 

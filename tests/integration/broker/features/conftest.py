@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ class Worker:
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log
         return f"{self.name} ready" in self.log
+
+    def received(self, task_id: str) -> list[datetime]:
+        """When it got a task, once for each time."""
+        lines = re.findall(rf"^\[(\S+ \S+): .*\[{task_id}\] received", self.log, re.M)
+        return [datetime.strptime(line, "%Y-%m-%d %H:%M:%S,%f").astimezone() for line in lines]
 
     def kill(self) -> None:
         if self.process.poll() is None:
