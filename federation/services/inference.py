@@ -18,6 +18,9 @@ from federation.store.models.inference import ModelRun
 COMPLETE = "federation.tasks.inference.complete"
 ENGINE = "llamacpp"
 
+# Model servers keep the prefix of a prompt in blocks of some tokens; prompts that begin alike for this long share most of what is dear.
+PREFIX_CHARACTERS = 1000
+
 SYSTEM_PROMPTS: Mapping[str, str] = {
     "lead": "You are the Lead: you see the whole, assign work explicitly and decide. Answer briefly.",
     "developer": "You are the Developer: you claim work before you code and answer with what can be built. Answer briefly.",
@@ -45,7 +48,13 @@ def request(
     messages = [{"role": "system", "content": system or DEFAULT_PROMPT}, {"role": "user", "content": prompt}]
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     needs = valid(session, {"engine": ENGINE, **(requirements or {})})
-    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True))
+    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=_affinity(needs.model, messages))
+
+
+def _affinity(model: str | None, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return the same word for the same beginning of a prompt to the same model: its keys and values are warm where it ran before."""
+    beginning = "\0".join(message["content"] for message in messages)[:PREFIX_CHARACTERS]
+    return hashlib.sha256(json.dumps([model, beginning]).encode()).hexdigest()[:32]
 
 
 def prompt_digest(messages: Sequence[Mapping[str, str]]) -> str:
