@@ -1,4 +1,4 @@
-"""Beat: heartbeats for each node, summaries that are due, the sweep of the outbox; one beat acts, others stand by. Keeps no file."""
+"""Beat: heartbeats for each node, summaries that are due, the sweep of the outbox, outcomes; one beat acts, others stand by. Keeps no file."""
 
 import logging
 import time
@@ -30,6 +30,7 @@ ACTOR = "service:beat"
 LOCK = 0x62656174
 STANDBY_S = 2.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
+OUTCOMES_S = 5.0
 CLEANUP_S = 3600.0
 
 
@@ -89,6 +90,7 @@ class FederationScheduler(Scheduler):
             Job("heartbeats", given.heartbeat_s, self._send_heartbeats),
             Job("summaries", given.summary_check_s, self._request_summaries),
             Job("outbox", given.outbox_sweep_s, self._sweep),
+            Job("outcomes", OUTCOMES_S, self._note_outcomes),
             Job("results", CLEANUP_S, self._clean_up, next_at=time.monotonic() + CLEANUP_S),
         ]
         self._retry_s = FIRST_RETRY_S
@@ -181,6 +183,10 @@ class FederationScheduler(Scheduler):
         sent = self._runtime.publisher.sweep()
         if sent:
             logger.info("outbox.swept", extra={"sent": sent})
+
+    def _note_outcomes(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            executions.note_outcomes(session)
 
     def _clean_up(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:

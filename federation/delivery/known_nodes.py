@@ -11,7 +11,7 @@ from federation.placement.node import NodeView
 from federation.placement.requirements import Requirements
 from federation.services import nodes
 
-# Counting the unfinished work of all nodes costs as much as there was work in the last hour.
+# Counting the unfinished work of all nodes costs as much as there is of it.
 FRESH_S = 0.5
 
 
@@ -33,10 +33,10 @@ class KnownNodes:
             self._views, self._fresh_until = views, self._clock() + FRESH_S
         return True
 
-    def place(self, requirements: Requirements, *, spread: str) -> NodeView | Unplaceable:
+    def place(self, requirements: Requirements, *, key: str | None = None, spread: str) -> NodeView | Unplaceable:
         """Return the node for one execution, which then counts as that node's work."""
         with self._lock:
-            chosen = choose(requirements, list(self._views.values()), spread=spread)
+            chosen = choose(requirements, list(self._views.values()), key=key, spread=spread)
             if isinstance(chosen, NodeView):
                 self._views[chosen.name] = chosen.model_copy(update={"outstanding": chosen.outstanding + 1})
             return chosen

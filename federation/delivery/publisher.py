@@ -83,17 +83,17 @@ class CeleryPublisher:
         with self._transactions.begin(ACTOR) as session:
             looked_now = self._nodes.look(session, afresh=afresh)
             rows = session.execute(
-                select(OutboxEntry.execution_id, OutboxEntry.waiting_for, Execution.requirements)
+                select(OutboxEntry.execution_id, OutboxEntry.waiting_for, Execution.requirements, Execution.affinity)
                 .join(Execution, Execution.id == OutboxEntry.execution_id)
                 .where(OutboxEntry.execution_id.in_(execution_ids))
                 .order_by(*_LONGEST_UNTRIED)
             )
-            for execution_id, waiting_for, asked in rows.all():
-                chosen = self._choose(execution_id, asked)
+            for execution_id, waiting_for, asked, affinity in rows.all():
+                chosen = self._choose(execution_id, asked, affinity)
                 if isinstance(chosen, Unplaceable) and not looked_now:
                     # Its node may have come a moment ago.
                     looked_now = self._nodes.look(session, afresh=True)
-                    chosen = self._choose(execution_id, asked)
+                    chosen = self._choose(execution_id, asked, affinity)
                 if isinstance(chosen, _Placed):
                     placed.append(chosen)
                     continue
@@ -104,12 +104,12 @@ class CeleryPublisher:
                 outbox.record_unsent(session, parked)
         return placed
 
-    def _choose(self, execution_id: uuid.UUID, asked: Any) -> _Placed | Unplaceable | str:
+    def _choose(self, execution_id: uuid.UUID, asked: Any, affinity: str | None) -> _Placed | Unplaceable | str:
         try:
             requirements = Requirements.model_validate(asked)
         except ValidationError as error:
             return f"its requirements cannot be read: {error.errors(include_url=False)[0]['msg']}"
-        chosen = self._nodes.place(requirements, spread=str(execution_id))
+        chosen = self._nodes.place(requirements, key=affinity, spread=str(execution_id))
         return chosen if isinstance(chosen, Unplaceable) else _Placed(execution_id, requirements, chosen.name)
 
     def _try_to_send(self, placed: _Placed) -> bool:

@@ -35,8 +35,8 @@ class _Check:
 def choose(requirements: Requirements, nodes: Sequence[NodeView], *, key: str | None = None, spread: str = "") -> NodeView | Unplaceable:
     """Return the node to send to, or what is missing.
 
-    Equal `key`s go to the same node until that node holds more than its share. Without a key the least loaded node takes it;
-    `spread` (such as the execution's id) breaks ties.
+    Equal `key`s go to the same node while it has a free place; where no node has one, until that node holds more than its share.
+    Without a key the least loaded node takes it; `spread` (such as the execution's id) breaks ties.
     """
     checks = _checks(requirements)
     capable = [node for node in nodes if node.alive and all(check.fits(node) for check in checks)]
@@ -44,10 +44,14 @@ def choose(requirements: Requirements, nodes: Sequence[NodeView], *, key: str | 
         return Unplaceable(requirements, _missing(checks, nodes))
     if key is None:
         return min(capable, key=lambda node: (node.outstanding / node.concurrency, -_rank(spread, node.name)))
+    by_rank = sorted(capable, key=lambda node: _rank(key, node.name), reverse=True)
+    # What is warm saves less time than a place that becomes free costs.
+    free = next((node for node in by_rank if node.outstanding < node.concurrency), None)
+    if free is not None:
+        return free
     # With this one counted; at least one node lies below its bound, because the bounds add up to more than the load.
     load = sum(node.outstanding for node in capable) + 1
     slots = sum(node.concurrency for node in capable)
-    by_rank = sorted(capable, key=lambda node: _rank(key, node.name), reverse=True)
     return next(node for node in by_rank if node.outstanding < math.ceil(BOUND * load * node.concurrency / slots))
 
 

@@ -103,16 +103,29 @@ _DELIVER = text(
 )
 
 
-# Somewhat ahead of the clean-up, so that no result expires between the two.
+_NOTE = text(
+    """
+    UPDATE executions SET outcome = r.state, ended_at = r.date_done
+    FROM celery_results r
+    WHERE r.task_id = executions.id::text AND executions.outcome IS NULL AND executions.cancelled_at IS NULL
+        AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+    """
+)
+# A failure may have been followed by a success. Somewhat ahead of the clean-up, so that no result expires between the two.
 _KEEP = text(
     """
     UPDATE executions SET outcome = r.state, ended_at = r.date_done, updated_by = :actor
     FROM celery_results r
-    WHERE r.task_id = executions.id::text AND executions.outcome IS NULL
+    WHERE r.task_id = executions.id::text AND executions.outcome IS DISTINCT FROM r.state
         AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED') AND r.expires_at < clock_timestamp() + interval '5 minutes'
     RETURNING executions.id
     """
 )
+
+
+def note_outcomes(session: Session) -> None:
+    """Note which executions have ended, so that who counts the unfinished does not look at these again."""
+    session.execute(_NOTE)
 
 
 def keep_outcomes(session: Session) -> None:

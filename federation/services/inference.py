@@ -20,6 +20,9 @@ ENGINE = "llamacpp"
 # The next one is llama.cpp's word for a seed of its own choice, with which no answer comes twice.
 LARGEST_SEED = 2**32 - 2
 
+# Model servers keep the prefix of a prompt in blocks of some tokens; prompts that begin alike for this long share most of what is dear.
+PREFIX_CHARACTERS = 1000
+
 SYSTEM_PROMPTS: Mapping[str, str] = {
     "lead": "You are the Lead: you see the whole, assign work explicitly and decide. Answer briefly.",
     "developer": "You are the Developer: you claim work before you code and answer with what can be built. Answer briefly.",
@@ -49,7 +52,13 @@ def request(
     messages = [{"role": "system", "content": system or DEFAULT_PROMPT}, {"role": "user", "content": prompt}]
     needs = valid(session, requirements or {}).model_copy(update={"engine": ENGINE})
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
-    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True))
+    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=_affinity(needs.model, messages))
+
+
+def _affinity(model: str | None, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return the same word for the same beginning of a prompt to the same model: its keys and values are warm where it ran before."""
+    beginning = "\0".join(message["content"] for message in messages)[:PREFIX_CHARACTERS]
+    return hashlib.sha256(json.dumps([model, beginning]).encode()).hexdigest()[:32]
 
 
 def prompt_digest(messages: Sequence[Mapping[str, str]]) -> str:

@@ -17,7 +17,7 @@ from federation.store.context import context
 from federation.store.models.executions import Delivery, Execution
 from federation.store.models.nodes import Node
 
-# Older work than this no longer counts as load: it would make each look at the nodes a walk through all of history.
+# Older work than this no longer counts as load: what never ended, because its queue was purged, say, must not count for ever.
 COUNTED = timedelta(hours=1)
 
 _ENDED = ("SUCCESS", "FAILURE", "REVOKED")
@@ -158,4 +158,5 @@ def load(session: Session, name: str) -> Load:
 
 
 def _counted() -> ColumnElement[bool]:
-    return and_(Execution.cancelled_at.is_(None), Execution.sent_at > func.clock_timestamp() - COUNTED)
+    # Those whose end is noted are left out by the index; those that ended a moment ago are not noted yet.
+    return and_(Execution.outcome.is_(None), Execution.cancelled_at.is_(None), Execution.sent_at > func.clock_timestamp() - COUNTED)

@@ -38,11 +38,15 @@ def record(
     kwargs: Mapping[str, Any],
     *,
     requirements: Mapping[str, Any] | None = None,
+    affinity: str | None = None,
     execution_id: uuid.UUID | None = None,
     agent_task_id: uuid.UUID | None = None,
     priority: int = 5,
 ) -> uuid.UUID:
-    """Record an execution and its outbox entry; return its id. An id that is already recorded changes nothing."""
+    """Record an execution and its outbox entry; return its id. An id that is already recorded changes nothing.
+
+    Executions of one `affinity` go to one node while it has room.
+    """
     who = context(session)
     identity = execution_id or uuid.uuid4()
     values = {
@@ -50,6 +54,7 @@ def record(
         "task_name": task_name,
         "kwargs": dict(kwargs),
         "requirements": dict(requirements or {}),
+        "affinity": affinity,
         "priority": priority,
         "agent_task_id": agent_task_id,
         "actor": who.actor,

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary
+from sqlalchemy import ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Actor, Base, CreatedAt, Key, UpdatedBy
@@ -14,12 +14,18 @@ class Execution(Base):
     """One Celery task run, asked for by `actor`; its outcome is in the table of results, its state is derived and stored nowhere."""
 
     __tablename__ = "executions"
-    __table_args__ = (Index("ix_executions_node_sent_at", "node", "sent_at"), Index("ix_executions_actor_created_at", "actor", "created_at"))
+    __table_args__ = (
+        # Placement and the common operating picture count these again and again.
+        Index("ix_executions_unfinished", "node", "sent_at", postgresql_where=text("outcome IS NULL AND cancelled_at IS NULL")),
+        Index("ix_executions_actor_created_at", "actor", "created_at"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     task_name: Mapped[str]
     kwargs: Mapped[dict[str, Any]]
     requirements: Mapped[dict[str, Any]]
+    # Executions of one affinity share what a node has warm, such as the cache of a prompt's beginning.
+    affinity: Mapped[str | None]
     priority: Mapped[int]
     agent_task_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("agent_tasks.id"), index=True)
     actor: Mapped[str]
@@ -28,7 +34,7 @@ class Execution(Base):
     node: Mapped[str | None]
     sent_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
-    # Kept when the result goes, so that what ended never looks unfinished again.
+    # Noted by beat soon after the end, so that the unfinished are few to look through, and kept when the result goes.
     outcome: Mapped[str | None]
     ended_at: Mapped[datetime | None]
     updated_by: Mapped[UpdatedBy]

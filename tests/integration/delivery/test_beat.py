@@ -23,6 +23,7 @@ def test_beat_refreshes_the_picture_and_sweeps_while_another_beat_stands_by(worl
     world.until(started.exists, "beat's sweep sends what was recorded")
     go.touch()
     world.result(identity)
+    world.until(lambda: world.rows("SELECT 1 FROM executions WHERE id = %s AND outcome = 'SUCCESS'", identity), "its end is noted")
     [(before,)] = world.rows("SELECT updated_at FROM cop_states")
     world.until(lambda: world.rows("SELECT 1 FROM cop_states WHERE updated_at > %s", before), "heartbeats go on")
     assert "beat.leads" not in world.log("standby")

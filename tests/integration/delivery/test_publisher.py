@@ -23,9 +23,9 @@ from federation.transaction import Transactions
 World = Any
 
 
-def announce(world: World, name: str) -> None:
+def announce(world: World, name: str, *, concurrency: int = 1) -> None:
     with world.transactions.begin("tester") as session:
-        nodes.announce(session, Announcement(name, "lead", (), (), (), (), (), 1, "host", 1, uuid.uuid4(), simulated=False))
+        nodes.announce(session, Announcement(name, "lead", (), (), (), (), (), concurrency, "host", 1, uuid.uuid4(), simulated=False))
 
 
 def door(world: World, broker_url: str, **options: Any) -> CeleryPublisher:
@@ -179,3 +179,14 @@ def test_nodes_are_not_counted_anew_for_each_execution_and_share_it_all_the_same
         assert known.look(session, afresh=True) is True
         now[0] += FRESH_S
         assert known.look(session) is True
+
+
+def test_executions_of_one_affinity_go_to_one_node_and_others_are_shared(world: World) -> None:
+    for name in ("left", "right"):
+        announce(world, name, concurrency=4)
+    with world.transactions.begin("tester") as session:
+        warm = [outbox.record(session, "tests.where", {}, affinity="one prompt") for _ in range(3)]
+    with world.transactions.begin("tester") as session:
+        others = [outbox.record(session, "tests.where", {}) for _ in range(3)]
+    [home] = {world.state(identity).node for identity in warm}
+    assert {world.state(identity).node for identity in others} == {"left", "right"} - {home}

@@ -102,6 +102,18 @@ def test_key_stays_with_its_node_and_moves_only_when_that_is_full_or_gone() -> N
     assert all(choose(Requirements(), full, key=str(key)) != full[0] for key in range(50))
 
 
+def test_key_goes_where_a_place_is_free_rather_than_wait_for_its_node() -> None:
+    known = [NodeView(name=f"n{number}", role="lead", concurrency=2) for number in range(5)]
+    for key in map(str, range(50)):
+        home = choose(Requirements(), known, key=key)
+        assert isinstance(home, NodeView)
+        busy = [node.model_copy(update={"outstanding": 2}) if node == home else node for node in known]
+        second = choose(Requirements(), busy, key=key)
+        assert isinstance(second, NodeView)
+        assert second.outstanding == 0
+        assert second == choose(Requirements(), busy, key=key)
+
+
 TAICHI = NodeView(name="taichi", role="lead", engines=("minilm", "llamacpp"), gpus=(Gpu(kind="RTX 5090", vram_gib=32),) * 2)
 BABY = NodeView(name="baby", role="analyst", engines=("minilm",))
 
