@@ -42,6 +42,9 @@ demo: install ## Start everything and do the main job on real input; run it twic
 test: fetch ## Run all tests, on real servers and real models (under 15 minutes)
 	$(BIN)/python -m pytest
 
+faults: fetch ## Run all fault tests, those that take minutes too: servers and workers that are killed, frozen and cut off
+	$(BIN)/python -m pytest tests/faults -m "long or not long"
+
 lint: install ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,4 +72,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test lint check bench bench-broker soak-broker docs clean
+.PHONY: help install fetch demo test lint check bench bench-broker faults soak-broker docs clean

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.faults.diary import some, wait_for
 from tests.faults.proxy import Fate, Trouble, proxy
 from tests.faults.publishing import Sender
@@ -13,6 +15,8 @@ from tests.faults.witness import read_all
 
 MESSAGES, SENDERS = 2000, 2
 TROUBLES: tuple[Trouble, ...] = ("close", "reset", "half-close")
+
+pytestmark = pytest.mark.long
 
 
 def fates(seed: str, most_bytes: int) -> Any:

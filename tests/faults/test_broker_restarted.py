@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
@@ -14,6 +16,8 @@ RESTARTS, WORKERS = 10, 2
 # Enough to keep the workers busy, and little enough to be done soon after.
 MOST_OUTSTANDING = 40
 GOAL_S = 10.0
+
+pytestmark = pytest.mark.long
 
 
 def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(

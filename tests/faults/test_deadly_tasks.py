@@ -12,6 +12,8 @@ from tests.faults.publishing import Client
 
 DEATHS = 2
 
+pytestmark = pytest.mark.long
+
 
 def test_a_task_that_kills_its_child_comes_back_marked(fleet: Fleet, client: Client, diary: Diary) -> None:
     worker = fleet.start(slots=2)

@@ -4,6 +4,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 
 def test_memory_stays_flat_over_five_thousand_messages(tell: Callable[[str], None]) -> None:
     # Large bodies, so that keeping them would show in so few messages.

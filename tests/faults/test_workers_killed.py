@@ -5,11 +5,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
 
 TASKS, KILLS, WORKERS = 500, 20, 4
+
+pytestmark = pytest.mark.long
 
 
 def test_no_task_of_five_hundred_is_lost_with_twenty_workers_killed(
