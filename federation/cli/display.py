@@ -1,8 +1,8 @@
 """Shows the parts of a supervisor in the terminal, from a thread of its own; who supervises waits for no terminal that stands still or is gone."""
 
-import contextlib
 import os
 import queue
+import sys
 import threading
 from types import TracebackType
 from typing import Self
@@ -38,9 +38,16 @@ class Display:
         self._news.set()
 
     def _draw(self) -> None:
-        # On a terminal that is gone there is nothing to be shown, and nobody to be told.
-        table = Live(get_renderable=lambda: view_table(self._view), console=console, auto_refresh=False, transient=self._transient)
-        with contextlib.suppress(OSError), table as live:
+        try:
+            self._follow()
+        except OSError:
+            # The terminal is gone: nobody is to be told, and what is buffered for it must not fail when Python ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+    def _follow(self) -> None:
+        with Live(get_renderable=lambda: view_table(self._view), console=console, auto_refresh=False, transient=self._transient) as live:
             over = False
             while not over:
                 self._news.wait()
