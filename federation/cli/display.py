@@ -2,14 +2,13 @@
 
 import os
 import queue
-import sys
 import threading
 from types import TracebackType
 from typing import Self
 
 from rich.live import Live
 
-from federation.cli.console import console, view_table
+from federation.cli.console import console, give_up_output, view_table
 from federation.local.state import View
 
 # A terminal that has not taken the last lines by then (Ctrl-S, a broken connection) will not take them.
@@ -41,10 +40,7 @@ class Display:
         try:
             self._follow()
         except OSError:
-            # The terminal is gone: nobody is to be told, and what is buffered for it must not fail when Python ends.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+            give_up_output()
 
     def _follow(self) -> None:
         with Live(get_renderable=lambda: view_table(self._view), console=console, auto_refresh=False, transient=self._transient) as live:
