@@ -1,5 +1,6 @@
 """What people see of the federation in a terminal; passwords are masked here."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 
@@ -23,6 +24,13 @@ _COLOURS = {
     PartState.STOPPING: "yellow",
     PartState.BACKOFF: "red",
 }
+
+
+def give_up_output() -> None:
+    """Send what is still said to nowhere, when the terminal is gone: what is buffered for it must not fail when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def print_json(text: str) -> None:

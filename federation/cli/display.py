@@ -1,6 +1,5 @@
 """Shows the parts of a supervisor in the terminal, from a thread of its own; who supervises waits for no terminal that stands still or is gone."""
 
-import contextlib
 import os
 import queue
 import threading
@@ -9,7 +8,7 @@ from typing import Self
 
 from rich.live import Live
 
-from federation.cli.console import console, view_table
+from federation.cli.console import console, give_up_output, view_table
 from federation.local.state import View
 
 # A terminal that has not taken the last lines by then (Ctrl-S, a broken connection) will not take them.
@@ -38,9 +37,13 @@ class Display:
         self._news.set()
 
     def _draw(self) -> None:
-        # On a terminal that is gone there is nothing to be shown, and nobody to be told.
-        table = Live(get_renderable=lambda: view_table(self._view), console=console, auto_refresh=False, transient=self._transient)
-        with contextlib.suppress(OSError), table as live:
+        try:
+            self._follow()
+        except OSError:
+            give_up_output()
+
+    def _follow(self) -> None:
+        with Live(get_renderable=lambda: view_table(self._view), console=console, auto_refresh=False, transient=self._transient) as live:
             over = False
             while not over:
                 self._news.wait()

@@ -83,7 +83,7 @@ def test_a_closed_terminal_ends_the_demo_and_not_the_federation_that_it_found(fe
     before = {process.pid for process in federation.processes()}
     demo = federation.terminal("federation", "demo")
     demo.read_until("Ask ten fixed questions")
-    demo.close()
+    assert demo.close() == 130
     left = {process.pid for process in federation.processes()}
     assert before <= left
     assert demo.process.pid not in left

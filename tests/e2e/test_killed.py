@@ -64,7 +64,7 @@ def test_terminal_closed_while_it_starts(federation) -> None:
     up = federation.terminal(*UP)
     up.read_until("postgres")
     assert children.wait_until(lambda: starts("baby")(federation), WITHIN_S)
-    up.close()
+    assert up.close() == 130
     assert federation.processes() == []
 
 

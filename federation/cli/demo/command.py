@@ -1,7 +1,6 @@
 """Runs the steps in order; Ctrl-C stops everything, a failed step says which effect was missing."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import subprocess
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 import typer
 
 from federation.cli.addresses import mcp_url
-from federation.cli.console import console, print_json
+from federation.cli.console import console, give_up_output, print_json
 from federation.cli.demo import code_search, faults, people, picture, work
 from federation.cli.demo.stage import Stage, check, heading, say
 from federation.cli.down import stop
@@ -56,9 +55,11 @@ def _is_interrupt(error: BaseException) -> bool:
 
 def _leave(home: Home, *, mine: bool) -> None:
     told = "stopping everything, which takes some seconds." if mine else "the federation was not started by a demo, and goes on."
-    # The terminal may be gone: that must not keep us from ending what we started.
-    with contextlib.suppress(OSError, SystemExit):
+    try:
         console.print(f"\n[yellow]Interrupted; {told}[/]")
+    except (OSError, SystemExit):
+        # The terminal is gone, which must not keep us from ending what we started.
+        give_up_output()
     if mine:
         stop(home)
 

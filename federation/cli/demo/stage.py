@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from fastmcp import Client
 from psycopg.rows import namedtuple_row
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from federation.cli.console import console
@@ -119,11 +120,11 @@ def bar() -> Progress:
 
 
 def short(text: str, length: int = 96) -> str:
-    """Return the beginning of a text, on one line."""
+    """Return the beginning of a text, on one line and without markup."""
     line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
+    return escape(line if len(line) <= length else line[: length - 1] + "…")
 
 
 def shown(values: Mapping[str, Any], *names: str) -> str:
-    """Return the named values of an answer on one line."""
-    return ", ".join(f"{name}={values[name]}" for name in names)
+    """Return the named values of an answer on one line and without markup."""
+    return escape(", ".join(f"{name}={values[name]}" for name in names))
