@@ -124,7 +124,11 @@ async def _tools() -> list[str]:
             for name, schema in tool.parameters["properties"].items()
         ]
         kind = (
-            "Reads only." if hints.read_only_hint else "May be repeated without harm." if hints.idempotent_hint else "Adds something with each call."
+            "Reads only."
+            if hints.read_only_hint
+            else "May be repeated without harm."
+            if hints.idempotent_hint
+            else "Adds something with each new call."
         )
         answer = ", ".join(f"`{name}`" for name in (tool.output_schema or {}).get("properties", {}))
         parts = [
