@@ -22,10 +22,9 @@ _AT_ONCE: Final = 256
 
 
 def _file(chunks: Sequence[Row]) -> Row:
-    """Return the row of a file: all words of its chunks, and the direction in which their vectors point together."""
+    """Return the row of a file: all words of its chunks, and the mean of their vectors, whose likeness is the mean of theirs."""
     first = chunks[0]
-    mean = np.mean([chunk.vector for chunk in chunks], axis=0)
-    vector = mean / (np.linalg.norm(mean) or 1.0)
+    vector = np.mean([chunk.vector for chunk in chunks], axis=0)
     return Row(first.document_id, first.document_id, first.collection, first.path, "file", " ".join(chunk.text for chunk in chunks), vector)
 
 

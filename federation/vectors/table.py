@@ -43,7 +43,7 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A chunk or a whole file; `text` holds the words it is searched by, `vector` has shape (384,) and unit length."""
+    """A chunk or a whole file; `text` holds the words it is searched by, `vector` has shape (384,), a chunk's unit length."""
 
     id: str
     document_id: str
@@ -135,7 +135,7 @@ class Table:
         return Ranking(entries, entries[-1].score if len(entries) == depth else 0.0)
 
     def by_vector(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
-        """Return the best `depth` rows by likeness (cosine); `vector` has shape (384,) and unit length."""
+        """Return the best `depth` rows by the dot product with `vector`, shape (384,) and unit length."""
         nearest = self._ranked(self._table().search(vector, vector_column_name=VECTOR).distance_type("dot"), "_distance", scope, depth)
         entries = [Entry(entry.id, entry.document_id, entry.path, 1.0 - entry.score) for entry in nearest]
         return Ranking(entries, entries[-1].score if entries else 0.0)
