@@ -54,15 +54,19 @@ def claim(session: Session, resource: str, *, description: str, ttl_s: float) ->
     former = _claimed_before(session, resource)
     if former is not None:
         return former
+    attempt = session.begin_nested()
     won = session.execute(_CLAIM, {"resource": resource, "holder": holder, "description": description, "ttl_s": ttl_s}).one_or_none()
     if won is not None:
         effect = {"resource": resource, "fencing_token": won.fencing_token}
         if context(session).execution_id is not None and not executions.once(session, "claim", effect):
-            # Another delivery of the same claim was just ahead, and has told of it.
-            return ClaimOutcome(True, resource, holder, won.fencing_token, won.expires_at, again=True)
+            # Another delivery of the same claim was just ahead, and has told of it: what this one renewed is taken back.
+            attempt.rollback()
+            return claim(session, resource, description=description, ttl_s=ttl_s)
+        attempt.commit()
         payload = {"resource": resource, "fencing_token": won.fencing_token, "expires_at": won.expires_at, "description": description}
         event_log.append(session, "claim.acquired", f"claim:{resource}", payload=payload)
         return ClaimOutcome(True, resource, holder, won.fencing_token, won.expires_at)
+    attempt.commit()
     current = session.execute(select(Claim.holder, Claim.expires_at).where(Claim.resource == resource)).one()
     return ClaimOutcome(False, resource, current.holder, None, current.expires_at)
 

@@ -89,6 +89,7 @@ def test_roles_own_migrate_write_and_read_as_they_should(database: Postgres, pas
         )
         assert {name for (name,) in rights} == set(ROLES)
     with psycopg.connect(url("federation_app")) as connection:
+        connection.execute("select set_config('federation.actor', 'ada', true)")
         connection.execute("insert into conversations (id, created_by) values ('project-123', 'ada')")
     with psycopg.connect(url("federation_auditor")) as connection:
         assert connection.execute("select id from conversations").fetchall() == [("project-123",)]

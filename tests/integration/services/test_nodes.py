@@ -67,6 +67,7 @@ def test_a_success_after_a_failure_is_kept_when_the_result_goes(transactions) ->
 
 def test_what_has_ended_is_not_walked_through_to_count_the_rest(transactions, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute("SELECT set_config('federation.actor', 'test', false)")
         owner.execute(_FILL, (ENDED,))
         with transactions.begin("service:beat") as session:
             executions.note_outcomes(session)

@@ -269,15 +269,3 @@ def rows_read(plan: dict, table: str) -> float:
     """Return how many rows of a table a plan looked at."""
     own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"] if plan.get("Relation Name") == table else 0
     return own + sum(rows_read(part, table) for part in plan.get("Plans", ()))
-
-
-def test_of_two_writers_at_once_one_sees_the_change(transactions) -> None:
-    def write(action: str) -> bool:
-        with transactions.begin("node:solo") as session:
-            values = {"summary": "s", "action": action, "data": {}}
-            return cop.record(session, SubjectKind.NODE, "solo", values).changed
-
-    assert write("IDLE"), "the first word is a change"
-    assert not write("IDLE")
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(write, ["EXECUTING"] * 8)) == 1

@@ -111,6 +111,8 @@ def test_bodies_that_are_no_text_and_letters_of_plain_peers_are_read_and_sent_ba
     inbox = bus.listen(connection, queue)
     inbox.wait()[0].reject()
     inbox.consumer.cancel()
+    # A reject is not waited for.
+    bus.wait_for(lambda: list(list_dead_letters(connection, queue.name)), "it is among the dead letters")
     (letter,) = list_dead_letters(connection, queue.name)
     assert (letter.body, letter.queue, letter.task) == (b"\x00\xff", queue.name, None)
     assert redrive(connection, queue.name) == 1
@@ -186,7 +188,7 @@ def test_the_command_line_lists_redrives_and_purges(activemq: Any, queue: kombu.
 
 def test_the_command_line_takes_broker_and_options_from_a_celery_app(activemq: Any, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
     examples = project("orders")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((os.environ["PYTHONPATH"], str(examples.folder))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((*filter(None, [os.environ.get("PYTHONPATH")]), str(examples.folder))))
     assert command(activemq.url, "-A", "orders", "queues").returncode == DONE
     wrong = command(activemq.url, "-A", "no_such_module", "queues")
     assert (wrong.returncode, "no_such_module" in wrong.stderr) == (WRONG_INPUT, True)
