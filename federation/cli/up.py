@@ -40,7 +40,7 @@ def _names(nodes: str) -> list[str]:
 
 
 def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up") -> None:
-    """Start PostgreSQL, ActiveMQ, the nodes' workers, beat, Flower and the front door; Ctrl-C stops all of them, twice at once.
+    """Start PostgreSQL, ActiveMQ, the nodes' workers, beat, Flower and the front door; Ctrl-C stops all of them, a second one at once.
 
     Exit code 0 also when it is running already, with these nodes.
     """

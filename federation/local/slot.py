@@ -60,6 +60,7 @@ class Slot:
         self.part.prepare()
         self.process = parts.spawn(self.part, self.log)
         self.started = self._next_look = time.monotonic()
+        self._patience_ends, self._pressed = 0.0, False
         self.become(PartState.STARTING)
 
     def look(self) -> bool:
@@ -98,7 +99,10 @@ class Slot:
         self.become(PartState.STOPPING)
 
     def insist(self, *, at_once: bool) -> float:
-        """Press a process that was asked to end and outlives its grace, or is to end at once; return the seconds until it is to be pressed again."""
+        """Press a process that was asked to end and outlives its grace, or is to end at once: first with the part's death signal, then with SIGKILL.
+
+        Returns the seconds until it is to be pressed again.
+        """
         assert self.process is not None
         if self._patience_ends <= time.monotonic() or (at_once and not self._pressed):
             self.process.send_signal(signal.SIGKILL if self._pressed else self.part.death_signal)

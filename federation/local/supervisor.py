@@ -119,7 +119,7 @@ class Supervisor:
                     slot.restart()
                     self._tell()
                 elif slot.overdue and slot.process:
-                    children.signal_group(slot.process.pid, signal.SIGKILL)
+                    slot.insist(at_once=True)
             if self._problem:
                 self._tell()
             if time.monotonic() > next_log_check:

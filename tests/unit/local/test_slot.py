@@ -1,0 +1,69 @@
+"""How a part is made to end: in good order, then at once without loss, then by the kernel."""
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from federation.local import children, slot
+from federation.local.parts import Part
+from federation.local.slot import Slot
+
+Begin = Callable[[str], Slot]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Start a shell that has run this and waits."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(script: str) -> Slot:
+        log = tmp_path / "log"
+        held = Slot(Part(name="part", command=["sh", "-c", f"{script} echo ready; while :; do sleep 1; done"], death_signal=signal.SIGUSR1), log)
+        held.start()
+        assert held.process
+        made.append(held.process)
+        assert children.wait_until(lambda: "ready" in log.read_text(), 30)
+        return held
+
+    yield start
+    for process in made:
+        children.stop(process, signal.SIGKILL)
+
+
+def ended(held: Slot) -> str | None:
+    assert children.wait_until(lambda: held.gone, 30)
+    held.bury()
+    return held.last_exit
+
+
+def test_asked_it_ends_in_good_order(begin: Begin) -> None:
+    held = begin("")
+    held.ask_to_end()
+    assert ended(held) == "signal SIGTERM"
+
+
+def test_within_its_grace_it_is_left_in_peace(begin: Begin) -> None:
+    held = begin("trap '' TERM;")
+    held.ask_to_end()
+    assert 0 < held.insist(at_once=False) <= held.part.grace_s
+    assert not held.gone
+    held.insist(at_once=True)
+    assert ended(held) == "signal SIGUSR1"
+
+
+def test_overdue_it_gets_the_signal_that_loses_nothing(begin: Begin) -> None:
+    held = begin("")
+    held.insist(at_once=True)
+    assert ended(held) == "signal SIGUSR1"
+
+
+def test_deaf_to_all_it_is_killed(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot, "_DIES_WITHIN_S", 0.0)
+    held = begin("trap '' TERM USR1;")
+    held.ask_to_end()
+    for _ in range(2):
+        held.insist(at_once=True)
+    assert ended(held) == "signal SIGKILL"
