@@ -35,7 +35,7 @@ class _Check:
 def choose(requirements: Requirements, nodes: Sequence[NodeView], *, key: str | None = None, spread: str = "") -> NodeView | Unplaceable:
     """Return the node to send to, or what is missing.
 
-    Equal `key`s go to the same node while it has a free place; where no node has one, until that node holds more than its share.
+    Equal `key`s go to the same node until that node holds more than its share, or has no free place and another has one.
     Without a key the least loaded node takes it; `spread` (such as the execution's id) breaks ties.
     """
     checks = _checks(requirements)
@@ -45,14 +45,12 @@ def choose(requirements: Requirements, nodes: Sequence[NodeView], *, key: str | 
     if key is None:
         return min(capable, key=lambda node: (node.outstanding / node.concurrency, -_rank(spread, node.name)))
     by_rank = sorted(capable, key=lambda node: _rank(key, node.name), reverse=True)
-    # What is warm saves less time than a place that becomes free costs.
-    free = next((node for node in by_rank if node.outstanding < node.concurrency), None)
-    if free is not None:
-        return free
     # With this one counted; at least one node lies below its bound, because the bounds add up to more than the load.
     load = sum(node.outstanding for node in capable) + 1
     slots = sum(node.concurrency for node in capable)
-    return next(node for node in by_rank if node.outstanding < math.ceil(BOUND * load * node.concurrency / slots))
+    below = [node for node in by_rank if node.outstanding < math.ceil(BOUND * load * node.concurrency / slots)]
+    # What is warm saves less time than the wait for a place costs.
+    return next((node for node in below if node.outstanding < node.concurrency), below[0])
 
 
 def _rank(key: str, name: str) -> int:

@@ -105,10 +105,11 @@ _DELIVER = text(
 
 _NOTE = text(
     """
-    UPDATE executions SET outcome = r.state, ended_at = r.date_done
+    UPDATE executions SET outcome = r.state, ended_at = r.date_done, updated_by = :actor
     FROM celery_results r
     WHERE r.task_id = executions.id::text AND executions.outcome IS NULL AND executions.cancelled_at IS NULL
         AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+    RETURNING executions.id
     """
 )
 # A failure may have been followed by a success. Somewhat ahead of the clean-up, so that no result expires between the two.
@@ -125,7 +126,9 @@ _KEEP = text(
 
 def note_outcomes(session: Session) -> None:
     """Note which executions have ended, so that who counts the unfinished does not look at these again."""
-    session.execute(_NOTE)
+    noted = len(session.execute(_NOTE, {"actor": context(session).actor}).all())
+    if noted:
+        event_log.append(session, "execution.outcomes_noted", "executions", payload={"executions": noted})
 
 
 def keep_outcomes(session: Session) -> None:

@@ -45,7 +45,7 @@ def record(
 ) -> uuid.UUID:
     """Record an execution and its outbox entry; return its id. An id that is already recorded changes nothing.
 
-    Executions of one `affinity` go to one node while it has room.
+    Executions of one `affinity` go to one node, unless it is overloaded.
     """
     who = context(session)
     identity = execution_id or uuid.uuid4()

@@ -185,8 +185,8 @@ def test_executions_of_one_affinity_go_to_one_node_and_others_are_shared(world: 
     for name in ("left", "right"):
         announce(world, name, concurrency=4)
     with world.transactions.begin("tester") as session:
-        warm = [outbox.record(session, "tests.where", {}, affinity="one prompt") for _ in range(3)]
+        warm = [outbox.record(session, "tests.where", {}, affinity="one prompt") for _ in range(2)]
     with world.transactions.begin("tester") as session:
-        others = [outbox.record(session, "tests.where", {}) for _ in range(3)]
+        others = [outbox.record(session, "tests.where", {}) for _ in range(2)]
     [home] = {world.state(identity).node for identity in warm}
     assert {world.state(identity).node for identity in others} == {"left", "right"} - {home}
