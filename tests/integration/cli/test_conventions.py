@@ -11,34 +11,7 @@ from typing import Any
 
 import pytest
 
-from federation.cli.main import COMMANDS
-
-AGENT = [("agent", name) for name in ("add", "list", "rotate", "revoke", "config")]
-ALL = [(entry.name,) for entry in COMMANDS if entry.name != "agent"] + AGENT
 COLOUR = re.compile(r"\x1b\[")
-
-
-@pytest.mark.parametrize("words", [(), ("agent",), *ALL], ids=" ".join)
-def test_help_is_whole_and_plain(federation: Callable[..., Any], words: tuple[str, ...]) -> None:
-    done = federation(*words, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"Usage: {' '.join(('federation', *words))} ")
-    assert not COLOUR.search(done.stdout)
-    assert "..." not in done.stdout.partition("\n")[2]  # nothing is cut
-
-
-@pytest.mark.parametrize(
-    "words", [(), ("agent",), ("agent", "add"), ("nothing",), ("up", "--nothing"), ("agent", "config", "nora", "--client", "emacs")]
-)
-def test_wrong_words_are_told_on_standard_error_with_status_2(federation: Callable[..., Any], words: tuple[str, ...]) -> None:
-    done = federation(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Usage: federation" in done.stderr
-
-
-def test_version_is_told(federation: Callable[..., Any]) -> None:
-    done = federation("--version")
-    assert re.fullmatch(r"federation \d+\.\d+\.\d+\n", done.stdout)
 
 
 def test_nothing_that_runs_is_no_error_to_stop_and_status_3_to_look_at(federation: Callable[..., Any]) -> None:
@@ -54,10 +27,6 @@ def test_doctor_tells_a_script_what_it_found(federation: Callable[..., Any]) -> 
     told = json.loads(done.stdout)
     assert (done.returncode, told["ok"], done.stderr) == (1, False, "")
     assert [check["check"] for check in told["checks"] if check["verdict"] == "fail"] == ["servers"]
-    plain = federation("doctor", FEDERATION_BROKER_URL="activemq://u:hunter2@nowhere.invalid/").stdout
-    # A pipe is no terminal of eighty columns: nothing is cut.
-    assert "…" not in plain
-    assert "correct the variable, or start that server" in plain
 
 
 def in_a_terminal(command: list[str], environment: dict[str, str]) -> str:
@@ -84,7 +53,11 @@ def test_colours_are_for_terminals_that_want_them(surroundings: dict[str, str]) 
     plain.pop("NO_COLOR", None)
     assert COLOUR.search(in_a_terminal(command, plain))
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", in_a_terminal(command, plain | {"NO_COLOR": "1"}))
-    assert not COLOUR.search(subprocess.run(command, env=plain, capture_output=True, text=True, check=False).stdout)
+    piped = subprocess.run(command, env=plain, capture_output=True, text=True, check=False).stdout
+    assert not COLOUR.search(piped)
+    # A pipe is no terminal of eighty columns: nothing is cut.
+    assert "…" not in piped
+    assert "all-MiniLM-L6-v2 (embedding)" in piped
 
 
 @pytest.fixture
@@ -96,7 +69,6 @@ def agents(federation: Callable[..., Any], surroundings: dict[str, str], postgre
 
 def test_an_agents_life_as_a_script_sees_it(agents: Callable[..., Any]) -> None:
     assert agents("list").stdout == "There is no agent yet. Add one with: federation agent add NAME --role ROLE\n"
-    assert json.loads(agents("list", "--json").stdout) == []
     added = agents("add", "nora", "--role", "lead")
     # Standard output is the token and nothing else, so that it can be piped.
     assert re.fullmatch(r"fed_\S+\n", added.stdout)
@@ -105,14 +77,13 @@ def test_an_agents_life_as_a_script_sees_it(agents: Callable[..., Any]) -> None:
     again = agents("add", "nora", "--role", "lead")
     assert (again.returncode, again.stdout) == (1, "")
     assert "federation agent rotate nora" in again.stderr
-    assert agents("rotate", "mora").returncode == 1
     rotated = json.loads(agents("rotate", "nora", "--json").stdout)
     assert (rotated["name"], rotated["role"]) == ("nora", "lead")
     assert [row["name"] for row in json.loads(agents("list", "--json").stdout)] == ["nora"]
     assert json.loads(agents("revoke", "nora", "--json").stdout) == {"name": "nora", "revoked": 1}
 
 
-def test_token_comes_by_standard_input_or_the_environment(agents: Callable[..., Any]) -> None:
+def test_token_comes_by_standard_input_or_the_environment_and_is_the_agents_own(agents: Callable[..., Any]) -> None:
     token = agents("add", "nora", "--role", "lead").stdout.strip()
     piped = agents("config", "nora", "--token", "-", text=token + "\n")
     assert piped.returncode == 0, piped.stderr
@@ -122,12 +93,10 @@ def test_token_comes_by_standard_input_or_the_environment(agents: Callable[..., 
     without = agents("config", "nora")
     assert without.stdout == piped.stdout.replace(token, "TOKEN-OF-nora")
     assert "federation agent rotate nora" in without.stderr
-    # Whose token it is is looked up, and it is not another's.
-    assert agents("add", "tom", "--role", "developer").returncode == 0
-    of_another = agents("config", "tom", "--token", "-", text=token)
+    other = json.loads(agents("add", "tom", "--role", "developer", "--json").stdout)["token"]
+    of_another = agents("config", "nora", "--token", "-", text=other)
     assert (of_another.returncode, of_another.stdout) == (1, "")
-    assert "this one is nora's, not tom's" in of_another.stderr
-    assert agents("config", "tom", "--token", "-", text="fed_unknown").returncode == 1
+    assert "this one is tom's, not nora's" in of_another.stderr
 
 
 def test_token_on_the_command_line_is_refused_and_not_repeated(agents: Callable[..., Any]) -> None:
