@@ -43,9 +43,10 @@ def demo() -> None:
             heading(10, "How to go on")
             _how_to_go_on(settings)
         except BaseException as error:
-            if _is_interrupt(error):
-                _leave(home, mine=mine)
-            raise
+            if not _is_interrupt(error):
+                raise
+            _leave(home, mine=mine)
+            raise KeyboardInterrupt from error
 
 
 def _is_interrupt(error: BaseException) -> bool:
