@@ -1,4 +1,4 @@
-"""Runs the steps in order; Ctrl-C stops everything, a failed step says which effect was missing."""
+"""Runs the steps in order; Ctrl-C stops what a demo started, a failed step says which effect was missing."""
 
 import asyncio
 import errno
@@ -20,6 +20,7 @@ from federation.cli.mcp_clients import FILES, Client, configuration
 from federation.local import state
 from federation.local.home import Home
 from federation.local.interrupts import Interrupts
+from federation.local.lock import holder
 from federation.local.state import Phase
 from federation.settings import Settings, load
 
@@ -34,7 +35,8 @@ def demo() -> None:
     """
     home = Home(load().data_dir)
     before = state.running(home)
-    mine = before is None or before.started_by == _NAME
+    # One that has not told its state yet was started by somebody else just now.
+    mine = before.started_by == _NAME if before else holder(home) is None
     with Interrupts() as interrupts:
         try:
             _start(home, interrupts)
