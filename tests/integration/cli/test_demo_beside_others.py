@@ -95,11 +95,11 @@ def test_node_is_not_killed_while_it_works_for_others(stage: Stage, database: st
         connection.execute(
             """
             with made as (
-                insert into executions (id, task_name, kwargs, requirements, priority, actor, trace_id, node, sent_at)
-                values (gen_random_uuid(), 'federation.tasks.inference.complete', '{}', '{}', 5, 'bob', 'x', 'aorus', now()) returning id
+                insert into executions (id, task_name, kwargs, requirements, priority, actor, updated_by, trace_id, node, sent_at)
+                values (gen_random_uuid(), 'federation.tasks.inference.complete', '{}', '{}', 5, 'bob', 'bob', 'x', 'aorus', now()) returning id
             )
-            insert into execution_deliveries (execution_id, number, task_name, worker, pid, redelivered)
-            select id, 1, 'federation.tasks.inference.complete', 'aorus@here', 1, false from made
+            insert into execution_deliveries (execution_id, number, task_name, worker, pid, redelivered, actor)
+            select id, 1, 'federation.tasks.inference.complete', 'aorus@here', 1, false, 'node:aorus' from made
             """
         )
     asyncio.run(faults.wait_until_idle(Finishing(stage.settings, stage.started_at, stage.stack)))

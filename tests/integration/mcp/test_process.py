@@ -36,10 +36,9 @@ def environment(postgres: Any, database: str, transactions: Any, tmp_path: Path)
 def run(environment: dict[str, str], tmp_path: Path) -> Run:
     """Run a command of ours to its end."""
 
-    def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "federation.cli.main", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+    def command(*arguments: str, says: str = "") -> "subprocess.CompletedProcess[str]":
+        words = [sys.executable, "-m", "federation.cli.main", *arguments]
+        return subprocess.run(words, env=environment, cwd=tmp_path, input=says, capture_output=True, text=True, check=False)
 
     return command
 
@@ -94,7 +93,8 @@ def test_door_stays_small_and_ends_while_somebody_waits(door: "subprocess.Popen[
 def test_taken_port_is_named(door: "subprocess.Popen[bytes]", run: Run, environment: dict[str, str]) -> None:
     second = run("serve")
     assert second.returncode == 69
-    assert f"127.0.0.1:{environment['FEDERATION_MCP_PORT']} cannot be bound" in second.stderr
+    assert f"FEDERATION_MCP_PORT: got {environment['FEDERATION_MCP_PORT']}, which cannot be had on 127.0.0.1" in second.stderr
+    assert second.stderr.count("\n") == 1
 
 
 def test_agents_are_added_listed_rotated_and_revoked(run: Run) -> None:
@@ -105,10 +105,11 @@ def test_agents_are_added_listed_rotated_and_revoked(run: Run) -> None:
     rotated = run("agent", "rotate", "gil")
     assert rotated.stdout.strip().startswith("fed_")
     assert rotated.stdout.strip() != added["token"]
-    assert "1 token revoked" in run("agent", "revoke", "gil").stdout
-    config = run("agent", "config", "gil", "--client", "vscode", "--token", "fed_x")
+    token = rotated.stdout.strip()
+    config = run("agent", "config", "gil", "--client", "vscode", "--token", "-", says=token)
     server = json.loads(config.stdout)["servers"]["federation"]
-    assert server["headers"] == {"Authorization": "Bearer fed_x"}
+    assert server["headers"] == {"Authorization": f"Bearer {token}"}
+    assert "1 token revoked" in run("agent", "revoke", "gil").stdout
     assert server["url"].endswith("/mcp")
 
 
