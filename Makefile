@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 STAMP := $(VENV)/.installed
+JOBS ?= 3
 KOMBU_SUITE := tests/conformance/fetch_kombu_suite.py
 
 help: ## Show this list
@@ -39,11 +40,12 @@ fetch: install ## Fetch what tests need besides: ActiveMQ's jars and kombu's tes
 demo: install ## Start everything and do the main job on real input; run it twice
 	$(BIN)/federation demo
 
+# Most tests wait for processes more than they compute, so more run at once than there are cores; each has its own servers.
 test: fetch ## Run all tests, on real servers and real models (under 15 minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 faults: fetch ## Run all fault tests, those that take minutes too: servers and workers that are killed, frozen and cut off
-	$(BIN)/python -m pytest tests/faults -m "long or not long"
+	$(BIN)/python -m pytest tests/faults tests/e2e/test_demo.py -m "long or not long"
 
 lint: install ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -29,6 +29,12 @@ hypothesis.settings.load_profile("without a clock")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the stories that take minutes, so that none is left to run alone when all else is done."""
+    items.sort(key=lambda item: item.get_closest_marker("story") is None)
+
+
 class Server:
     """A part that tests may stop and kill; its data stay. Start it from the main thread: the kernel ends it with the thread that did."""
 

@@ -59,17 +59,23 @@ class Commands:
         return json.loads(self.run("federation", "status", "--json").stdout)
 
     def processes(self) -> list[psutil.Process]:
-        """Return every process that was started with this data directory, by pid."""
-        found = []
+        """Return every process that was started with this data directory."""
+        return [process for process, _ in self._running()]
+
+    def runs(self, program: str) -> bool:
+        """Whether one of our processes runs a program whose path has this in it."""
+        return any(program in word for _, command in self._running() for word in command[:1])
+
+    def _running(self) -> Iterator[tuple[psutil.Process, list[str]]]:
         for process in psutil.process_iter():
             try:
+                command = process.cmdline()
                 mine = process.environ().get("FEDERATION_DATA_DIR") == str(self.data_dir)
-                mine = mine or any(str(self.data_dir) in word for word in [*process.cmdline(), process.cwd()])
+                mine = mine or any(str(self.data_dir) in word for word in [*command, process.cwd()])
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
             if mine and process.pid != os.getpid():
-                found.append(process)
-        return found
+                yield process, command
 
     def all_gone(self) -> bool:
         """Wait until no process of ours is left; the kernel needs a moment for those whose parent was killed."""

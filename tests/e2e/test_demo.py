@@ -93,7 +93,11 @@ def test_a_closed_terminal_ends_the_demo_and_not_the_federation_that_it_found(fe
 
 @pytest.mark.parametrize(
     ("step", "signals"),
-    [(1, (signal.SIGINT, signal.SIGINT)), (4, (signal.SIGHUP, signal.SIGTERM)), (9, (signal.SIGTERM, signal.SIGINT, signal.SIGINT))],
+    [
+        (1, (signal.SIGINT, signal.SIGINT)),
+        pytest.param(4, (signal.SIGHUP, signal.SIGTERM), marks=pytest.mark.long),
+        pytest.param(9, (signal.SIGTERM, signal.SIGINT, signal.SIGINT), marks=pytest.mark.long),
+    ],
 )
 def test_a_demo_that_is_asked_to_end_twice_leaves_no_process(federation, step: int, signals: tuple[signal.Signals, ...]) -> None:
     assert federation.processes() == []

@@ -24,17 +24,13 @@ def part(federation: Any, name: str) -> dict[str, Any]:
     return next((part for part in federation.status()["parts"] if part["name"] == name), {})
 
 
-def initdb_runs(federation: Any) -> bool:
-    return any("initdb" in word for process in federation.processes() for word in process.cmdline()[:1])
-
-
 def starts(name: str) -> Callable[[Any], bool]:
     return lambda federation: part(federation, name).get("state") == "starting"
 
 
 def test_killed_while_the_database_is_made(federation) -> None:
     up = federation.start(*UP)
-    assert children.wait_until(lambda: initdb_runs(federation), WITHIN_S, every_s=0.01)
+    assert children.wait_until(lambda: federation.runs("initdb"), WITHIN_S, every_s=0.01)
     up.kill()
     up.communicate()
     assert federation.all_gone()

@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
-def until(ask: Callable[[], T], what: str, *, within_s: float = 30.0) -> T:
+def until(ask: Callable[[], T], what: str, *, within_s: float = 90.0) -> T:
     """Ask again and again until the answer is true; a deadline is an error that names what was waited for."""
     deadline = time.monotonic() + within_s
     while True:
@@ -116,7 +116,7 @@ class World:
         with self.transactions.begin("tester") as session:
             return outbox.record(session, task_name, kwargs or {}, requirements=requirements)
 
-    def result(self, execution_id: uuid.UUID, *, within_s: float = 30.0) -> Any:
+    def result(self, execution_id: uuid.UUID, *, within_s: float = 90.0) -> Any:
         deadline = time.monotonic() + within_s
         while True:
             try:

@@ -14,7 +14,7 @@ from federation.local.home import Home
 from federation.local.state import PartState, Phase, View
 
 STANDINS = Path(__file__).with_name("standins.py")
-WITHIN_S = 30.0
+WITHIN_S = 90.0
 
 
 class Federation:

@@ -15,7 +15,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from federation.results.backend import PostgresBackend
 
 Make = Callable[..., PostgresBackend]
-SOON_S = 20
+SOON_S = 90
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from federation.results.errors import ListenerEnded
 from federation.results.waiting import Notifications
 
-SOON_S = 20
+SOON_S = 90
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
