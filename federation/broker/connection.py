@@ -114,6 +114,13 @@ class StompConnection:
         Raises ConnectionLost, ConfirmationMissing after `timeout_s` seconds, RequestRefused if ActiveMQ answers with ERROR.
         """
         self.send(data)
+        self.wait_for_receipt(receipt, timeout_s)
+
+    def wait_for_receipt(self, receipt: str, timeout_s: float) -> None:
+        """Wait for a receipt that frames already written ask for.
+
+        Raises ConnectionLost, ConfirmationMissing after `timeout_s` seconds, RequestRefused if ActiveMQ answers with ERROR.
+        """
         try:
             if not self.read(timeout_s, lambda: receipt in self._answers):
                 raise self._fail_with(ConfirmationMissing(timeout_s, str(self.address)))

@@ -1,4 +1,4 @@
-"""Free ports; opens none for longer than the look takes, but for `listen`."""
+"""Free ports, promised to one federation each; opens none for longer than the look takes, but for `listen`."""
 
 import errno
 import socket
@@ -6,6 +6,8 @@ import socket
 from federation.errors import LocalServiceError, SettingsError
 
 LOOPBACK = "127.0.0.1"
+
+_promised: dict[int, socket.socket] = {}
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,5 +46,29 @@ def free_port() -> int:
 
 
 def keep_or_choose(port: int | None, host: str = LOOPBACK) -> int:
-    """Return the port if it is free on the host, else another one. Raises SettingsError for a host that is not this machine's."""
-    return port if port is not None and is_free(port, host) else free_port()
+    """Return the port if it is free on the host, else another one; until this process ends, no other federation here chooses it.
+
+    Raises SettingsError for a host that is not this machine's.
+    """
+    if port is not None and is_free(port, host) and _promise(port):
+        return port
+    while not _promise(chosen := free_port()):
+        pass
+    return chosen
+
+
+def _promise(port: int) -> bool:
+    """Say whether the port is ours. What is to listen there starts later, and another federation may look meanwhile."""
+    if port in _promised:
+        return True
+    # An abstract name ends with its process, and is known where the port is: in this network namespace.
+    sign = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        sign.bind(f"\0federation.port.{port}")
+    except OSError as error:
+        sign.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    _promised[port] = sign
+    return True

@@ -225,6 +225,23 @@ def test_a_batch_is_stored_as_a_whole_or_not_at_all(bus: Any, queue: kombu.Queue
     assert inbox.bodies == list(range(100))
 
 
+def test_a_batch_that_is_given_up_keeps_what_was_full_and_nothing_of_the_rest(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect()
+    producer = kombu.Producer(connection)
+    # Large, so that parts of the open transaction are with the broker already.
+    big = "x" * 10_000
+    with pytest.raises(RuntimeError), producer.batch(max_size=10):
+        for number in range(25):
+            producer.publish(f"{number} {big}", routing_key=queue.name, declare=[queue])
+        raise RuntimeError
+    with producer.batch(max_size=10):
+        producer.publish("after", routing_key=queue.name)
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    inbox.wait(21)
+    assert inbox.stays_at(21)
+    assert [body.split()[0] for body in inbox.bodies] == [*map(str, range(20)), "after"]
+
+
 def test_a_message_over_the_limit_is_refused_and_the_connection_lives(bus: Any, queue: kombu.Queue) -> None:
     connection = bus.connect(max_frame_size=1000)
     with pytest.raises(connection.channel_errors, match="limit is 1000"):

@@ -2,6 +2,8 @@
 
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,15 @@ def test_taken_port_is_given_up_and_a_free_one_kept() -> None:
         assert ports.keep_or_choose(port) != port
     free = ports.free_port()
     assert ports.keep_or_choose(free) == free
+
+
+def test_port_that_another_federation_has_chosen_is_given_up_until_that_one_ends() -> None:
+    port = ports.free_port()
+    chooses = f"from federation.local import ports; print(ports.keep_or_choose({port}), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", chooses], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert int(other.stdout.readline()) == port
+        assert ports.is_free(port)
+        assert ports.keep_or_choose(port) != port
+        other.communicate("\n")
+    assert ports.keep_or_choose(port) == port
