@@ -26,7 +26,7 @@ from federation.broker.message import Message as Delivered
 from federation.broker.options import Options
 from federation.broker.qos import Delivery, QoS
 from federation.broker.redelivery import Redelivered, find_hook, verdict
-from federation.broker.subscription import Subscription
+from federation.broker.subscription import Subscription, most_slots
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._tag_to_queue[consumer_tag] = queue
         self._active_queues.append(queue)
         self.connection.fresh = True
-        consumer.start(self.sources(queue), self._prefetch(), arguments)
+        consumer.start(self.sources(queue), self._prefetch(), arguments, most_slots(len(self._by_tag)))
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run."""

@@ -53,15 +53,15 @@ class Consumer:
         self._all: list[Slots] = []
         self._turns = Turns()
 
-    def start(self, sources: Sequence[Source], prefetch: int, arguments: ConsumerArguments) -> None:
-        """Subscribe; when it returns, the broker knows of it.
+    def start(self, sources: Sequence[Source], prefetch: int, arguments: ConsumerArguments, most: int) -> None:
+        """Subscribe, `most` times at most to one source; when it returns, the broker knows of it.
 
         Raises RequestRefused if the user may not read there, ArgumentRefused if the broker does not understand the selector.
         """
         for source in sources:
             pattern = binding_pattern(source.binding) if source.binding is not None else None
             receive = partial(self._receive, pattern)
-            slots = Slots(self._channel.wire, self._channel.subscriptions, source.destination, receive, self._lock, arguments)
+            slots = Slots(self._channel.wire, self._channel.subscriptions, source.destination, receive, self._lock, arguments, most)
             self._all.append(slots)
             try:
                 if source.is_topic:

@@ -10,6 +10,8 @@ from federation.broker.errors import RequestRefused
 from federation.broker.frames import Frame, encode
 
 MOST_SLOTS = 16
+# A channel's consumers share these out, so that a hundred queues are not 1,600 subscriptions, each of which the broker must make.
+SHARED_SLOTS = 32
 MOST_SLOTTED = 500
 
 
@@ -35,8 +37,13 @@ class Subscription:
         return self.in_flight <= self.to_return
 
 
-def slots(prefetch: int) -> list[int]:
-    """Split a prefetch count into subscription sizes.
+def most_slots(consumers: int) -> int:
+    """Return how many subscriptions the latest of so many consumers of a channel may have."""
+    return max(1, min(MOST_SLOTS, SHARED_SLOTS // consumers))
+
+
+def slots(prefetch: int, most: int = MOST_SLOTS) -> list[int]:
+    """Split a prefetch count into subscription sizes, `most` at most.
 
     ActiveMQ fixes the prefetch of a subscription for its life. Many small ones can be added, and taken away once each is
     idle, and an ack after a cancel invites no further message into a consumer that has ended. A very large count is meant
@@ -44,7 +51,7 @@ def slots(prefetch: int) -> list[int]:
     """
     if prefetch > MOST_SLOTTED:
         return [prefetch]
-    share, extra = divmod(prefetch, count := min(prefetch, MOST_SLOTS))
+    share, extra = divmod(prefetch, count := min(prefetch, most))
     return [share + (number < extra) for number in range(count)]
 
 
@@ -58,6 +65,7 @@ class Slots:
     on_frame: Callable[[Subscription, Frame], None]
     lock: threading.RLock
     arguments: ConsumerArguments = field(default_factory=ConsumerArguments)
+    most: int = MOST_SLOTS
     wanted: int = 0
     open: list[Subscription] = field(default_factory=list)
 
@@ -73,7 +81,7 @@ class Slots:
             self.wanted = prefetch
             missing = prefetch - sum(subscription.size for subscription in self.open)
             if missing > 0:
-                for size in [missing] if self.arguments.exclusive else slots(missing):
+                for size in [missing] if self.arguments.exclusive else slots(missing, self.most):
                     self._subscribe(size)
             else:
                 self._shrink()

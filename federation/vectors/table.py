@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import lancedb
 import numpy as np
@@ -68,29 +68,30 @@ def _match(words: str) -> Any:
 
 
 class Table:
-    """Opens the table at first use, anew in each process; threads may share it."""
+    """Opens the table at first use; threads may share it, and a forked child may use it if its parent used no LanceDB."""
+
+    _user: ClassVar[int | None] = None  # the process that has used LanceDB first
 
     def __init__(self, directory: Path, name: str, *, index_above: int = INDEX_ABOVE) -> None:
         self._directory, self._name, self._index_above = directory, name, index_above
-        self._opened: tuple[int, Any] | None = None
+        self._opened: Any = None
         self._lock = Lock()
-        os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        # LanceDB's threads do not survive a fork, nor may a lock that another thread held.
-        self._opened, self._lock = None, Lock()
+        # A thread of the parent may have held it.
+        os.register_at_fork(after_in_child=lambda: setattr(self, "_lock", Lock()))
 
     def _table(self) -> Any:
-        opened = self._opened
-        if opened is None:
+        if Table._user not in (None, os.getpid()):
+            # LanceDB's threads do not survive a fork; of children that went on with it, one in eight waited for ever.
+            raise RuntimeError("LanceDB was used before the fork: use it only in the child, or start the child by spawn")
+        if self._opened is None:
             with self._lock:
-                opened = self._opened
-                if opened is None:
+                if self._opened is None:
+                    Table._user = os.getpid()
                     self._directory.mkdir(parents=True, exist_ok=True)
                     # Interval 0: a reader sees what the writer's process has committed.
                     database = lancedb.connect(self._directory, read_consistency_interval=timedelta(0))
-                    opened = self._opened = (os.getpid(), database.create_table(self._name, schema=SCHEMA, exist_ok=True))
-        return opened[1]
+                    self._opened = database.create_table(self._name, schema=SCHEMA, exist_ok=True)
+        return self._opened
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Insert rows, and replace those whose id is there; of several with one id the last counts.

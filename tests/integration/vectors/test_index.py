@@ -1,7 +1,8 @@
 """The index of chunks and files on a real LanceDB."""
 
 import multiprocessing
-import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,13 +189,32 @@ def test_same_new_rows_merged_by_two_processes_at_once_are_there_once(tmp_path: 
     assert (index.chunks.count(), index.files.count()) == (50, 50)
 
 
-def test_table_opened_before_a_fork_works_in_the_child(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("1", "apple")])
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if [hit.id for hit in index.search("apple", along(0))] == ["1"] else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+FORKS = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from federation.vectors.index import VectorIndex
+from federation.vectors.table import DIM, Row
+
+parent_uses_it, folder = sys.argv[1] == "before", Path(sys.argv[2])
+index, row = VectorIndex(folder), Row("1", "d", "c", "a.py", "function", "apple", np.ones(DIM, dtype=np.float32))
+if parent_uses_it:
+    VectorIndex(folder / "another").upsert([row])
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+try:
+    index.upsert([row])
+    print([hit.id for hit in index.search("apple", row.vector)], flush=True)
+except RuntimeError as error:
+    print(error, flush=True)
+# As a pool's child ends: what LanceDB would do at the end of an interpreter may wait for threads that are not there.
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("when", "says"), [("never", "['1']"), ("before", "used before the fork: use it only in the child")])
+def test_forked_child_may_use_it_and_is_refused_at_once_if_its_parent_did(tmp_path: Path, when: str, says: str) -> None:
+    # In a process of its own, because this one uses LanceDB.
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, when, tmp_path], capture_output=True, text=True, check=True, timeout=120)
+    assert says in done.stdout

@@ -8,15 +8,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from federation.broker.frames import Decoder, Frame
-from federation.broker.subscription import MOST_SLOTS, Slots, Subscription, slots
+from federation.broker.subscription import MOST_SLOTS, Slots, Subscription, most_slots, slots
 
 
-@given(st.integers(1, 5000))
-def test_sizes_add_up_to_the_prefetch_count(prefetch: int) -> None:
-    sizes = slots(prefetch)
+@given(st.integers(1, 5000), st.integers(1, MOST_SLOTS))
+def test_sizes_add_up_to_the_prefetch_count(prefetch: int, most: int) -> None:
+    sizes = slots(prefetch, most)
     assert sum(sizes) == prefetch
     assert min(sizes) > 0
-    assert len(sizes) <= MOST_SLOTS
+    assert len(sizes) <= most
+
+
+def test_many_consumers_share_few_subscriptions() -> None:
+    assert [most_slots(consumers) for consumers in (1, 2, 4, 100)] == [MOST_SLOTS, MOST_SLOTS, 8, 1]
+    assert sum(most_slots(consumers) for consumers in range(1, 101)) < 250
 
 
 class Wire:
