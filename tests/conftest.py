@@ -27,6 +27,9 @@ hypothesis.settings.load_profile("without a clock")
 
 # A job in the background of a script ignores SIGINT, and so would all that tests start and interrupt; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # Under nohup; these tests outlive their terminal too, and what they start takes its end for a reason to end.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.hookimpl(trylast=True)

@@ -44,7 +44,7 @@ def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up"
 
     Exit code 0 also when it is running already, with these nodes.
     """
-    home, asked = Home(settings().data_dir), _names(nodes) if nodes else []
+    home, asked = Home(settings().data_dir), [] if nodes is None else _names(nodes)
     home.create()
     if (pid := holder(home)) is not None:
         _join(home, pid, asked, wait=detach)

@@ -15,8 +15,8 @@ from federation.services import agents
 from federation.store.models.nodes import Node
 
 
-def valid(session: Session, asked: Mapping[str, Any]) -> Requirements:
-    """Return what is asked of a node.
+def valid(session: Session, asked: Mapping[str, Any], *, of_agents: bool = False) -> Requirements:
+    """Return what is asked of a node, or of agents, who have roles that no node has.
 
     Raises InvalidInput, NotFound for a role, node, engine, model or tag that neither a node nor a node file has.
     """
@@ -25,8 +25,10 @@ def valid(session: Session, asked: Mapping[str, Any]) -> Requirements:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InvalidInput(".".join(str(part) for part in first["loc"]), first["input"], first["msg"]) from error
-    if needs.role is not None:
+    if needs.role is not None and of_agents:
         agents.valid_role(needs.role)
+    elif needs.role is not None:
+        _require(session, "role", needs.role, lambda node: [node.role])
     if needs.node is not None:
         _require(session, "node", needs.node, lambda node: [node.name])
     if needs.engine is not None:

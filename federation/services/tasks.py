@@ -17,6 +17,7 @@ from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
+from federation.store.models.agents import Agent
 from federation.store.models.conversations import Member
 from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus, TaskType
 
@@ -51,11 +52,11 @@ def delegate(
         raise InvalidInput("executor", executor, "one of " + ", ".join(Executor))
     if not 1 <= priority <= 10:
         raise InvalidInput("priority", priority, "1 (can wait) to 10 (first)")
-    needs = valid(session, requirements or {})
+    needs = valid(session, requirements or {}, of_agents=executor == Executor.AGENT)
     if executor == Executor.NODE and needs.engine is None:
         needs = needs.model_copy(update={"engine": ENGINES[TaskType(task_type)]})
-    if agent is not None:
-        agents.get(session, agent)
+    if agent is not None and needs.role not in (None, role := agents.get(session, agent).role):
+        raise InvalidInput("role", needs.role, f"{role}, the role of {agent}, or no role: an agent of another could not claim it")
     conversation_id = conversation_id or conversations.COMMONS
     conversations.open_for(session, conversation_id, [agent] if agent else [])
     asked = {
@@ -83,6 +84,18 @@ def delegate(
     if executor == Executor.NODE:
         outbox.record(session, RUN_ON_NODE, {"task_id": str(task.id)}, requirements=task.requirements, agent_task_id=task.id, priority=priority)
     return task
+
+
+def claimants(session: Session, task: AgentTask) -> int:
+    """Return how many agents may claim a task for agents: members of its conversation, of the role that it is for."""
+    query = select(func.count()).select_from(Agent)
+    if task.reserved_for is not None:
+        query = query.where(Agent.name == task.reserved_for)
+    if (role := task.requirements.get("role")) is not None:
+        query = query.where(Agent.role == role)
+    if task.conversation_id != conversations.COMMONS:
+        query = query.where(Agent.name.in_(select(Member.agent).where(Member.conversation_id == task.conversation_id)))
+    return session.scalars(query).one()
 
 
 def _delegated_before(session: Session, asked: Mapping[str, Any]) -> AgentTask:

@@ -13,6 +13,7 @@ from federation.mcp.door import Call
 from federation.mcp.references import standing_of
 from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Node, name, text
 from federation.services import messages, tasks
+from federation.services.conversations import COMMONS
 from federation.services.executions import State
 from federation.store.models.conversations import MessageType
 from federation.store.models.tasks import AgentTask, Executor, TaskStatus, TaskType
@@ -90,8 +91,9 @@ async def federation_delegate(
     Examples: agent='bob' is for bob alone; executor='agent', role='developer' is for the first developer who claims it; neither agent nor
     role nor any need of a node is for the first agent who claims it; role='analyst' alone, or executor='node', is done by a node's model.
     Agents find the task in their inbox and take it with federation_claim_task. A node begins by itself. In both cases
-    federation_task_result(task_id, wait_s=60) waits for what comes of it. With no capable node alive the task is kept: `state` is
-    unplaced, `waiting_for` says what is missing, and it starts when such a node comes. Without conversation_id everybody may see it.
+    federation_task_result(task_id, wait_s=60) waits for what comes of it. Only members of its conversation see a task there, and without
+    conversation_id everybody. With no capable node alive the task is kept: `state` is
+    unplaced, `waiting_for` says what is missing, and it starts when such a node comes.
     """
     given = {"role": role, "node": node, "engine": engine, "model": model, "min_vram_gib": min_vram_gib, "gpus": gpus, "tags": tuple(tags or ())}
     needs = {name: value for name, value in given.items() if value}
@@ -118,7 +120,7 @@ async def federation_delegate(
 
     task = await call.transact(work)
     # Placement happens with the sending, after the commit: so this is another look.
-    stands = await call.transact(lambda session: standing_of(session, task))
+    stands, claimants = await call.transact(lambda session: (standing_of(session, task), tasks.claimants(session, task)))
     return Delegated(
         task_id=task.id,
         slug=task.slug,
@@ -129,7 +131,17 @@ async def federation_delegate(
         assigned_to=task.assigned_to,
         execution_id=stands.execution_id if stands else None,
         waiting_for=stands.waiting_for if stands else None,
-        note=stands.note if stands else None,
+        note=stands.note if stands else _lonely(task) if not claimants else None,
+    )
+
+
+def _lonely(task: AgentTask) -> str:
+    wanted = f" of the role {task.requirements['role']}" if task.requirements.get("role") else ""
+    if task.conversation_id == COMMONS:
+        return f"There is no agent{wanted} yet; the first one that comes may claim it."
+    return (
+        f"Nobody in {task.conversation_id} may claim it: no agent{wanted} is a member. Bring one in with "
+        f"federation_send(to=…, conversation_id='{task.conversation_id}'), which names the task."
     )
 
 

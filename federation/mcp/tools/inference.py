@@ -34,7 +34,13 @@ class Answer:
 
 async def federation_infer(
     call: Call,
-    prompt: Annotated[str, text("The question.", examples=["What is the capital of France? Answer in one word."])],
+    prompt: Annotated[
+        str,
+        text(
+            "The question; with `system` it must fit the model's window: 2,048 tokens for SmolLM2, about 1,400 words.",
+            examples=["What is the capital of France? Answer in one word."],
+        ),
+    ],
     *,
     max_tokens: Annotated[int, Field(ge=1, le=4096, description="Longest answer, in tokens."), NUMBER] = 128,
     temperature: Annotated[float, Field(ge=0, le=2, description="0 gives the same answer each time."), NUMBER] = 0.0,

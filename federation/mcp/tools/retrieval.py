@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.index_runs import IndexProgress, progress
-from federation.mcp.tools.arguments import NUMBER, WaitS, folder, text
+from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, WaitS, folder, text
 from federation.mcp.waits import value_of
 from federation.services import retrieval
 from federation.services.executions import State
@@ -70,7 +70,12 @@ async def federation_index(
 async def federation_search(
     call: Call,
     query: Annotated[
-        str, text("A question in words, or names that occur in the code.", longest=10_000, examples=["where is a lost connection opened again"])
+        str,
+        text(
+            "A question in words, or names that occur in the code: 256 tokens at most, about 150 words.",
+            longest=LONGEST_LINE,
+            examples=["where is a lost connection opened again"],
+        ),
     ],
     limit: Annotated[int, Field(ge=1, le=50, description="At most so many places."), NUMBER] = 5,
     root: Annotated[str | None, folder("Only in this indexed folder; omitted: in all.", examples=["/srv/code"])] = None,

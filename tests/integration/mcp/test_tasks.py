@@ -215,3 +215,18 @@ async def done_for(house: Any, agent: str, value: Any) -> None:
         await asyncio.sleep(0.05)
     with house.transactions.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("select pg_notify(:channel, :id)"), {"channel": Options.channel, "id": str(found)})
+
+
+async def test_task_that_nobody_could_claim_is_refused_or_says_so(house: Any) -> None:
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        with pytest.raises(ToolError, match="role: got 'analyst', wants developer, the role of bob"):
+            await ada.call_tool("federation_delegate", {"description": "d", "agent": "bob", "role": "analyst"})
+        with pytest.raises(ToolError, match="no role 'observer'; nearest: "):
+            await ada.call_tool("federation_delegate", {"description": "d", "executor": "node", "role": "observer"})
+        alone = {"description": "d", "executor": "agent", "role": "developer", "task_id": "alone", "conversation_id": "fresh"}
+        delegated = (await ada.call_tool("federation_delegate", alone)).data
+        assert delegated.note.startswith("Nobody in fresh may claim it: no agent of the role developer is a member. Bring one in")
+        await ada.call_tool("federation_send", {"content": "Please look at the task alone.", "to": "bob", "conversation_id": "fresh"})
+        assert (await bob.call_tool("federation_task_status", {"task_id": "alone"})).data.state == "pending"
+        assert claim(house, "bob", "alone").claimed
+        assert (await ada.call_tool("federation_delegate", {**alone, "task_id": "another"})).data.note is None
