@@ -16,6 +16,7 @@ from benchmarks.servers import ours, rabbitmq, redis
 from benchmarks.servers.redis import Fsync
 
 QUICK = Plan(rounds=3, tasks=100, calls=30)
+WARM_UP = 5000
 
 NOTES = {
     "measures": "published: by one client while the worker is held, so that a backlog builds up; processed: from letting go until the last one has "
@@ -41,7 +42,7 @@ def peers(
 ) -> None:
     """Measure, print tables and settings, and write the JSON if asked."""
     console = Console()
-    plan = QUICK if quick else Plan(rounds, tasks, calls)
+    plan = QUICK if quick else Plan(rounds, tasks, calls, warm_up=WARM_UP)
     outcome = compare(
         {ours.NAME: ours.start, rabbitmq.NAME: rabbitmq.start, redis.NAME: redis.starter(redis_fsync)},
         lambda running, present, tell: measure(running, present, plan, tell=tell),

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import machine, workload_settings
@@ -50,13 +50,17 @@ POOLS = (Pool("prefork", 2), Pool("threads", 4))
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: rounds, tasks of a backlog, calls that wait for their result, tasks with an ETA, seconds of idling a round."""
+    """How much is measured: rounds, tasks of a backlog, calls that wait for their result, tasks with an ETA, seconds of idling a round.
+
+    With each pool every peer first runs `warm_up` tasks that do not count: a server runs for months, and Java compiles what it runs often.
+    """
 
     rounds: int
     tasks: int
     calls: int
     etas: int = 0
     idle_s: float = 0.0
+    warm_up: int = 0
 
 
 @dataclass
@@ -97,13 +101,14 @@ def measure(running: Running, peers: Sequence[Peer], plan: Plan, *, tell: Progre
         with _workers(running, present, pool) as workers:
             for number in range(plan.rounds + 1):
                 # Round 0 warms up and does not count.
+                now = plan if number else replace(plan, tasks=max(plan.tasks, plan.warm_up))
                 for peer in turns(present, number):
                     if peer.name in taken.failures:
                         continue
                     tell(f"{pool.title}{kind}, {round_of(number, plan.rounds)}: {peer.name}")
                     commit_ms = machine.commit_ms(running.folder)
                     try:
-                        told = _measured(running, workers[peer.name].folder, pool=pool, plan=plan)
+                        told = _measured(running, workers[peer.name].folder, pool=pool, plan=now)
                     except CellFailed as failure:
                         taken.failures[peer.name] = f"{pool.name}: {failure}"
                         continue

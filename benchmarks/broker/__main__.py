@@ -43,7 +43,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all reading
 def broker(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile = None) -> None:
     """Measure, print tables, goals and settings, and write the JSON if asked."""
     console = Console()
-    plan = Plan(2, 100, 30, 10, 3) if quick else Plan(rounds, 600, 100, 20, 6)
+    plan = Plan(2, 100, 30, 10, 3) if quick else Plan(rounds, 600, 100, 20, 6, warm_up=3000)
     outcome = compare(
         {OURS: _ours, RABBITMQ: _renamed(rabbitmq.start, RABBITMQ), REDIS: _renamed(redis.starter(Fsync.ALWAYS), REDIS)}
         | {f"{REDIS}, in memory": _renamed(redis.starter(Fsync.NO_FILE), REDIS)},
