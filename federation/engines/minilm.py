@@ -47,7 +47,7 @@ class MiniLM:
 
     def __init__(self, weights: Path, model: "SentenceTransformer") -> None:
         self._weights, self._model = weights, model
-        # Where to cut is a setting of the model, so one call at a time.
+        # Where to cut and how to pad are settings of the model and of its tokenizer, which each call sets: so one at a time.
         self._lock = Lock()
 
     def digest(self) -> str:
@@ -56,6 +56,10 @@ class MiniLM:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text, with the two that the model adds."""
+        with self._lock:
+            return self._count(texts)
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]] if texts else []
 
     def embed(self, texts: Sequence[str], *, truncate_at: int | None = None) -> "NDArray[np.float32]":
@@ -67,12 +71,12 @@ class MiniLM:
 
         if truncate_at is not None and not 3 <= truncate_at <= WINDOW:
             raise InvalidInput("truncate_at", truncate_at, f"3 to {WINDOW} tokens, or None to refuse longer texts")
-        lengths = self.count_tokens(texts)
-        if truncate_at is None and (longest := max(lengths, default=0)) > WINDOW:
-            raise ContextLengthError(longest, WINDOW)
         limit = truncate_at or WINDOW
         vectors = np.empty((len(texts), DIM), dtype=np.float32)
         with self._lock:
+            lengths = self._count(texts)
+            if truncate_at is None and (longest := max(lengths, default=0)) > WINDOW:
+                raise ContextLengthError(longest, WINDOW)
             self._model.max_seq_length = limit
             for batch in _batches([min(length, limit) for length in lengths]):
                 # Sums and normalises in the model's own type; bf16 is off unit length by a thousandth, so in fp32 once more.

@@ -89,3 +89,13 @@ def test_digest_is_that_of_the_published_weights(minilm: EmbeddingEngine) -> Non
 
 def test_second_load_returns_the_same_model(minilm: EmbeddingEngine) -> None:
     assert catalogue.embedding("all-MiniLM-L6-v2") is minilm
+
+
+def test_texts_may_be_counted_while_others_are_embedded(minilm: EmbeddingEngine) -> None:
+    texts = [f"{'word ' * length}end" for length in range(24)]
+    counted = minilm.count_tokens(texts)
+    with ThreadPoolExecutor(4) as pool:
+        embedding = [pool.submit(minilm.embed, texts) for _ in range(2)]
+        counting = [pool.submit(minilm.count_tokens, texts) for _ in range(2000)]
+        assert all(future.result() == counted for future in counting)
+        assert all(future.result().shape == (len(texts), minilm.dim) for future in embedding)
