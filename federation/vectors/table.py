@@ -76,17 +76,16 @@ class Table:
         self._directory, self._name, self._index_above = directory, name, index_above
         self._opened: Any = None
         self._lock = Lock()
-        # A thread of the parent may have held it.
-        os.register_at_fork(after_in_child=lambda: setattr(self, "_lock", Lock()))
 
     def _table(self) -> Any:
         if Table._user not in (None, os.getpid()):
             # LanceDB's threads do not survive a fork; of children that went on with it, one in eight waited for ever.
             raise RuntimeError("LanceDB was used before the fork: use it only in the child, or start the child by spawn")
+        # Before the lock, so that no child waits for one that a thread of its parent held at the fork.
+        Table._user = os.getpid()
         if self._opened is None:
             with self._lock:
                 if self._opened is None:
-                    Table._user = os.getpid()
                     self._directory.mkdir(parents=True, exist_ok=True)
                     # Interval 0: a reader sees what the writer's process has committed.
                     database = lancedb.connect(self._directory, read_consistency_interval=timedelta(0))
