@@ -18,6 +18,7 @@ from federation.delivery.sending import MessageRefused, send
 from federation.errors import BrokerUnavailable, TransientError
 from federation.placement.choose import Unplaceable
 from federation.placement.requirements import Requirements
+from federation.services import nodes
 from federation.store import event_log, outbox
 from federation.store.context import attach, context
 from federation.store.models.executions import Execution, OutboxEntry
@@ -40,6 +41,10 @@ class _Placed:
     node: str
 
 
+class _NodeGone(Exception):
+    """The node of an execution left or died between the choice and the sending."""
+
+
 class _Silent:
     """The publisher of the publisher's own transactions, which record no executions."""
 
@@ -51,7 +56,7 @@ class CeleryPublisher:
 
     def __init__(self, app: Celery, engine: Engine, *, stale_s: float) -> None:
         self._app = app
-        self._nodes = KnownNodes(stale_s=stale_s)
+        self._nodes, self._stale_s = KnownNodes(stale_s=stale_s), stale_s
         self._transactions = Transactions(engine, _Silent())
         self._breaker = Breaker()
 
@@ -71,10 +76,16 @@ class CeleryPublisher:
     def _publish(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool = False) -> int:
         sent = 0
         with _survived(len(execution_ids)):
-            for placed in self._place(execution_ids, afresh=afresh):
-                if self._breaker.is_open:
-                    raise BrokerUnavailable("ActiveMQ did not answer a moment ago")
-                sent += self._try_to_send(placed)
+            while execution_ids:
+                gone = []
+                for placed in self._place(execution_ids, afresh=afresh):
+                    if self._breaker.is_open:
+                        raise BrokerUnavailable("ActiveMQ did not answer a moment ago")
+                    try:
+                        sent += self._try_to_send(placed)
+                    except _NodeGone:
+                        gone.append(placed.execution_id)
+                execution_ids, afresh = gone, True
         return sent
 
     def _place(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool) -> list[_Placed]:
@@ -113,14 +124,14 @@ class CeleryPublisher:
         return chosen if isinstance(chosen, Unplaceable) else _Placed(execution_id, requirements, chosen.name)
 
     def _try_to_send(self, placed: _Placed) -> bool:
-        """Return whether it was sent now; what is wrong with one execution holds up no other. Raises TransientError."""
+        """Return whether it was sent now; what is wrong with one execution holds up no other. Raises TransientError, _NodeGone."""
         try:
             sent = self._send(placed)
         except BrokerUnavailable:
             self._breaker.failed()
             self._failed(placed, None)
             raise
-        except TransientError:
+        except (TransientError, _NodeGone):
             raise
         except MessageRefused as error:
             logger.warning("outbox.refused", extra={"execution_id": str(placed.execution_id), "reason": str(error)})
@@ -137,14 +148,16 @@ class CeleryPublisher:
         with self._transactions.begin(ACTOR) as session:
             # Whoever holds the row sends it; a crash between the sending and the commit sends it twice under one id, which is absorbed.
             found = session.execute(
-                select(OutboxEntry, Execution)
+                select(OutboxEntry, Execution, nodes.lives(placed.node, stale_s=self._stale_s))
                 .join(Execution, Execution.id == OutboxEntry.execution_id)
                 .where(OutboxEntry.execution_id == placed.execution_id)
                 .with_for_update(of=OutboxEntry, skip_locked=True)
             ).one_or_none()
             if found is None:
                 return False
-            entry, execution = found
+            entry, execution, node_lives = found
+            if not node_lives:
+                raise _NodeGone
             attach(session, replace(context(session), trace_id=execution.trace_id, execution_id=execution.id))
             send(
                 self._app,

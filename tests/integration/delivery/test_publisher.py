@@ -7,8 +7,11 @@ from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 
+from federation.delivery import known_nodes
 from federation.delivery.app import make
 from federation.delivery.known_nodes import FRESH_S, KnownNodes
 from federation.delivery.publisher import CeleryPublisher
@@ -23,9 +26,11 @@ from federation.transaction import Transactions
 World = Any
 
 
-def announce(world: World, name: str, *, concurrency: int = 1) -> None:
+def announce(world: World, name: str, *, concurrency: int = 1) -> uuid.UUID:
+    incarnation = uuid.uuid4()
     with world.transactions.begin("tester") as session:
-        nodes.announce(session, Announcement(name, "lead", (), (), (), (), (), concurrency, "host", 1, uuid.uuid4(), simulated=False))
+        nodes.announce(session, Announcement(name, "lead", (), (), (), (), (), concurrency, "host", 1, incarnation, simulated=False))
+    return incarnation
 
 
 def door(world: World, broker_url: str, **options: Any) -> CeleryPublisher:
@@ -164,6 +169,20 @@ def test_beat_outlives_refusals(world: World, activemq: Any) -> None:
     permitted = door(world, world.broker_url)
     world.until(lambda: permitted.sweep() == 1, "a publisher that may sends it")
     assert world.state(identity).state == "queued"
+
+
+def test_node_that_left_after_it_was_chosen_gets_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_nodes, "FRESH_S", 3600.0)
+    announce(world, "staying")
+    leaver = announce(world, "leaving")
+    assert {world.state(world.record("tests.where")).node for _ in range(4)} == {"staying", "leaving"}
+    with world.transactions.begin("tester") as session:
+        assert nodes.leave(session, "leaving", leaver)
+    assert {world.state(world.record("tests.where")).node for _ in range(4)} == {"staying"}
+    with world.transactions.begin("tester") as session:
+        session.execute(text("UPDATE nodes SET last_seen_at = now() - interval '1 hour', updated_by = 'tester'"))
+    alone = world.record("tests.where")
+    assert world.state(alone).state == "unplaced"
 
 
 def test_nodes_are_not_counted_anew_for_each_execution_and_share_it_all_the_same(world: World) -> None:
