@@ -63,6 +63,10 @@ bench-broker: fetch ## The transport alone beside RabbitMQ and Redis: rates, lat
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.broker
 
+bench-results: fetch ## The result backend beside Celery's database backend, Redis, and rpc over RabbitMQ (about 15 minutes)
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m benchmarks.backends
+
 soak-broker: fetch ## 100,000 messages through the broker transport, with memory flat and none lost (about 5 minutes)
 	$(BIN)/python -m benchmarks.soak
 
@@ -74,4 +78,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test lint check bench bench-broker faults soak-broker docs clean
+.PHONY: help install fetch demo test lint check bench bench-broker bench-results faults soak-broker docs clean

@@ -1,6 +1,6 @@
-"""One measurement of one peer, in a process of its own: prints one line of JSON; starts no server and no worker.
+"""One measurement of one peer, in a process of its own: a JSON object in, one line of JSON out; starts no server and no worker.
 
-cd <folder of the peer> && python -m benchmarks.client <queue> <slots> <tasks> <calls> [<tasks with an ETA>]
+cd <folder of the peer> && echo '{"queue": "prefork", "slots": 2, "tasks": 600, "calls": 100}' | python -m benchmarks.client
 """
 
 import json
@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from celery import chord
+
 from benchmarks.intervals import percentile
-from benchmarks.workload import ENDED, HELD, LATE, LET_GO, app, hold, noop, note_lateness
+from benchmarks.workload import ENDED, HELD, JOINED, LATE, LET_GO, PARTS, app, hold, join, noop, note_lateness, part
 
 _WITHIN_S = 60.0
 _WARM_UP_CALLS = 10
@@ -57,6 +59,25 @@ def lateness_ms(queue: str, tasks: int) -> list[float]:
     return [float(line) * 1000 for line in LATE.read_text().splitlines()]
 
 
+def hand_over_ms(queue: str, parts: int) -> float:
+    """Run a chord and return how long after the last part of its header the body ran."""
+    for path in (PARTS, JOINED):
+        _empty(path)
+    chord([part.si().set(queue=queue) for _ in range(parts)])(join.s().set(queue=queue))
+    _wait_until(lambda: _bytes(JOINED) > 0, "the body of the chord has run")
+    last, joined = (max(map(float, path.read_text().splitlines())) for path in (PARTS, JOINED))
+    return (joined - last) * 1000
+
+
+def joins_chords() -> bool:
+    """Return whether the result backend can."""
+    try:
+        app.backend.ensure_chords_allowed()
+    except NotImplementedError:
+        return False
+    return True
+
+
 def _empty(path: Path) -> None:
     path.touch()
     path.write_bytes(b"")
@@ -74,18 +95,20 @@ def _wait_until(happened: Callable[[], bool], what: str) -> None:
         time.sleep(0.001)
 
 
-def main(queue: str, slots: str, tasks: str, calls: str, etas: str = "0") -> None:
-    """Measure and print, by the names of `benchmarks.rounds.MEASURES`."""
+def main(*, queue: str, slots: int, tasks: int, calls: int, etas: int = 0, parts: int = 0) -> None:
+    """Measure and print, by the names of `benchmarks.rounds.MEASURES`; ETAs and the parts of a chord only if there are to be some."""
     # Latency first: the results of the backlog, which nobody fetches, would lie in the way of rpc's.
-    taken = latencies_ms(queue, int(calls))
-    published, processed = rates(queue, int(slots), int(tasks))
+    taken = latencies_ms(queue, calls)
+    published, processed = rates(queue, slots, tasks)
     told = {"processed_per_s": processed, "published_per_s": published, "p50_ms": percentile(taken, 50), "p99_ms": percentile(taken, 99)}
-    if int(etas):
-        late = lateness_ms(queue, int(etas))
+    if etas:
+        late = lateness_ms(queue, etas)
         told |= {"eta_late_p50_ms": percentile(late, 50), "eta_late_p99_ms": percentile(late, 99)}
+    if parts and joins_chords():
+        told["hand_over_ms"] = hand_over_ms(queue, parts)
     print(json.dumps(told))
     app.close()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(**json.load(sys.stdin))

@@ -44,7 +44,7 @@ def peers(
     console = Console()
     plan = QUICK if quick else Plan(rounds, tasks, calls, warm_up=WARM_UP)
     outcome = compare(
-        {ours.NAME: ours.start, rabbitmq.NAME: rabbitmq.start, redis.NAME: redis.starter(redis_fsync)},
+        {ours.NAME: ours.starter(ours.NAME, ours.SCHEME), rabbitmq.NAME: rabbitmq.start, redis.NAME: redis.starter(redis_fsync)},
         lambda running, present, tell: measure(running, present, plan, tell=tell),
         console,
         ours=ours.NAME,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import machine, workload_settings
 from benchmarks.processes import tree, usages
@@ -27,6 +28,7 @@ MEASURES = (
     Measure("p99_ms", ".delay().get() p99 ms", False, 2),
     Measure("eta_late_p50_ms", "ETA: later than asked, p50 ms", False, 1),
     Measure("eta_late_p99_ms", "ETA: later than asked, p99 ms", False, 1),
+    Measure("hand_over_ms", "chord: last part to body, ms", False, 1),
     Measure("idle_worker_percent", "idle worker, % of a core", False, 2),
     Measure("idle_broker_percent", "idle broker, % of a core", False, 2),
 )
@@ -50,7 +52,8 @@ POOLS = (Pool("prefork", 2), Pool("threads", 4))
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: rounds, tasks of a backlog, calls that wait for their result, tasks with an ETA, seconds of idling a round.
+    """How much is measured: rounds, tasks of a backlog, calls that wait for their result, tasks with an ETA, seconds of idling a round,
+    parts of a chord's header.
 
     With each pool every peer first runs `warm_up` tasks that do not count: a server runs for months, and Java compiles what it runs often.
     """
@@ -61,6 +64,7 @@ class Plan:
     etas: int = 0
     idle_s: float = 0.0
     warm_up: int = 0
+    parts: int = 0
 
 
 @dataclass
@@ -91,10 +95,10 @@ class CellFailed(Exception):
 Progress = Callable[[str], None]
 
 
-def measure(running: Running, peers: Sequence[Peer], plan: Plan, *, tell: Progress, kind: str = "") -> Taken:
-    """Measure all peers with both pools; `kind` is put behind the title of each table."""
+def measure(running: Running, peers: Sequence[Peer], plan: Plan, *, tell: Progress, kind: str = "", pools: Sequence[Pool] = POOLS) -> Taken:
+    """Measure all peers with each pool; `kind` is put behind the title of each table."""
     taken = Taken()
-    for pool in POOLS:
+    for pool in pools:
         present = [peer for peer in peers if peer.name not in taken.failures]
         if not present:
             break
@@ -121,6 +125,34 @@ def measure(running: Running, peers: Sequence[Peer], plan: Plan, *, tell: Progre
     return taken.without_failed()
 
 
+def measure_client(
+    running: Running,
+    peers: Sequence[Peer],
+    module: str,
+    about: Callable[[Peer], Mapping[str, Any]],
+    taken: Taken,
+    *,
+    table: str,
+    rounds: int,
+    tell: Progress,
+) -> None:
+    """Add what a client without a worker measures of each peer, of which it is given what `about` says."""
+    for number in range(rounds + 1):
+        for peer in turns(peers, number):
+            if peer.name in taken.failures:
+                continue
+            tell(f"{table}, {round_of(number, rounds)}: {peer.name}")
+            commit_ms = machine.commit_ms(running.folder)
+            try:
+                told = run_client(module, running.folder, about(peer))
+            except CellFailed as failure:
+                taken.failures[peer.name] = f"{table}: {failure}"
+                continue
+            if number:
+                taken.commits_ms.append(commit_ms)
+                taken.readings += [Reading(table, name, peer.name, number, value) for name, value in told.items()]
+
+
 def turns(peers: Sequence[Peer], number: int) -> list[Peer]:
     """Return the peers in the order of a round: it moves on each time, so that none is always the first."""
     first = number % len(peers)
@@ -132,13 +164,13 @@ def round_of(number: int, rounds: int) -> str:
     return f"round {number} of {rounds}" if number else "warming up"
 
 
-def run_client(command: Sequence[str], folder: Path, *, given: str = "") -> dict[str, float]:
+def run_client(module: str, folder: Path, given: Mapping[str, Any]) -> dict[str, float]:
     """Run a client in a process of its own and return the figures that it printed. Raises CellFailed."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", *command],
+            [sys.executable, "-m", module],
             cwd=folder,
-            input=given,
+            input=json.dumps(given),
             capture_output=True,
             text=True,
             check=False,
@@ -180,7 +212,8 @@ def _worker(name: str, folder: Path, pool: Pool) -> Part:
 
 def _measured(running: Running, folder: Path, *, pool: Pool, plan: Plan) -> dict[str, float]:
     try:
-        return run_client(["benchmarks.client", pool.name, str(pool.slots), str(plan.tasks), str(plan.calls), str(plan.etas)], folder)
+        given = {"queue": pool.name, "slots": pool.slots, "tasks": plan.tasks, "calls": plan.calls, "etas": plan.etas, "parts": plan.parts}
+        return run_client("benchmarks.client", folder, given)
     except CellFailed as failure:
         log = tail(running.log_of(folder.name)) or "(empty)"
         raise CellFailed(f"{failure}; the end of its worker's log:\n{log}") from failure

@@ -13,8 +13,8 @@ import federation.broker  # noqa: F401  # registers activemq://
 from benchmarks.workload_settings import MODULE
 
 # Beside the settings: a byte for each no-op that has ended, a byte for each slot that is held, the file that lets go of them,
-# and a line for each task with an ETA.
-ENDED, HELD, LET_GO, LATE = Path("ended"), Path("held"), Path("let-go"), Path("late")
+# a line for each task with an ETA, for each part of a chord's header, and for each body.
+ENDED, HELD, LET_GO, LATE, PARTS, JOINED = Path("ended"), Path("held"), Path("let-go"), Path("late"), Path("parts"), Path("joined")
 
 # What a node of the federation has too.
 SAME_FOR_ALL: dict[str, Any] = {
@@ -57,6 +57,22 @@ def _count(**_: Any) -> None:
 def note_lateness(due: float) -> None:
     """Write down how many seconds after `due`, in seconds since 1970, this runs."""
     _append(LATE, f"{time.time() - due:.6f}\n".encode())
+
+
+@app.task
+def part() -> None:
+    """Write down when this part of a chord's header ran, in seconds since 1970."""
+    _append(PARTS, _now())
+
+
+@app.task
+def join(values: list[None]) -> None:
+    """Write down when the body of a chord ran."""
+    _append(JOINED, _now())
+
+
+def _now() -> bytes:
+    return f"{time.time():.6f}\n".encode()
 
 
 def _append(path: Path, what: bytes = b".") -> None:

@@ -4,21 +4,19 @@ Two kinds of tables: durable messages with confirms on all sides, and the same w
 Exit code 0 when ours and at least one peer were measured, 1 otherwise.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from benchmarks import machine
 from benchmarks.broker import cells
-from benchmarks.broker.goals import show_goals
-from benchmarks.readings import Reading
-from benchmarks.rounds import MEASURES, CellFailed, Plan, Progress, Taken, measure, round_of, run_client, turns
+from benchmarks.broker.goals import judged
+from benchmarks.goals import show_goals
+from benchmarks.rounds import MEASURES, Plan, Progress, Taken, measure, measure_client
 from benchmarks.run import compare, tell_and_keep
 from benchmarks.running import Running
 from benchmarks.servers import ours, rabbitmq, redis
@@ -45,8 +43,9 @@ def broker(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile = N
     console = Console()
     plan = Plan(2, 100, 30, 10, 3) if quick else Plan(rounds, 600, 100, 20, 6, warm_up=3000)
     outcome = compare(
-        {OURS: _ours, RABBITMQ: _renamed(rabbitmq.start, RABBITMQ), REDIS: _renamed(redis.starter(Fsync.ALWAYS), REDIS)}
-        | {f"{REDIS}, in memory": _renamed(redis.starter(Fsync.NO_FILE), REDIS)},
+        {OURS: _changed(ours.starter(ours.NAME, ours.SCHEME), name=OURS, result_backend="rpc://")}
+        | {RABBITMQ: _changed(rabbitmq.start, name=RABBITMQ), REDIS: _changed(redis.starter(Fsync.ALWAYS), name=REDIS)}
+        | {f"{REDIS}, in memory": _changed(redis.starter(Fsync.NO_FILE), name=REDIS)},
         lambda running, present, tell: _measure(running, present, plan, tell),
         console,
         ours=OURS,
@@ -55,23 +54,17 @@ def broker(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile = N
         notes=NOTES,
     )
     tell_and_keep(outcome, console, json_file)
-    show_goals(outcome.readings, OURS, console)
+    show_goals(judged(outcome.readings, OURS), console)
     raise typer.Exit(0 if outcome.comparable else 1)
 
 
-@contextmanager
-def _ours(running: Running) -> Iterator[Peer]:
-    with ours.start(running) as peer:
-        yield replace(peer, name=OURS, result_backend="rpc://")
-
-
-def _renamed(start: Start, name: str) -> Start:
+def _changed(start: Start, **changes: Any) -> Start:
     @contextmanager
-    def renamed(running: Running) -> Iterator[Peer]:
+    def changed(running: Running) -> Iterator[Peer]:
         with start(running) as peer:
-            yield replace(peer, name=name)
+            yield replace(peer, **changes)
 
-    return renamed
+    return changed
 
 
 def _measure(running: Running, present: Sequence[Peer], plan: Plan, tell: Progress) -> Taken:
@@ -81,7 +74,7 @@ def _measure(running: Running, present: Sequence[Peer], plan: Plan, tell: Progre
     taken = Taken()
     for peers, kind in ((durable, ", durable and confirmed"), (passing, ", neither durable nor confirmed")):
         if peers:
-            _kombu(running, peers, "kombu" + kind, taken, rounds=plan.rounds, tell=tell)
+            measure_client(running, peers, "benchmarks.broker.client", _about, taken, table="kombu" + kind, rounds=plan.rounds, tell=tell)
             celery = measure(running, peers, plan, tell=tell, kind=kind)
             taken.readings += celery.readings
             taken.commits_ms += celery.commits_ms
@@ -89,22 +82,8 @@ def _measure(running: Running, present: Sequence[Peer], plan: Plan, tell: Progre
     return taken
 
 
-def _kombu(running: Running, peers: Sequence[Peer], table: str, taken: Taken, *, rounds: int, tell: Progress) -> None:
-    for number in range(rounds + 1):
-        for peer in turns(peers, number):
-            if peer.name in taken.failures:
-                continue
-            tell(f"{table}, {round_of(number, rounds)}: {peer.name}")
-            commit_ms = machine.commit_ms(running.folder)
-            given = json.dumps({"url": peer.broker_url, "durable": peer.durable, "broker_pid": peer.broker_pid})
-            try:
-                told = run_client(["benchmarks.broker.client"], running.folder, given=given)
-            except CellFailed as failure:
-                taken.failures[peer.name] = f"{table}: {failure}"
-                continue
-            if number:
-                taken.commits_ms.append(commit_ms)
-                taken.readings += [Reading(table, name, peer.name, number, value) for name, value in told.items()]
+def _about(peer: Peer) -> dict[str, Any]:
+    return {"url": peer.broker_url, "durable": peer.durable, "broker_pid": peer.broker_pid}
 
 
 if __name__ == "__main__":

@@ -2,24 +2,25 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from queue import Empty
 from typing import Any
 
+from amqp.exceptions import PreconditionFailed
 from amqp.protocol import queue_declare_ok_t
 
-from federation.broker import destinations
+from federation.broker import destinations, settling
 from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
 from federation.broker.dying import REJECTED, pack_dead
-from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pack, pack_again
-from federation.broker.errors import ConnectionLost, RequestRefused
+from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pack
+from federation.broker.errors import ArgumentRefused, ConnectionLost, RequestRefused, Unroutable
 from federation.broker.fetching import drain_queue, fetch_one
-from federation.broker.frames import Frame, encode, escape
+from federation.broker.frames import Frame, encode
 from federation.broker.leaving import is_ending, never_runs
 from federation.broker.message import Message
 from federation.broker.message import Message as Delivered
@@ -49,6 +50,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self.subscriptions: dict[str, Subscription] = connection.subscriptions
         self._by_tag: dict[str, Consumer] = {}
         self._tags = count(1)
+        self._told_undeliverable: set[str] = set()
         self._hook = find_hook(self.options.on_redelivered)
 
     def next_tag(self) -> int:
@@ -105,8 +107,19 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
     def after_reply_message_received(self, queue: str) -> None:
         """Do nothing: replies that come too late expire."""
 
+    def exchange_declare(self, exchange: str | None = None, type: str = "direct", **kwargs: Any) -> None:
+        """Declare an exchange; raises ArgumentRefused for a type that there is not."""
+        if type not in self.exchange_types:
+            raise ArgumentRefused("type", type, f"exchanges are {', '.join(sorted(self.exchange_types))}")
+        super().exchange_declare(exchange, type, **kwargs)
+
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
-        """Purge a queue and forget its bindings; ActiveMQ itself removes a queue that stays empty and unused."""
+        """Purge a queue and forget its bindings; ActiveMQ itself removes a queue that stays empty and unused.
+
+        Raises PreconditionFailed with `if_unused` if the queue has consumers, StatisticsMissing if the broker cannot tell.
+        """
+        if if_unused and self._is_used(queue):
+            raise PreconditionFailed(f"PRECONDITION_FAILED - queue {queue!r} has consumers", (50, 40), "Channel.queue_delete", 406)
         if if_empty and self._size(queue):
             return
         self._purge(queue)
@@ -122,6 +135,10 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         sizes = [size.waiting for name in self._own_destinations(queue) if (size := statistics.size(name)) is not None]
         return sum(sizes) if sizes else None
 
+    def _is_used(self, queue: str) -> bool:
+        statistics = self.connection.statistics()
+        return any((size := statistics.size(name)) is not None and size.subscriptions for name in self._own_destinations(queue))
+
     def _size(self, queue: str) -> int:
         return self._statistics(queue) or 0
 
@@ -131,9 +148,10 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
     # -- publishing
 
     def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> None:
-        """Send a prepared message where exchange and routing key lead; without a queue bound there it goes nowhere, as in AMQP.
+        """Send a prepared message where exchange and routing key lead; without a queue bound there that we know of it is dropped, as in AMQP.
 
-        Raises ConnectionLost, ConfirmationMissing, RequestRefused or MessageTooLarge.
+        Raises ConnectionLost, ConfirmationMissing, RequestRefused or MessageTooLarge; Unroutable for a `mandatory` message that would be
+        dropped, and for an exchange that nobody has declared.
         """
         message["properties"].setdefault("delivery_info", {}).update(exchange=exchange, routing_key=routing_key)
         if not exchange:
@@ -141,8 +159,14 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         elif exchange in self.options.event_exchanges:
             self._send(destinations.event(exchange, routing_key, self.options.topic_prefix), message, **kwargs)
         elif self._only_others_know(exchange, routing_key):
+            topic = destinations.fanout(exchange, self.options.topic_prefix)
+            statistics = self.connection.statistics_or_none()
+            if statistics is not None and not statistics.is_heard(topic):
+                raise Unroutable(exchange, routing_key)
             self._put_fanout(exchange, message, routing_key, **kwargs)
         else:
+            if self.typeof(exchange).type != "fanout" and not self._lookup(exchange, routing_key):
+                self._undeliverable(exchange, routing_key, mandatory=bool(kwargs.get("mandatory")))
             self.typeof(exchange).deliver(message, exchange, routing_key, **kwargs)
 
     def _only_others_know(self, exchange: str, routing_key: str) -> bool:
@@ -157,6 +181,15 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> Any:
         reply = destinations.reply_queue(exchange, routing_key)
         return [reply] if reply else super()._lookup(exchange, routing_key, default)
+
+    def _undeliverable(self, exchange: str, routing_key: str, *, mandatory: bool) -> None:
+        # Another process may have bound a queue there, and nobody would learn that its message was lost.
+        error = Unroutable(exchange, routing_key)
+        if mandatory:
+            raise error
+        if exchange not in self._told_undeliverable:
+            self._told_undeliverable.add(exchange)
+            logger.warning("%s (told once for each exchange)", error)
 
     def _put(self, queue: str, message: Mapping[str, Any], **kwargs: Any) -> None:
         self._send(destinations.queue(queue, self.options.queue_prefix), message, **kwargs)
@@ -206,13 +239,16 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run."""
+        self._cancel(consumer_tag, lambda delivery: is_ending() and never_runs(delivery.request))
+
+    def _cancel(self, consumer_tag: str, goes_back: Callable[[Delivery], bool]) -> None:
         consumer = self._by_tag.pop(consumer_tag, None)
         if consumer is not None:
             self._consumers.discard(consumer_tag)
             self._active_queues.remove(self._tag_to_queue.pop(consumer_tag))
-            consumer.cancel()
-            if is_ending():
-                for delivery in self.qos.take_where(lambda delivery: delivery.subscription.cancelled and never_runs(delivery.request)):
+            with consumer.cancelling():
+                # Before what nobody got yet, which is younger.
+                for delivery in self.qos.take_where(lambda delivery: delivery.subscription.cancelled and goes_back(delivery)):
                     self.requeue(delivery)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Delivered | None:
@@ -237,10 +273,10 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that a delivery is done."""
-        ack = delivery.frame.headers.get("ack")
-        if ack is not None and delivery.subscription.acknowledges:
-            self.wire.send(f"ACK\nid:{escape(ack)}\n\n\0".encode())
-        delivery.settled()
+        if delivery.subscription.acknowledges:
+            delivery.settled(settling.acknowledge(delivery.frame, self.wire.next_id))
+        else:
+            delivery.settled()
 
     def requeue(self, delivery: Delivery) -> None:
         """Put a delivery back, marked as redelivered: one transaction of SEND and ACK, so that it is never there twice or not at all."""
@@ -249,26 +285,17 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             delivery.settled()
             self.wire.put_back(Frame(frame.command, {**frame.headers, REDELIVERED: "true"}, frame.body))
         elif not subscription.owner.give_back(subscription):
-            transaction = {"transaction": self.wire.next_id()}
-            self.wire.send(
-                encode("BEGIN", transaction)
-                + encode("SEND", {**pack_again(frame, subscription.owner.destination), **transaction}, frame.body)
-                + encode("ACK", {"id": frame.headers["ack"], **transaction})
-                + encode("COMMIT", transaction)
-            )
-            delivery.settled()
+            delivery.settled(settling.send_again(frame, subscription.owner.destination, self.wire.next_id))
 
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Move a delivery to its dead-letter queue in one transaction; where we cannot, the broker moves it, without the reason."""
         frame, subscription = delivery.frame, delivery.subscription
-        if subscription.acknowledges:
-            ack = {"id": frame.headers["ack"]}
-            transaction = {"transaction": self.wire.next_id()}
-            if self.options.dead_letter_queue and self._store_dead(frame, subscription.owner.destination, reason, transaction):
-                self.wire.send(encode("ACK", {**ack, **transaction}) + encode("COMMIT", transaction))
-            else:
-                self.wire.send(encode("NACK", ack))
-        delivery.settled()
+        if not subscription.acknowledges:
+            delivery.settled()
+            return
+        transaction = {"transaction": self.wire.next_id()}
+        stored = bool(self.options.dead_letter_queue) and self._store_dead(frame, subscription.owner.destination, reason, transaction)
+        delivery.settled(settling.commit(frame, transaction) if stored else settling.refuse(frame))
 
     def _store_dead(self, frame: Frame, source: str, reason: str, transaction: Mapping[str, str]) -> bool:
         destination = destinations.dead_letters(source, self.options.dead_letter_queue)
@@ -325,7 +352,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         # On a dead connection the broker has done all this already.
         with contextlib.suppress(ConnectionLost):
             for tag in list(self._by_tag):
-                self.basic_cancel(tag)
+                self._cancel(tag, lambda _: True)
             self.qos.restore_unacked()
         if self.connection is not None:
             self.connection.close_channel(self)

@@ -20,6 +20,7 @@ from federation.broker.scheduled import list_scheduled, remove_scheduled
 
 DONE, NOT_FOUND, WRONG_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 69, 130
 URL_VARIABLE = "CELERY_BROKER_URL"
+SCHEMES = ("activemq", "activemqs")
 
 Command = Callable[[Connection, argparse.Namespace], int]
 
@@ -30,12 +31,18 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         with _connection(parser, given) as connection:
+            if connection.transport_cls not in SCHEMES:
+                parser.error(f"{connection.as_uri()} is no ActiveMQ: its URL begins with {' or '.join(f'{known}://' for known in SCHEMES)}")
             return int(given.command(connection, given))
     except BrokerError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return UNAVAILABLE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
 
 
 def _connection(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Any:
@@ -53,7 +60,10 @@ def _connection(parser: argparse.ArgumentParser, given: argparse.Namespace) -> A
     options: dict[str, Any] = {"queue_prefix": given.queue_prefix}
     if given.dead_letter_queue is not None:
         options["dead_letter_queue"] = given.dead_letter_queue
-    return Connection(given.broker, transport_options=options, connect_timeout=5)
+    try:
+        return Connection(given.broker, transport_options=options, connect_timeout=5)
+    except (TypeError, ValueError) as error:
+        parser.error(f"--broker: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:

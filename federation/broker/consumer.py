@@ -2,7 +2,8 @@
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -79,14 +80,17 @@ class Consumer:
             if not slots.destination.startswith("/topic/"):
                 slots.resize(prefetch)
 
-    def cancel(self) -> None:
-        """Take no more messages; those in flight stay ours until they are settled."""
+    @contextmanager
+    def cancelling(self) -> Iterator[None]:
+        """Take no more messages; what nobody got returns when the block ends, what is in flight stays ours until it is settled."""
         with self._lock:
+            ended = [(slots, slots.cancel()) for slots in self._all]
             # Nobody got them: their UNSUBSCRIBE may return them.
             for held in self._turns.drop_all():
                 held.subscription.in_flight -= 1
-            for slots in self._all:
-                slots.cancel()
+        yield
+        for slots, cancelled in ended:
+            slots.end(cancelled)
 
     def _receive(self, pattern: re.Pattern[str] | None, subscription: Subscription, frame: Frame) -> None:
         channel = self._channel

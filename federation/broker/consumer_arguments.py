@@ -7,6 +7,8 @@ from typing import Any
 from federation.broker.errors import ArgumentRefused
 
 PRIORITIES = range(-128, 128)
+# A header line may have 10 kB, and escapes may double each of these.
+_MOST_SELECTOR_BYTES = 4900
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ def read_arguments(given: Mapping[str, Any] | None) -> ConsumerArguments:
             case "selector":
                 if not isinstance(value, str) or not value.strip():
                     raise ArgumentRefused(name, value, "it must be a condition such as \"region = 'eu'\"")
+                if len(value.encode()) > _MOST_SELECTOR_BYTES:
+                    raise ArgumentRefused(name, f"{value[:40]}…", f"ActiveMQ takes {_MOST_SELECTOR_BYTES} bytes")
                 headers["selector"] = value
             case "exclusive":
                 if not isinstance(value, bool):

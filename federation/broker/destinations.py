@@ -2,7 +2,7 @@
 
 from urllib.parse import quote, unquote
 
-from federation.broker.errors import NameTooLong
+from federation.broker.errors import NameRefused
 
 # ActiveMQ reads a comma as a list, a question mark as options, `*` and `>` as wildcards, and a colon may make a scheme.
 _SAFE = "@/+="
@@ -16,11 +16,16 @@ REPLY = "reply."
 def encode_name(name: str) -> str:
     """Return a name that ActiveMQ takes literally; letters, digits and `._-~@/+=` stay, all else becomes %XX of UTF-8.
 
-    Raises NameTooLong.
+    Raises NameRefused.
     """
-    encoded = quote(name, safe=_SAFE)
+    try:
+        encoded = quote(name, safe=_SAFE)
+    except UnicodeEncodeError as error:
+        raise NameRefused(name, "it holds half a character") from error
+    if not encoded:
+        raise NameRefused(name, "it is empty; a message without an exchange needs the name of a queue as its routing key")
     if len(encoded) > MOST_NAME_BYTES:
-        raise NameTooLong(name, MOST_NAME_BYTES)
+        raise NameRefused(name, f"it is too long: percent-encoded it may have {MOST_NAME_BYTES} bytes; choose a shorter one")
     return encoded
 
 
@@ -78,7 +83,7 @@ def event(exchange: str, routing_key: str, prefix: str = "") -> str:
 def event_pattern(exchange: str, binding: str, prefix: str = "") -> str:
     """Return the topics that an AMQP binding key selects; after a `#` within the key they are more than it selects."""
     parts = [f"{prefix}{encode_name(exchange)}"]
-    for word in binding.split("."):
+    for word in binding.split(".") if binding else ():
         if word == "#":
             parts.append(">")
             break

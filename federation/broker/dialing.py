@@ -12,6 +12,7 @@ from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, Pr
 from federation.broker.frames import Decoder, Frame, encode, escape
 from federation.broker.tls import secure
 
+_VERSION = "1.2"
 # What ActiveMQ writes when the login fails; it has no code of its own for that.
 _LOGIN_FAILED = ("user name", "password", "security", "not authorized", "authentication")
 
@@ -110,7 +111,7 @@ def _agreed(answer: str, wanted_ms: int) -> tuple[float, float]:
 
 
 def _login(address: Address, heartbeat_ms: int) -> bytes:
-    headers = {"accept-version": "1.2", "host": address.host, "heart-beat": f"{heartbeat_ms},{heartbeat_ms}"}
+    headers = {"accept-version": _VERSION, "host": address.host, "heart-beat": f"{heartbeat_ms},{heartbeat_ms}"}
     if address.user:
         # STOMP 1.2 escapes nothing in CONNECT, but ActiveMQ unescapes there too; and so no line end can begin a header of its own.
         headers |= {"login": escape(address.user), "passcode": escape(address.password)}
@@ -131,6 +132,9 @@ def _log_in(sock: socket.socket, decoder: Decoder, address: Address, deadline: f
         raise ConnectionLost(f"{address} refused the connection: {reason}")
     if first.command != "CONNECTED":
         raise NotStomp(str(address), f"it answered {first.command}")
+    # A server of STOMP 1.0 need not say which version it speaks.
+    if (version := first.headers.get("version", "1.0")) != _VERSION:
+        raise NotStomp(str(address), f"it speaks version {version}, and this transport {_VERSION}")
     return first, early
 
 

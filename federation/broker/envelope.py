@@ -22,6 +22,7 @@ _MOST_HEADERS = 985
 # A receipt and a transaction are added to what was packed, and what tells its story when it comes back or dies.
 _ADDED_LATER = 500
 _ROOM_FOR_THE_REST = 5000
+_MOST_MILLISECONDS = 1000 * 366 * 86_400_000
 # Of these the receiver makes its own, or they travel as STOMP headers or in the body.
 _LOCAL_PROPERTIES = frozenset(("delivery_tag", "body_encoding", "delivery_info", *PROPERTIES))
 # What a MESSAGE carries for one delivery only. A broker without scheduler leaves the delay in it.
@@ -86,7 +87,7 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
     if is_persistent(message):
         headers["persistent"] = "true"
     if properties.get("expiration"):
-        headers["expires"] = str(int(time.time() * 1000) + int(properties["expiration"]))
+        headers["expires"] = str(int(time.time() * 1000) + _milliseconds(properties["expiration"]))
     if schedule and (delay := delay_ms(message["headers"])):
         # ActiveMQ counts the time to live anew from the ETA, so it expires later here than asked, and never earlier.
         # Celery's worker looks at the task's own `expires`, which is exact.
@@ -94,6 +95,16 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
     if asked or len(body) + 2 * len(text) > max_bytes - _ROOM_FOR_THE_REST or len(headers) > _MOST_HEADERS:
         _check_size(headers, body, max_bytes)
     return headers, body
+
+
+def _milliseconds(expiration: Any) -> int:
+    try:
+        wanted = int(expiration)
+    except (ValueError, OverflowError):
+        wanted = -1
+    if not 0 <= wanted <= _MOST_MILLISECONDS:
+        raise HeaderRefused("expires", "an expiration is a number of seconds, up to a thousand years")
+    return wanted
 
 
 def _check_size(headers: Mapping[str, str], body: bytes, max_bytes: int) -> None:
@@ -145,7 +156,7 @@ def _read_envelope(headers: Mapping[str, str]) -> dict[str, Any] | None:
         return None
     fits = isinstance(envelope, dict) and isinstance(envelope.get("headers"), dict) and isinstance(envelope.get("properties"), dict)
     # Celery looks the task up by this header, and a worker dies of one that cannot be a key.
-    return envelope if fits and isinstance(envelope["headers"].get("task", ""), str) else None
+    return envelope if fits and not isinstance(envelope["headers"].get("task"), dict | list) else None
 
 
 def unpack(frame: Frame, queue: str) -> dict[str, Any]:

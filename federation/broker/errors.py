@@ -2,7 +2,19 @@
 
 
 class BrokerError(Exception):
-    """Root of the transport's errors; its text says what to do next."""
+    """Root of the transport's errors; its text says what to do next.
+
+    What an error was made of is its `args`, so that pickle and Celery's results can make it again in another process.
+    """
+
+    def __init__(self, text: str = "", *given: object) -> None:
+        super().__init__(text)
+        self._text = text
+        if given:
+            self.args = given
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class ConnectionLost(BrokerError, ConnectionError):
@@ -14,7 +26,11 @@ class ConfirmationMissing(ConnectionLost):
 
     def __init__(self, seconds: float, address: str) -> None:
         self.seconds, self.address = seconds, address
-        super().__init__(f"{address} sent no receipt within {seconds:g} s; the message may be stored or not: send it again with the same id")
+        super().__init__(
+            f"{address} sent no receipt within {seconds:g} s; the message may be stored or not: send it again with the same id",
+            seconds,
+            address,
+        )
 
 
 class AccessRefused(BrokerError, PermissionError):
@@ -22,7 +38,12 @@ class AccessRefused(BrokerError, PermissionError):
 
     def __init__(self, address: str, user: str, reason: str) -> None:
         self.address, self.user, self.reason = address, user, reason
-        super().__init__(f"{address} refuses user {user!r}: {reason}; check user and password in the broker URL")
+        super().__init__(
+            f"{address} refuses user {user!r}: {reason}; check user and password in the broker URL",
+            address,
+            user,
+            reason,
+        )
 
 
 class NotStomp(BrokerError, ConnectionError):
@@ -30,7 +51,11 @@ class NotStomp(BrokerError, ConnectionError):
 
     def __init__(self, address: str, reason: str) -> None:
         self.address, self.reason = address, reason
-        super().__init__(f"{address} does not answer in STOMP ({reason}); point the broker URL at ActiveMQ's `stomp` connector, mostly port 61613")
+        super().__init__(
+            f"{address} does not answer in STOMP ({reason}); point the broker URL at ActiveMQ's `stomp` connector, mostly port 61613",
+            address,
+            reason,
+        )
 
 
 class TlsFailed(BrokerError, ConnectionError):
@@ -40,7 +65,9 @@ class TlsFailed(BrokerError, ConnectionError):
         self.address, self.reason = address, reason
         super().__init__(
             f"no TLS with {address}: {reason}; compare ca_certs, certfile and keyfile of broker_use_ssl with the connector's key and trust stores, "
-            "and the URL's host with the names in the broker's certificate"
+            "and the URL's host with the names in the broker's certificate",
+            address,
+            reason,
         )
 
 
@@ -49,7 +76,10 @@ class TlsMisconfigured(BrokerError, ValueError):
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"broker_use_ssl: {reason}")
+        super().__init__(
+            f"broker_use_ssl: {reason}",
+            reason,
+        )
 
 
 class ProtocolError(BrokerError, ValueError):
@@ -61,7 +91,11 @@ class RequestRefused(BrokerError):
 
     def __init__(self, reason: str, details: str) -> None:
         self.reason, self.details = reason, details
-        super().__init__(f"ActiveMQ refused a request: {reason}; look at the user's rights for that destination and at the broker's log")
+        super().__init__(
+            f"ActiveMQ refused a request: {reason}; look at the user's rights for that destination and at the broker's log",
+            reason,
+            details,
+        )
 
 
 class MessageTooLarge(BrokerError, ValueError):
@@ -71,7 +105,9 @@ class MessageTooLarge(BrokerError, ValueError):
         self.size, self.limit = size, limit
         super().__init__(
             f"a message of {size} bytes was not sent: the limit is {limit}; send a reference instead, or raise the connector's "
-            "wireFormat.maxFrameSize and the transport option max_frame_size together"
+            "wireFormat.maxFrameSize and the transport option max_frame_size together",
+            size,
+            limit,
         )
 
 
@@ -80,15 +116,40 @@ class HeaderRefused(BrokerError, ValueError):
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
-        super().__init__(f"the message was not sent: its STOMP header {name[:80]!r} is refused: {reason}")
+        super().__init__(
+            f"the message was not sent: its STOMP header {name[:80]!r} is refused: {reason}",
+            name,
+            reason,
+        )
 
 
-class NameTooLong(BrokerError, ValueError):
-    """The name of a queue, exchange or event is longer than ActiveMQ takes."""
+class NameRefused(BrokerError, ValueError):
+    """ActiveMQ cannot have a queue, an exchange or an event of that name; nothing was sent."""
 
-    def __init__(self, name: str, limit: int) -> None:
-        self.name, self.limit = name, limit
-        super().__init__(f"the name {name[:40]!r}… is too long: percent-encoded it may have {limit} bytes; choose a shorter one")
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"the name {name[:40]!r}{'…' if len(name) > 40 else ''} is refused: {reason}", name, reason)
+
+
+class Unroutable(BrokerError, LookupError):
+    """No queue is bound there, as far as this connection knows; the message was not sent."""
+
+    def __init__(self, exchange: str, routing_key: str) -> None:
+        self.exchange, self.routing_key = exchange, routing_key
+        super().__init__(
+            f"no queue is bound to exchange {exchange!r} for {routing_key!r} that this connection knows of, so it was not sent: bindings are "
+            "the client's; declare the queue here too (Celery: send with queue=…), or name a topic exchange in the transport option event_exchanges",
+            exchange,
+            routing_key,
+        )
+
+
+class OptionRefused(BrokerError, ValueError):
+    """A transport option cannot have that value."""
+
+    def __init__(self, name: str, value: object, wanted: str) -> None:
+        self.name, self.value, self.wanted = name, value, wanted
+        super().__init__(f"transport option {name}: got {value!r}; it must be {wanted}", name, value, wanted)
 
 
 class ArgumentRefused(BrokerError, ValueError):
@@ -96,7 +157,12 @@ class ArgumentRefused(BrokerError, ValueError):
 
     def __init__(self, name: str, value: object, reason: str) -> None:
         self.name, self.value, self.reason = name, value, reason
-        super().__init__(f"consumer_arguments: {name}={value!r} is refused: {reason}")
+        super().__init__(
+            f"the argument {name}={value!r} is refused: {reason}",
+            name,
+            value,
+            reason,
+        )
 
 
 class NoDeadLetterQueue(BrokerError, LookupError):
@@ -110,5 +176,7 @@ class StatisticsMissing(BrokerError):
         self.address, self.reason = address, reason
         super().__init__(
             f"{address} does not tell queue sizes ({reason}); add <statisticsBrokerPlugin/> to activemq.xml and "
-            "put the jars xstream, jettison and xpp3 into ActiveMQ's lib/optional"
+            "put the jars xstream, jettison and xpp3 into ActiveMQ's lib/optional",
+            address,
+            reason,
         )

@@ -50,7 +50,7 @@ def fetch_one(wire: StompConnection, destination: str, registry: MutableMapping[
             subscription.in_flight = 1
     finally:
         wire.stop_collecting(subscription.id)
-    slots.cancel()
+    slots.end(slots.cancel())
     return Delivery(frames[0], subscription) if subscription.in_flight else None
 
 

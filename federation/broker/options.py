@@ -1,11 +1,16 @@
 """The transport options of kombu that this transport knows, read once for each connection; other options are left to kombu."""
 
-from collections.abc import Mapping
+import difflib
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from federation.broker.errors import OptionRefused
 from federation.broker.frames import MAX_FRAME_BYTES
 from federation.broker.redelivery import Hook
+
+logger = logging.getLogger(__name__)
 
 SECONDS_TO_CONNECT = 5.0
 
@@ -18,7 +23,7 @@ class Options:
     confirm_publish: wait for ActiveMQ's receipt for each persistent message; False trades safety for speed.
     confirm_timeout: seconds to wait for a receipt.
     heartbeat: seconds between heart-beats both ways; None takes kombu's `heartbeat=`; 0 turns them off.
-    max_frame_size: largest body in bytes, to be kept equal to the connector's `wireFormat.maxFrameSize`.
+    max_frame_size: largest frame in bytes, headers included, to be kept equal to the connector's `wireFormat.maxFrameSize`.
     unlimited_prefetch: messages on their way to a consumer that has set no prefetch count.
     schedule_eta: leave messages with an ETA to the broker's scheduler until they are due; False leaves them to the memory of a worker.
     dead_letter_queue: where rejected and quarantined messages go, `{queue}` being the broker's name of theirs; empty: as the broker's policy says.
@@ -39,7 +44,45 @@ class Options:
     event_exchanges: tuple[str, ...] = ("celeryev",)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_TEXT = (lambda value: isinstance(value, str), "a text")
+_YES_OR_NO = (lambda value: isinstance(value, bool), "True or False")
+_WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "queue_prefix": _TEXT,
+    "topic_prefix": _TEXT,
+    "dead_letter_queue": _TEXT,
+    "confirm_publish": _YES_OR_NO,
+    "schedule_eta": _YES_OR_NO,
+    "confirm_timeout": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
+    "heartbeat": (lambda value: value is None or (_is_number(value) and value >= 0), "a number of seconds, 0 for none, or None"),
+    "max_frame_size": (_is_count, "a whole number of bytes above 0"),
+    "unlimited_prefetch": (_is_count, "a whole number above 0: ActiveMQ delivers nothing to a consumer without prefetch"),
+    "on_redelivered": (lambda value: value is None or callable(value) or ":" in str(value), "a function or 'module:function'"),
+    "event_exchanges": (lambda value: isinstance(value, list | tuple | set | frozenset), "a list of names"),
+}
+
+
 def read_options(given: Mapping[str, Any]) -> Options:
-    """Pick our options out of kombu's; what others read from the same mapping is not ours to refuse."""
+    """Pick our options out of kombu's; what others read from the same mapping is not ours to refuse. Raises OptionRefused."""
     known = {field.name for field in fields(Options)}
+    for name, value in given.items():
+        if name in known:
+            fits, wanted = _WANTED[name]
+            if not fits(value):
+                raise OptionRefused(name, value, wanted)
     return Options(**{name: value for name, value in given.items() if name in known})
+
+
+def tell_misspelt(given: Mapping[str, Any]) -> None:
+    """Log which of kombu's options nobody may know, because they look like ours."""
+    known = [field.name for field in fields(Options)]
+    for name in given:
+        if name not in known and (near := difflib.get_close_matches(str(name), known, n=1, cutoff=0.85)):
+            logger.warning("transport option %s is not known; is %s meant?", name, near[0])

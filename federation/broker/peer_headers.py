@@ -1,5 +1,6 @@
 """STOMP headers that a sender asks for by properties of kombu: what message groups, selectors and plain STOMP peers go by; pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ _RESERVED = frozenset(
     )
 )
 _OURS = ("kombu", "dead_letter")
+_BROKERS = ("JMS", "AMQ_")
+_SEQUENCE = "JMSXGroupSeq"
 # ActiveMQ cuts a connection that sends a longer line.
 MOST_LINE_BYTES = 10_000
 
@@ -50,6 +53,11 @@ def peer_headers(asked: Mapping[str, Any]) -> dict[str, str]:
     for name, value in headers.items():
         if name in _RESERVED or name.startswith(_OURS):
             raise HeaderRefused(name, "the transport sets it; use the option of apply_async or publish that stands for it")
+        if name == _SEQUENCE:
+            if not re.fullmatch(r"-?[0-9]{1,9}", value):
+                raise HeaderRefused(name, "it must be a whole number")
+        elif not name or name.startswith(_BROKERS):
+            raise HeaderRefused(name, "ActiveMQ reads it in its own way, and cuts a connection over what it cannot read")
         _check(name, value)
     if group := asked.get(GROUP_PROPERTY):
         _check(GROUP_HEADER, str(group))

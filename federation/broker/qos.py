@@ -7,7 +7,7 @@ from typing import Any
 
 from federation.broker.bases import BaseQoS
 from federation.broker.frames import Frame
-from federation.broker.subscription import Subscription
+from federation.broker.subscription import Say, Subscription
 
 
 @dataclass(eq=False, slots=True)
@@ -22,9 +22,9 @@ class Delivery:
     on_settled: Callable[[Frame], None] | None = None
     request: Any = None
 
-    def settled(self) -> None:
-        """Tell that nothing is left to do with it here."""
-        self.subscription.owner.settled(self.subscription)
+    def settled(self, say: Say = bytes) -> None:
+        """Send the frames that settle it, and tell that nothing is left to do with it here. Raises ConnectionLost."""
+        self.subscription.owner.settled(self.subscription, say)
         if self.on_settled is not None:
             self.on_settled(self.frame)
 
@@ -68,17 +68,14 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
             return [delivery for tag in tags if (delivery := self._deliveries.pop(tag, None)) is not None]
 
     def take_where(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Remove and return the unsettled deliveries for which that holds, newest first."""
+        """Remove and return the unsettled deliveries for which that holds, oldest first."""
         with self._lock:
             tags = [tag for tag, delivery in self._deliveries.items() if wanted(delivery)]
-            return [self._deliveries.pop(tag) for tag in reversed(tags)]
+            return [self._deliveries.pop(tag) for tag in tags]
 
     def take_all(self) -> list[Delivery]:
-        """Remove and return every unsettled delivery, newest first."""
-        with self._lock:
-            taken = list(reversed(self._deliveries.values()))
-            self._deliveries.clear()
-            return taken
+        """Remove and return every unsettled delivery, oldest first."""
+        return self.take_where(lambda _: True)
 
     def ack(self, delivery_tag: int) -> None:
         """Acknowledge one delivery."""
@@ -89,7 +86,7 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
         self.channel.basic_reject(delivery_tag, requeue=requeue)
 
     def restore_unacked(self) -> list[Any]:
-        """Give every unsettled delivery back to its queue."""
+        """Give every unsettled delivery back to its queue, oldest first."""
         for delivery in self.take_all():
             self.channel.requeue(delivery)
         return []

@@ -7,6 +7,8 @@ from typing import Any
 
 from kombu.utils.imports import symbol_by_name
 
+from federation.broker.errors import OptionRefused
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,8 +27,13 @@ Hook = Callable[[Redelivered], str | None]
 
 
 def find_hook(given: Hook | str | None) -> Hook | None:
-    """Return the hook that the transport option names; raises ImportError or AttributeError if there is none of that name."""
-    found: Hook | None = symbol_by_name(given) if isinstance(given, str) else given
+    """Return the hook that the transport option names; raises OptionRefused if there is none of that name."""
+    if not isinstance(given, str):
+        return given
+    try:
+        found: Hook = symbol_by_name(given)
+    except (ImportError, AttributeError) as error:
+        raise OptionRefused("on_redelivered", given, f"a function that can be imported: {error}") from error
     return found
 
 

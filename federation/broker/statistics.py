@@ -16,6 +16,7 @@ SECONDS_TO_ANSWER = 5.0
 
 _BROKER = "/queue/ActiveMQ.Statistics.Broker"
 _QUEUE = "/queue/ActiveMQ.Statistics.Destination."
+_TOPIC = "/topic/ActiveMQ.Statistics.Destination."
 _REPLIES = "/temp-queue/federation.statistics"
 
 
@@ -64,12 +65,28 @@ class Statistics:
         with self._asking:
             return self._ask(">")
 
-    def _ask(self, name: str) -> dict[str, QueueSize]:
+    def is_heard(self, topic: str) -> bool:
+        """Whether a virtual topic has a queue or somebody who listens; True as well for a user who may not ask."""
+        name = topic.removeprefix("/topic/")
+        with self._asking:
+            if self._ask(f"Consumer.*.{name}"):
+                return True
+            try:
+                return any(size.subscriptions for size in self._ask(name, _TOPIC).values())
+            except RequestRefused:
+                return True
+
+    def _ask(self, name: str, kind: str = _QUEUE) -> dict[str, QueueSize]:
         number = self._wire.next_id()
         # The broker says nothing about a queue that it does not know, but always something about itself: that ends the wait.
         last = f"{number}-end"
-        asked = self._query(_QUEUE + name, number) + self._query(_BROKER, last)
-        self._wire.send(asked)
+        if kind == _TOPIC:
+            # With a receipt: without the right to ask, the broker would end the connection.
+            receipt = self._wire.next_id()
+            self._wire.request(self._query(kind + name, number, receipt=receipt), receipt, SECONDS_TO_ANSWER)
+            self._wire.send(self._query(_BROKER, last))
+        else:
+            self._wire.send(self._query(kind + name, number) + self._query(_BROKER, last))
         found = {}
         deadline = monotonic() + SECONDS_TO_ANSWER
         while True:
@@ -85,8 +102,8 @@ class Statistics:
             if not self._wire.read(deadline - monotonic(), lambda: bool(self._replies)):
                 raise StatisticsMissing(str(self._wire.address), f"no answer within {SECONDS_TO_ANSWER:g} s")
 
-    def _query(self, destination: str, correlation: str) -> bytes:
-        return encode("SEND", {"destination": destination, "reply-to": _REPLIES, "correlation-id": correlation})
+    def _query(self, destination: str, correlation: str, **more: str) -> bytes:
+        return encode("SEND", {"destination": destination, "reply-to": _REPLIES, "correlation-id": correlation, **more})
 
     def _take(self) -> Iterable[Frame]:
         while self._replies:

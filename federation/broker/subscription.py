@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from time import monotonic
 
 from federation.broker.connection import StompConnection
 from federation.broker.consumer_arguments import ConsumerArguments
@@ -13,6 +14,11 @@ MOST_SLOTS = 16
 # A channel's consumers share these out, so that a hundred queues are not 1,600 subscriptions, each of which the broker must make.
 SHARED_SLOTS = 32
 MOST_SLOTTED = 500
+# After an ack the broker sends the next message at once; what has had none for so long has none under way.
+SECONDS_TO_REST = 0.1
+
+# Frames that end subscriptions in, all frames to be sent out.
+Say = Callable[[bytes], bytes]
 
 
 @dataclass(eq=False, slots=True)
@@ -25,6 +31,7 @@ class Subscription:
     in_flight: int = 0
     to_return: int = 0
     cancelled: bool = False
+    rests_since: float = field(default_factory=monotonic)
 
     @property
     def acknowledges(self) -> bool:
@@ -66,6 +73,7 @@ class Slots:
     lock: threading.RLock
     arguments: ConsumerArguments = field(default_factory=ConsumerArguments)
     most: int = MOST_SLOTS
+    rest_s: float = SECONDS_TO_REST
     wanted: int = 0
     open: list[Subscription] = field(default_factory=list)
 
@@ -84,7 +92,9 @@ class Slots:
                 for size in [missing] if self.arguments.exclusive else slots(missing, self.most):
                     self._subscribe(size)
             else:
-                self._shrink()
+                # What has come and was not handed over yet is in flight too.
+                self.wire.look_for_end()
+                self._say(self._shrink())
 
     def listen(self) -> None:
         """Subscribe to a topic, where there is nothing to acknowledge."""
@@ -107,33 +117,48 @@ class Slots:
         self.open.append(subscription)
         return subscription
 
-    def _shrink(self) -> None:
+    def _shrink(self, just: Subscription | None = None) -> bytes:
+        """End as many as are too many: the one that is just being settled, and those of which the broker has certainly nothing under way."""
         spare = sum(subscription.size for subscription in self.open) - self.wanted
-        for subscription in reversed(self.open.copy()):
-            if subscription.size <= spare and subscription.in_flight == 0:
+        said, arrived, rested_before = b"", self._arrived(), monotonic() - self.rest_s
+        for subscription in sorted(self.open, key=lambda one: one is not just):
+            if subscription.in_flight or subscription.id in arrived:
+                continue
+            if subscription.size <= spare and (subscription is just or subscription.rests_since < rested_before):
                 spare -= subscription.size
                 self.open.remove(subscription)
-                self._end(subscription)
+                said += self._end(subscription)
+        return said
 
-    def cancel(self) -> None:
-        """End the subscriptions; one with deliveries in flight ends when the last of them is settled."""
+    def cancel(self) -> list[Subscription]:
+        """Take nothing more, and return the subscriptions for `end`; one with deliveries in flight ends when the last of them is settled."""
         with self.lock:
             ending, self.open = self.open, []
             self.wanted = 0
             for subscription in ending:
                 subscription.cancelled = True
-                if subscription.drained:
-                    self._end(subscription)
+            return ending
 
-    def settled(self, subscription: Subscription) -> None:
-        """Count a delivery as settled."""
+    def end(self, cancelled: list[Subscription]) -> None:
+        """End those of the cancelled subscriptions that are drained: the one with the oldest message first, for the broker appends what returns."""
+        with self.lock:
+            arrived = self._arrived()
+            drained = [subscription for subscription in cancelled if subscription.drained]
+            drained.sort(key=lambda subscription: arrived.get(subscription.id, len(arrived)))
+            self._say(b"".join(map(self._end, drained)))
+
+    def settled(self, subscription: Subscription, say: Say = bytes) -> None:
+        """Count a delivery as settled, and send what `say` makes of it and of the UNSUBSCRIBE that may be due now."""
         with self.lock:
             subscription.in_flight -= 1
+            subscription.rests_since = monotonic()
+            ending = b""
             if subscription.cancelled:
                 if subscription.drained:
-                    self._end(subscription)
+                    ending = self._end(subscription)
             elif len(self.open) > 1 and sum(one.size for one in self.open) > self.wanted:
-                self._shrink()
+                ending = self._shrink(subscription)
+            self._say(say(ending))
 
     def give_back(self, subscription: Subscription) -> bool:
         """Leave a delivery of a cancelled subscription to its UNSUBSCRIBE; False if the subscription lives and has none to come."""
@@ -142,12 +167,23 @@ class Slots:
                 return False
             subscription.to_return += 1
             if subscription.drained:
-                self._end(subscription)
+                self._say(self._end(subscription))
             return True
 
-    def _end(self, subscription: Subscription) -> None:
-        if self.registry.pop(subscription.id, None) is not None:
-            self.wire.send(encode("UNSUBSCRIBE", {"id": subscription.id}))
+    def _arrived(self) -> dict[str, int]:
+        # By subscription, where in the order of arrival its first message is that nobody got yet.
+        arrived: dict[str, int] = {}
+        for place, frame in enumerate(tuple(self.wire.inbox)):
+            arrived.setdefault(frame.headers.get("subscription", ""), place)
+        return arrived
+
+    def _end(self, subscription: Subscription) -> bytes:
+        known = self.registry.pop(subscription.id, None) is not None
+        return encode("UNSUBSCRIBE", {"id": subscription.id}) if known else b""
+
+    def _say(self, said: bytes) -> None:
+        if said:
+            self.wire.send(said)
 
 
 def subscribe(wire: StompConnection, subscription: Subscription, *, confirm: bool) -> None:

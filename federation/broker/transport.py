@@ -21,14 +21,16 @@ from federation.broker.errors import (
     ConnectionLost,
     HeaderRefused,
     MessageTooLarge,
-    NameTooLong,
+    NameRefused,
     NotStomp,
+    OptionRefused,
     RequestRefused,
     StatisticsMissing,
     TlsFailed,
+    Unroutable,
 )
 from federation.broker.flower_page import show_queues_in_flower
-from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options
+from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options, tell_misspelt
 from federation.broker.statistics import Statistics, probe
 from federation.broker.subscription import Subscription
 
@@ -52,7 +54,10 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         asynchronous=True, batch_publish=True, heartbeats=True, exchange_type=frozenset(("direct", "topic", "fanout"))
     )
     connection_errors = (ConnectionLost, NotStomp, AccessRefused, TlsFailed, OSError)
-    channel_errors = (RequestRefused, MessageTooLarge, HeaderRefused, NameTooLong, ArgumentRefused, StatisticsMissing, *BaseTransport.channel_errors)
+    channel_errors = (
+        *(RequestRefused, MessageTooLarge, HeaderRefused, NameRefused, ArgumentRefused, OptionRefused, Unroutable, StatisticsMissing),
+        *BaseTransport.channel_errors,
+    )
     # A wrong password or a wrong port stays wrong: kombu must not try it again, for ever and in silence, while a caller waits.
     recoverable_connection_errors = (ConnectionLost,)
     recoverable_channel_errors = ()
@@ -100,6 +105,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
     def establish_connection(self) -> "Transport":
         """Connect and log in; raises ConnectionLost, AccessRefused, NotStomp, TlsFailed or TlsMisconfigured."""
         self.options = read_options(self.client.transport_options or {})
+        tell_misspelt(self.client.transport_options or {})
         self._forget()
         beat = self.options.heartbeat if self.options.heartbeat is not None else self.client.heartbeat
         try:

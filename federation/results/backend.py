@@ -99,7 +99,10 @@ class PostgresBackend(JoiningBackend):
                 self._counted.last = (task_id, self._count(connection, values))
             else:
                 connection.execute(self._sql.store, values)
-            connection.execute(self._sql.notify, {"channel": self.options.channel, "task_id": task_id})
+            self._announce(connection, task_id)
+
+    def _announce(self, connection: Connection, task_id: str) -> None:
+        connection.execute(self._sql.notify, {"channel": self.options.channel, "task_id": task_id})
 
     def _values(self, task_id: str, result: Any, state: str, traceback: Any, request: Any) -> dict[str, Any]:
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)

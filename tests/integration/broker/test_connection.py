@@ -60,6 +60,7 @@ def test_a_closed_port_says_where_it_looked() -> None:
         b"-ERR unknown command 'CONNECT'\r\n",
         b"CONNECTED\nheart-beat:now,then\n\n\0",
         b"RECEIPT\nreceipt-id:1\n\n\0",
+        b"CONNECTED\nversion:1.0\n\n\0",
     ],
 )
 def test_a_peer_that_speaks_something_else_is_named(greeting: bytes) -> None:

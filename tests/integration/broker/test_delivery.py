@@ -272,3 +272,54 @@ def test_what_stomp_py_sends_we_read_and_the_reverse(bus: Any, queue: kombu.Queu
     bus.wait_for(lambda: bool(received), "stomp.py receives")
     assert received[0].body == '{"answer": 42}'
     witness.disconnect()
+
+
+def test_getting_one_by_one_marks_nothing_as_redelivered(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect(on_redelivered=lambda message: "nobody had it before")
+    for number in range(40):
+        bus.publish(connection, queue, number)
+    bodies = []
+    while (message := queue(connection.default_channel).get()) is not None:
+        bodies.append(message.decode())
+        message.ack()
+    assert bodies == [*range(40)]
+
+
+def test_lowering_the_prefetch_count_neither_marks_nor_reorders(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect()
+    for number in range(40):
+        bus.publish(connection, queue, number)
+    inbox = bus.listen(connection, queue, prefetch_count=8)
+    seen: list[tuple[int, bool]] = []
+    for count in (4, 8, 1, 6, 2):
+        inbox.consumer.qos(prefetch_count=count)
+        inbox.wait(1)
+        while inbox.messages:
+            message = inbox.messages.pop(0)
+            seen.append((message.decode(), message.delivery_info["redelivered"]))
+            message.ack()
+    while len(seen) < 40:
+        inbox.wait(1)
+        message = inbox.messages.pop(0)
+        seen.append((message.decode(), message.delivery_info["redelivered"]))
+        message.ack()
+    assert seen == [(number, False) for number in range(40)]
+
+
+def test_a_connection_that_is_closed_gives_back_in_order(bus: Any, queue: kombu.Queue) -> None:
+    first = bus.connect()
+    for number in range(12):
+        bus.publish(first, queue, number)
+    bus.listen(first, queue, prefetch_count=4).wait(4)
+    first.release()
+    assert [message.decode() for message in bus.listen(bus.connect(), queue, no_ack=True).wait(12)] == [*range(12)]
+
+
+def test_what_is_recovered_comes_back_in_order(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect()
+    for number in range(6):
+        bus.publish(connection, queue, number)
+    inbox = bus.listen(connection, queue, prefetch_count=10)
+    inbox.wait(6)
+    inbox.consumer.recover(requeue=True)
+    assert [(message.decode(), message.delivery_info["redelivered"]) for message in inbox.wait(12)[6:]] == [(number, True) for number in range(6)]

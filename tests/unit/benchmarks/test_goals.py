@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.broker.cells import CELLS, RAW
-from benchmarks.broker.goals import show_goals
+from benchmarks.broker.goals import judged
+from benchmarks.goals import show_goals
 from benchmarks.readings import Reading
 
 OURS, DURABLE = "activemq (ours)", "kombu, durable and confirmed"
@@ -15,7 +16,7 @@ OURS, DURABLE = "activemq (ours)", "kombu, durable and confirmed"
 def told(table: str, *figures: tuple[str, str, float]) -> str:
     text = io.StringIO()
     readings = [Reading(table, measure, peer, number, value) for measure, peer, value in figures for number in (1, 2, 3)]
-    show_goals(readings, OURS, Console(file=text, width=200))
+    show_goals(judged(readings, OURS), Console(file=text, width=200))
     return text.getvalue()
 
 

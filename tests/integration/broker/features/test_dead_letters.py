@@ -205,6 +205,11 @@ def test_the_command_line_shows_and_removes_what_is_scheduled(activemq: Any, bus
 def test_the_command_line_says_what_is_wrong(activemq: Any) -> None:
     assert command("", "queues").returncode == WRONG_INPUT
     assert command(activemq.url).returncode == WRONG_INPUT
+    for url in ("garbage", "memory://", "redis://user:secret@127.0.0.1:1/", f"{activemq.url}?x=1"):
+        wrong = command(url, "queues")
+        assert (wrong.returncode, wrong.stderr.startswith("usage: ")) == (WRONG_INPUT, True)
+        assert "Traceback" not in wrong.stderr
+        assert "secret" not in wrong.stderr
     nobody = command("activemq://user:secret@127.0.0.1:1/", "queues")
     assert nobody.returncode == UNAVAILABLE
     assert "is ActiveMQ running there" in nobody.stderr

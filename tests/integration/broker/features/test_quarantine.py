@@ -8,6 +8,7 @@ import kombu
 import pytest
 
 from federation.broker.dead_letters import list_dead_letters, redrive
+from federation.broker.errors import OptionRefused
 from federation.broker.redelivery import Redelivered
 
 
@@ -95,5 +96,5 @@ def test_a_hook_that_fails_lets_the_message_through_and_says_so(bus: Any, queue:
 
 
 def test_a_hook_that_does_not_exist_is_refused_when_it_is_needed(bus: Any, queue: kombu.Queue) -> None:
-    with pytest.raises(ImportError, match="no_such_module"):
+    with pytest.raises(OptionRefused, match="no_such_module"):
         bus.publish(bus.connect(on_redelivered="no_such_module:hook"), queue, "x")

@@ -1,0 +1,96 @@
+"""What cannot be sent, set or asked for is refused by its name, before the broker cuts the connection for it."""
+
+import json
+import pickle
+from typing import Any
+
+import kombu
+import pytest
+
+from federation.broker.errors import (
+    AccessRefused,
+    ArgumentRefused,
+    ConfirmationMissing,
+    ConnectionLost,
+    HeaderRefused,
+    MessageTooLarge,
+    NameRefused,
+    OptionRefused,
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"routing_key": ""}, "empty"),
+        ({"routing_key": "half \ud800"}, "half a character"),
+        ({"expiration": 1e17}, "expires"),
+        ({"expiration": "10"}, "expires"),
+        ({"stomp_headers": {"": "x"}}, "''"),
+        ({"stomp_headers": {"JMSXGroupSeq": "abc"}}, "JMSXGroupSeq"),
+        ({"stomp_headers": {"JMSTimestamp": "x"}}, "JMSTimestamp"),
+        ({"stomp_headers": {"AMQ_SCHEDULED_CRON": "x"}}, "AMQ_SCHEDULED_CRON"),
+    ],
+)
+def test_what_the_broker_cannot_read_is_refused_by_name_and_the_connection_lives(
+    bus: Any, queue: kombu.Queue, options: dict[str, Any], name: str
+) -> None:
+    connection = bus.connect()
+    producer = kombu.Producer(connection)
+    with pytest.raises(connection.channel_errors, match=name):
+        producer.publish("never", **{"routing_key": queue.name} | options)
+    bus.publish(connection, queue, "alive", stomp_headers={"JMSXGroupSeq": -1})
+    assert bus.listen(connection, queue, no_ack=True).wait()[0].decode() == "alive"
+
+
+@pytest.mark.parametrize("task", [None, 5, "", ["x"]])
+def test_a_header_that_celery_would_read_as_its_own_loses_nothing(bus: Any, queue: kombu.Queue, task: Any) -> None:
+    connection = bus.connect()
+    bus.publish(connection, queue, {"a": 1}, headers={"task": task, "k": 1}, correlation_id="c")
+    (message,) = bus.listen(connection, queue, no_ack=True).wait()
+    if isinstance(task, list):
+        # A worker would die of it, so it comes as a message of a stranger.
+        assert json.loads(message.body) == {"a": 1}
+        assert '"k":1' in message.headers["stomp"]["kombu"]
+    else:
+        assert (message.decode(), message.headers, message.properties["correlation_id"]) == ({"a": 1}, {"task": task, "k": 1}, "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("queue_prefix", None),
+        ("confirm_timeout", "abc"),
+        ("confirm_publish", "no"),
+        ("max_frame_size", "1000000"),
+        ("max_frame_size", 0),
+        ("unlimited_prefetch", 0),
+        ("on_redelivered", "os"),
+        ("event_exchanges", "celeryev"),
+    ],
+)
+def test_an_option_of_a_wrong_value_is_refused_by_name(bus: Any, name: str, value: Any) -> None:
+    with pytest.raises(OptionRefused, match=f"{name}: got {value!r}"):
+        bus.connect(**{name: value}).connect()
+
+
+def test_an_option_that_looks_misspelt_is_told(bus: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bus.connect(confirm_publsh=False, client_properties={}, visibility_timeout=3).connect()
+    assert [record.message for record in caplog.records if record.name == "federation.broker.options"] == [
+        "transport option confirm_publsh is not known; is confirm_publish meant?"
+    ]
+
+
+def test_a_type_of_exchange_that_there_is_not_is_refused(bus: Any) -> None:
+    with pytest.raises(ArgumentRefused, match="direct, fanout, topic"):
+        kombu.Exchange("e", type="headers")(bus.connect().default_channel).declare()
+
+
+def test_errors_come_whole_from_another_process() -> None:
+    for error in (MessageTooLarge(2, 1), HeaderRefused("n", "r"), NameRefused("n", "r"), ConfirmationMissing(3.0, "a:1"), ConnectionLost("gone")):
+        again = pickle.loads(pickle.dumps(error))
+        by_celery = type(error)(*error.args)
+        assert str(again) == str(by_celery) == str(error)
+        assert vars(again) == vars(error)
+    refused = pickle.loads(pickle.dumps(AccessRefused("a:1", "user", "reason")))
+    assert (refused.user, str(refused)) == ("user", str(AccessRefused("a:1", "user", "reason")))

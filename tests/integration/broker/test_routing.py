@@ -1,0 +1,61 @@
+"""Where a message goes whose exchange has no queue that this connection knows of: nowhere in silence."""
+
+import uuid
+from typing import Any
+
+import kombu
+import pytest
+from amqp.exceptions import PreconditionFailed
+
+from federation.broker.errors import Unroutable
+
+
+def bound(kind: str) -> kombu.Queue:
+    name = f"test.{uuid.uuid4().hex}"
+    return kombu.Queue(name, kombu.Exchange(f"{name}.x", type=kind), routing_key="video.a")
+
+
+@pytest.mark.parametrize("kind", ["direct", "topic"])
+def test_a_message_to_an_exchange_that_only_others_know_is_an_error(bus: Any, kind: str) -> None:
+    queue = bound(kind)
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    connection = bus.connect()
+    with pytest.raises(Unroutable, match=r"video\.a"):
+        kombu.Producer(connection).publish("lost", exchange=queue.exchange.name, routing_key="video.a")
+    kombu.Producer(connection).publish("alive", exchange=queue.exchange, routing_key="video.a", declare=[queue])
+    assert [message.decode() for message in inbox.wait()] == ["alive"]
+
+
+def test_a_message_that_nobody_is_bound_for_is_dropped_with_a_word_or_refused_if_mandatory(bus: Any, caplog: pytest.LogCaptureFixture) -> None:
+    queue = bound("topic")
+    connection = bus.connect()
+    producer = kombu.Producer(connection, exchange=queue.exchange)
+    for _ in range(2):
+        producer.publish("nobody wants it", routing_key="video.b")
+    assert [record.levelname for record in caplog.records if "no queue is bound to exchange" in record.message] == ["WARNING"]
+    with pytest.raises(Unroutable, match=r"video\.b"):
+        producer.publish("somebody must get it", routing_key="video.b", mandatory=True)
+    assert bus.listen(connection, queue).stays_at(0)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_fanout_that_others_declared_is_heard_by_them(bus: Any, durable: bool) -> None:
+    name = f"test.{uuid.uuid4().hex}"
+    queue = kombu.Queue(name, kombu.Exchange(f"{name}.x", type="fanout"), auto_delete=not durable, durable=durable)
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    kombu.Producer(bus.connect()).publish("to all", exchange=queue.exchange.name)
+    assert inbox.wait()[0].decode() == "to all"
+
+
+def test_a_queue_in_use_is_not_deleted_if_unused(bus: Any, queue: kombu.Queue) -> None:
+    connection, other = bus.connect(), bus.connect()
+    bus.publish(connection, queue, "first")
+    inbox = bus.listen(other, queue)
+    mine = queue(connection.default_channel)
+    with pytest.raises(PreconditionFailed, match="has consumers"):
+        mine.delete(if_unused=True)
+    assert inbox.wait()[0].decode() == "first"
+    inbox.consumer.cancel()
+    inbox.messages[0].requeue()
+    mine.delete(if_unused=True)
+    assert bus.listen(connection, queue).stays_at(0)
