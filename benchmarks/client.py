@@ -12,12 +12,13 @@ from pathlib import Path
 from celery import chord
 
 from benchmarks.intervals import percentile
-from benchmarks.workload import ENDED, HELD, JOINED, LATE, LET_GO, PARTS, app, hold, join, noop, note_lateness, part
+from benchmarks.workload import ENDED, HELD, JOINED, LATE, LET_GO, PARTS, app, hold, join, nap, noop, note_lateness, part
 
 _WITHIN_S = 60.0
 _WARM_UP_CALLS = 10
 _ETA_AHEAD_S = 1.5
 _ETA_APART_S = 0.05
+_NAP_S = 0.05
 
 
 def latencies_ms(queue: str, calls: int) -> list[float]:
@@ -59,6 +60,15 @@ def lateness_ms(queue: str, tasks: int) -> list[float]:
     return [float(line) * 1000 for line in LATE.read_text().splitlines()]
 
 
+def known_after_ms(queue: str, naps: int) -> list[float]:
+    """Wait for tasks that take a while, and return how long after its end each result was known."""
+    taken = []
+    for _ in range(naps):
+        ended = nap.apply_async((_NAP_S,), queue=queue).get(timeout=_WITHIN_S)
+        taken.append((time.time() - ended) * 1000)
+    return taken
+
+
 def hand_over_ms(queue: str, parts: int) -> float:
     """Run a chord and return how long after the last part of its header the body ran."""
     for path in (PARTS, JOINED):
@@ -95,8 +105,8 @@ def _wait_until(happened: Callable[[], bool], what: str) -> None:
         time.sleep(0.001)
 
 
-def main(*, queue: str, slots: int, tasks: int, calls: int, etas: int = 0, parts: int = 0) -> None:
-    """Measure and print, by the names of `benchmarks.rounds.MEASURES`; ETAs and the parts of a chord only if there are to be some."""
+def main(*, queue: str, slots: int, tasks: int, calls: int, etas: int = 0, parts: int = 0, naps: int = 0) -> None:
+    """Measure and print, by the names of `benchmarks.rounds.MEASURES`; ETAs, naps and the parts of a chord only if there are to be some."""
     # Latency first: the results of the backlog, which nobody fetches, would lie in the way of rpc's.
     taken = latencies_ms(queue, calls)
     published, processed = rates(queue, slots, tasks)
@@ -104,6 +114,8 @@ def main(*, queue: str, slots: int, tasks: int, calls: int, etas: int = 0, parts
     if etas:
         late = lateness_ms(queue, etas)
         told |= {"eta_late_p50_ms": percentile(late, 50), "eta_late_p99_ms": percentile(late, 99)}
+    if naps:
+        told["known_after_ms"] = percentile(known_after_ms(queue, naps), 50)
     if parts and joins_chords():
         told["hand_over_ms"] = hand_over_ms(queue, parts)
     print(json.dumps(told))

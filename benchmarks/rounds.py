@@ -28,6 +28,7 @@ MEASURES = (
     Measure("p99_ms", ".delay().get() p99 ms", False, 2),
     Measure("eta_late_p50_ms", "ETA: later than asked, p50 ms", False, 1),
     Measure("eta_late_p99_ms", "ETA: later than asked, p99 ms", False, 1),
+    Measure("known_after_ms", "result known after the end of a task of 50 ms, p50 ms", False, 2),
     Measure("hand_over_ms", "chord: last part to body, ms", False, 1),
     Measure("idle_worker_percent", "idle worker, % of a core", False, 2),
     Measure("idle_broker_percent", "idle broker, % of a core", False, 2),
@@ -53,7 +54,7 @@ POOLS = (Pool("prefork", 2), Pool("threads", 4))
 @dataclass(frozen=True)
 class Plan:
     """How much is measured: rounds, tasks of a backlog, calls that wait for their result, tasks with an ETA, seconds of idling a round,
-    parts of a chord's header.
+    parts of a chord's header, tasks that take a while.
 
     With each pool every peer first runs `warm_up` tasks that do not count: a server runs for months, and Java compiles what it runs often.
     """
@@ -65,6 +66,7 @@ class Plan:
     idle_s: float = 0.0
     warm_up: int = 0
     parts: int = 0
+    naps: int = 0
 
 
 @dataclass
@@ -135,9 +137,10 @@ def measure_client(
     table: str,
     rounds: int,
     tell: Progress,
+    warm_up: int = 1,
 ) -> None:
-    """Add what a client without a worker measures of each peer, of which it is given what `about` says."""
-    for number in range(rounds + 1):
+    """Add what a client without a worker measures of each peer, of which it is given what `about` says; `warm_up` rounds do not count."""
+    for number in (*[0] * warm_up, *range(1, rounds + 1)):
         for peer in turns(peers, number):
             if peer.name in taken.failures:
                 continue
@@ -212,8 +215,8 @@ def _worker(name: str, folder: Path, pool: Pool) -> Part:
 
 def _measured(running: Running, folder: Path, *, pool: Pool, plan: Plan) -> dict[str, float]:
     try:
-        given = {"queue": pool.name, "slots": pool.slots, "tasks": plan.tasks, "calls": plan.calls, "etas": plan.etas, "parts": plan.parts}
-        return run_client("benchmarks.client", folder, given)
+        amounts = {name: getattr(plan, name) for name in ("tasks", "calls", "etas", "parts", "naps")}
+        return run_client("benchmarks.client", folder, {"queue": pool.name, "slots": pool.slots, **amounts})
     except CellFailed as failure:
         log = tail(running.log_of(folder.name)) or "(empty)"
         raise CellFailed(f"{failure}; the end of its worker's log:\n{log}") from failure

@@ -60,6 +60,13 @@ def note_lateness(due: float) -> None:
 
 
 @app.task
+def nap(seconds: float) -> float:
+    """Take so long, and return when that was over, in seconds since 1970."""
+    time.sleep(seconds)
+    return time.time()
+
+
+@app.task
 def part() -> None:
     """Write down when this part of a chord's header ran, in seconds since 1970."""
     _append(PARTS, _now())

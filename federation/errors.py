@@ -25,14 +25,24 @@ class InvalidInput(PermanentError):
         super().__init__(f"{field}: got {reprlib.repr(got) if len(repr(got)) > 200 else repr(got)}, wants {wants}")
 
 
+_SHOWN = 5
+
+
 class NotFound(PermanentError):
-    """Something named does not exist; names it and the nearest that do; of what nobody could list, only itself."""
+    """Something named does not exist; names it and the nearest that do, or some of them; of what nobody could list, only itself."""
 
     def __init__(self, kind: str, name: str, existing: Iterable[str] | None = None) -> None:
         self.kind, self.name = kind, name
         known = sorted(set(existing or ()))
-        self.nearest: Sequence[str] = get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
-        hint = f"; nearest: {', '.join(self.nearest)}" if self.nearest else "" if existing is None else f"; there is no {kind} yet"
+        near = get_close_matches(name, known, n=3, cutoff=0.4)
+        self.nearest: Sequence[str] = near or known[:_SHOWN]
+        if near:
+            hint = f"; nearest: {', '.join(near)}"
+        elif known:
+            more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+            hint = f"; there is {', '.join(self.nearest)}{more}"
+        else:
+            hint = "" if existing is None else f"; there is no {kind} yet"
         super().__init__(f"no {kind} {name[:200]!r}{hint}")
 
 

@@ -39,7 +39,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all reading
 def backends(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile = None) -> None:
     """Measure, print tables, goals and settings, and write the JSON if asked."""
     console = Console()
-    plan = Plan(2, 100, 10, parts=50) if quick else Plan(rounds, 600, 30, parts=1000, warm_up=3000)
+    plan = Plan(2, 100, 10, parts=50, naps=3) if quick else Plan(rounds, 600, 50, parts=1000, naps=10, warm_up=3000)
     outcome = compare(
         {
             OURS: ours.starter(OURS, ours.SCHEME),

@@ -25,9 +25,10 @@ def judged(readings: Sequence[Reading]) -> list[Goal]:
     if p50 and all(parts):
         ratio = paired_ratio(p50, [sum(row) for row in zip(*parts, strict=True)])
         goals.append(Goal(f"p50 ≤ {OF_THE_SUM:g} × ({RABBITMQ} + commit + send)", POOL.title, told(ratio), ratio.median <= OF_THE_SUM))
-    if p50 and (polled := of(POOL.title, "p50_ms", DATABASE)):
-        ratio = paired_ratio(polled, p50)
-        goals.append(Goal(f"p50 ≥ {UNDER_POLLING} × below {DATABASE}", POOL.title, told(ratio), ratio.median >= UNDER_POLLING))
+    mine, polled = of(POOL.title, "known_after_ms", OURS), of(POOL.title, "known_after_ms", DATABASE)
+    if mine and polled:
+        ratio = paired_ratio(polled, mine)
+        goals.append(Goal(f"known ≥ {UNDER_POLLING} × sooner than by {DATABASE}", POOL.title, told(ratio), ratio.median >= UNDER_POLLING))
     for measure in ("stored_1_per_s", "stored_8_per_s"):
         mine, theirs = of(ALONE, measure, OURS), of(ALONE, measure, DATABASE)
         if mine and theirs:

@@ -23,6 +23,7 @@ from benchmarks.servers import ours, rabbitmq, redis
 from benchmarks.servers.peer import Peer, Start
 from benchmarks.servers.redis import Fsync
 
+WARM_UP_ROUNDS = 3
 OURS, RABBITMQ, REDIS = "activemq (ours)", "pyamqp", "redis"
 
 NOTES = {
@@ -74,7 +75,17 @@ def _measure(running: Running, present: Sequence[Peer], plan: Plan, tell: Progre
     taken = Taken()
     for peers, kind in ((durable, ", durable and confirmed"), (passing, ", neither durable nor confirmed")):
         if peers:
-            measure_client(running, peers, "benchmarks.broker.client", _about, taken, table="kombu" + kind, rounds=plan.rounds, tell=tell)
+            measure_client(
+                running,
+                peers,
+                "benchmarks.broker.client",
+                _about,
+                taken,
+                table="kombu" + kind,
+                rounds=plan.rounds,
+                tell=tell,
+                warm_up=WARM_UP_ROUNDS,
+            )
             celery = measure(running, peers, plan, tell=tell, kind=kind)
             taken.readings += celery.readings
             taken.commits_ms += celery.commits_ms

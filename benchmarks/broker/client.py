@@ -12,6 +12,7 @@ from typing import Any
 
 import kombu
 
+import federation.broker  # noqa: F401  # registers activemq://
 from benchmarks.broker.cells import BATCH, CELLS, CONNECTIONS, PREFETCH, RAW, Cell
 from benchmarks.broker.raw import consume_raw
 from benchmarks.processes import pss_mib, tree, usages
