@@ -21,6 +21,7 @@ from federation.broker.scheduled import list_scheduled, remove_scheduled
 DONE, NOT_FOUND, WRONG_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 69, 130
 URL_VARIABLE = "CELERY_BROKER_URL"
 SCHEMES = ("activemq", "activemqs")
+_BEGINNINGS = " or ".join(f"{scheme}://" for scheme in SCHEMES)
 
 Command = Callable[[Connection, argparse.Namespace], int]
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with _connection(parser, given) as connection:
             if connection.transport_cls not in SCHEMES:
-                parser.error(f"{connection.as_uri()} is no ActiveMQ: its URL begins with {' or '.join(f'{known}://' for known in SCHEMES)}")
+                parser.error(f"--app {given.app}: {connection.as_uri()} is no ActiveMQ, whose URL begins with {_BEGINNINGS}")
             return int(given.command(connection, given))
     except BrokerError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
@@ -60,6 +61,8 @@ def _connection(parser: argparse.ArgumentParser, given: argparse.Namespace) -> A
     options: dict[str, Any] = {"queue_prefix": given.queue_prefix}
     if given.dead_letter_queue is not None:
         options["dead_letter_queue"] = given.dead_letter_queue
+    if not given.broker.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        parser.error(f"--broker: the URL of an ActiveMQ begins with {_BEGINNINGS}")
     try:
         return Connection(given.broker, transport_options=options, connect_timeout=5)
     except (TypeError, ValueError) as error:

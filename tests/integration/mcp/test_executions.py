@@ -189,7 +189,7 @@ async def test_model_answers_with_its_name_and_the_digest_of_its_weights(spine: 
 
 async def test_model_that_does_not_answer_is_refused_and_another_is_not_asked_instead(spine: Any) -> None:
     async with spine.client("bob") as bob:
-        with pytest.raises(ToolError, match="no chat engine 'all-MiniLM-L6-v2'; nearest: SmolLM2-135M-Instruct"):
+        with pytest.raises(ToolError, match="no chat engine 'all-MiniLM-L6-v2'; there is SmolLM2-135M-Instruct, llamacpp"):
             await bob.call_tool("federation_infer", {"prompt": "?", "model": "all-MiniLM-L6-v2"})
         said = (await bob.call_tool("federation_infer", {"prompt": "What do bees make?", "model": "smollm2-135m-instruct", "max_tokens": 4})).data
         assert said.model == "SmolLM2-135M-Instruct"
