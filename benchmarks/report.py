@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmarks.readings import Measure, Reading
 from benchmarks.servers.peer import Peer
 from benchmarks.summary import Line, summarize
-from benchmarks.workload import SAME_FOR_ALL
+from benchmarks.workload_settings import SAME_FOR_ALL
 
 
 @dataclass(frozen=True)

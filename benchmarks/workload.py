@@ -10,24 +10,13 @@ from celery import Celery
 from celery.signals import task_postrun
 
 import federation.broker  # noqa: F401  # registers activemq://
-from benchmarks.workload_settings import MODULE
+from benchmarks.workload_settings import MODULE, SAME_FOR_ALL
 
 # Beside the settings: a byte for each no-op that has ended, a byte for each slot that is held, the file that lets go of them,
 # a line for each task with an ETA, for each part of a chord's header, and for each body.
 ENDED, HELD, LET_GO, LATE, PARTS, JOINED = Path("ended"), Path("held"), Path("let-go"), Path("late"), Path("parts"), Path("joined")
 
-# What a node of the federation has too.
-SAME_FOR_ALL: dict[str, Any] = {
-    "task_acks_late": True,
-    "task_reject_on_worker_lost": True,
-    "worker_prefetch_multiplier": 1,
-    "task_serializer": "json",
-    "result_serializer": "json",
-    "accept_content": ["json"],
-    "broker_connection_retry_on_startup": True,
-}
-
-app = Celery("benchmarks")
+app = Celery("benchmarks", set_as_current=False)
 # Not only the entry point says so: a checkout that is not installed anew is measured too.
 app.loader.override_backends = {"pgnotify": "federation.results.backend:PostgresBackend"}
 app.add_defaults(lambda: SAME_FOR_ALL)

@@ -23,6 +23,9 @@ from federation.settings import settings
 PATH = "/mcp"
 # Who waits for an inbox when the door closes is let go after this, and asks again.
 CLOSE_WITHIN_S = 2
+# Longer than clients keep an idle connection (httpx 5 s, Node and proxies up to a minute): whoever closes first must be the one that would send
+# on it, or a call now and then meets a connection that is just being closed.
+KEEP_ALIVE_S = 90
 
 
 class PlainRefusals:
@@ -93,7 +96,15 @@ def serve() -> None:
     hosts = [socket.gethostname(), *config.mcp_allowed_hosts]
     app = web(door, hosts=hosts)
     with listen(config.mcp_host, config.mcp_port) as listening:
-        given = uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False, timeout_graceful_shutdown=CLOSE_WITHIN_S)
+        given = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=CLOSE_WITHIN_S,
+        )
         uvicorn.Server(given).run(sockets=[listening])
 
 

@@ -57,5 +57,8 @@ def test_a_queue_in_use_is_not_deleted_if_unused(bus: Any, queue: kombu.Queue) -
     assert inbox.wait()[0].decode() == "first"
     inbox.consumer.cancel()
     inbox.messages[0].requeue()
+    # The broker is told without a receipt that the consumer has ended.
+    statistics = connection.default_channel.connection.statistics()
+    bus.wait_for(lambda: statistics.size(f"/queue/{queue.name}").subscriptions == 0, "the consumer has ended")
     mine.delete(if_unused=True)
     assert bus.listen(connection, queue).stays_at(0)

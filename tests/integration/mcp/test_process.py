@@ -4,11 +4,14 @@ import asyncio
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,17 @@ def test_door_stays_small_and_ends_while_somebody_waits(door: "subprocess.Popen[
     asyncio.run(wait_for_a_message())
     door.wait(10)
     assert not answers(environment)
+
+
+def test_idle_connection_stays_open_longer_than_clients_keep_theirs(door: "subprocess.Popen[bytes]", environment: dict[str, str]) -> None:
+    with closing(HTTPConnection("127.0.0.1", int(environment["FEDERATION_MCP_PORT"]), timeout=30)) as connection:
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+        assert connection.sock is not None
+        # Readable would mean that the server has closed it; httpx waits for 5 s.
+        assert select.select([connection.sock], [], [], 6)[0] == []
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
 
 
 def test_taken_port_is_named(door: "subprocess.Popen[bytes]", run: Run, environment: dict[str, str]) -> None:
