@@ -1,6 +1,8 @@
 # `make demo` and `make test` install what they need; see README.md.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# Hundreds of processes are started here; without this each would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 comma := ,
 empty :=
 space := $(empty) $(empty)
@@ -12,7 +14,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 STAMP := $(VENV)/.installed
-JOBS ?= 3
+JOBS ?= 4
+# What tests need of npm.
+NPM := .tools/npm
+NPM_PACKAGES := @stomp/stompjs@7.5.0 @stomp/tcp-wrapper@1.0.1
 KOMBU_SUITE := tests/conformance/fetch_kombu_suite.py
 
 help: ## Show this list
@@ -33,19 +38,26 @@ $(STAMP): pyproject.toml constraints.txt Makefile | $(UV)
 .tools/bin/uv:
 	@scripts/get-uv
 
-fetch: install ## Fetch what tests need besides: ActiveMQ's jars and kombu's test suite; no network is needed after it
+fetch: install $(NPM)/.fetched ## Fetch what tests need besides: ActiveMQ's jars, kombu's test suite, a STOMP client in JavaScript; no network is needed after it
 	@$(BIN)/federation fetch
 	@if [ -f $(KOMBU_SUITE) ]; then $(BIN)/python $(KOMBU_SUITE) --uv $(UV); fi
+
+$(NPM)/.fetched: $(STAMP)
+	@mkdir -p $(NPM)
+	@$(BIN)/npm install --silent --no-save --no-package-lock --no-audit --no-fund --prefix $(NPM) $(NPM_PACKAGES) && touch $@ \
+		|| echo "npm's packages could not be fetched: the tests of what is written in JavaScript will be skipped"
 
 demo: install ## Start everything and do the main job on real input; run it twice
 	$(BIN)/federation demo
 
 # Most tests wait for processes more than they compute, so more run at once than there are cores; each has its own servers.
-test: fetch ## Run all tests, on real servers and real models (under 15 minutes)
+test: fetch ## Run all tests, on real servers and real models (about 14 minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-faults: fetch ## Run all fault tests, those that take minutes too: servers and workers that are killed, frozen and cut off
-	$(BIN)/python -m pytest tests/faults tests/e2e/test_demo.py -m "long or not long"
+FAULTS := tests/faults tests/integration/faults tests/integration/store/test_verification.py tests/e2e/test_demo.py
+
+faults: fetch ## Run all fault tests, those that take minutes too, and print what each fault cost (about 30 minutes; FAULTS_JSON=FILE keeps it)
+	$(BIN)/python -m pytest $(FAULTS) -m "long or not long"
 
 lint: install ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -67,6 +79,13 @@ bench-results: fetch ## The result backend beside Celery's database backend, Red
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.backends
 
+bench-core: fetch ## What an event and an outbox entry cost, and how long a million events take to seal (about 2 minutes)
+	$(BIN)/python -m benchmarks.core
+
+simulate-placement: fetch ## Placement on up to 10,000 simulated nodes, with a million executions on 1,000 of them (about 4 minutes)
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m benchmarks.placement
+
 soak-broker: fetch ## 100,000 messages through the broker transport, with memory flat and none lost (about 5 minutes)
 	$(BIN)/python -m benchmarks.soak
 
@@ -78,4 +97,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test lint check bench bench-broker bench-results faults soak-broker docs clean
+.PHONY: help install fetch demo test lint check bench bench-broker bench-results bench-core simulate-placement faults soak-broker docs clean

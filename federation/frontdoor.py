@@ -1,11 +1,14 @@
 """The front door: MCP over streamable HTTP with a health page, or over stdio; reads the settings and binds the port."""
 
 import logging
+import re
 import socket
+from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
 from sqlalchemy import text
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,14 +21,17 @@ from federation.local.elsewhere import check_database
 from federation.local.ports import listen
 from federation.mcp.door import Door
 from federation.mcp.server import build
+from federation.mcp.where import PATH
 from federation.settings import settings
 
-PATH = "/mcp"
 # Who waits for an inbox when the door closes is let go after this, and asks again.
 CLOSE_WITHIN_S = 2
 # Longer than clients keep an idle connection (httpx 5 s, Node and proxies up to a minute): whoever closes first must be the one that would send
 # on it, or a call now and then meets a connection that is just being closed.
 KEEP_ALIVE_S = 90
+
+
+_METADATA = re.compile(r'resource_metadata="[^"]*"')
 
 
 class PlainRefusals:
@@ -40,11 +46,16 @@ class PlainRefusals:
             await self._app(scope, receive, send)
             return
         withheld: int | None = None
+        challenge = "Bearer"
 
         async def watch(message: Message) -> None:
-            nonlocal withheld
+            nonlocal withheld, challenge
             if message["type"] == "http.response.start" and message["status"] in {401, 500}:
                 withheld = message["status"]
+                said = Headers(raw=message["headers"]).get("www-authenticate", "")
+                # Of all that is said about why, only where to get a token (RFC 9728).
+                if found := _METADATA.search(said):
+                    challenge = f"Bearer {found.group()}"
             if withheld is None:
                 await send(message)
 
@@ -55,7 +66,7 @@ class PlainRefusals:
             await JSONResponse({"error": str(error)}, 503, {"Retry-After": "5"})(scope, receive, send)
             return
         if withheld is not None:
-            await Response(status_code=withheld, headers={"WWW-Authenticate": "Bearer"} if withheld == 401 else None)(scope, receive, send)
+            await Response(status_code=withheld, headers={"WWW-Authenticate": challenge} if withheld == 401 else None)(scope, receive, send)
 
 
 def web(door: Door, *, hosts: list[str] | None = None) -> ASGIApp:
@@ -93,7 +104,8 @@ def serve() -> None:
     _log(config.log_level, as_json=config.log_json)
     check_database(config)
     door = Door(transactions(), config, database_url=database_url(config))
-    hosts = [socket.gethostname(), *config.mcp_allowed_hosts]
+    public = urlsplit(config.mcp_url or "").hostname
+    hosts = [socket.gethostname(), *([public] if public else []), *config.mcp_allowed_hosts]
     app = web(door, hosts=hosts)
     with listen(config.mcp_host, config.mcp_port) as listening:
         given = uvicorn.Config(

@@ -71,7 +71,18 @@ class Settings(BaseSettings):
     mcp_allowed_hosts: list[str] = Field(
         default_factory=list, description="Names, as a JSON list, by which clients call the front door beside localhost and this machine's own."
     )
+    mcp_url: str | None = Field(
+        None, description="URL by which clients reach the front door, such as https://fed.example/mcp ; unset: host and port."
+    )
+    jwt_issuer: str | None = Field(None, description="Issuer (`iss`) whose JWTs the front door takes beside its own tokens; unset: none.")
+    jwt_keys: str | None = Field(None, description="The issuer's keys: an absolute path of a public key in PEM, or the URL of its JWKS.")
+    jwt_audience: str | None = Field(None, description="Audience (`aud`) that a JWT must name; unset: the URL of the front door.")
+    jwt_algorithm: Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"] = Field(
+        "RS256", description="The one algorithm that JWTs may be signed with."
+    )
+    jwt_claim: str = Field("sub", min_length=1, description="Claim of a JWT that is the name of an agent, who must have been added.")
     token: SecretStr | None = Field(None, description="Token of the agent that speaks over `federation mcp` (stdio).")
+    token_days: float = Field(365.0, ge=0, le=36_500, description="Days that a new token of an agent lasts unless told otherwise; 0: for ever.")
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of Flower.")
     flower_user: str = Field("operator", description="User of Flower's pages.")
     flower_password: SecretStr | None = Field(None, description="Password of Flower's pages; made at first start by `federation up`.")
@@ -86,11 +97,17 @@ class Settings(BaseSettings):
     node_stale_s: Seconds = Field(6.0, description="Seconds without a sign of life after which a node counts as stale and gets no work.")
     agent_stale_s: Seconds = Field(600.0, description="Seconds without a word after which an agent's state is shown as stale.")
     heartbeat_s: Seconds = Field(5.0, description="Seconds between two `federation.tasks.cop.heartbeat` of a node.")
+    time_limit_s: Seconds = Field(3600.0, description="Seconds that an execution may run, unless its task has a limit of its own; then it fails.")
     outbox_sweep_s: Seconds = Field(2.0, description="Seconds between two sweeps of the outbox.")
     max_deliveries: int = Field(5, ge=1, description="Deliveries of one execution after which it is quarantined.")
     claim_ttl_s: float = Field(300.0, ge=1, le=86_400, description="Seconds that a claim holds when the claimer names none.")
     summary_window: int = Field(12, ge=2, description="Messages of a conversation that make a window of a summary.")
     summary_check_s: Seconds = Field(5.0, description="Seconds between two looks for conversations whose window is due.")
+
+    seals_dir: Folder | None = Field(
+        None, description="Folder of beat's signing key and of the file of seals over the event log; unset: <data_dir>/seals."
+    )
+    seal_s: Seconds = Field(30.0, description="Seconds between two seals over the event log.")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     log_json: bool = Field(False, description="One JSON object a line instead of text.")
@@ -102,6 +119,17 @@ class Settings(BaseSettings):
             shape = "activemq://user:password@host:61613/" if field.field_name == "broker_url" else "postgresql://user:password@host:5432/federation"
             parts = urlsplit(value.get_secret_value())
             if parts.scheme != urlsplit(shape).scheme or not parts.hostname or not _has_port(parts):
+                raise ValueError(f"a URL such as {shape}")
+        return value
+
+    @field_validator("mcp_url", "jwt_issuer")
+    @classmethod
+    def _is_web_url(cls, value: str | None, field: ValidationInfo) -> str | None:
+        if value is not None:
+            shape = "https://fed.example/mcp" if field.field_name == "mcp_url" else "https://login.example/realms/lab"
+            parts = urlsplit(value)
+            wrong_path = field.field_name == "mcp_url" and not parts.path.endswith("/mcp")
+            if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_port(parts) or wrong_path:
                 raise ValueError(f"a URL such as {shape}")
         return value
 

@@ -37,6 +37,10 @@ class Publisher(Protocol):
         """Send these executions; never raises for a broker that is away."""
         ...
 
+    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None:
+        """Tell workers and waiters that these executions were cancelled; never raises, because the database has decided it."""
+        ...
+
 
 def new_trace_id() -> str:
     """Return a fresh trace id: 32 hexadecimal digits, as W3C Trace Context has it."""
@@ -52,19 +56,43 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
 
 
 def _translated(error: DBAPIError, *, committing: bool) -> TransientError | None:
-    if getattr(error.orig, "sqlstate", None) in _IN_THE_WAY:
+    if _state(error) in _IN_THE_WAY:
         return TransientError("another transaction was in the way; call again")
     if not (error.connection_invalidated or _is_away(error)):
         return None
+    if _state(error) == "53100" and not committing:
+        return DatabaseUnavailable("PostgreSQL has no room left on its disk; nothing was recorded: make room, and call again")
     if committing:
         return DatabaseUnavailable("PostgreSQL went away while it committed; look whether it was recorded before you call again")
     return DatabaseUnavailable("PostgreSQL does not answer; nothing was recorded, call again later")
 
 
 def _is_away(error: DBAPIError) -> bool:
-    # Without a state it is the client that lost or never had the server; of the server's own: it shuts down, or has no room for us.
-    state = getattr(error.orig, "sqlstate", None)
-    return isinstance(error, OperationalError) and (state is None or state.startswith(("08", "57P")) or state == "53300")
+    # Without a state it is the client that lost or never had the server; of the server's own: it shuts down, or has no room for us, in its
+    # connections or on its disk, which it cannot use at times. Not what only one statement was too large for.
+    state = _state(error)
+    return isinstance(error, OperationalError) and (state is None or state.startswith(("08", "57P")) or state in {"53100", "53300", "58030"})
+
+
+def _state(error: DBAPIError) -> str | None:
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Yield a session that reads and sees one moment, however long it takes. Raises DatabaseUnavailable, TransientError."""
+    try:
+        with (
+            engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
+            Session(connection) as session,
+        ):
+            yield session
+    except DBAPIError as error:
+        ours = _translated(error, committing=False)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 class Transactions:
@@ -104,6 +132,8 @@ class Transactions:
             self._wake(sorted(context.notices))
         if context.outbox:
             self._publisher.publish(context.outbox)
+        if context.cancelled:
+            self._publisher.cancel(context.cancelled)
 
     def _wake(self, keys: Sequence[str]) -> None:
         # A second transaction, because NOTIFY inside the first holds a lock of the whole database across its WAL flush.

@@ -21,6 +21,8 @@ from federation.local.ports import LOOPBACK, free_port
 from federation.local.postgres import ROLES, Postgres
 from federation.settings import settings
 
+pytest_plugins = ["tests.toll"]
+
 # No test fails on a clock, and Hypothesis would give each example 200 ms.
 hypothesis.settings.register_profile("without a clock", deadline=None)
 hypothesis.settings.load_profile("without a clock")
@@ -34,8 +36,8 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the stories that take minutes, so that none is left to run alone when all else is done."""
-    items.sort(key=lambda item: item.get_closest_marker("story") is None)
+    """Begin with the stories and faults that take minutes, so that none is left to run alone when all else is done."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("story", "fault")))
 
 
 class Server:

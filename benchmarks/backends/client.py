@@ -18,6 +18,8 @@ import federation.broker  # noqa: F401  # registers activemq://
 from federation.results.backend import PostgresBackend
 
 WRITERS = 8
+# What differs by little is measured for seconds, and not for the tenths in which eight processes get going.
+LONGER = 8
 _ALONE = 50
 _READY_WITHIN_S = 60.0
 
@@ -100,7 +102,8 @@ def main() -> None:
     told = {"stored_1_per_s": stored_per_s(url, writers=1, results=results), "stored_8_per_s": stored_per_s(url, writers=WRITERS, results=results)}
     if url.startswith("pgnotify"):
         told |= {
-            "silent_8_per_s": stored_per_s(url, writers=WRITERS, results=results, silent=True),
+            "announced_8_per_s": stored_per_s(url, writers=WRITERS, results=LONGER * results),
+            "silent_8_per_s": stored_per_s(url, writers=WRITERS, results=LONGER * results, silent=True),
             "commit_ms": commit_ms(url.removeprefix("pgnotify+")),
             "send_ms": send_ms(given["broker_url"]),
         }

@@ -38,7 +38,7 @@ def judged(readings: Sequence[Reading]) -> list[Goal]:
     if mine and theirs:
         ratio = paired_ratio(mine, theirs)
         goals.append(Goal(f"chord handed over no slower than {REDIS}", POOL.title, told(ratio), ratio.low <= 1))
-    mine, theirs = of(ALONE, "stored_8_per_s", OURS), of(ALONE, "silent_8_per_s", OURS)
+    mine, theirs = of(ALONE, "announced_8_per_s", OURS), of(ALONE, "silent_8_per_s", OURS)
     if mine and theirs:
         ratio = paired_ratio(mine, theirs)
         goals.append(Goal(f"eight writers ≥ {ANNOUNCED:g} × without announcements", ALONE, told(ratio), ratio.median >= ANNOUNCED))

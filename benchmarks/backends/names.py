@@ -11,6 +11,7 @@ POOL = Pool("prefork", 2)
 MEASURES = (
     Measure("stored_1_per_s", "stored by 1 process /s", True),
     Measure("stored_8_per_s", "stored by 8 processes /s", True),
+    Measure("announced_8_per_s", "by 8, for longer /s", True),
     Measure("silent_8_per_s", "the same without announcements /s", True),
     Measure("commit_ms", "one durable commit, ms", False, 2),
     Measure("send_ms", "one message with its receipt, ms", False, 2),

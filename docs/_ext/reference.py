@@ -4,10 +4,12 @@ import ast
 import asyncio
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from statistics import median
 from typing import Any, get_args, get_origin
 
 import click
@@ -318,7 +320,22 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def faults() -> str:
+    """Return what each fault cost in the kept run of `make faults`."""
+    kept = json.loads(max((PACKAGE.parent / "benchmarks" / "results").glob("*-faults.json")).read_text("utf-8"))
+    rows = []
+    for fault in sorted(kept["faults"], key=lambda fault: str(fault["fault"])):
+        took = fault["recovery_s"]
+        recovery = (f"{median(took):.1f} s", f"{max(took):.1f} s") if took else ("", "")
+        held = "yes" if fault["held"] else "**no**"
+        rows.append((fault["fault"], str(fault["times"]), held, str(fault["work"]), str(fault["lost"]), str(fault["doubled"]), *recovery))
+    table = _table(("fault", "times", "held", "work", "lost", "doubled", "recovery p50", "max"), rows)
+    commits = ", ".join(f"`{commit}`" for commit in sorted({fault["commit"] for fault in kept["faults"]}))
+    return f"{table}\n\nAt {commits}, on {kept['cores']} cores."
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
+    "faults": faults,
     "settings": settings,
     "tools": tools,
     "node-fields": node_fields,

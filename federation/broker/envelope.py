@@ -77,10 +77,7 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
             "routing_key": info.get("routing_key", ""),
         }
     )
-    headers = {"destination": destination, "content-type": message["content-type"] or "application/data", ENVELOPE: text}
-    if len(text) > HEADER_CHARACTERS // 2:
-        for number, piece in enumerate(_escaped_pieces(text)):
-            headers[f"{ENVELOPE}_{number}" if number else ENVELOPE] = piece
+    headers = {"destination": destination, "content-type": message["content-type"] or "application/data", **_envelope_headers(text)}
     if asked:
         headers |= peer_headers(asked)
     headers["priority"] = str(min(9, max(0, int(properties.get("priority") or 0))))
@@ -95,6 +92,12 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
     if asked or len(body) + 2 * len(text) > max_bytes - _ROOM_FOR_THE_REST or len(headers) > _MOST_HEADERS:
         _check_size(headers, body, max_bytes)
     return headers, body
+
+
+def _envelope_headers(text: str) -> dict[str, str]:
+    if len(text) <= HEADER_CHARACTERS // 2:
+        return {ENVELOPE: text}
+    return {f"{ENVELOPE}_{number}" if number else ENVELOPE: piece for number, piece in enumerate(_escaped_pieces(text))}
 
 
 def _milliseconds(expiration: Any) -> int:
@@ -135,6 +138,23 @@ def pack_again(frame: Frame, destination: str) -> dict[str, str]:
     headers["destination"] = destination
     headers[REDELIVERED] = "true"
     return headers
+
+
+def pack_moved(frame: Frame, destination: str, queue: str) -> dict[str, str]:
+    """Return the headers to send a message to another kombu queue, of which it then speaks; redelivered only if it was before."""
+    headers = pack_again(frame, destination)
+    if not is_redelivered(frame):
+        del headers[REDELIVERED]
+    envelope = _read_envelope(frame.headers)
+    # One that came by an exchange tells of that, wherever it lies.
+    if envelope is not None and not envelope.get("exchange"):
+        headers = {name: value for name, value in headers.items() if not _is_of_envelope(name)}
+        headers |= _envelope_headers(_dump({**envelope, "routing_key": queue}))
+    return headers
+
+
+def _is_of_envelope(name: str) -> bool:
+    return name == ENVELOPE or (name.startswith(f"{ENVELOPE}_") and name.removeprefix(f"{ENVELOPE}_").isdigit())
 
 
 def is_redelivered(frame: Frame) -> bool:

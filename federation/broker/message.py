@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from kombu.exceptions import DecodeError
+
 from federation.broker.bases import BaseMessage
 from federation.broker.envelope import unpack
 from federation.broker.frames import Frame
@@ -18,3 +20,13 @@ class Message(BaseMessage):  # type: ignore[misc]  # see bases
             fields["delivery_info"]["consumer_tag"] = consumer_tag
         message: Message = cls(channel=channel, delivery_tag=delivery_tag, postencode="utf-8", **fields)
         return message
+
+    def _decode(self) -> Any:
+        try:
+            return super()._decode()
+        except DecodeError as error:
+            struck = error.__context__
+            # kombu calls all that is raised meanwhile an error of the body, also what a signal's handler raises, as Celery's does on SIGQUIT
+            # with a pool of threads; and Celery acknowledges a message with a bad body. A body that can be read now was not bad.
+            super()._decode()
+            raise struck or error from None

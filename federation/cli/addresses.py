@@ -1,21 +1,7 @@
-"""Where the services are, as URLs that can be used from here or from elsewhere; asks nobody."""
+"""Where the services are, as URLs that can be used from here; asks nobody."""
 
-import socket
-
+from federation.mcp.where import mcp_url
 from federation.settings import Settings
-
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-
-
-def near(host: str) -> str:
-    """Return the address at which this machine itself reaches a server that binds the host."""
-    return _EVERYWHERE.get(host, host)
-
-
-def mcp_url(config: Settings, *, for_others: bool = False) -> str:
-    """Return the URL of the front door; `for_others` names this machine where the door answers on all of its addresses."""
-    host = socket.gethostname() if for_others and config.mcp_host in _EVERYWHERE else near(config.mcp_host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.mcp_port}/mcp"
 
 
 def addresses(config: Settings) -> dict[str, str | None]:

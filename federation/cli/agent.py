@@ -3,23 +3,21 @@
 import getpass
 import json
 import sys
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from sqlalchemy.orm import Session
 
-from federation.cli.addresses import mcp_url
 from federation.cli.console import console, errors, print_json, table
 from federation.cli.mcp_clients import FILES, Client, configuration
-from federation.delivery.runtime import transactions
+from federation.cli.operator import transact
 from federation.errors import InvalidInput, Refused
-from federation.local.elsewhere import check_database
+from federation.mcp.where import mcp_url
 from federation.services import agents
 from federation.settings import settings
-
-T = TypeVar("T")
 
 _FROM_STDIN = "-"
 
@@ -29,13 +27,15 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the agent.")]
 Role = Annotated[str, typer.Option("--role", metavar="ROLE", help="lead, developer, analyst, human, observer or service.")]
+Label = Annotated[str, typer.Option("--label", help="Where the token will be used, such as the machine; `agent tokens` shows it.")]
+Days = Annotated[
+    float | None, typer.Option("--days", min=0, max=36_500, help="Days that the token lasts, 0: for ever; unset: FEDERATION_TOKEN_DAYS.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _transact(work: Callable[[Session], T]) -> T:
-    check_database(settings())
-    with transactions().begin(f"cli:{getpass.getuser()}") as session:
-        return work(session)
+def _lasting(days: float | None) -> timedelta | None:
+    return timedelta(days=settings().token_days if days is None else days) or None
 
 
 def _show_token(name: str, role: str, token: str, *, as_json: bool) -> None:
@@ -48,15 +48,31 @@ def _show_token(name: str, role: str, token: str, *, as_json: bool) -> None:
 
 
 @app.command()
-def add(name: Name, role: Role, as_json: AsJson = False) -> None:
+def add(name: Name, role: Role, label: Label = "", days: Days = None, as_json: AsJson = False) -> None:
     """Add an agent and print its token, this once."""
-    _show_token(name, role, _transact(lambda session: agents.add(session, name, role)), as_json=as_json)
+    lasting = _lasting(days)
+    _show_token(name, role, transact(lambda session: agents.add(session, name, role, label=label, lasting=lasting)), as_json=as_json)
+
+
+@app.command()
+def token(name: Name, label: Label = "", days: Days = None, as_json: AsJson = False) -> None:
+    """Give an agent one more token.
+
+    It is printed this once; those that the agent has stay valid.
+    """
+    lasting = _lasting(days)
+
+    def work(session: Session) -> tuple[str, str]:
+        return agents.get(session, name).role, agents.issue_token(session, name, label=label, lasting=lasting)
+
+    role, secret = transact(work)
+    _show_token(name, role, secret, as_json=as_json)
 
 
 @app.command("list")
 def list_agents(as_json: AsJson = False) -> None:
     """List all agents."""
-    found = _transact(agents.everybody)
+    found = transact(agents.everybody)
     if as_json:
         told = [{"name": row.name, "role": row.role, "created_by": row.created_by, "created_at": row.created_at.isoformat()} for row in found]
         print_json(json.dumps(told, indent=2))
@@ -68,20 +84,47 @@ def list_agents(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def rotate(name: Name, as_json: AsJson = False) -> None:
-    """Revoke all tokens of an agent and print a new one, this once."""
+def tokens(name: Name, as_json: AsJson = False) -> None:
+    """List the tokens of an agent, valid or not.
 
-    def work(session: Session) -> tuple[str, str]:
-        return agents.get(session, name).role, agents.rotate(session, name)
-
-    role, token = _transact(work)
-    _show_token(name, role, token, as_json=as_json)
+    By id, label and state: the tokens themselves are stored nowhere.
+    """
+    found = transact(lambda session: agents.tokens(session, name))
+    if as_json:
+        print_json(json.dumps([{**asdict(one), "state": one.state} for one in found], indent=2, default=str))
+        return
+    rows = table("id", "label", "state", "made by", "made at", "expires at")
+    for one in found:
+        ends = f"{one.expires_at:%Y-%m-%d %H:%M}" if one.expires_at else "never"
+        rows.add_row(str(one.id), escape(one.label), one.state, escape(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}", ends)
+    console.print(rows if found else f"{name} has no token. Give it one with: federation agent token {name}")
 
 
 @app.command()
-def revoke(name: Name, as_json: AsJson = False) -> None:
-    """Revoke all tokens of an agent. The front door turns it away within seconds."""
-    count = _transact(lambda session: agents.revoke(session, name))
+def rotate(
+    name: Name,
+    label: Annotated[str | None, typer.Option("--label", help="Revoke the tokens of this label alone; the new one has it too.")] = None,
+    days: Days = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke all tokens of an agent and print a new one, this once."""
+    lasting = _lasting(days)
+
+    def work(session: Session) -> tuple[str, str]:
+        return agents.get(session, name).role, agents.rotate(session, name, label=label, lasting=lasting)
+
+    role, secret = transact(work)
+    _show_token(name, role, secret, as_json=as_json)
+
+
+@app.command()
+def revoke(
+    name: Name,
+    token: Annotated[str | None, typer.Option("--token", metavar="ID", help="Only this one, by the beginning of its id in `agent tokens`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke all tokens of an agent, or one. The front door turns it away within seconds."""
+    count = transact(lambda session: agents.revoke(session, name, token=token))
     if as_json:
         print_json(json.dumps({"name": name, "revoked": count}))
         return
@@ -102,7 +145,7 @@ def config(
     They go to standard output; where to put them is said on standard error.
     """
     secret = _secret(token)
-    _transact(lambda session: _check(session, name, secret))
+    transact(lambda session: _check(session, name, secret))
     errors.print(f"For {FILES[client]}:")
     if secret is None:
         errors.print(f"Put the token of {name} in; if it is lost: federation agent rotate {name}")

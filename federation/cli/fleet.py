@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psycopg
 
-from federation.cli.addresses import near
 from federation.errors import LocalServiceError, SettingsError
 from federation.local import credentials as local_credentials
 from federation.local import elsewhere, jars
@@ -21,6 +20,7 @@ from federation.local.parts import Part
 from federation.local.ports import keep_or_choose
 from federation.local.postgres import Postgres
 from federation.local.state import View
+from federation.mcp.where import near
 from federation.settings import Settings, load, variable
 
 NODES = ("taichi", "aorus", "baby")

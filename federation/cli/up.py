@@ -22,6 +22,7 @@ from federation.local.lock import exclusive, holder
 from federation.local.state import Phase, View
 from federation.local.supervisor import Supervisor
 from federation.placement.node_file import node_file
+from federation.security.issuer_keys import issuer_keys
 from federation.settings import load, settings
 
 # As long as its parts may take to end, one stage after another.
@@ -45,6 +46,7 @@ def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up"
     Exit code 0 also when it is running already, with these nodes.
     """
     home, asked = Home(settings().data_dir), [] if nodes is None else _names(nodes)
+    issuer_keys(settings())
     home.create()
     if (pid := holder(home)) is not None:
         _join(home, pid, asked, wait=detach)

@@ -33,6 +33,13 @@ def database_url(given: Settings) -> str:
     return given.database_url.get_secret_value()
 
 
+def service_url(given: Settings) -> str:
+    """Return the URL of PostgreSQL for beat, which numbers and seals what the others only write. Raises SettingsError if it is not set."""
+    if given.database_service_url is None:
+        raise SettingsError("FEDERATION_DATABASE_SERVICE_URL is not set: start `federation up`, or name a PostgreSQL as the role federation_service")
+    return given.database_service_url.get_secret_value()
+
+
 def configuration(given: Settings) -> dict[str, Any]:
     """Return Celery's configuration. Raises SettingsError if the broker or the database is not set."""
     if given.broker_url is None:
@@ -51,6 +58,7 @@ def configuration(given: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "task_serializer": "json",
         "accept_content": ["json"],
+        "task_time_limit": given.time_limit_s,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         # `running` is derived from the deliveries, so STARTED would only be one more statement a task.

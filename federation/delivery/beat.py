@@ -1,4 +1,4 @@
-"""Beat: heartbeats for each node, summaries that are due, the sweep of the outbox, outcomes; one beat acts, others stand by. Keeps no file."""
+"""Beat: heartbeats, summaries that are due, the sweep of the outbox, outcomes, the relay of events, seals; one beat acts, others stand by."""
 
 import logging
 import time
@@ -13,8 +13,11 @@ from celery.beat import Scheduler
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from federation.delivery.app import database_url
+from federation.delivery.app import service_url
+from federation.delivery.rebalance import Rebalancer
+from federation.delivery.relay import Relay
 from federation.delivery.runtime import Runtime, build
+from federation.delivery.sealing import Sealer, seals_folder
 from federation.delivery.sending import send
 from federation.errors import TransientError
 from federation.placement.node import NodeView
@@ -82,18 +85,22 @@ class FederationScheduler(Scheduler):
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
         given = settings()
-        url = given.database_service_url.get_secret_value() if given.database_service_url else database_url(given)
+        url = service_url(given)
         self._runtime: Runtime = build(url)
         self._leadership = Leadership(self._runtime.transactions.engine)
         self._stale_s, self._heartbeat_s, self._summary_window = given.node_stale_s, given.heartbeat_s, given.summary_window
+        self._rebalancer = Rebalancer(app, self._runtime.transactions, stale_s=given.node_stale_s)
+        self._sealer = Sealer(self._runtime.transactions, folder=seals_folder(given))
         self._jobs = [
             Job("heartbeats", given.heartbeat_s, self._send_heartbeats),
             Job("summaries", given.summary_check_s, self._request_summaries),
             Job("outbox", given.outbox_sweep_s, self._sweep),
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
+            Job("seals", given.seal_s, self._sealer.seal),
             Job("results", CLEANUP_S, self._clean_up, next_at=time.monotonic() + CLEANUP_S),
         ]
         self._retry_s = FIRST_RETRY_S
+        self._relay = Relay(app, self._runtime.transactions, listen_url=url)
         super().__init__(app, *args, **kwargs)
 
     def install_default_entries(self, data: Any) -> None:
@@ -101,6 +108,8 @@ class FederationScheduler(Scheduler):
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Do what is due; return the seconds until the next look."""
+        # Not where it is made: a beat that detaches forks after that.
+        self._relay.start()
         try:
             if not self._leadership.held():
                 return STANDBY_S
@@ -120,6 +129,7 @@ class FederationScheduler(Scheduler):
         return max(0.0, min(soonest, super().tick(*args, **kwargs)))
 
     def close(self) -> None:
+        self._relay.stop()
         self._leadership.release()
         super().close()
 
@@ -155,8 +165,10 @@ class FederationScheduler(Scheduler):
         return known
 
     def _send_heartbeats(self) -> None:
-        for node in self._nodes():
+        known = self._nodes()
+        for node in known:
             self._send(HEARTBEAT, {"node": node.name}, queue=node.name, expires_s=2 * self._heartbeat_s, priority=9)
+        self._rebalancer.rebalance(known)
 
     def _request_summaries(self) -> None:
         # Recorded in beat's own name; a window that was asked for before is the same execution.

@@ -2,8 +2,10 @@
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -17,7 +19,7 @@ from federation.delivery.flaws import flaw
 from federation.delivery.pause import database_away
 from federation.delivery.runtime import transactions
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
-from federation.services import executions
+from federation.services import quarantine
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class QuarantiningConsumer(Consumer):
         # SQL never runs on the hub's thread: a slow database would stop heart-beats.
         self._quarantine = Clerk("quarantine")
         self._looking = threading.Lock()
+        # Between two looks at a database that is away, and until when another pause goes on with that.
+        self._look_s, self._soon_until = FIRST_LOOK_S, 0.0
         self._ended = threading.Event()
         database_away.connect(self.pause)
 
@@ -58,6 +62,14 @@ class QuarantiningConsumer(Consumer):
                 self._put_aside(message, f"it cannot be handed over: {error!r}")
 
         return on_message
+
+    def cancel_active_requests(self) -> None:
+        """End what runs, on a cold shutdown; a pool of threads cannot, and what it runs comes again when the process has ended.
+
+        Called from a signal's handler: what it raised would strike whatever the main thread is at, such as the reading of a message.
+        """
+        with suppress(NotImplementedError):
+            super().cancel_active_requests()
 
     def on_decode_error(self, message: Message, exc: Exception) -> None:
         self._put_aside(message, f"the message cannot be read: {exc}")
@@ -101,16 +113,19 @@ class QuarantiningConsumer(Consumer):
         self.call_soon(self._resume)
 
     def _wait_for_database(self) -> None:
-        delay_s = FIRST_LOOK_S
-        while not self._ended.wait(delay_s):
+        # One that answers and does not take our work, because its disk is full, say, is not asked twice a second for ever.
+        if time.monotonic() > self._soon_until:
+            self._look_s = FIRST_LOOK_S
+        while not self._ended.wait(self._look_s):
+            self._look_s = min(self._look_s * 2, LONGEST_LOOK_S)
+            self._soon_until = time.monotonic() + 2 * LONGEST_LOOK_S
             try:
                 with transactions().begin("service:worker") as session:
                     session.execute(text("SELECT 1"))
             except TransientError:
-                delay_s = min(delay_s * 2, LONGEST_LOOK_S)
+                continue
             except Exception:  # who looks must go on, or this worker would never take a message again
                 logger.exception("consumer.look_failed")
-                delay_s = min(delay_s * 2, LONGEST_LOOK_S)
             else:
                 return
 
@@ -152,7 +167,7 @@ class QuarantiningConsumer(Consumer):
         }
         execution_id = _uuid(task_id)
         with transactions().begin(f"node:{queue}") as session:
-            entry = executions.quarantine(
+            entry = quarantine.put_aside(
                 session,
                 reason,
                 queue=queue,

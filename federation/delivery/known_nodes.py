@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from federation.placement.choose import Unplaceable, choose
-from federation.placement.node import NodeView
+from federation.placement.fitting import Unplaceable
 from federation.placement.requirements import Requirements
+from federation.placement.roster import Roster
 from federation.services import nodes
 
 # Counting the unfinished work of all nodes costs as much as there is of it.
@@ -21,22 +21,19 @@ class KnownNodes:
     def __init__(self, *, stale_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._stale_s, self._clock = stale_s, clock
         self._lock = threading.Lock()
-        self._views: dict[str, NodeView] = {}
+        self._roster = Roster([])
         self._fresh_until = float("-inf")
 
     def look(self, session: Session, *, afresh: bool = False) -> bool:
         """Read the nodes if what is known is old; return whether they were read now."""
         if not afresh and self._clock() < self._fresh_until:
             return False
-        views = {view.name: view for view in nodes.views(session, stale_s=self._stale_s)}
+        roster = Roster(nodes.views(session, stale_s=self._stale_s))
         with self._lock:
-            self._views, self._fresh_until = views, self._clock() + FRESH_S
+            self._roster, self._fresh_until = roster, self._clock() + FRESH_S
         return True
 
-    def place(self, requirements: Requirements, *, key: str | None = None, spread: str) -> NodeView | Unplaceable:
-        """Return the node for one execution, which then counts as that node's work."""
+    def place(self, requirements: Requirements, *, key: str | None = None) -> str | Unplaceable:
+        """Return the name of the node for one execution, which then counts as that node's work."""
         with self._lock:
-            chosen = choose(requirements, list(self._views.values()), key=key, spread=spread)
-            if isinstance(chosen, NodeView):
-                self._views[chosen.name] = chosen.model_copy(update={"outstanding": chosen.outstanding + 1})
-            return chosen
+            return self._roster.place(requirements, key=key)

@@ -2,10 +2,12 @@
 
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 from celery.worker import state as worker_state
 
+from federation.delivery import overtime
 from federation.delivery.pause import database_away
 from federation.delivery.publisher import CeleryPublisher
 from federation.errors import TransientError
@@ -28,6 +30,7 @@ class NodeLife:
         self._announced = False
         self._rival = False
         self._silent = False
+        self._hangs = False
         self._thread = threading.Thread(target=self._run, name="node-life", daemon=True)
 
     def start(self) -> None:
@@ -76,16 +79,32 @@ class NodeLife:
         if not self._announced:
             self._announce(stale_s=None)
             return
+        if overtime.hung() >= self._node.concurrency:
+            # Whoever cannot take anything is as good as dead: what waits for it goes to others, until a place is free.
+            self._hang()
+            return
+        self._hangs = False
         with self._begin() as session:
             known = nodes.sign_of_life(session, self._node.name, self._node.incarnation, load=_load())
         if not known:
             # Another worker took the name over, or the row is gone.
             self._announce(stale_s=self._stale_s)
 
+    def _hang(self) -> None:
+        if not self._hangs:
+            logger.error(
+                "node.hangs: all its places are taken by what is over its time; end the worker if that does not end", extra={"node": self._node.name}
+            )
+        self._hangs = True
+
     def _announce(self, *, stale_s: float | None) -> None:
         with self._begin() as session:
+            rival = nodes.rival(session, self._node, stale_s=self._stale_s)
             accepted = nodes.announce(session, self._node, stale_s=stale_s)
         if accepted:
+            if rival is not None and not self._has_ended(*rival):
+                hostname, pid = rival
+                logger.warning("node.takes_over: process %d on %s is %s too; if it still runs, stop one of the two", pid, hostname, self._node.name)
             self._announced = True
             self._rival = False
             logger.info("node.announced", extra={"node": self._node.name, "missing": ", ".join(self._node.missing) or "nothing"})
@@ -94,6 +113,10 @@ class NodeLife:
         elif not self._rival:
             self._rival = True
             logger.error("node.taken_over: another worker announces %s; stop one of the two", self._node.name)
+
+    def _has_ended(self, hostname: str, pid: int) -> bool:
+        # Of another machine nothing can be known.
+        return hostname == self._node.hostname and not Path(f"/proc/{pid}").exists()
 
     def _begin(self) -> Any:
         return self._transactions.begin(f"node:{self._node.name}")

@@ -9,14 +9,14 @@ from typing import Any
 
 from celery import Celery
 from pydantic import ValidationError
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, or_, select, update
 
 from federation.delivery.breaker import Breaker
 from federation.delivery.envelope import HEADER, Envelope
 from federation.delivery.known_nodes import KnownNodes
-from federation.delivery.sending import MessageRefused, send
+from federation.delivery.sending import MessageRefused, revoke, send
 from federation.errors import BrokerUnavailable, TransientError
-from federation.placement.choose import Unplaceable
+from federation.placement.fitting import Unplaceable
 from federation.placement.requirements import Requirements
 from federation.services import nodes
 from federation.store import event_log, outbox
@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 ACTOR = "service:outbox"
 
+# What is not due waits for its time alone, wherever it would go.
 # Each look moves an entry to the end, so that no number of entries that cannot be sent keeps another from its turn.
+_IS_DUE = or_(Execution.due_at.is_(None), Execution.due_at <= func.clock_timestamp())
 _LONGEST_UNTRIED = (OutboxEntry.tried_at.nulls_first(), OutboxEntry.created_at)
 
 
@@ -50,6 +52,8 @@ class _Silent:
 
     def publish(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
 
+    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
+
 
 class CeleryPublisher:
     """Sends recorded executions over Celery; safe to share between threads, never between processes."""
@@ -61,8 +65,19 @@ class CeleryPublisher:
         self._breaker = Breaker()
 
     def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
-        """Send these executions; what is not sent now stays for the sweep. Never raises."""
+        """Send these executions; what is not sent now, or not due, stays for the sweep. Never raises."""
         self._publish(execution_ids)
+
+    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None:
+        """Wake who waits for these executions, and have workers end those that run; never raises.
+
+        A courtesy: a worker that does not hear it looks before it begins, and finds at its next effect that it has none.
+        """
+        with _survived(len(execution_ids)):
+            for execution_id in execution_ids:
+                self._app.backend.mark_as_revoked(str(execution_id), reason="cancelled")
+            if not self._breaker.is_open:
+                revoke(self._app, [str(execution_id) for execution_id in execution_ids])
 
     def sweep(self, limit: int = 200) -> int:
         """Send what is left in the outbox, what was not tried for longest first; return how many were sent. Never raises."""
@@ -70,7 +85,8 @@ class CeleryPublisher:
             return 0
         left: Sequence[uuid.UUID] = ()
         with _survived(limit), self._transactions.begin(ACTOR) as session:
-            left = session.scalars(select(OutboxEntry.execution_id).order_by(*_LONGEST_UNTRIED).limit(limit)).all()
+            query = select(OutboxEntry.execution_id).join(Execution, Execution.id == OutboxEntry.execution_id).where(_IS_DUE)
+            left = session.scalars(query.order_by(*_LONGEST_UNTRIED).limit(limit)).all()
         return self._publish(left, afresh=True) if left else 0
 
     def _publish(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool = False) -> int:
@@ -96,7 +112,7 @@ class CeleryPublisher:
             rows = session.execute(
                 select(OutboxEntry.execution_id, OutboxEntry.waiting_for, Execution.requirements, Execution.affinity)
                 .join(Execution, Execution.id == OutboxEntry.execution_id)
-                .where(OutboxEntry.execution_id.in_(execution_ids))
+                .where(OutboxEntry.execution_id.in_(execution_ids), _IS_DUE)
                 .order_by(*_LONGEST_UNTRIED)
             )
             for execution_id, waiting_for, asked, affinity in rows.all():
@@ -120,8 +136,8 @@ class CeleryPublisher:
             requirements = Requirements.model_validate(asked)
         except ValidationError as error:
             return f"its requirements cannot be read: {error.errors(include_url=False)[0]['msg']}"
-        chosen = self._nodes.place(requirements, key=affinity, spread=str(execution_id))
-        return chosen if isinstance(chosen, Unplaceable) else _Placed(execution_id, requirements, chosen.name)
+        chosen = self._nodes.place(requirements, key=affinity)
+        return chosen if isinstance(chosen, Unplaceable) else _Placed(execution_id, requirements, chosen)
 
     def _try_to_send(self, placed: _Placed) -> bool:
         """Return whether it was sent now; what is wrong with one execution holds up no other. Raises TransientError, _NodeGone."""

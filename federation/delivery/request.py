@@ -1,6 +1,8 @@
 """A task request in the worker's main process: gives back in order what lacks a database, and keeps SQL off the event loop."""
 
 import logging
+import time
+import uuid
 from typing import Any
 
 from celery import Celery
@@ -10,9 +12,12 @@ from celery.worker.request import Request
 from kombu import Message
 
 from federation.delivery.clerk import Clerk
+from federation.delivery.failing import fail_task_of
+from federation.delivery.overtime import Late
 from federation.delivery.pause import database_away, is_requeue_for_database
+from federation.delivery.runtime import transactions
 from federation.delivery.sending import MessageRefused, send_again
-from federation.errors import BrokerUnavailable
+from federation.errors import BrokerUnavailable, TransientError
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +25,7 @@ logger = logging.getLogger(__name__)
 _results = Clerk("results")
 _returns = Clerk("returns")
 FINISH_WITHIN_S = 5.0
+AGAIN_S = 1.0
 
 # What ends an execution without a word of its process, so that the main process stores how it ended.
 _UNTOLD = (WorkerLostError, Terminated, TimeLimitExceeded, SystemExit, KeyboardInterrupt, Reject)
@@ -42,12 +48,17 @@ class FederationRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         # A pool of processes wraps it to carry the traceback.
         error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, Late):
+            # Celery says nothing of what is ignored, and Flower would show it at work for ever.
+            self.send_event("task-failed", exception=str(error), traceback="")
         if is_requeue_for_database(error):
             # First, or the message would come straight back.
             database_away.send(sender=self)
             worker_state.task_ready(self)
             _returns.do(self._give_back)
         elif isinstance(error, _UNTOLD):
+            if isinstance(error, TimeLimitExceeded):
+                _results.do(self._fail_task, _over_time(float(error.args[0])))
             _results.do(super().on_failure, exc_info, send_failed_event, return_ok)
         else:
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
@@ -56,12 +67,37 @@ class FederationRequest(Request):
         if soft:
             super().on_timeout(soft, timeout)
         else:
+            # First, because the message is settled after it.
+            _results.do(self._fail_task, _over_time(timeout))
             _results.do(super().on_timeout, soft, timeout)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        try:
+            super().terminate(pool, signal=signal)
+        except NotImplementedError:
+            # No pool can end a thread: its execution learns that it was cancelled at its next effect or word of progress.
+            logger.info("execution.not_terminated", extra={"execution_id": self.id, "pool": type(pool).__name__})
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         # At once, because the end of a terminated process comes here too.
         self._already_revoked = True
         _results.do(super()._announce_revoked, reason, terminated, signum, expired)  # type: ignore[misc]  # missing in the stubs
+
+    def _fail_task(self, reason: str) -> None:
+        """End the task that it worked for, which its own process cannot do any more; waits for a database that is away."""
+        try:
+            execution_id = uuid.UUID(self.id)
+        except ValueError:
+            return
+        node = str((self.delivery_info or {}).get("routing_key"))
+        while True:
+            try:
+                with transactions().begin(f"node:{node}", execution_id=execution_id) as session:
+                    fail_task_of(session, execution_id, {"error": reason, "node": node})
+            except TransientError:
+                time.sleep(AGAIN_S)
+            else:
+                return
 
     def _give_back(self) -> None:
         """Put the message back as a new one, and settle this delivery.
@@ -77,3 +113,7 @@ class FederationRequest(Request):
         else:
             self.acknowledge()
             self.send_event("task-rejected", requeue=True)
+
+
+def _over_time(limit_s: float) -> str:
+    return f"it ran longer than its time limit of {limit_s:g} s"

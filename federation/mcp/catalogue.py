@@ -15,12 +15,13 @@ from federation.mcp.tools.inference import federation_infer
 from federation.mcp.tools.messages import federation_inbox, federation_send
 from federation.mcp.tools.retrieval import federation_index, federation_search
 from federation.mcp.tools.summaries import federation_summarize
-from federation.mcp.tools.tasks import federation_task_result, federation_task_status
+from federation.mcp.tools.tasks import federation_cancel_task, federation_task_result, federation_task_status
 
 # Nothing here reaches out of the federation, and nothing that was recorded is destroyed.
 READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
 ADDS = ToolAnnotations(read_only_hint=False, idempotent_hint=False, destructive_hint=False, open_world_hint=False)
 SETS = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
+ENDS = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=True, open_world_hint=False)
 
 TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = (
     (federation_send, "Send a message", ADDS),
@@ -31,6 +32,7 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_claim_task, "Claim a task", SETS),
     (federation_release_task, "Give a task back", SETS),
     (federation_complete_task, "Complete a task", SETS),
+    (federation_cancel_task, "Cancel a task", ENDS),
     (federation_task_status, "Where a task stands", READS),
     (federation_task_result, "What came of a task", READS),
     (federation_index, "Make files searchable", SETS),

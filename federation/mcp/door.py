@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 
 from federation.errors import DatabaseUnavailable
 from federation.mcp.access import Access
+from federation.mcp.issuer import Issuer
 from federation.results.options import Options
 from federation.results.waiting import Notifications, Subscription
+from federation.security.issuer_keys import issuer_keys
 from federation.services.agents import Caller
 from federation.settings import Settings
 from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
@@ -35,9 +37,12 @@ class Door:
     """What every call needs: transactions, wake-ups, access, settings. One for a process."""
 
     def __init__(self, transactions: Transactions, settings: Settings, *, database_url: str, token: str | None = None) -> None:
+        """Raises SettingsError for an issuer whose keys cannot be used."""
         self.transactions, self.settings = transactions, settings
         self.limiter = anyio.CapacityLimiter(THREADS)
-        self.access = Access(transactions, self.limiter, token=token)
+        keys = issuer_keys(settings)
+        issuer = None if keys is None else Issuer(settings, keys)
+        self.access = Access(transactions, self.limiter, token=token, issuer=issuer)
         self.notifications = Notifications(database_url, channels=[NOTICE_CHANNEL, Options.channel])
 
     @asynccontextmanager

@@ -5,10 +5,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastmcp import FastMCP
+from fastmcp.server.auth import AuthProvider, RemoteAuthProvider
+from pydantic import AnyHttpUrl
 
 from federation.mcp.answers import PlainWords
 from federation.mcp.catalogue import offer
 from federation.mcp.door import Door
+from federation.mcp.where import PATH, mcp_url
 
 INSTRUCTIONS = """\
 You are one of several agents and people who work on the same thing. Your name comes from your token; nobody else can speak as you.
@@ -33,9 +36,18 @@ def build(door: Door) -> FastMCP[None]:
         "federation",
         INSTRUCTIONS,
         version=version("federation"),
-        auth=door.access,
+        auth=_auth(door),
         lifespan=lifespan,
         tools=offer(door),
         mask_error_details=True,
         middleware=[PlainWords()],
     )
+
+
+def _auth(door: Door) -> AuthProvider:
+    issuer = door.access.issuer
+    if issuer is None:
+        return door.access
+    # Tells clients, as RFC 9728 says, whose tokens this resource takes.
+    base = mcp_url(door.settings, for_others=True).removesuffix(PATH)
+    return RemoteAuthProvider(door.access, [AnyHttpUrl(issuer.url)], base, resource_name="federation")

@@ -1,6 +1,7 @@
 """Waiting for what an execution comes to, and saying in words where it stands when it is late."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -44,8 +45,13 @@ def standing(session: Session, execution_id: UUID) -> Standing:
 def _note(view: ExecutionView) -> str | None:
     if view.state is State.RECORDED:
         return "recorded; ActiveMQ has not taken it yet, and it will be sent as soon as it does"
+    if view.state is State.UNPLACED and view.due_at is not None and view.due_at > datetime.now(UTC):
+        return f"recorded; a node is chosen at {view.due_at.isoformat()}: federation_task_result waits for that"
     if view.state is State.UNPLACED:
         return "recorded; it starts by itself when a node that can do it announces itself: federation_task_result waits for that"
+    if view.state is State.RUNNING and view.progress is not None:
+        done, total, note = (view.progress.get(name) for name in ("done", "total", "note"))
+        return f"{done} of {total}" + (f": {note}" if note else "")
     if view.state is State.QUARANTINED:
         return "put aside after too many failed deliveries; an operator can send it again"
     return None

@@ -75,6 +75,8 @@ def _range(schema: Mapping[str, Any]) -> str:
 def _text(schema: Mapping[str, Any]) -> str:
     if schema.get("format") == "uuid":
         return "a UUID, as an earlier call returned it"
+    if schema.get("format") == "date-time":
+        return "a date and time with a zone, such as 2030-01-31T18:00:00+01:00, from 1970 to 9998"
     words = _PATTERNS.get(schema.get("pattern", ""), "a text")
     if schema.get("pattern") == NOT_BLANK:
         words += " that is not empty"

@@ -2,10 +2,11 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass
-from datetime import datetime
+import uuid
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +16,9 @@ from federation.store import event_log
 from federation.store.context import context
 from federation.store.models.agents import Agent, AgentToken, Role
 
+LONGEST_LABEL = 60
+TOKEN_PREFIX = "fed_"  # noqa: S105 - what all tokens begin with, so that a leaked one is recognised
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -22,6 +26,26 @@ class Caller:
 
     name: str
     role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What may be known of a token; `label` says where it is used, `expires_at` None is never."""
+
+    id: uuid.UUID
+    agent: str
+    label: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """Return `valid`, `expired` or `revoked`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "valid"
 
 
 def _hash(token: str) -> bytes:
@@ -36,47 +60,79 @@ def valid_role(role: str) -> Role:
         raise NotFound("role", role, Role) from error
 
 
-def add(session: Session, name: str, role: str, *, expires_at: datetime | None = None) -> str:
-    """Add an agent and return its token, which is shown this once.
+def add(session: Session, name: str, role: str, *, label: str = "", lasting: timedelta | None = None) -> str:
+    """Add an agent and return its token, which is shown this once and lasts so long, None: for ever.
 
-    Raises Conflict if the name is taken, NotFound for an unknown role.
+    Raises Conflict if the name is taken, NotFound for an unknown role, InvalidInput for a name that agents cannot have or a label that is too long.
     """
     row = {"name": valid_agent(name), "role": valid_role(role), "created_by": context(session).actor}
     if session.scalar(insert(Agent).values(**row).on_conflict_do_nothing().returning(Agent.name)) is None:
         raise Conflict(f"agent {name!r} exists already; rotate its token with `federation agent rotate {name}`")
     event_log.append(session, "agent.added", f"agent:{name}", payload={"name": name, "role": role})
-    return issue_token(session, name, expires_at=expires_at)
+    return issue_token(session, name, label=label, lasting=lasting)
 
 
-def issue_token(session: Session, name: str, *, expires_at: datetime | None = None) -> str:
-    """Return a new token of an agent; only its hash is stored."""
+def issue_token(session: Session, name: str, *, label: str = "", lasting: timedelta | None = None) -> str:
+    """Return one more token of an agent, which lasts so long, None: for ever; only its hash is stored.
+
+    Raises NotFound for an unknown agent, InvalidInput for a label that is too long.
+    """
     get(session, name)
-    token = "fed_" + secrets.token_urlsafe(32)
-    session.add(AgentToken(agent=name, token_sha256=_hash(token), created_by=context(session).actor, expires_at=expires_at))
-    event_log.append(session, "agent.token_issued", f"agent:{name}", payload={"name": name, "expires_at": expires_at})
+    if len(label) > LONGEST_LABEL or not label.isprintable():
+        raise InvalidInput("label", label, f"at most {LONGEST_LABEL} printable characters, such as the machine that uses the token")
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    ends = None if lasting is None else func.clock_timestamp() + lasting
+    row = {"agent": name, "token_sha256": _hash(token), "label": label, "created_by": context(session).actor, "expires_at": ends}
+    stored = session.execute(insert(AgentToken).values(**row).returning(AgentToken.id, AgentToken.expires_at)).one()
+    payload = {"name": name, "token": stored.id, "label": label, "expires_at": stored.expires_at}
+    event_log.append(session, "agent.token_issued", f"agent:{name}", payload=payload)
     return token
 
 
-def rotate(session: Session, name: str) -> str:
-    """Revoke all tokens of an agent and return a new one."""
+def rotate(session: Session, name: str, *, label: str | None = None, lasting: timedelta | None = None) -> str:
+    """Revoke the tokens of an agent, or those of this label alone, and return a new one. Raises NotFound."""
     get(session, name)
     # Of two rotations at once, the second must see the token that the first has made, or both would be valid.
     session.execute(select(Agent.name).where(Agent.name == name).with_for_update())
-    revoke(session, name)
-    return issue_token(session, name)
+    _revoke(session, name, AgentToken.label == label if label is not None else true())
+    return issue_token(session, name, label=label or "", lasting=lasting)
 
 
-def revoke(session: Session, name: str) -> int:
-    """Revoke all tokens of an agent; return how many there were."""
+def revoke(session: Session, name: str, *, token: str | None = None) -> int:
+    """Revoke the tokens of an agent, or the one whose id begins so; return how many there were.
+
+    Raises NotFound for an unknown agent or token, Conflict for a beginning that several tokens share.
+    """
     get(session, name)
+    if token is None:
+        return _revoke(session, name, true())
+    known = [str(one.id) for one in tokens(session, name)]
+    found = [one for one in known if one.startswith(token.lower())]
+    if not found or not token:
+        raise NotFound("token", token, known)
+    if len(found) > 1:
+        raise Conflict(f"{len(found)} tokens of {name} begin with {token!r}; give more of the id")
+    return _revoke(session, name, AgentToken.id == uuid.UUID(found[0]))
+
+
+def _revoke(session: Session, name: str, which: ColumnElement[bool]) -> int:
     revoked = session.scalars(
         update(AgentToken)
-        .where(AgentToken.agent == name, AgentToken.revoked_at.is_(None))
+        .where(AgentToken.agent == name, AgentToken.revoked_at.is_(None), which)
         .values(revoked_at=func.clock_timestamp())
         .returning(AgentToken.id)
     ).all()
-    event_log.append(session, "agent.tokens_revoked", f"agent:{name}", payload={"name": name, "tokens": len(revoked)})
+    payload = {"name": name, "tokens": len(revoked), "ids": sorted(map(str, revoked))}
+    event_log.append(session, "agent.tokens_revoked", f"agent:{name}", payload=payload)
     return len(revoked)
+
+
+def tokens(session: Session, name: str) -> list[Token]:
+    """Return what may be known of the tokens of an agent, the latest first. Raises NotFound."""
+    get(session, name)
+    columns = [getattr(AgentToken, field.name) for field in fields(Token)]
+    query = select(*columns).where(AgentToken.agent == name).order_by(AgentToken.created_at.desc(), AgentToken.id)
+    return [Token(**row) for row in session.execute(query).mappings()]
 
 
 def authenticate(session: Session, token: str) -> Caller:

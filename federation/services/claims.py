@@ -26,6 +26,7 @@ _CLAIM = text(
             + CASE WHEN c.holder = excluded.holder AND c.released_at IS NULL AND c.expires_at > clock_timestamp() THEN 0 ELSE 1 END,
         acquired_at = clock_timestamp(),
         holder = excluded.holder,
+        updated_by = excluded.holder,
         description = excluded.description,
         expires_at = clock_timestamp() + make_interval(secs => :ttl_s),
         released_at = NULL
@@ -103,6 +104,15 @@ def release(session: Session, resource: str) -> bool:
     event_log.append(session, "claim.released", f"claim:{resource}", payload={"resource": resource, "fencing_token": released})
     notify(session, [f"claim:{resource}"])
     return True
+
+
+def revoke(session: Session, resource: str) -> None:
+    """End whoever's claim on a resource that is of no use any more; whether the caller may is theirs to know."""
+    ended = update(Claim).where(Claim.resource == resource, Claim.released_at.is_(None)).values(released_at=func.clock_timestamp())
+    token = session.scalar(ended.returning(Claim.fencing_token))
+    if token is not None:
+        event_log.append(session, "claim.released", f"claim:{resource}", payload={"resource": resource, "fencing_token": token})
+        notify(session, [f"claim:{resource}"])
 
 
 def locked(session: Session, resource: str) -> Claim | None:

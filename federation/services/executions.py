@@ -1,5 +1,6 @@
 """Executions: how far each has come (derived, never stored), its deliveries, its effects, and its quarantine."""
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +8,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
-from federation.errors import InvalidInput, NotFound
+from federation.errors import InvalidInput, NotFound, PermanentError
 from federation.store import event_log
 from federation.store.context import context
-from federation.store.models.executions import Delivery, Effect, Execution, QuarantinedMessage
+from federation.store.models.executions import Execution, OutboxEntry
 
 
 class State(StrEnum):
@@ -33,6 +33,10 @@ class State(StrEnum):
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.QUARANTINED})
 
 
+class Cancelled(PermanentError):
+    """The execution was cancelled: what it still wants to do has no effect."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionView:
     """An execution as its readers see it; worker and pid are those of its last delivery."""
@@ -41,11 +45,13 @@ class ExecutionView:
     task_name: str
     state: State
     waiting_for: str | None
+    progress: dict[str, Any] | None
     node: str | None
     worker: str | None
     pid: int | None
     deliveries: int
     created_at: datetime
+    due_at: datetime | None
     sent_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -54,33 +60,41 @@ class ExecutionView:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A delivery that was counted: which one it is, how many of them repeat one without an end, and what the execution's result is so far."""
+    """A delivery that was counted: which one it is, how many of them repeat one without an end, what the execution's result is so far."""
 
     number: int
     redeliveries: int
     result_state: str | None
+    cancelled: bool
 
 
 # One statement, so that the parts of the answer are of one moment. A state that is not final (RETRY) waits in a queue again.
 _STATE = text(
     """
-    SELECT e.id, e.task_name, e.node, e.created_at, e.sent_at, e.trace_id, o.waiting_for,
+    SELECT e.id, e.task_name, e.node, e.created_at, e.due_at, e.sent_at, e.trace_id,
+        CASE WHEN early AND o.waiting_for IS NULL THEN to_char(e.due_at AT TIME ZONE 'UTC', '"its time, "YYYY-MM-DD"T"HH24:MI:SS"Z"')
+             ELSE o.waiting_for END AS waiting_for,
+        CASE WHEN s.state = 'PROGRESS' THEN s.result END AS progress,
         d.worker, d.pid, coalesce(d.number, 0) AS deliveries, d.delivered_at AS started_at,
         CASE WHEN e.cancelled_at IS NOT NULL THEN e.cancelled_at
              WHEN q.execution_id IS NOT NULL THEN coalesce(r.date_done, q.created_at) ELSE r.date_done END AS finished_at,
-        CASE WHEN r.state = 'SUCCESS' THEN 'completed'
-             WHEN e.cancelled_at IS NOT NULL OR r.state = 'REVOKED' THEN 'cancelled'
+        CASE WHEN e.cancelled_at IS NOT NULL THEN 'cancelled'
+             WHEN r.state = 'SUCCESS' THEN 'completed'
+             WHEN r.state = 'REVOKED' THEN 'cancelled'
              WHEN q.execution_id IS NOT NULL THEN 'quarantined'
              WHEN r.state = 'FAILURE' THEN 'failed'
-             WHEN o.waiting_for IS NOT NULL THEN 'unplaced'
+             WHEN o.waiting_for IS NOT NULL OR early THEN 'unplaced'
              WHEN o.execution_id IS NOT NULL THEN 'recorded'
              WHEN d.execution_id IS NOT NULL AND r.state IS DISTINCT FROM 'RETRY' THEN 'running'
              ELSE 'queued' END AS state
     FROM executions e
     LEFT JOIN outbox o ON o.execution_id = e.id
     LEFT JOIN LATERAL (SELECT * FROM execution_deliveries WHERE execution_id = e.id ORDER BY number DESC LIMIT 1) d ON true
-    LEFT JOIN LATERAL (SELECT execution_id, created_at FROM quarantine WHERE execution_id = e.id ORDER BY created_at DESC LIMIT 1) q ON true
+    LEFT JOIN LATERAL (SELECT execution_id, created_at FROM quarantine
+        WHERE execution_id = e.id AND NOT EXISTS (SELECT FROM redrives WHERE redrives.quarantine_id = quarantine.id)
+        ORDER BY created_at DESC LIMIT 1) q ON true
     LEFT JOIN celery_results s ON s.task_id = e.id::text
+    CROSS JOIN LATERAL (SELECT o.execution_id IS NOT NULL AND coalesce(e.due_at > clock_timestamp(), false) AS early) w
     CROSS JOIN LATERAL (SELECT coalesce(s.state, e.outcome) AS state, coalesce(s.date_done, e.ended_at) AS date_done) r
     WHERE e.id = :id
     """
@@ -97,8 +111,33 @@ _DELIVER = text(
     FROM execution_deliveries WHERE execution_id = :id
     ON CONFLICT DO NOTHING
     RETURNING number,
-        redelivered::int + (SELECT count(*) FROM execution_deliveries WHERE execution_id = :id AND redelivered) AS redeliveries,
-        coalesce((SELECT state FROM celery_results WHERE task_id = :task_id), (SELECT outcome FROM executions WHERE id = :id)) AS result_state
+        redelivered::int + (
+            SELECT count(*) FROM execution_deliveries WHERE execution_id = :id AND redelivered
+                AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')
+        ) AS redeliveries,
+        coalesce((SELECT state FROM celery_results WHERE task_id = :task_id), (SELECT outcome FROM executions WHERE id = :id)) AS result_state,
+        EXISTS (SELECT FROM executions WHERE id = :id AND cancelled_at IS NOT NULL) AS cancelled
+    """
+)
+
+
+# What ended before stays as it ended.
+_CANCEL = text(
+    """
+    UPDATE executions SET cancelled_at = clock_timestamp(), updated_by = :actor
+    WHERE id = :id AND cancelled_at IS NULL AND outcome IS NULL AND NOT EXISTS (
+        SELECT FROM celery_results WHERE task_id = executions.id::text AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+    )
+    RETURNING id
+    """
+)
+# The row is locked against a cancellation until the commit: an effect comes before it, or not at all.
+_EFFECT = text(
+    """
+    WITH asked AS (SELECT cancelled_at FROM executions WHERE id = :id FOR SHARE)
+    INSERT INTO execution_effects (execution_id, key, value, actor)
+    SELECT :id, :key, CAST(:value AS jsonb), :actor WHERE NOT EXISTS (SELECT FROM asked WHERE cancelled_at IS NOT NULL)
+    ON CONFLICT DO NOTHING RETURNING key
     """
 )
 
@@ -144,7 +183,13 @@ def state(session: Session, execution_id: uuid.UUID) -> ExecutionView:
     if row is None:
         latest = session.scalars(select(Execution.id).order_by(Execution.created_at.desc()).limit(3))
         raise NotFound("execution", str(execution_id), map(str, latest))
-    return ExecutionView(**{**row, "state": State(row["state"])})
+    told = None if row["progress"] is None else json.loads(row["progress"])
+    return ExecutionView(**{**row, "state": State(row["state"]), "progress": told})
+
+
+def of_task(session: Session, task_id: uuid.UUID) -> list[uuid.UUID]:
+    """Return the executions that work or worked for a task, the oldest first."""
+    return list(session.scalars(select(Execution.id).where(Execution.agent_task_id == task_id).order_by(Execution.created_at)))
 
 
 def record_delivery(
@@ -179,76 +224,48 @@ def record_delivery(
             break
     payload = {"number": row.number, "task_name": task_name, "worker": worker, "pid": pid, "redelivered": redelivered}
     event_log.append(session, "execution.delivered", f"execution:{execution_id}", payload=payload)
-    return Recorded(number=row.number, redeliveries=row.redeliveries, result_state=row.result_state)
+    return Recorded(number=row.number, redeliveries=row.redeliveries, result_state=row.result_state, cancelled=row.cancelled)
 
 
 def once(session: Session, key: str, value: Mapping[str, Any]) -> bool:
-    """Return True to the first delivery that records this effect of the current execution; it commits with the write that it stands for."""
+    """Return True to the first delivery that records this effect of the current execution; it commits with the write that it stands for.
+
+    Raises Cancelled if the execution was cancelled meanwhile.
+    """
     who = context(session)
     if who.execution_id is None:
         raise InvalidInput("execution_id", None, "a transaction of an execution; open it with the task's transaction()")
-    statement = insert(Effect).values(execution_id=who.execution_id, key=key, value=dict(value), actor=who.actor)
-    if session.scalar(statement.on_conflict_do_nothing().returning(Effect.key)) is None:
+    values = {"id": who.execution_id, "key": key, "value": json.dumps(value, default=str), "actor": who.actor}
+    if session.scalar(_EFFECT, values) is None:
+        require_wanted(session, who.execution_id)
         return False
     event_log.append(session, "execution.effect_recorded", f"execution:{who.execution_id}", payload={"key": key, "value": value})
     return True
 
 
-def quarantine(
-    session: Session,
-    reason: str,
-    *,
-    queue: str,
-    worker: str,
-    headers: Mapping[str, Any],
-    body: bytes,
-    execution_id: uuid.UUID | None = None,
-    task_name: str | None = None,
-) -> uuid.UUID:
-    """Put a message aside with its reason, its deliveries and all that came with it; return the entry's id."""
-    story = [] if execution_id is None else _story(session, execution_id)
-    kept = {**_storable(headers), "deliveries": story}
-    entry = QuarantinedMessage(
-        id=uuid.uuid4(),
-        execution_id=execution_id,
-        task_name=None if task_name is None else _storable(task_name),
-        queue=queue,
-        worker=worker,
-        reason=_storable(reason),
-        headers=kept,
-        body=body,
-    )
-    session.add(entry)
-    session.flush()
-    stream = f"execution:{execution_id}" if execution_id else f"queue:{queue}"
-    payload = {"quarantine_id": entry.id, "task_name": entry.task_name, "queue": queue, "reason": entry.reason, "deliveries": story}
-    event_log.append(session, "execution.quarantined", stream, payload=payload)
-    return entry.id
+def cancel(session: Session, execution_id: uuid.UUID, reason: str) -> bool:
+    """Cancel an execution that has not ended: in the outbox, in a queue, or running; False if it has ended, or was cancelled before.
+
+    What it has done stays done; nothing that it does after this commit has an effect. Who may ask for it is the caller's to know.
+    """
+    who = context(session)
+    if session.scalar(_CANCEL, {"id": execution_id, "actor": who.actor}) is None:
+        return False
+    session.execute(delete(OutboxEntry).where(OutboxEntry.execution_id == execution_id))
+    event_log.append(session, "execution.cancelled", f"execution:{execution_id}", payload={"reason": reason})
+    who.cancelled.append(execution_id)
+    return True
 
 
-def _storable(value: Any) -> Any:
-    """Return foreign headers as JSON that PostgreSQL takes: its text holds neither NUL nor lone surrogates."""
-    if isinstance(value, Mapping):
-        return {_storable(str(key)): _storable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(item) for item in value]
-    if value is None or isinstance(value, bool | int):
-        return value
-    text_value = value if isinstance(value, str) else repr(value)
-    return text_value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+def require_wanted(session: Session, execution_id: uuid.UUID) -> None:
+    """Pass unless this execution was cancelled. Raises Cancelled."""
+    if session.scalar(select(Execution.cancelled_at).where(Execution.id == execution_id)) is not None:
+        raise Cancelled(f"execution {execution_id} was cancelled")
 
 
 def agent_task_of(session: Session, execution_id: uuid.UUID) -> uuid.UUID | None:
     """Return the task that an execution works for, if it works for one."""
     return session.scalar(select(Execution.agent_task_id).where(Execution.id == execution_id))
-
-
-def _story(session: Session, execution_id: uuid.UUID) -> list[dict[str, Any]]:
-    rows = session.scalars(select(Delivery).where(Delivery.execution_id == execution_id).order_by(Delivery.number))
-    return [
-        {"number": row.number, "worker": row.worker, "pid": row.pid, "redelivered": row.redelivered, "at": row.delivered_at.isoformat()}
-        for row in rows
-    ]
 
 
 def waiting_for(session: Session, execution_ids: Sequence[uuid.UUID]) -> str | None:

@@ -1,5 +1,6 @@
 """Messages: sent to one or to all of a conversation in one transaction, read from a numbered inbox."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,16 @@ def send(
     correlation_id = answered.correlation_id if answered else identity
     # The position is taken before it is known whether the message is new: what was taken for nothing is given back.
     attempt = session.begin_nested()
-    payload = {"message_id": identity, "to": to, "message_type": message_type, "recipients": recipients}
+    payload = {
+        "message_id": identity,
+        "to": to,
+        "message_type": message_type,
+        "recipients": recipients,
+        "reply_to": reply_to,
+        "correlation_id": correlation_id,
+        # Not what was said: the log may be read by more than the members.
+        "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
+    }
     position = event_log.append(session, "message.sent", f"messages:{conversation_id}", payload=payload, conversation_id=conversation_id)
     row: dict[str, Any] = {"id": identity, **said, "position": position, "correlation_id": correlation_id, "trace_id": context(session).trace_id}
     if data is None:

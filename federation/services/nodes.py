@@ -1,7 +1,7 @@
 """Nodes: announced with what the machine has, seen alive, gone; counts their unfinished work, sends none."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -76,6 +76,13 @@ def announce(session: Session, node: Announcement, *, stale_s: float | None = No
         return False
     event_log.append(session, "node.announced", f"node:{node.name}", payload=values)
     return True
+
+
+def rival(session: Session, node: Announcement, *, stale_s: float) -> tuple[str, int] | None:
+    """Return host and process id of another worker of this name that gave a sign of life within `stale_s` seconds, None if there is none."""
+    query = select(Node.hostname, Node.pid).where(Node.name == node.name, Node.incarnation != node.incarnation, _alive(stale_s))
+    found = session.execute(query).one_or_none()
+    return None if found is None else (found.hostname, found.pid)
 
 
 def _alive(stale_s: float) -> ColumnElement[bool]:
@@ -162,6 +169,21 @@ def load(session: Session, name: str) -> Load:
     return Load(running=counts.get(True, 0), queued=counts.get(False, 0))
 
 
+def movable(session: Session, name: str) -> Sequence[Execution]:
+    """Return the unfinished executions of this node that were not asked of it by name."""
+    query = (
+        select(Execution)
+        .outerjoin(celery_results, celery_results.c.task_id == cast(Execution.id, Text))
+        .where(Execution.node == name, _unfinished(), celery_results.c.state.is_(None) | celery_results.c.state.not_in(_ENDED))
+        .where(Execution.requirements["node"].astext.is_distinct_from(name))
+    )
+    return session.scalars(query).all()
+
+
+def _unfinished() -> ColumnElement[bool]:
+    return and_(Execution.outcome.is_(None), Execution.cancelled_at.is_(None))
+
+
 def _counted() -> ColumnElement[bool]:
     # Those whose end is noted are left out by the index; those that ended a moment ago are not noted yet.
-    return and_(Execution.outcome.is_(None), Execution.cancelled_at.is_(None), Execution.sent_at > func.clock_timestamp() - COUNTED)
+    return and_(_unfinished(), Execution.sent_at > func.clock_timestamp() - COUNTED)

@@ -17,11 +17,11 @@ from federation.store.models.executions import Execution
 # As text, because the tables of the result backend belong to a package of its own. Results go some day; how it ended stays.
 _ENDED = text(
     """
-    SELECT coalesce(r.state, e.outcome) AS state, r.result, r.task_id IS NOT NULL AS kept
+    SELECT CASE WHEN e.cancelled_at IS NOT NULL THEN 'REVOKED' ELSE coalesce(r.state, e.outcome) END AS state, r.result, r.task_id IS NOT NULL AS kept
     FROM (SELECT CAST(:id AS uuid) AS id) asked
     LEFT JOIN celery_results r ON r.task_id = asked.id::text
     LEFT JOIN executions e ON e.id = asked.id
-    WHERE coalesce(r.state, e.outcome) IN ('SUCCESS', 'FAILURE', 'REVOKED')
+    WHERE e.cancelled_at IS NOT NULL OR coalesce(r.state, e.outcome) IN ('SUCCESS', 'FAILURE', 'REVOKED')
     """
 )
 

@@ -1,5 +1,6 @@
 """Summaries of conversations, window by window: each begins where the one before it ended, whoever asked for it."""
 
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ def record(session: Session, values: dict[str, Any]) -> bool:
     if made is None:
         return False
     conversation_id, start, end = (values[name] for name in ("conversation_id", "from_position", "to_position"))
-    payload = {"from_position": start, "to_position": end, "method": values["method"]}
+    told = {name: values[name] for name in ("from_position", "to_position", "method", "model", "model_digest")}
+    payload = {**told, "text_sha256": hashlib.sha256(values["text"].encode()).hexdigest()}
     event_log.append(session, "conversation.summarised", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
     # Taken off and not set, because others speak meanwhile. What lies in the window does not change any more.
     within = select(func.count()).where(Message.conversation_id == conversation_id, Message.position.between(start, end), _to_all())

@@ -1,30 +1,36 @@
 """Tasks: delegated to agents or to a node, claimed, completed; each change of status is one statement and one event."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Text, cast, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
-from federation.services import agents, claims, conversations
+from federation.services import agents, claims, conversations, executions
 from federation.services.inference import ENGINE as ANSWERING
 from federation.services.names import valid_slug
 from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
-from federation.store.models.agents import Agent
+from federation.store.models.agents import Agent, Role
 from federation.store.models.conversations import Member
+from federation.store.models.executions import Execution
 from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus, TaskType
 
 RUN_ON_NODE = "federation.tasks.delegation.run"
 CLAIM = "federation.tasks.claims.claim_task"
 # What a node needs to do each kind of work: reports are extracted, the rest is answered by a model.
 ENGINES = {each: EXTRACTING if each is TaskType.REPORT else ANSWERING for each in TaskType}
+
+
+# What of a new task's row its event tells, beside its status.
+_TOLD = ("slug", "description", "parameters", "priority", "executor", "requirements", "reserved_for")
 
 
 def delegate(
@@ -39,8 +45,9 @@ def delegate(
     priority: int = 5,
     conversation_id: str | None = None,
     slug: str | None = None,
+    start_at: datetime | None = None,
 ) -> AgentTask:
-    """Record a task, and for a node the execution that will do it.
+    """Record a task, and for a node the execution that will do it, not before `start_at`.
 
     Delegated again by its author under the same slug it is the task that is there. Raises NotFound for an unknown agent, role, node,
     engine, model or conversation, Conflict for a slug that is another task's, InvalidInput.
@@ -50,6 +57,8 @@ def delegate(
         raise InvalidInput("task_type", task_type, "one of " + ", ".join(TaskType))
     if executor not in set(Executor):
         raise InvalidInput("executor", executor, "one of " + ", ".join(Executor))
+    if start_at is not None and executor != Executor.NODE:
+        raise InvalidInput("start_at", start_at.isoformat(), "a task of executor 'node'; an agent begins when it claims")
     if not 1 <= priority <= 10:
         raise InvalidInput("priority", priority, "1 (can wait) to 10 (first)")
     needs = valid(session, requirements or {}, of_agents=executor == Executor.AGENT)
@@ -77,12 +86,20 @@ def delegate(
     made = insert(AgentTask).values(**row).on_conflict_do_nothing(index_elements=["conversation_id", "slug"]).returning(AgentTask)
     task = session.scalars(made).one_or_none()
     if task is None:
-        return _delegated_before(session, asked)
-    _event(session, "task.created", task, type=task_type, parameters=task.parameters, executor=executor, requirements=task.requirements)
+        return _delegated_before(session, asked, start_at)
+    _event(session, "task.created", task, type=task_type, **{name: row[name] for name in _TOLD})
     if agent is not None:
         _event(session, "task.assigned", task, agent_id=agent)
     if executor == Executor.NODE:
-        outbox.record(session, RUN_ON_NODE, {"task_id": str(task.id)}, requirements=task.requirements, agent_task_id=task.id, priority=priority)
+        outbox.record(
+            session,
+            RUN_ON_NODE,
+            {"task_id": str(task.id)},
+            requirements=task.requirements,
+            agent_task_id=task.id,
+            priority=priority,
+            due_at=start_at,
+        )
     return task
 
 
@@ -98,11 +115,13 @@ def claimants(session: Session, task: AgentTask) -> int:
     return session.scalars(query).one()
 
 
-def _delegated_before(session: Session, asked: Mapping[str, Any]) -> AgentTask:
+def _delegated_before(session: Session, asked: Mapping[str, Any], start_at: datetime | None) -> AgentTask:
     """Return the task of this slug. Raises Conflict if it is another one."""
     slug, conversation_id = asked["slug"], asked["conversation_id"]
     former = session.scalars(select(AgentTask).where(AgentTask.conversation_id == conversation_id, AgentTask.slug == slug)).one()
     others = [name for name, value in asked.items() if getattr(former, name) != value]
+    if session.scalar(select(func.min(Execution.due_at)).where(Execution.agent_task_id == former.id)) != start_at:
+        others.append("start_at")
     if others:
         raise Conflict(
             f"task {slug!r} exists in conversation {conversation_id} already, delegated by {former.created_by} ({', '.join(others)} differ); "
@@ -134,6 +153,18 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
             f"task {reference!r} stands in several conversations: {', '.join(task.conversation_id for task in found)}; name conversation_id too"
         )
     return (by_id or found)[0]
+
+
+def anywhere(session: Session, reference: str) -> list[AgentTask]:
+    """Return the tasks of this id or name in all conversations, for an operator."""
+    of_it = (AgentTask.slug == reference) | (cast(AgentTask.id, Text) == reference.lower())
+    return list(session.scalars(select(AgentTask).where(of_it).order_by(AgentTask.created_at)))
+
+
+def latest(session: Session, *, statuses: Collection[str] = (), limit: int = 50) -> list[AgentTask]:
+    """Return the latest tasks of all conversations, the newest first, for an operator."""
+    query = select(AgentTask).order_by(AgentTask.created_at.desc()).limit(limit)
+    return list(session.scalars(query.where(AgentTask.status.in_(statuses)) if statuses else query))
 
 
 def _my_conversations(session: Session) -> list[str]:
@@ -202,6 +233,7 @@ def release(session: Session, reference: str, *, conversation_id: str | None = N
         return False
     back = {"status": TaskStatus.ASSIGNED if task.reserved_for else TaskStatus.PENDING, "assigned_to": task.reserved_for}
     session.execute(update(AgentTask).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.RUNNING).values(**back))
+    session.refresh(task)
     _event(session, "task.released", task)
     return True
 
@@ -227,6 +259,62 @@ def complete(
     _end(session, task, status, dict(result))
     claims.release(session, _resource(task.id))
     return task
+
+
+def cancel(session: Session, reference: str, *, reason: str = "", conversation_id: str | None = None) -> AgentTask:
+    """End a task that is not wanted any more: its claim, and the execution that does it on a node, end with it.
+
+    Cancelled again it is the task that is there. Raises Refused for one who neither delegated it nor leads, Conflict for a task that ended otherwise.
+    """
+    task = find(session, reference, conversation_id=conversation_id)
+    actor = context(session).actor
+    if actor != task.created_by and agents.get(session, actor).role != Role.LEAD:
+        raise Refused(
+            "Explicit assignment prevents duplicate work:", f"{task.created_by} delegated task {reference}; ask them, or the lead, to cancel it."
+        )
+    return end_unwanted(session, task, reason=reason)
+
+
+def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask:
+    """Cancel a task for a caller whose right to do so was looked at before. Raises Conflict for a task that ended otherwise."""
+    actor = context(session).actor
+    # Before the task: who works on it locks the execution or the claim first, and then the task.
+    for execution_id in executions.of_task(session, task.id):
+        executions.cancel(session, execution_id, reason)
+    claims.revoke(session, _resource(task.id))
+    ended = session.scalar(
+        update(AgentTask)
+        .where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED))
+        .values(status=TaskStatus.CANCELLED, result={"cancelled_by": actor, "reason": reason}, completed_at=func.clock_timestamp())
+        .returning(AgentTask.id)
+    )
+    session.refresh(task)
+    if ended is None:
+        if task.status == TaskStatus.CANCELLED:
+            return task
+        raise Conflict(f"task {task.slug or task.id} is {task.status} already; read it with federation_task_result")
+    _event(session, "task.cancelled", task, result=task.result)
+    return task
+
+
+def cancel_execution(session: Session, execution: Execution, *, reason: str) -> bool:
+    """Cancel an execution, and the task that it works for with it; False if it had ended. Whether the caller may is theirs to know."""
+    task = None if execution.agent_task_id is None else session.get(AgentTask, execution.agent_task_id)
+    if task is None or task.status in ENDED:
+        return executions.cancel(session, execution.id, reason)
+    return end_unwanted(session, task, reason=reason).status == TaskStatus.CANCELLED
+
+
+def reopen(session: Session, task_id: uuid.UUID) -> None:
+    """Let a node's task that failed be done again by its execution; does nothing for one that ended otherwise."""
+    task = session.scalars(
+        update(AgentTask)
+        .where(AgentTask.id == task_id, AgentTask.status == TaskStatus.FAILED)
+        .values(status=TaskStatus.PENDING, assigned_to=None, result=null(), completed_at=None)
+        .returning(AgentTask)
+    ).one_or_none()
+    if task is not None:
+        _event(session, "task.reopened", task)
 
 
 def start_on_node(session: Session, task_id: uuid.UUID, node: str) -> AgentTask | None:
@@ -279,7 +367,7 @@ def _event(session: Session, event_type: str, task: AgentTask, **payload: Any) -
         session,
         event_type,
         f"task:{task.id}",
-        payload={"task_id": task.id, **payload},
+        payload={"task_id": task.id, "status": task.status, "assigned_to": task.assigned_to, **payload},
         conversation_id=task.conversation_id,
         session_id=task.session_id,
     )

@@ -19,6 +19,7 @@ class Context:
     trace_id: str
     execution_id: uuid.UUID | None = None
     outbox: list[uuid.UUID] = field(default_factory=list)
+    cancelled: list[uuid.UUID] = field(default_factory=list)
     notices: set[str] = field(default_factory=set)
 
 

@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Text, cast, func, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -42,10 +43,11 @@ def record(
     execution_id: uuid.UUID | None = None,
     agent_task_id: uuid.UUID | None = None,
     priority: int = 5,
+    due_at: datetime | None = None,
 ) -> uuid.UUID:
     """Record an execution and its outbox entry; return its id. An id that is already recorded changes nothing.
 
-    Executions of one `affinity` go to one node, unless it is overloaded.
+    Executions of one `affinity` go to one node, unless it is overloaded. One with a time is unplaced until `due_at`.
     """
     who = context(session)
     identity = execution_id or uuid.uuid4()
@@ -57,15 +59,19 @@ def record(
         "affinity": affinity,
         "priority": priority,
         "agent_task_id": agent_task_id,
+        "due_at": due_at,
         "actor": who.actor,
         "trace_id": who.trace_id,
     }
     # One statement, because two who ask for the same (beat and a caller, say) may do so at once.
-    made = session.scalar(insert(Execution).values(**values).on_conflict_do_nothing().returning(Execution.id))
+    digest = func.encode(func.sha256(func.convert_to(cast(Execution.kwargs, Text), "UTF8")), "hex")
+    made = session.scalar(insert(Execution).values(**values).on_conflict_do_nothing().returning(digest))
     if made is None:
         return identity
     session.execute(insert(OutboxEntry).values(execution_id=identity))
-    payload = {"task_name": task_name, "requirements": dict(requirements or {}), "agent_task_id": agent_task_id}
+    told = {name: values[name] for name in ("task_name", "requirements", "affinity", "priority", "agent_task_id", "due_at")}
+    # Not the arguments themselves: the log may be read by more than those whom they are for.
+    payload = {**told, "kwargs_sha256": made}
     event_log.append(session, "execution.recorded", f"execution:{identity}", payload=payload)
     who.outbox.append(identity)
     return identity
@@ -81,3 +87,10 @@ def record_unsent(session: Session, reasons: Mapping[uuid.UUID, str | None], *, 
         if row.parked:
             payload = {"waiting_for": row.waiting_for}
             event_log.append(session, "execution.parked", f"execution:{row.execution_id}", payload=payload, trace_id=row.trace_id)
+
+
+def put_back(session: Session, execution_id: uuid.UUID, waiting_for: str | None) -> None:
+    """Let an execution that was sent before wait in the outbox again; the caller tells of it by an event of its own."""
+    values = {"execution_id": execution_id, "waiting_for": waiting_for, "updated_by": context(session).actor}
+    statement = insert(OutboxEntry).values(**values)
+    session.execute(statement.on_conflict_do_update(index_elements=["execution_id"], set_=values))

@@ -9,7 +9,7 @@ from federation.delivery.task import FederationTask
 from federation.services import tasks
 
 
-@shared_task(bind=True, base=FederationTask, name=tasks.CLAIM)
+@shared_task(bind=True, base=FederationTask, name=tasks.CLAIM, time_limit=60)
 def claim_task(self: FederationTask, *, task_id: str, description: str, ttl_s: float) -> dict[str, Any]:
     """Claim a task for the agent that asked; losing is an answer."""
     with self.transaction() as session:

@@ -8,7 +8,7 @@ from federation.services import cop
 HEARTBEAT = "federation.tasks.cop.heartbeat"
 
 
-@shared_task(bind=True, base=FederationTask, name=HEARTBEAT, ignore_result=True)
+@shared_task(bind=True, base=FederationTask, name=HEARTBEAT, ignore_result=True, time_limit=60)
 def heartbeat(self: FederationTask, node: str) -> None:
     """Write what this node is doing into the common operating picture."""
     with self.transaction(actor=f"node:{node}") as session:

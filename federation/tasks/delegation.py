@@ -9,6 +9,7 @@ from federation.delivery.task import FederationTask
 from federation.errors import PermanentError
 from federation.placement.node_file import node_file
 from federation.services import inference, summaries, tasks
+from federation.services.executions import Cancelled
 from federation.store.models.tasks import AgentTask, TaskType
 from federation.tasks.inference import answer
 from federation.tasks.summaries import extract
@@ -26,6 +27,8 @@ def run(self: FederationTask, *, task_id: str) -> dict[str, Any]:
         return ended or {}
     try:
         result = _do(self, task)
+    except Cancelled:
+        raise
     except PermanentError as error:
         result = {"error": str(error), "node": self.node}
         with self.transaction() as session:

@@ -1,6 +1,7 @@
 """Indexing and search as executions: a scan and the writer on the node of the vectors, embeddings spread over all that can."""
 
 import hashlib
+import time
 import uuid
 from collections import Counter
 from dataclasses import asdict
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Longer chunks are cut for the model, which is three times as fast so; their whole text is still found by its words.
 TOKENS = 128
+# Between two words of how far it is.
+TELL_S = 1.0
 # More files than a search shows are ranked, because PostgreSQL may withhold some.
 RANKED = 50
 
@@ -59,7 +62,11 @@ def index(self: FederationTask, *, path: str) -> dict[str, Any]:
         stale = indexing.changed(session, str(root), digests)
     documents: list[NewDocument] = []
     skipped = list(found.skipped)
-    for name in sorted(stale):
+    tell_at = time.monotonic() + TELL_S
+    for done, name in enumerate(sorted(stale)):
+        if time.monotonic() >= tell_at:
+            self.tell_progress(done, len(stale), "files read")
+            tell_at = time.monotonic() + TELL_S
         try:
             content = read_file(root, name)
         except OSError as error:
@@ -121,7 +128,7 @@ def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
     return {"run_id": run_id, "written": len(staged), "deleted": len(gone), "finished": view.finished}
 
 
-@shared_task(bind=True, base=FederationTask, name=retrieval.SEARCH)
+@shared_task(bind=True, base=FederationTask, name=retrieval.SEARCH, time_limit=300)
 def search(self: FederationTask, *, query: str, limit: int, root: str | None) -> list[dict[str, Any]]:
     """Answer a question with the best place of each of the best files; the text comes from PostgreSQL."""
     engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)

@@ -1,8 +1,13 @@
 """The main job, end to end: twice, interrupted, and gone without a trace. The tests of this module run in their order."""
 
 import base64
+import json
 import re
+import shutil
 import signal
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
@@ -58,6 +63,49 @@ def test_the_whitepapers_audit_query_runs_verbatim_as_the_auditor(federation) ->
         assert {sender for sender, *_ in rows} == {"demo-ada", "demo-bob", "demo-eve"}
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("delete from messages")
+
+
+def test_the_log_of_the_demo_holds_and_a_stranger_verifies_it(federation, tmp_path) -> None:
+    deadline = time.monotonic() + 120
+    while not (report := json.loads(federation.run("federation", "audit", "verify", "--json").stdout))["sealed"]:
+        assert time.monotonic() < deadline, report
+        time.sleep(1)
+    assert report["ok"], report
+    assert report["sealed"] <= report["events"]
+    replayed = json.loads(federation.run("federation", "audit", "replay", "--json").stdout)
+    assert replayed["ok"], replayed["differences"]
+    assert replayed["rows"] > 100
+    bundle = tmp_path / "bundle"
+    exported = json.loads(federation.run("federation", "audit", "export", str(bundle), "--json").stdout)
+    assert exported["events"] >= report["sealed"] > 100
+    # Without our packages OpenSSL's command looks at the signatures.
+    for options in ([], ["-I", "-S"] if shutil.which("openssl") else []):
+        told = subprocess.run([sys.executable, *options, "verify.py"], cwd=bundle, capture_output=True, text=True, check=False)
+        assert (told.returncode, told.stderr) == (0, "")
+        assert told.stdout.endswith("All signatures, roots and hashes hold.\n")
+    lines = (bundle / "events.jsonl").read_text().splitlines(keepends=True)
+    lines[41] = lines[41].replace('"actor": "', '"actor": "x', 1)
+    (bundle / "events.jsonl").write_text("".join(lines))
+    told = subprocess.run([sys.executable, "verify.py"], cwd=bundle, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert told.stdout.startswith("event 42 is not what was sealed\n")
+
+
+def test_an_operator_sees_tasks_and_ends_one(federation) -> None:
+    listed = json.loads(federation.run("federation", "task", "list", "--json").stdout)
+    done = [task for task in listed if task["executor"] == "node" and task["status"] == "completed"]
+    assert done
+    told = federation.run("federation", "task", "show", done[0]["id"]).stdout
+    for word in ("task.created", "execution.placed", "execution.delivered", "task.completed", "deliveries"):
+        assert word in told
+    again = federation.run("federation", "task", "cancel", done[0]["id"])
+    assert (again.returncode, again.stderr) == (1, f"federation: task {done[0]['name']} is completed already; read it with federation_task_result\n")
+    unknown = federation.run("federation", "task", "show", "no-such-task")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("federation: no task 'no-such-task'; there is ")
+    assert "Nothing is quarantined." in federation.run("federation", "task", "list", "--quarantined").stdout
+    assert federation.run("federation", "task", "redrive").returncode == 2
+    assert federation.run("federation", "task", "redrive", "--all").stdout == "There is nothing to send again.\n"
 
 
 def test_the_second_demo_searches_what_is_there_and_leaves_others_alone(federation) -> None:

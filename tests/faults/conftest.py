@@ -1,8 +1,5 @@
 """A broker that may be killed, workers that may be killed, and a book of what ran; each test has queues of its own."""
 
-import os
-import random
-import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,34 +13,6 @@ from federation.broker.statistics import Statistics
 from tests.faults.diary import Diary
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
-
-TOLD = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say something that is printed after all tests, whether they passed or not."""
-    told = request.config.stash.setdefault(TOLD, [])
-    return lambda text: told.append(f"{request.node.name}: {text}")
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print what the tests have told."""
-    for line in config.stash.get(TOLD, []):
-        terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def seed(tell: Callable[[str], None]) -> str:
-    """What all chance of a test hangs on; FAULTS_SEED repeats one."""
-    seed = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
-    tell(f"FAULTS_SEED={seed}")
-    return seed
-
-
-@pytest.fixture
-def dice(seed: str) -> random.Random:
-    return random.Random(seed)
 
 
 @pytest.fixture

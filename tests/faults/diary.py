@@ -59,14 +59,15 @@ class Diary:
         """Return the tasks of which a start, or an end, is written."""
         return {line.task_id for line in self.lines if line.what == what}
 
-    def wait_until_all_ended(self, sent: Iterable[str], *, within_s: float = PATIENCE_S) -> None:
-        """Wait until each of these tasks has ended at least once; the error names those that were lost."""
+    def wait_until_all_ended(self, sent: Iterable[str], *, within_s: float = PATIENCE_S, else_tell: Callable[[], object] = lambda: "") -> None:
+        """Wait until each of these tasks has ended at least once; the error names those that were lost, and what `else_tell` adds."""
         wanted = set(sent)
-        wait_for(
-            lambda: wanted <= self.ids("end"),
-            lambda: f"of {len(wanted)} tasks these never ended: {some(wanted - self.ids('end'))}; never started: {some(wanted - self.ids('start'))}",
-            within_s=within_s,
-        )
+
+        def missing() -> str:
+            ended, started = self.ids("end"), self.ids("start")
+            return f"of {len(wanted)} tasks these never ended: {some(wanted - ended)}; never started: {some(wanted - started)}\n{else_tell()}"
+
+        wait_for(lambda: wanted <= self.ids("end"), missing, within_s=within_s)
 
     def check_reruns_are_marked(self, published_again: Iterable[str] = ()) -> None:
         """Fail if a task ran again without being marked as redelivered, unless it was published again."""

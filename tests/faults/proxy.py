@@ -40,6 +40,9 @@ class Link:
         self._over = threading.Event()
         self._vanished = threading.Event()
         self._threads = [threading.Thread(target=self._pump, args=(direction,), daemon=True) for direction in (TO_BROKER, TO_CLIENT)]
+
+    def start(self) -> None:
+        """Begin to pass on, both ways."""
         for thread in self._threads:
             thread.start()
 
@@ -140,7 +143,10 @@ class Proxy:
             for end in (client, broker):
                 end.settimeout(None)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.links.append(Link(client, broker, self._fate_of(len(self.links)), self.happened))
+            link = Link(client, broker, self._fate_of(len(self.links)), self.happened)
+            # Known before the first byte passes: who has had an answer through it can make it vanish.
+            self.links.append(link)
+            link.start()
 
     def url(self, broker_url: str) -> str:
         """Return the broker's URL with the proxy's port."""

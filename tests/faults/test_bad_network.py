@@ -12,6 +12,7 @@ from tests.faults.proxy import Fate, Trouble, proxy
 from tests.faults.publishing import Sender
 from tests.faults.receiving import Receiver
 from tests.faults.witness import read_all
+from tests.toll import Toll
 
 MESSAGES, SENDERS = 2000, 2
 TROUBLES: tuple[Trouble, ...] = ("close", "reset", "half-close")
@@ -31,7 +32,8 @@ def fates(seed: str, most_bytes: int) -> Any:
     return fate_of
 
 
-def test_two_thousand_messages_pass_a_bad_network_both_ways(broker: Any, prefix: str, seed: str, tell: Callable[[str], None]) -> None:
+@pytest.mark.fault("transport: connections closed, reset and half-closed")
+def test_two_thousand_messages_pass_a_bad_network_both_ways(broker: Any, prefix: str, seed: str, tell: Callable[[str], None], toll: Toll) -> None:
     queue = f"{prefix}network"
     bodies = [f"message {number}" for number in range(MESSAGES)]
     with (
@@ -53,6 +55,7 @@ def test_two_thousand_messages_pass_a_bad_network_both_ways(broker: Any, prefix:
         happened = {"out": dict(way_out.happened), "in": dict(way_in.happened)}
         receiver.stop()
     tell(f"{happened}")
+    toll.happened(sum(way.get(trouble, 0) for way in happened.values() for trouble in TROUBLES), work=MESSAGES, lost=len(missing()))
     assert all(way.get(trouble) for way in happened.values() for trouble in TROUBLES), f"the network was too good: {happened}"
     # What the last loss of a connection gave back, and what nobody knows of.
     left = [message.body for message in read_all(broker, f"/queue/{queue}", [])]

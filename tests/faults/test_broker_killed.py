@@ -4,14 +4,18 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from tests.faults.diary import some, wait_for
 from tests.faults.publishing import Sender
 from tests.faults.witness import read_all
+from tests.toll import Toll
 
 MESSAGES, SENDERS, KILLS = 2000, 4, 2
 
 
-def test_two_thousand_confirmed_messages_survive_a_killed_broker(broker: Any, prefix: str, dice: random.Random) -> None:
+@pytest.mark.fault("transport: broker SIGKILLed during confirmed sends")
+def test_two_thousand_confirmed_messages_survive_a_killed_broker(broker: Any, prefix: str, dice: random.Random, toll: Toll) -> None:
     bodies = [f"message {number}" for number in range(MESSAGES)]
     senders = [Sender(broker.url, f"{prefix}confirmed", bodies[start::SENDERS], confirm_timeout=5) for start in range(SENDERS)]
     for sender in senders:
@@ -29,6 +33,7 @@ def test_two_thousand_confirmed_messages_survive_a_killed_broker(broker: Any, pr
     assert confirmed == set(bodies)
     seen = read_all(broker, f"/queue/{prefix}confirmed", confirmed)
     found = Counter(message.body for message in seen)
+    toll.happened(KILLS, work=MESSAGES, lost=len(confirmed - found.keys()))
     assert confirmed <= found.keys(), f"confirmed and lost: {some(confirmed - found.keys())}"
     # Each kill left the senders without an answer; a message may be stored all the same, and is published again under its id.
     doubled = {body for body, times in found.items() if times > 1}

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
+from tests.toll import Toll
 
 RESTARTS, WORKERS = 10, 2
 # Enough to keep the workers busy, and little enough to be done soon after.
@@ -20,8 +21,9 @@ GOAL_S = 10.0
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.fault("transport: broker stopped or SIGKILLed under load")
 def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(
-    broker: Any, fleet: Fleet, client: Client, diary: Diary, dice: random.Random, tell: Callable[[str], None]
+    broker: Any, fleet: Fleet, client: Client, diary: Diary, dice: random.Random, tell: Callable[[str], None], toll: Toll
 ) -> None:
     workers = [fleet.start() for _ in range(WORKERS)]
     everyone = {worker.pid for worker in workers}
@@ -63,3 +65,5 @@ def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(
     tell(f"workers consumed again after {', '.join(f'{seconds:.1f}' for seconds in took)} s; the goal is {GOAL_S:g}")
     # A second run is not always marked here: see test_redelivered.py.
     diary.wait_until_all_ended(client.sent)
+    toll.recovery_s += took
+    toll.happened(RESTARTS, work=len(client.sent))

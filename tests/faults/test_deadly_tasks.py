@@ -9,13 +9,15 @@ from federation.broker.options import Options
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
+from tests.toll import Toll
 
 DEATHS = 2
 
 pytestmark = pytest.mark.long
 
 
-def test_a_task_that_kills_its_child_comes_back_marked(fleet: Fleet, client: Client, diary: Diary) -> None:
+@pytest.mark.fault("transport: a task kills its own process")
+def test_a_task_that_kills_its_child_comes_back_marked(fleet: Fleet, client: Client, diary: Diary, toll: Toll) -> None:
     worker = fleet.start(slots=2)
     deadly = client.send("die", DEATHS, False)
     others = [client.send("work", 0.01) for _ in range(20)]
@@ -23,6 +25,7 @@ def test_a_task_that_kills_its_child_comes_back_marked(fleet: Fleet, client: Cli
     assert [line.redelivered for line in diary.starts(deadly)] == [False] + [True] * DEATHS
     assert worker.alive
     assert all(len(diary.starts(other)) == 1 for other in others)
+    toll.happened(DEATHS, work=len(others) + 1)
 
 
 def test_a_task_that_kills_its_whole_worker_comes_back_marked(fleet: Fleet, client: Client, diary: Diary) -> None:

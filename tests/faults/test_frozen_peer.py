@@ -10,11 +10,13 @@ from federation.broker.errors import ConnectionLost
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
+from tests.toll import Toll
 
 LOST = "Connection to broker lost"
 
 
-def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path) -> None:
+@pytest.mark.fault("transport: worker SIGSTOPped with messages in hand")
+def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, toll: Toll) -> None:
     gate = tmp_path / "gate"
     frozen = fleet.start(heartbeat_s=1, slots=1, worker_prefetch_multiplier=3)
     held = [client.send("hold", str(gate)) for _ in range(3)]
@@ -35,6 +37,7 @@ def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, clie
     diary.wait_until_all_ended([after])
     assert {line.worker for line in diary.lines if line.task_id == after} == {frozen.pid}
     diary.check_reruns_are_marked()
+    toll.happened(1, work=len(held) + 1)
 
 
 def test_a_frozen_broker_is_left_and_found_again(broker: Any, fleet: Fleet, client: Client, diary: Diary) -> None:

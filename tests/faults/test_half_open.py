@@ -12,9 +12,11 @@ from tests.faults.fleet import Fleet
 from tests.faults.proxy import proxy
 from tests.faults.publishing import Client, Sender
 from tests.faults.witness import read_all
+from tests.toll import Toll
 
 
-def test_a_publisher_into_nothing_gets_an_error_and_what_was_confirmed_is_there(broker: Any, prefix: str, dice: random.Random) -> None:
+@pytest.mark.fault("transport: broker's host vanishes during sends")
+def test_a_publisher_into_nothing_gets_an_error_and_what_was_confirmed_is_there(broker: Any, prefix: str, dice: random.Random, toll: Toll) -> None:
     bodies = [f"message {number}" for number in range(300)]
     with proxy(broker.host, broker.port) as way:
         sender = Sender(way.url(broker.url), f"{prefix}halfopen", bodies, confirm_timeout=1)
@@ -28,6 +30,7 @@ def test_a_publisher_into_nothing_gets_an_error_and_what_was_confirmed_is_there(
         assert sender.failure is None
         assert sender.confirmed == bodies
     found = {message.body for message in read_all(broker, f"/queue/{prefix}halfopen", bodies)}
+    toll.happened(2, work=len(bodies), lost=len(set(bodies) - found))
     assert found == set(bodies), f"confirmed and lost: {some(set(bodies) - found)}"
 
 

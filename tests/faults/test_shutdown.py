@@ -67,7 +67,9 @@ def test_no_task_runs_twice_in_a_warm_shutdown(fleet: Fleet, client: Client, dia
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_cold_shutdown_gives_back_what_runs(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, pool: str) -> None:
+def test_a_cold_shutdown_gives_back_what_runs(
+    fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, prefix: str, size_of: Callable[[str], Any], pool: str
+) -> None:
     gate = tmp_path / "gate"
     leaving = fleet.start(pool=pool, slots=1, worker_prefetch_multiplier=4)
     running = [client.send("hold", str(gate)) for _ in range(2)]
@@ -78,6 +80,6 @@ def test_a_cold_shutdown_gives_back_what_runs(fleet: Fleet, client: Client, diar
         gate.touch()
     wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
     gate.touch()
-    fleet.start(slots=1)
-    diary.wait_until_all_ended(running)
+    heir = fleet.start(slots=1)
+    diary.wait_until_all_ended(running, else_tell=lambda: f"{size_of(f'/queue/{prefix}work')}\n{leaving.log}\n{heir.log}")
     diary.check_reruns_are_marked()

@@ -10,14 +10,23 @@ import pytest
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
+from tests.toll import Toll
 
 TASKS, KILLS, WORKERS = 500, 20, 4
 
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.fault("transport: workers SIGKILLed with all their processes")
 def test_no_task_of_five_hundred_is_lost_with_twenty_workers_killed(
-    fleet: Fleet, client: Client, diary: Diary, dice: random.Random, prefix: str, size_of: Callable[[str], Any], tell: Callable[[str], None]
+    fleet: Fleet,
+    client: Client,
+    diary: Diary,
+    dice: random.Random,
+    prefix: str,
+    size_of: Callable[[str], Any],
+    tell: Callable[[str], None],
+    toll: Toll,
 ) -> None:
     for _ in range(WORKERS):
         fleet.start(wait=False)
@@ -36,5 +45,6 @@ def test_no_task_of_five_hundred_is_lost_with_twenty_workers_killed(
     assert not client.published_again
     wait_for(lambda: (size := size_of(f"/queue/{prefix}work")).waiting + size.in_flight == 0, "all is acknowledged")
     assert size_of(f"/queue/DLQ.{prefix}work") is None, "a killed worker's task went to the dead letters"
+    toll.happened(KILLS, work=TASKS)
     interrupted = len([line for line in diary.lines if line.what == "start"]) - TASKS
     tell(f"{interrupted} tasks were interrupted and ran again")

@@ -73,6 +73,9 @@ class Write:
 BOOKKEEPING = {
     "events": "it is the log",
     "streams": "it counts the positions of the log, and of inboxes",
+    "event_order": "it numbers the events of the log",
+    "event_relay": "it is how far the topics were told of the log",
+    "seals": "they are signed over the log; an event of each would have to be sealed in its turn",
 }
 # How the events of a table's writes begin; a table that is new wants a line here.
 EVENTS = {
@@ -96,6 +99,7 @@ EVENTS = {
     "nodes": ("node.",),
     "outbox": ("execution.",),
     "quarantine": ("execution.quarantined",),
+    "redrives": ("execution.redriven",),
     "summaries": ("conversation.summarised",),
     "vector_changes": ("index.scanned", "index.embedded", "index.written"),
 }
@@ -177,9 +181,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.published: list[uuid.UUID] = []
+        self.cancelled: list[uuid.UUID] = []
 
     def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
         self.published.extend(execution_ids)
+
+    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None:
+        self.cancelled.extend(execution_ids)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from federation.settings import load
     ("name", "value", "says"),
     [
         ("FEDERATION_MCP_PORT", "eighty", "FEDERATION_MCP_PORT: got 'eighty', wants a valid integer"),
+        ("FEDERATION_MCP_URL", "https://fed.example/", "FEDERATION_MCP_URL: got 'https://fed.example/', wants a URL such as https://fed.example/mcp"),
+        ("FEDERATION_JWT_ISSUER", "lab", "FEDERATION_JWT_ISSUER: got 'lab', wants a URL such as https://login.example/realms/lab"),
         ("FEDERATION_MCP_PORT", "0", "FEDERATION_MCP_PORT: got '0', wants greater than or equal to 1"),
         ("FEDERATION_NODE_BEAT_S", "-1", "FEDERATION_NODE_BEAT_S: got '-1', wants greater than 0"),
         ("FEDERATION_LOG_LEVEL", "LOUD", "FEDERATION_LOG_LEVEL: got 'LOUD', wants 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import typer
 
-from federation.cli.addresses import mcp_url
 from federation.cli.console import console, give_up_output, print_json
 from federation.cli.demo import code_search, faults, people, picture, work
 from federation.cli.demo.stage import Stage, check, heading, say
@@ -22,6 +21,7 @@ from federation.local.home import Home
 from federation.local.interrupts import Interrupts
 from federation.local.lock import holder
 from federation.local.state import Phase
+from federation.mcp.where import mcp_url
 from federation.settings import Settings, load
 
 _NAME = "demo"

@@ -1,15 +1,19 @@
 """Step 2: three agents with tokens of their own connect to the front door over HTTP."""
 
+from datetime import timedelta
+
 from fastmcp import Client
 from sqlalchemy.orm import Session
 
-from federation.cli.addresses import mcp_url
 from federation.cli.demo.stage import ADA, BOB, CONVERSATION, EVE, DemoFailed, Stage, check, heading, said
 from federation.delivery.runtime import transactions
 from federation.errors import NotFound
+from federation.mcp.where import mcp_url
 from federation.services import agents
 
 CAST = {ADA: "lead", BOB: "developer", EVE: "analyst"}
+# Each demo gives new ones.
+LASTING = timedelta(days=1)
 # Not the name of an agent, because of the colon: who was added by this name is the demo's own.
 ACTOR = "service:demo"
 
@@ -19,10 +23,10 @@ def token(session: Session, name: str, role: str) -> str:
     try:
         added_by = agents.get(session, name).created_by
     except NotFound:
-        return agents.add(session, name, role)
+        return agents.add(session, name, role, label="demo", lasting=LASTING)
     if added_by != ACTOR:
         raise DemoFailed(f"the agent {name} is not the demo's: {added_by} added it; set FEDERATION_DATA_DIR to a folder for the demo alone")
-    return agents.rotate(session, name)
+    return agents.rotate(session, name, lasting=LASTING)
 
 
 def leave_others_alone(stage: Stage) -> None:

@@ -1,9 +1,11 @@
 """Arguments that several tools share: their types, their limits, and the words that describe them to an agent."""
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from federation.services.claims import LONGEST_TTL_S, SHORTEST_TTL_S
@@ -40,6 +42,20 @@ def _no_truth(value: Any) -> Any:
 
 NUMBER = BeforeValidator(_no_truth)
 
+
+def _written_out(value: Any) -> Any:
+    # A number, also one in a text, is seconds since 1970 to pydantic, and to an agent perhaps seconds from now.
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        raise PydanticCustomError("no_moment", "a date and time")
+    return value
+
+
+# Beyond these years conversions between time zones overflow.
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9998, 12, 31, tzinfo=UTC)),
+    BeforeValidator(_written_out),
+]
 WaitS = Annotated[
     float,
     Field(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
-from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Node, name, text
+from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Moment, Node, name, text
 from federation.services import messages, tasks
 from federation.services.conversations import COMMONS
 from federation.services.executions import State
@@ -76,6 +76,13 @@ async def federation_delegate(
         Field(description="Further inputs, as an object; a node's model reads them too.", examples=[{"module": "auth"}]),
     ] = None,
     priority: Annotated[int, Field(ge=1, le=10, description="1 can wait, 10 comes first."), NUMBER] = 5,
+    start_at: Annotated[
+        Moment | None,
+        Field(
+            description="A node begins no earlier: date and time with a zone. The node is chosen then, among those that live then.",
+            examples=["2030-01-31T18:00:00+01:00"],
+        ),
+    ] = None,
     conversation_id: ConversationId = None,
     task_id: Annotated[
         str | None,
@@ -112,6 +119,7 @@ async def federation_delegate(
             priority=priority,
             conversation_id=conversation_id,
             slug=task_id,
+            start_at=start_at,
         )
         # One that was there already has been announced by the call that made it.
         if executor is Executor.AGENT and agent != call.caller.name and task.trace_id == call.trace_id:

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from federation.mcp.door import Call
 from federation.mcp.index_runs import IndexProgress, RunState, is_run, progress
 from federation.mcp.references import located, standing_of
-from federation.mcp.tools.arguments import NUMBER, AnyReference, InConversation
+from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, AnyReference, InConversation
 from federation.mcp.waits import Standing, given_up, standing
-from federation.services import outcomes
+from federation.services import outcomes, tasks
 from federation.services.executions import State
+from federation.services.outcomes import Outcome
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus
 
@@ -124,17 +125,41 @@ async def federation_task_result(
         found = _outcome(session, task_id, conversation_id)
         return found if found.finished else None
 
-    executions = [execution_id] if execution_id else []
+    waited_for = [execution_id] if execution_id else []
     found = await call.until(
         look,
         wait_s=wait_s,
         notices=[f"task:{first.task_id}", f"index:{first.task_id}"],
-        executions=executions,
+        executions=waited_for,
         waiting=f"task {task_id} is {first.state}",
     )
     if found is not None:
         return found
     return await call.transact(lambda session: _outcome(session, task_id, conversation_id))
+
+
+async def federation_cancel_task(
+    call: Call,
+    task_id: AnyReference,
+    *,
+    reason: Annotated[str, Field(max_length=LONGEST_LINE, description="Why, for those who wait for it.", examples=["Found by other means"])] = "",
+    conversation_id: InConversation = None,
+) -> TaskOutcome:
+    """End a task that is not wanted any more, wherever it is: waiting, in a node's queue, or running; also an execution that you asked for.
+
+    For who delegated it, and for the lead. What it has done so far stays done; what it still does has no effect. `state` says how it ended: it may
+    have been quicker.
+    """
+
+    def work(session: Session) -> TaskOutcome:
+        found = located(session, task_id, conversation_id)
+        if isinstance(found, AgentTask):
+            tasks.cancel(session, str(found.id), reason=reason, conversation_id=conversation_id)
+        else:
+            tasks.cancel_execution(session, found, reason=reason)
+        return _outcome(session, str(found.id), conversation_id)
+
+    return await call.transact(work)
 
 
 def _execution(session: Session, reference: str, conversation_id: str | None) -> uuid.UUID | None:
@@ -158,11 +183,19 @@ def _outcome(session: Session, reference: str, conversation_id: str | None) -> T
         finished=recorded or (ended is not None and (task is None or not ended.succeeded)),
         state=_state(task, stands),
         result=task.result if task and recorded else ended.value if ended and not task else None,
-        error=ended.error if ended and (ended.kept or not recorded) else None,
+        error=_error(task, ended),
         done_by=task.assigned_to if task else stands.node if stands else None,
         waiting_for=stands.waiting_for if stands else None,
         note=FORGOTTEN if ended and task is None and not ended.kept else stands.note if stands else None,
     )
+
+
+def _error(task: AgentTask | None, ended: Outcome | None) -> str | None:
+    """Return why there is no result: in the task's own words, where it has some."""
+    if task is not None and task.status == TaskStatus.FAILED and isinstance((task.result or {}).get("error"), str):
+        return str((task.result or {})["error"])
+    recorded = task is not None and task.status in ENDED
+    return ended.error if ended and (ended.kept or not recorded) else None
 
 
 def _run(session: Session, found: AgentTask | Execution) -> IndexProgress | None:

@@ -40,6 +40,8 @@ class AgentToken(Base):
     id: Mapped[Key]
     agent: Mapped[str] = mapped_column(ForeignKey("agents.name", ondelete="CASCADE"), index=True)
     token_sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    # Where it is used, as whoever made it said.
+    label: Mapped[str] = mapped_column(server_default="")
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[datetime | None]

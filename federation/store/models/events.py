@@ -1,12 +1,12 @@
-"""The event log, append-only by trigger and grants, and the counters of its streams."""
+"""The event log, append-only by trigger and grants, the counters of its streams, its one order, and the seals over that."""
 
 import uuid
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt, Key
+from federation.store.models.base import Actor, Base, CreatedAt, Key
 
 
 class Stream(Base):
@@ -22,7 +22,7 @@ class Event(Base):
     """Something that happened, who did it, and its place in its stream."""
 
     __tablename__ = "events"
-    __table_args__ = (UniqueConstraint("stream", "position"), Index("ix_events_trace_id", "trace_id"))
+    __table_args__ = (UniqueConstraint("stream", "position"), UniqueConstraint("sequence"), Index("ix_events_trace_id", "trace_id"))
 
     id: Mapped[Key]
     stream: Mapped[str]
@@ -34,3 +34,44 @@ class Event(Base):
     payload: Mapped[dict[str, Any]]
     trace_id: Mapped[str]
     created_at: Mapped[CreatedAt]
+    # The order of insertion; it has gaps where a transaction was undone, and within a stream it follows the positions.
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+
+
+class OrderedEvent(Base):
+    """An event's place in the one order of all: numbers without gaps, given once each, after the commit; `leaf` is its hash."""
+
+    __tablename__ = "event_order"
+    __table_args__ = (UniqueConstraint("sequence"),)
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    # No foreign key: it would lock each event's row once more, and the audit looks for events that are missing.
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    leaf: Mapped[bytes]
+
+
+class EventRelay(Base):
+    """How far the relay has come: the last number that the topics were told, and the last sequence below which nothing can appear."""
+
+    __tablename__ = "event_relay"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    published: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    settled: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class Seal(Base):
+    """A signed statement about a range of numbers; `leaves` are their hashes, 32 bytes each."""
+
+    __tablename__ = "seals"
+    __table_args__ = (UniqueConstraint("first"), CheckConstraint("first <= last", name="range"))
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    first: Mapped[int] = mapped_column(BigInteger)
+    last: Mapped[int] = mapped_column(BigInteger)
+    statement: Mapped[str]
+    signature: Mapped[bytes]
+    leaves: Mapped[bytes]
+    created_at: Mapped[CreatedAt]
+    actor: Mapped[Actor]

@@ -31,6 +31,8 @@ class Execution(Base):
     actor: Mapped[str]
     trace_id: Mapped[str]
     created_at: Mapped[CreatedAt]
+    # Not placed before; none is placed at once.
+    due_at: Mapped[datetime | None]
     node: Mapped[str | None]
     sent_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
@@ -80,6 +82,17 @@ class Effect(Base):
     value: Mapped[dict[str, Any]]
     actor: Mapped[str]
     created_at: Mapped[CreatedAt]
+
+
+class Redrive(Base):
+    """Somebody sent a quarantined execution again; what it failed before counts no more."""
+
+    __tablename__ = "redrives"
+
+    quarantine_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("quarantine.id"), primary_key=True)
+    execution_id: Mapped[uuid.UUID] = mapped_column(index=True)
+    created_at: Mapped[CreatedAt]
+    actor: Mapped[Actor]
 
 
 class QuarantinedMessage(Base):

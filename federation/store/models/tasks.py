@@ -106,3 +106,4 @@ class Claim(Base):
     acquired_at: Mapped[CreatedAt]
     expires_at: Mapped[datetime]
     released_at: Mapped[datetime | None]
+    updated_by: Mapped[UpdatedBy]

@@ -80,6 +80,15 @@ def test_an_agents_life_as_a_script_sees_it(agents: Callable[..., Any]) -> None:
     rotated = json.loads(agents("rotate", "nora", "--json").stdout)
     assert (rotated["name"], rotated["role"]) == ("nora", "lead")
     assert [row["name"] for row in json.loads(agents("list", "--json").stdout)] == ["nora"]
+    assert json.loads(agents("token", "nora", "--label", "laptop", "--days", "0", "--json").stdout)["token"].startswith("fed_")
+    known = json.loads(agents("tokens", "nora", "--json").stdout)
+    assert [(one["label"], one["state"], one["expires_at"] is None) for one in known] == [
+        ("laptop", "valid", True),
+        ("", "valid", False),
+        ("", "revoked", False),
+    ]
+    assert "sha256" not in str(known)
+    assert json.loads(agents("revoke", "nora", "--token", known[0]["id"][:13], "--json").stdout) == {"name": "nora", "revoked": 1}
     assert json.loads(agents("revoke", "nora", "--json").stdout) == {"name": "nora", "revoked": 1}
 
 

@@ -1,7 +1,15 @@
 """Beat as a real process: heartbeats, the sweep of the outbox, one beat of two, and servers that go away."""
 
 import signal
+import time
+import uuid
+from datetime import UTC
+from itertools import pairwise
 from typing import Any
+
+from federation.services import agents, messages, nodes
+from federation.services.nodes import Announcement
+from federation.store import outbox
 
 World = Any
 
@@ -73,3 +81,85 @@ def test_a_node_that_falls_silent_is_told_lost_and_then_returned_once_each(world
     assert announced == ("node.announced", f"node:{node}")
     # On a busy machine it may have been silent more than once.
     assert rest == [lost, returned] * (len(rest) // 2)
+
+
+def test_work_with_a_time_is_unplaced_until_then_and_goes_to_a_node_that_lives_then(world: World) -> None:
+    world.celery("beat", name="beat")
+    world.until(lambda: "beat.leads" in world.log("beat"), "a beat leads")
+    early = world.node("early", concurrency=1)
+    gone = world.worker(early)
+    [(due,)] = world.rows("SELECT clock_timestamp() + interval '8 seconds'")
+    with world.transactions.begin("tester") as session:
+        identity = outbox.record(session, "tests.where", {}, requirements={"role": "developer"}, due_at=due)
+    first = world.state(identity)
+    assert (first.state, first.node) == ("unplaced", None)
+    assert first.waiting_for == f"its time, {due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    world.stop(gone)
+    later = world.node("later", concurrency=1)
+    world.worker(later)
+    assert world.result(identity)["node"] == later
+    [(sent_after_it_was_due,)] = world.rows("SELECT sent_at >= due_at FROM executions WHERE id = %s", identity)
+    assert sent_after_it_was_due
+
+
+def test_when_the_leading_beat_is_killed_the_other_acts_within_two_periods_and_nothing_twice(world: World) -> None:
+    period_s, turns, window = 15.0, 3, 4
+    world.worker(world.node("summarising", concurrency=2, engines=["minilm"]))
+    with world.transactions.begin("tester") as session:
+        agents.add(session, "ada", "lead")
+        # Nobody works there but this test, which sees each tick.
+        nodes.announce(session, Announcement("ticking", "lead", (), (), (), (), (), 1, "host", 1, uuid.uuid4(), simulated=False))
+    environment = {"FEDERATION_HEARTBEAT_S": str(period_s), "FEDERATION_NODE_STALE_S": "3600", "FEDERATION_SUMMARY_CHECK_S": "0.5"}
+    beats: dict[str, Any] = {}
+
+    def start() -> None:
+        name = f"beat-{len(beats)}"
+        beats[name] = world.celery("beat", name=name, **environment, FEDERATION_SUMMARY_WINDOW=str(window))
+
+    def leader() -> str:
+        # Each is killed while it leads, so that whoever says so and lives is the one.
+        leading = [name for name, process in beats.items() if process.poll() is None and "beat.leads" in world.log(name)]
+        assert len(leading) <= 1, "two beats act at once"
+        return leading[0] if leading else ""
+
+    start()
+    start()
+    began = time.monotonic()
+    with world.app.connection_for_read() as connection, connection.SimpleQueue("ticking", no_ack=True) as ticking:
+        ticking.get(timeout=60)
+        ticks, waited_s = 1, []
+        for turn in range(turns):
+            leading = world.until(leader, "a beat leads")
+            with world.transactions.begin("ada") as session:
+                for number in range(window):
+                    messages.send(session, f"Finding {number} of turn {turn}: the cache of the parser grows with each request.")
+            beats[leading].kill()
+            killed_at = time.monotonic()
+            ticks += _drained(ticking)
+            ticking.get(timeout=60)
+            ticks += 1
+            waited_s.append(time.monotonic() - killed_at)
+            start()
+        world.until(leader, "the last beat leads")
+        most = (time.monotonic() - began) / period_s + turns + 1
+        ticks += _drained(ticking)
+    assert max(waited_s) < 2 * period_s, waited_s
+    assert ticks <= most
+    [(last,)] = world.rows("SELECT max(position) FROM messages")
+    covered = "SELECT max(to_position) FROM summaries"
+    world.until(lambda: (last - (world.rows(covered)[0][0] or 0)) < window, "all windows have their summaries")
+    spans = world.rows("SELECT from_position, to_position FROM summaries ORDER BY from_position")
+    assert all(before[1] < after[0] for before, after in pairwise(spans)), "a message is in two summaries"
+    asked = world.rows("SELECT id FROM executions WHERE task_name = 'federation.tasks.summaries.summarise'")
+    assert len(asked) == len(spans)
+
+
+def _drained(queue: Any) -> int:
+    """Take what is there now; return how many that were."""
+    taken = 0
+    while True:
+        try:
+            queue.get(timeout=0.2)
+        except queue.Empty:
+            return taken
+        taken += 1

@@ -131,3 +131,17 @@ def test_task_ends_when_its_execution_is_put_aside(calm: World) -> None:
     calm.until(lambda: calm.rows("SELECT 1 FROM agent_tasks WHERE id = %s AND status = 'failed'", identity), "the task has failed")
     [(result,)] = calm.rows("SELECT result FROM agent_tasks WHERE id = %s", identity)
     assert result["error"].startswith("unknown task")
+
+
+@pytest.mark.parametrize(("pool", "how"), [("threads", "memory"), ("threads", "exit"), ("threads", "interrupt"), ("prefork", "memory")])
+def test_body_that_ends_as_if_the_whole_process_should_fails_alone(world: World, pool: str, how: str) -> None:
+    node = world.node("tough", pool=pool, concurrency=2)
+    worker = world.worker(node)
+    broken = [world.record("tests.breaks_off", {"how": how}) for _ in range(3)]
+    for identity in broken:
+        with pytest.raises(Exception, match=r"it ran out of memory|as if it were a program of its own"):
+            world.result(identity)
+    assert world.result(world.record("tests.where"))["node"] == node
+    world.until(lambda: (size := world.size(world.destination(node))).in_flight + size.waiting == 0, "each is settled")
+    assert worker.poll() is None
+    assert {world.state(identity).state for identity in broken} == {"failed"}

@@ -1,5 +1,6 @@
 """Workers as real processes: what runs where, how a node comes and goes, what an operator may say on the command line."""
 
+import signal
 import uuid
 from typing import Any
 
@@ -92,10 +93,17 @@ def test_node_with_a_long_execution_does_not_look_dead(calm: World) -> None:
 
 def test_two_workers_of_one_name_are_told_apart(world: World) -> None:
     node = world.node("twin")
-    first, second = world.worker(node), world.worker(node)
+    first = world.worker(node)
+    assert "takes_over" not in world.log(node)
+    second = world.worker(node)
+    world.until(lambda: f"takes_over: process {first.pid} on" in world.log(node), "the second says that there is another")
     world.until(lambda: "taken_over" in world.log(node), "the first says that it was replaced")
     world.stop(second)
     world.until(lambda: world.alive(node, first.pid), "the first is the node again when the second has left")
+    first.kill()
+    first.wait()
+    world.worker(node)
+    assert world.log(node).count("takes_over") == 1, "a worker that was killed is no rival"
 
 
 def test_node_that_leaves_says_so_before_its_thread_would_look_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,3 +115,21 @@ def test_node_that_leaves_says_so_before_its_thread_would_look_again(world: Worl
     life.leave()
     life.join()
     assert world.rows("SELECT left_at IS NOT NULL FROM nodes WHERE name = 'leaver'") == [(True,)]
+
+
+def test_a_cold_shutdown_of_a_pool_of_threads_puts_nothing_aside_and_loses_nothing(world: World) -> None:
+    node = world.node("cold", concurrency=1, pool="threads")
+    leaving = world.worker(node)
+    started, go = world.folder / "started", world.folder / "go"
+    asked = [world.record("tests.effect", {"started": str(started), "go": str(go)}, node=node) for _ in range(8)]
+    world.until(started.exists, "one runs")
+    leaving.send_signal(signal.SIGQUIT)
+    # A thread cannot be stopped: the process ends with what it runs.
+    go.touch()
+    world.until(lambda: leaving.poll() is not None, "it ends")
+    assert "NotImplementedError" not in world.log(node)
+    world.worker(node)
+    for identity in asked:
+        world.result(identity)
+    assert world.rows("SELECT count(*), count(DISTINCT execution_id) FROM execution_effects") == [(8, 8)]
+    assert world.rows("SELECT count(*) FROM quarantine") == [(0,)]

@@ -101,9 +101,9 @@ def tokens(transactions: Transactions) -> dict[str, str]:
 
 
 @contextmanager
-def house_of(transactions: Transactions, database_url: str, tokens: dict[str, str]) -> Iterator[House]:
+def house_of(transactions: Transactions, database_url: str, tokens: dict[str, str], **settings: Any) -> Iterator[House]:
     """A front door over HTTP on these transactions."""
-    door = Door(transactions, Settings(), database_url=database_url)
+    door = Door(transactions, Settings(**settings), database_url=database_url)
     with serving(door) as url:
         yield House(url, door, database_url, tokens)
 

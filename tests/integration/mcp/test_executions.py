@@ -126,6 +126,8 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_task_result", {"task_id": "{execution_id}"}),
     ("federation_task_status", {"task_id": "{execution_id}"}),
     ("federation_summarize", {"conversation_id": "schemas", "wait_s": 120}),
+    ("federation_delegate", {"description": "d", "task_id": "unwanted", "conversation_id": "schemas", "executor": "agent"}),
+    ("federation_cancel_task", {"task_id": "unwanted", "reason": "found by other means"}),
 )
 
 

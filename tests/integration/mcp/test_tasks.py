@@ -230,3 +230,21 @@ async def test_task_that_nobody_could_claim_is_refused_or_says_so(house: Any) ->
         assert (await bob.call_tool("federation_task_status", {"task_id": "alone"})).data.state == "pending"
         assert claim(house, "bob", "alone").claimed
         assert (await ada.call_tool("federation_delegate", {**alone, "task_id": "another"})).data.note is None
+
+
+async def test_node_task_with_a_time_says_when_it_begins(house: Any) -> None:
+    when = "2099-01-31T18:00:00+01:00"
+    later = {"description": "Back up the notes", "executor": "node", "task_id": "backup", "start_at": when}
+    async with house.client("ada") as ada:
+        first, again = [(await ada.call_tool("federation_delegate", later)).structured_content for _ in range(2)]
+        assert first == again
+        assert (first["state"], first["waiting_for"]) == ("unplaced", "its time, 2099-01-31T17:00:00Z")
+        assert first["note"].startswith("recorded; a node is chosen at 2099-01-31T17:00:00")
+        with pytest.raises(ToolError, match=r"task 'backup' exists in conversation commons already.*\(start_at differ\)"):
+            await ada.call_tool("federation_delegate", {**later, "start_at": None})
+        with pytest.raises(ToolError, match=r"start_at: got .*, wants a task of executor 'node'; an agent begins when it claims"):
+            await ada.call_tool("federation_delegate", {"description": "d", "agent": "bob", "start_at": when})
+        for wrong in ("tomorrow", "2099-01-31T18:00:00", "9999-12-31T23:59:59-12:00", 12, "3600", "4102444800.5"):
+            with pytest.raises(ToolError, match=r"start_at: got .*, wants a date and time with a zone, such as 2030-01-31T18:00:00.01:00"):
+                await ada.call_tool("federation_delegate", {**later, "task_id": "wrong", "start_at": wrong})
+        assert (await ada.call_tool("federation_cancel_task", {"task_id": "backup"})).structured_content["state"] == "cancelled"

@@ -1,13 +1,17 @@
 """Who calls is known from the token alone: unknown, expired and revoked ones open nothing."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from pydantic import SecretStr
+from sqlalchemy import func, select, update
 
 from federation.errors import Conflict, InvalidInput, NotFound, Unauthenticated
+from federation.local import checks
 from federation.services import agents
+from federation.settings import Settings
 from federation.store.models.agents import AgentToken
 
 
@@ -24,7 +28,7 @@ def test_a_token_tells_who_calls_and_is_stored_as_a_hash_only(transactions) -> N
 @pytest.mark.parametrize("spoil", ["unknown", "expired", "revoked", "rotated"])
 def test_a_token_that_is_not_valid_opens_nothing(transactions, spoil: str) -> None:
     with transactions.begin("cli:root") as session:
-        token = agents.add(session, "zoe", "observer", expires_at=datetime.now(UTC) - timedelta(seconds=1) if spoil == "expired" else None)
+        token = agents.add(session, "zoe", "observer", lasting=timedelta(seconds=-1) if spoil == "expired" else None)
         if spoil == "revoked":
             assert agents.revoke(session, "zoe") == 1
         if spoil == "rotated":
@@ -73,3 +77,53 @@ def test_one_token_is_left_of_two_rotations_at_once(transactions) -> None:
     with transactions.begin("test") as session:
         valid = select(func.count()).where(AgentToken.agent == "bob", AgentToken.revoked_at.is_(None))
         assert session.scalar(valid) == 1
+
+
+def test_each_of_several_tokens_ends_alone(transactions) -> None:
+    with transactions.begin("cli:root") as session:
+        secrets = {label: agents.issue_token(session, "bob", label=label, lasting=timedelta(days=1)) for label in ("laptop", "desk", "desk 2")}
+        known = {one.label: one for one in agents.tokens(session, "bob") if one.label}
+        assert {label: one.state for label, one in known.items()} == dict.fromkeys(secrets, "valid")
+        assert agents.revoke(session, "bob", token=str(known["desk 2"].id)[:18].upper()) == 1
+        secrets["laptop, new"] = agents.rotate(session, "bob", label="laptop")
+        issued = [one for one in agents.tokens(session, "bob") if one.label == "laptop"]
+        assert sorted((one.state, one.expires_at is None) for one in issued) == [("revoked", False), ("valid", True)]
+
+    def opens(secret: str) -> bool:
+        try:
+            with transactions.begin("frontdoor") as session:
+                return agents.authenticate(session, secret).name == "bob"
+        except Unauthenticated:
+            return False
+
+    assert {label: opens(secret) for label, secret in secrets.items()} == {"laptop": False, "desk": True, "desk 2": False, "laptop, new": True}
+
+
+def test_what_names_no_one_token_ends_none(transactions) -> None:
+    with transactions.begin("cli:root") as session:
+        # More than hexadecimal digits, so that two ids begin with the same one.
+        for _ in range(17):
+            agents.issue_token(session, "bob")
+        shared = Counter(str(one.id)[0] for one in agents.tokens(session, "bob")).most_common(1)[0][0]
+    for token, error, says in (("", NotFound, "token"), ("zzz", NotFound, "no token 'zzz'"), (shared, Conflict, "give more of the id")):
+        with pytest.raises(error, match=says), transactions.begin("cli:root") as session:
+            agents.revoke(session, "bob", token=token)
+    with pytest.raises(InvalidInput, match="label"), transactions.begin("cli:root") as session:
+        agents.issue_token(session, "bob", label="x" * 61)
+    with transactions.begin("cli:root") as session:
+        assert agents.revoke(session, "bob") >= 17
+
+
+def test_doctor_warns_of_an_agents_last_token_when_it_is_about_to_end(transactions, postgres, database: str) -> None:
+    config = Settings(database_url=SecretStr(postgres.as_role("federation_app", database)))
+    with transactions.begin("cli:root") as session:
+        agents.add(session, "zoe", "observer", lasting=timedelta(days=1))
+    assert [told.verdict for told in checks.tokens(config)] == [checks.Verdict.OK]
+    with transactions.begin("test") as session:
+        nearly_over = {"created_at": func.clock_timestamp() - timedelta(days=1), "expires_at": func.clock_timestamp() + timedelta(hours=1)}
+        session.execute(update(AgentToken).where(AgentToken.agent == "zoe").values(**nearly_over))
+    [told] = checks.tokens(config)
+    assert (told.verdict, told.remedy) == (checks.Verdict.WARN, "give it another one: federation agent token zoe")
+    with transactions.begin("cli:root") as session:
+        agents.issue_token(session, "zoe")
+    assert [told.verdict for told in checks.tokens(config)] == [checks.Verdict.OK]

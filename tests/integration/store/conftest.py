@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from federation.placement.node import Gpu
-from federation.services import agents, cop, executions, indexing, inference, messages, nodes, retrieval, summaries, tasks
+from federation.services import agents, cop, executions, indexing, inference, messages, nodes, quarantine, retrieval, summaries, tasks
 from federation.services.indexing import NewDocument
 from federation.services.nodes import Announcement
 from federation.store import outbox
@@ -148,5 +148,11 @@ def _give_up(transactions: Transactions) -> None:
         poison = outbox.record(session, "some.task", {})
     _deliver(transactions, poison, redelivered=True)
     with transactions.begin(NODE) as session:
-        executions.quarantine(session, "too often", queue="aorus", worker="aorus@host", headers={}, body=b"[]", execution_id=poison)
-        executions.quarantine(session, "no message of Celery", queue="aorus", worker="aorus@host", headers={}, body=b"hello")
+        quarantine.put_aside(session, "too often", queue="aorus", worker="aorus@host", headers={}, body=b"[]", execution_id=poison)
+        quarantine.put_aside(session, "no message of Celery", queue="aorus", worker="aorus@host", headers={}, body=b"hello")
+    with transactions.begin("cli:root") as session:
+        quarantine.redrive(session, poison)
+    with transactions.begin("ada") as session:
+        assert executions.cancel(session, poison, "not wanted any more")
+        tasks.delegate(session, "Not wanted", slug="unwanted")
+        assert tasks.cancel(session, "unwanted").status == "cancelled"

@@ -38,6 +38,8 @@ def full(owner: str, database: str, main_job) -> None:
         connection.execute("INSERT INTO agent_sessions (context, created_by) VALUES ('{}', 'ada')")
         connection.execute("INSERT INTO celery_group_results (group_id, result) VALUES ('g', '[]')")
         connection.execute("INSERT INTO celery_chords (group_id) VALUES ('g')")
+        connection.execute("INSERT INTO event_order SELECT row_number() OVER (ORDER BY sequence), sequence, '' FROM events")
+        connection.execute("INSERT INTO seals VALUES (1, 1, 1, '', '', '', now(), 'service:sealer')")
     assert [table for table, rows in counts(owner).items() if rows == 0] == []
 
 
@@ -70,9 +72,10 @@ def test_rows_that_were_there_before_the_columns_of_actors_get_the_true_ones(own
     before, rows = written_by(), counts(owner)
     alembic(owner, "downgrade", "0002")
     alembic(owner, "upgrade", "head")
-    assert counts(owner) == rows
-    assert written_by() == before
-    assert len(before) == 14
+    # The order is given anew, and so are the seals; what was sent again from the quarantine is not known to the old tables.
+    assert counts(owner) == rows | {"event_order": 0, "seals": 0, "redrives": 0}
+    assert written_by() == before | {"seals": {}, "redrives": {}}
+    assert len(before) == 17
     assert len({actor for table in before.values() for actor in table.values()}) >= 5
 
 

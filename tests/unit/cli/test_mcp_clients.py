@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from federation.cli.addresses import mcp_url
 from federation.cli.mcp_clients import FILES, Client, configuration
+from federation.mcp.where import mcp_url
 from federation.settings import load
 
 

@@ -1,15 +1,10 @@
-"""Chooses the node for an execution: capable and alive first, then affinity, then least load; decides from values, reads nothing."""
+"""Which nodes can take an execution, and in words what is missing where none can; decides from values, reads nothing."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from federation.placement.node import NodeView
 from federation.placement.requirements import Requirements
-
-# A node may hold this much more than its share before a key moves on (Mirrokni et al., Consistent Hashing with Bounded Loads, 2018).
-BOUND = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +27,11 @@ class _Check:
     fits: Callable[[NodeView], bool]
 
 
-def choose(requirements: Requirements, nodes: Sequence[NodeView], *, key: str | None = None, spread: str = "") -> NodeView | Unplaceable:
-    """Return the node to send to, or what is missing.
-
-    Equal `key`s go to the same node until that node holds more than its share, or has no free place and another has one.
-    Without a key the least loaded node takes it; `spread` (such as the execution's id) breaks ties.
-    """
+def capable(requirements: Requirements, nodes: Sequence[NodeView]) -> list[NodeView] | Unplaceable:
+    """Return the live nodes that have all that is required, at least one, or what is missing."""
     checks = _checks(requirements)
-    capable = [node for node in nodes if node.alive and all(check.fits(node) for check in checks)]
-    if not capable:
-        return Unplaceable(requirements, _missing(checks, nodes))
-    if key is None:
-        return min(capable, key=lambda node: (node.outstanding / node.concurrency, -_rank(spread, node.name)))
-    by_rank = sorted(capable, key=lambda node: _rank(key, node.name), reverse=True)
-    # With this one counted; at least one node lies below its bound, because the bounds add up to more than the load.
-    load = sum(node.outstanding for node in capable) + 1
-    slots = sum(node.concurrency for node in capable)
-    below = [node for node in by_rank if node.outstanding < math.ceil(BOUND * load * node.concurrency / slots)]
-    # What is warm saves less time than the wait for a place costs.
-    return next((node for node in below if node.outstanding < node.concurrency), below[0])
-
-
-def _rank(key: str, name: str) -> int:
-    # Rendezvous hashing: a node that comes or goes moves only the keys that it wins or held.
-    return int.from_bytes(blake2b(f"{key}\0{name}".encode(), digest_size=8).digest(), "big")
+    fitting = [node for node in nodes if node.alive and all(check.fits(node) for check in checks)]
+    return fitting or Unplaceable(requirements, _missing(checks, nodes))
 
 
 def _checks(asked: Requirements) -> list[_Check]:

@@ -1,0 +1,20 @@
+"""Transactions of the person at the command line, under the name of their account."""
+
+import getpass
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from federation.delivery.runtime import transactions
+from federation.local.elsewhere import check_database
+from federation.settings import settings
+
+T = TypeVar("T")
+
+
+def transact(work: Callable[[Session], T]) -> T:
+    """Do this in one transaction. Raises SettingsError or DatabaseUnavailable where PostgreSQL does not take us, and what the work raises."""
+    check_database(settings())
+    with transactions().begin(f"cli:{getpass.getuser()}") as session:
+        return work(session)

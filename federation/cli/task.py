@@ -1,0 +1,212 @@
+"""`federation task`: shows tasks, executions and the quarantine, cancels what is not wanted, sends again what was put aside."""
+
+import json
+import uuid
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from federation.cli.console import console, errors, print_json, table
+from federation.cli.operator import transact
+from federation.errors import InvalidInput, NotFound, PermanentError
+from federation.services import executions, quarantine, tasks
+from federation.store.models.events import Event
+from federation.store.models.executions import Execution
+from federation.store.models.tasks import AgentTask, TaskStatus
+
+app = typer.Typer(
+    name="task", help="Show, cancel and redrive tasks and executions.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+
+Reference = Annotated[str, typer.Argument(metavar="ID", help="Id or name of a task, or id of an execution.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
+
+_LISTED = ("name", "status", "assigned_to", "created_by", "conversation_id", "description")
+_OF_A_TASK = ("id", "slug", "conversation_id", "description", "task_type", "priority", "executor", "status", "assigned_to", "created_by")
+_OF_AN_ENTRY = ("id", "task_name", "queue", "worker", "reason", "created_at")
+
+
+@app.command("list")
+def list_tasks(
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help=f"Only tasks that are {', '.join(TaskStatus)}.")] = None,
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="Executions that were put aside, with the reason.")] = False,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest tasks, or what is quarantined."""
+    if status is not None and status not in set(TaskStatus):
+        raise InvalidInput("--status", status, "one of " + ", ".join(TaskStatus))
+    if quarantined:
+        _show_quarantine(transact(lambda session: quarantine.listed(session, limit=limit)), as_json=as_json)
+        return
+    found = transact(lambda session: [_told(task) for task in tasks.latest(session, statuses=[status] if status else (), limit=limit)])
+    if as_json:
+        print_json(json.dumps(found, indent=2, default=str))
+        return
+    rows = table("task", "status", "has it", "by", "in", "what")
+    for task in found:
+        rows.add_row(*(escape(str(task[key] or "")) for key in _LISTED))
+    console.print(rows if found else "There is no task yet." if status is None else f"No task is {status}.")
+
+
+@app.command()
+def show(reference: Reference, as_json: AsJson = False) -> None:
+    """Show all that is known of one of them.
+
+    Of a task, an execution or a quarantined message.
+    """
+    told = transact(lambda session: _story(session, reference))
+    if as_json:
+        print_json(json.dumps(told, indent=2, default=str))
+        return
+    for title, fields in told.items():
+        console.print(f"[bold]{escape(title)}[/]")
+        if isinstance(fields, list):
+            for line in fields:
+                payload = json.dumps(line["payload"], default=str)
+                console.print(escape(f"  {line['at']:%Y-%m-%d %H:%M:%S}  {line['type']:<28} {line['actor']:<18} {payload}"))
+        else:
+            for name, value in fields.items():
+                console.print(escape(f"  {name:<16} {'' if value is None else value}"))
+
+
+@app.command()
+def cancel(
+    reference: Reference, reason: Annotated[str, typer.Option(help="Why, for those who read it later.")] = "", as_json: AsJson = False
+) -> None:
+    """Cancel a task or an execution, in a queue or running.
+
+    What it still does has no effect.
+    """
+
+    def work(session: Session) -> bool:
+        found = _located(session, reference)
+        if isinstance(found, AgentTask):
+            before = found.status
+            return tasks.end_unwanted(session, found, reason=reason).status != before
+        return tasks.cancel_execution(session, session.get_one(Execution, found), reason=reason)
+
+    done = transact(work)
+    if as_json:
+        print_json(json.dumps({"id": reference, "cancelled": done}))
+    else:
+        console.print(escape(f"Cancelled {reference}." if done else f"{reference} had ended already; nothing was changed."))
+
+
+@app.command()
+def redrive(
+    reference: Annotated[str | None, typer.Argument(metavar="ID", help="Id of the execution, or of its entry in the quarantine.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that is quarantined and can be sent again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send quarantined executions again.
+
+    They keep their ids, so that the effects that they had stay the only ones; what they failed before counts no more.
+    """
+    if (reference is None) == (not everything):
+        raise InvalidInput("ID", reference or "nothing", "the id of one execution, or --all and no id")
+    sent, left = _redriven([_uuid(reference)] if reference is not None else transact(_redrivable))
+    if as_json:
+        print_json(json.dumps({"redriven": sent, "left": left}))
+    elif sent or not left:
+        console.print(f"Sent again: {', '.join(sent)}" if sent else "There is nothing to send again.")
+    for reason in left.values():
+        errors.print(escape(f"federation: {reason}"))
+    raise typer.Exit(1 if left else 0)
+
+
+def _redriven(wanted: list[uuid.UUID]) -> tuple[list[str], dict[str, str]]:
+    """Send these again, each in a transaction of its own: what cannot be holds up no other. Return what was sent, and why what was not."""
+    sent, left = [], {}
+    for one in wanted:
+        try:
+            sent.append(str(transact(partial(quarantine.redrive, reference=one))))
+        except PermanentError as error:
+            left[str(one)] = str(error)
+    return sent, left
+
+
+def _redrivable(session: Session) -> list[uuid.UUID]:
+    entries = quarantine.listed(session, limit=10_000)
+    return [entry.id for entry in entries if entry.execution_id is not None and session.get(Execution, entry.execution_id) is not None]
+
+
+def _show_quarantine(entries: list[quarantine.Entry], *, as_json: bool) -> None:
+    if as_json:
+        shown = [{name: getattr(entry, name) for name in entry.__slots__} for entry in entries]
+        print_json(json.dumps(shown, indent=2, default=str))
+        return
+    rows = table("execution", "task", "queue", "when", "why")
+    for entry in entries:
+        cells = (str(entry.execution_id or entry.id), entry.task_name or "", entry.queue, f"{entry.created_at:%Y-%m-%d %H:%M}", entry.reason)
+        rows.add_row(*map(escape, cells))
+    console.print(rows if entries else "Nothing is quarantined.")
+    if entries:
+        errors.print("See all of one with `federation task show ID`, send it again with `federation task redrive ID`.")
+
+
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError as error:
+        raise InvalidInput("ID", text, "the id of an execution, as `federation task list --quarantined` shows it") from error
+
+
+def _located(session: Session, reference: str) -> AgentTask | uuid.UUID:
+    """Return the task or the execution of this id or name. Raises NotFound, InvalidInput for a name that stands in several conversations."""
+    try:
+        reference.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("ID", ascii(reference), "text in UTF-8") from error
+    found = tasks.anywhere(session, reference)
+    if len(found) > 1:
+        where = ", ".join(f"{task.conversation_id} ({task.id})" for task in found)
+        raise InvalidInput("ID", reference, f"an id, because the name stands in {where}")
+    if found:
+        return found[0]
+    try:
+        execution = session.get(Execution, uuid.UUID(reference))
+    except ValueError:
+        execution = None
+    if execution is None:
+        raise NotFound("task", reference, [task.slug or str(task.id) for task in tasks.latest(session, limit=1000)])
+    return execution.id
+
+
+def _told(task: AgentTask) -> dict[str, Any]:
+    rest = {name: getattr(task, name) for name in (*_OF_A_TASK, "created_at", "completed_at", "result")}
+    return {"name": task.slug or str(task.id), **rest}
+
+
+def _story(session: Session, reference: str) -> dict[str, Any]:
+    try:
+        found = _located(session, reference)
+    except NotFound:
+        try:
+            return _story_of_entry(session, uuid.UUID(reference))
+        except (ValueError, NotFound):
+            pass
+        raise
+    told: dict[str, Any] = {}
+    streams = []
+    if isinstance(found, AgentTask):
+        told[f"task {found.slug or found.id}"] = _told(found)
+        streams.append(f"task:{found.id}")
+    for one in executions.of_task(session, found.id) if isinstance(found, AgentTask) else [found]:
+        view = executions.state(session, one)
+        told[f"execution {one}"] = {name: getattr(view, name) for name in view.__slots__}
+        streams.append(f"execution:{one}")
+    columns = (Event.created_at, Event.type, Event.actor, Event.payload)
+    events = session.execute(select(*columns).where(Event.stream.in_(streams)).order_by(Event.sequence))
+    return told | {"events": [{"at": at, "type": kind, "actor": actor, "payload": payload} for at, kind, actor, payload in events]}
+
+
+def _story_of_entry(session: Session, reference: uuid.UUID) -> dict[str, Any]:
+    entry = quarantine.find(session, reference)
+    rest = {name: getattr(entry, name) for name in _OF_AN_ENTRY}
+    return {f"quarantined {entry.id}": {**rest, "headers": entry.headers, "body": entry.body.decode(errors="replace")}}

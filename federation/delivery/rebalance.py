@@ -1,0 +1,115 @@
+"""Takes work from nodes that are gone, and from those that drown beside idle ones, to nodes that can do it; loses none."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from pydantic import ValidationError
+from sqlalchemy import func, update
+
+from federation.broker.errors import BrokerError
+from federation.broker.moving import WaitingMessage, waiting_messages
+from federation.delivery.known_nodes import KnownNodes
+from federation.errors import BrokerUnavailable
+from federation.placement.fitting import Unplaceable
+from federation.placement.node import NodeView
+from federation.placement.requirements import Requirements
+from federation.services import nodes
+from federation.store import event_log, outbox
+from federation.store.context import attach, context
+from federation.store.models.executions import Execution
+from federation.transaction import Transactions
+
+logger = logging.getLogger(__name__)
+
+ACTOR = "service:rebalancer"
+# Beat waits for it, so the rest has its turn later.
+LONGEST_TURN_S = 3.0
+MOST_LOOKED_AT = 5_000
+
+
+class Rebalancer:
+    """Moves messages one by one; two of them at once share what there is, because a message has one consumer."""
+
+    def __init__(self, app: Celery, transactions: Transactions, *, stale_s: float) -> None:
+        self._app, self._transactions = app, transactions
+        self._nodes = KnownNodes(stale_s=stale_s)
+
+    def rebalance(self, known: Sequence[NodeView]) -> int:
+        """Look at these nodes, as they are now, and move what need not wait where it waits; return how many were moved.
+
+        Raises BrokerUnavailable, DatabaseUnavailable.
+        """
+        until = time.monotonic() + LONGEST_TURN_S
+        moved = 0
+        for node in known:
+            most = MOST_LOOKED_AT if not node.alive else _surplus(node, known)
+            if most and time.monotonic() < until:
+                try:
+                    moved += self._relieve(node, most, until)
+                except (BrokerError, OSError, KombuError) as error:
+                    raise BrokerUnavailable("ActiveMQ does not answer; what waits on nodes that are gone is moved later") from error
+        return moved
+
+    def _relieve(self, node: NodeView, most: int, until: float) -> int:
+        with self._transactions.begin(ACTOR) as session:
+            self._nodes.look(session, afresh=True)
+            movable = {str(execution.id): execution for execution in nodes.movable(session, node.name)}
+        if not movable:
+            return 0
+        moved = 0
+        with self._app.connection_for_write() as connection, waiting_messages(connection, node.name, limit=_limit(node, most)) as found:
+            for message in found:
+                # What is no execution of ours, such as a heartbeat, waits for its node or expires.
+                execution = movable.get(str(message.headers.get("id")))
+                moved += execution is not None and self._take(node, execution, message)
+                if moved >= most or time.monotonic() > until:
+                    break
+        if moved:
+            logger.info("rebalance.moved", extra={"node": node.name, "alive": node.alive, "executions": moved})
+        return moved
+
+    def _take(self, node: NodeView, execution: Execution, message: WaitingMessage) -> bool:
+        """Return whether the message was taken from the node's queue."""
+        try:
+            requirements = Requirements.model_validate(execution.requirements)
+        except ValidationError:
+            return False
+        chosen = self._nodes.place(requirements, key=execution.affinity)
+        if isinstance(chosen, Unplaceable):
+            # First recorded, then taken: who dies between the two leaves it twice, under one id.
+            self._record(execution, None, {"from": node.name, "waiting_for": str(chosen)})
+            message.drop()
+            return True
+        if chosen == node.name:
+            return False
+        # First moved: who dies between the two leaves it on its new node, and only the row is behind.
+        message.move(chosen)
+        self._record(execution, chosen, {"from": node.name, "to": chosen})
+        return True
+
+    def _record(self, execution: Execution, to: str | None, payload: dict[str, Any]) -> None:
+        with self._transactions.begin(ACTOR) as session:
+            attach(session, replace(context(session), trace_id=execution.trace_id, execution_id=execution.id))
+            sent_at = func.clock_timestamp() if to else None
+            session.execute(update(Execution).where(Execution.id == execution.id).values(node=to, sent_at=sent_at))
+            event_log.append(session, "execution.moved", f"execution:{execution.id}", payload=payload)
+            if to is None:
+                outbox.put_back(session, execution.id, str(payload["waiting_for"]))
+
+
+def _surplus(node: NodeView, known: Sequence[NodeView]) -> int:
+    """Return how many messages a living node should give away, at most: no more than others have free places for."""
+    # What runs and what is next stays.
+    waiting = node.outstanding - 2 * node.concurrency
+    free = sum(max(other.concurrency - other.outstanding, 0) for other in known if other.alive and other.name != node.name)
+    return min(max(waiting, 0), free)
+
+
+def _limit(node: NodeView, most: int) -> int:
+    # While messages are looked at, their node does not get them.
+    return MOST_LOOKED_AT if not node.alive else 2 * most + 20

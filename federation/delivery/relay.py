@@ -1,0 +1,212 @@
+"""Tells the topics of ActiveMQ what happened: numbers committed events once, in one order, and publishes them at least once, in that order."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import psycopg
+from celery import Celery
+from sqlalchemy.exc import DBAPIError
+
+from federation.broker.connection import StompConnection
+from federation.broker.errors import BrokerError, RequestRefused
+from federation.broker.frames import encode
+from federation.broker.opening import own_transport
+from federation.errors import TransientError
+from federation.store import event_order
+from federation.store.event_order import Horizon, Line
+from federation.transaction import NOTICE_CHANNEL, Transactions
+
+logger = logging.getLogger(__name__)
+
+ACTOR = "service:relay"
+TOPIC = "/topic/federation.events."
+# The advisory lock of the relay that acts: the bytes of «rely».
+LOCK = 0x72656C79
+NUMBERED_AT_ONCE = 2_000
+# One transaction of ActiveMQ, which holds it in memory until it is committed.
+TOLD_AT_ONCE, MOST_BYTES = 500, 4_000_000
+# Not every transaction wakes somebody; what happened without a notice is told after this time.
+LOOK_S = 1.0
+STANDBY_S = 2.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
+CONFIRM_S = 30.0
+
+
+class Relay:
+    """A thread of beat's process; of several only the one that holds the lock acts, on a connection that dies with it."""
+
+    def __init__(self, app: Celery, transactions: Transactions, *, listen_url: str) -> None:
+        self._app, self._transactions, self._listen_url = app, transactions, listen_url
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="event-relay", daemon=True)
+        self._topics = _Topics(app)
+        self._awaited: Horizon | None = None
+        self._behind = True
+
+    def start(self) -> None:
+        """Begin to relay; called again it changes nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End within about a second; what is not told is told by the next relay."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(LOOK_S + STANDBY_S)
+
+    def _run(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while not self._stopped.is_set():
+            try:
+                with psycopg.connect(self._listen_url, autocommit=True, connect_timeout=5) as line:
+                    while not self._leads(line):
+                        if self._stopped.wait(STANDBY_S):
+                            return
+                    while not self._stopped.is_set():
+                        self._relay(line)
+                        retry_s = FIRST_RETRY_S
+            except (psycopg.Error, DBAPIError, TransientError, BrokerError, OSError) as error:
+                logger.warning("relay.deferred reason=%s retry_s=%g", str(error).partition("\n")[0], retry_s)
+                self._stopped.wait(retry_s)
+                retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+            except Exception:  # the thread must live; what is recorded is told later
+                logger.exception("relay.failed retry_s=%g", retry_s)
+                self._stopped.wait(retry_s)
+                retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+            finally:
+                self._topics.close()
+
+    def _leads(self, line: psycopg.Connection) -> bool:
+        [held] = line.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() or [False]
+        if held:
+            # Before the first look, so that nothing falls between the two.
+            line.execute(f"LISTEN {NOTICE_CHANNEL}")
+            logger.info("relay.leads")
+        return bool(held)
+
+    def _relay(self, line: psycopg.Connection) -> None:
+        """Do what there is to do, then wait for a notice."""
+        # All of it first: a broker that is away holds up the topics, and the order only for as long as it takes to notice.
+        while event_order.is_unsettled(line) and not self._stopped.is_set():
+            numbered = self._number()
+            self._behind = self._behind or numbered > 0
+            if numbered < NUMBERED_AT_ONCE:
+                break
+        while self._behind and not self._stopped.is_set():
+            self._behind = self._publish() == TOLD_AT_ONCE
+        for _ in line.notifies(timeout=LOOK_S, stop_after=1):
+            pass
+
+    def _number(self) -> int:
+        self._awaited, numbered = number(self._transactions, self._awaited)
+        return numbered
+
+    def _publish(self) -> int:
+        """Tell the topics of one batch; return how many events. A crash before the commit has them told once more."""
+        with self._transactions.begin(ACTOR) as session:
+            batch, upto = event_order.unpublished(session, limit=TOLD_AT_ONCE)
+        for piece in _pieces(batch):
+            self._topics.tell(piece)
+        with self._transactions.begin(ACTOR) as session:
+            event_order.mark_published(session, upto)
+        return len(batch)
+
+
+def number(transactions: Transactions, awaited: Horizon | None) -> tuple[Horizon | None, int]:
+    """Give numbers to one batch of committed events; return what is awaited before less need be looked through, and how many they were."""
+    with transactions.begin(ACTOR) as session:
+        settled = event_order.relay(session).settled
+        # Before anything is written: the horizon wants a transaction id that is given after it has looked.
+        awaited = awaited or event_order.horizon(session, settled=settled)
+        # Looked at before the numbering, which sees at least as much.
+        oldest = event_order.oldest(session)
+        numbered, highest = event_order.give_numbers(session, settled=settled, limit=NUMBERED_AT_ONCE)
+        if awaited is not None and oldest >= awaited.transaction:
+            reached = awaited.sequence if numbered < NUMBERED_AT_ONCE else min(awaited.sequence, highest)
+            if reached > settled:
+                event_order.settle(session, reached)
+            if reached == awaited.sequence:
+                awaited = None
+    return awaited, numbered
+
+
+def _pieces(batch: Sequence[Line]) -> Iterator[list[Line]]:
+    """Cut a batch where its bytes would be too many for one transaction."""
+    piece: list[Line] = []
+    size = 0
+    for line in batch:
+        if piece and size + len(line.text) > MOST_BYTES:
+            yield piece
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line.text)
+    if piece:
+        yield piece
+
+
+class _Topics:
+    """A connection to ActiveMQ, made when needed; each batch is one transaction with a receipt."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._open = ExitStack()
+        self._wire: StompConnection | None = None
+        self._most_bytes = 0
+
+    def tell(self, batch: Sequence[Line]) -> None:
+        """Publish these in order; an event that ActiveMQ refuses, because it is too large, say, is left out with a warning."""
+        try:
+            self._send(batch)
+        except RequestRefused as error:
+            self.close()  # STOMP 1.2: a server closes the connection after an ERROR
+            if len(batch) == 1:
+                logger.warning("relay.refused", extra={"number": batch[0].number, "event": batch[0].type, "reason": str(error)})
+                return
+            middle = len(batch) // 2
+            self.tell(batch[:middle])
+            self.tell(batch[middle:])
+
+    def _send(self, batch: Sequence[Line]) -> None:
+        wire = self._connected()
+        transaction, receipt = wire.next_id(), wire.next_id()
+        frames = [encode("BEGIN", {"transaction": transaction})]
+        for line in batch:
+            frame = encode("SEND", _headers(line, transaction), line.text.encode())
+            # For a frame that is larger than it allows, ActiveMQ ends the connection without a word.
+            if len(frame) > self._most_bytes:
+                logger.warning("relay.refused", extra={"number": line.number, "event": line.type, "reason": f"larger than {self._most_bytes} bytes"})
+            else:
+                frames.append(frame)
+        frames.append(encode("COMMIT", {"transaction": transaction, "receipt": receipt}))
+        wire.request(b"".join(frames), receipt, CONFIRM_S)
+
+    def _connected(self) -> StompConnection:
+        if self._wire is None or not self._wire.alive:
+            self.close()
+            # No heart-beats: nobody would send them between two batches, and each batch waits for its receipt.
+            connection = self._open.enter_context(self._app.connection_for_write(heartbeat=0))
+            transport = self._open.enter_context(own_transport(connection))
+            self._wire, self._most_bytes = transport.wire, transport.options.max_frame_size
+        else:
+            self._wire.look_for_end()
+        return self._wire
+
+    def close(self) -> None:
+        """Part from ActiveMQ."""
+        self._wire = None
+        self._open.close()
+
+
+def _headers(line: Line, transaction: str) -> dict[str, str]:
+    return {
+        "destination": TOPIC + line.type,
+        "transaction": transaction,
+        "persistent": "true",
+        "content-type": "application/json",
+        # Without it ActiveMQ takes a body with a length for bytes, which clients of JMS cannot read as text.
+        "amq-msg-type": "text",
+        "event": line.type,
+        "number": str(line.number),
+    }

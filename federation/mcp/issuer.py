@@ -1,0 +1,34 @@
+"""The organisation's own issuer: tells whose JWT it is; rights and roles are ours, never the token's."""
+
+import time
+
+from fastmcp.server.auth.providers.jwt import JWTVerifier
+
+from federation.mcp.where import mcp_url
+from federation.settings import Settings
+
+
+class Issuer:
+    """Takes a JWT by one algorithm, from one issuer, for this front door, that has an end which has not come."""
+
+    def __init__(self, config: Settings, keys: bytes | str) -> None:
+        """`keys` is the issuer's public key in PEM, or the URL of its JWKS."""
+        self.url = str(config.jwt_issuer)
+        self._claim = config.jwt_claim
+        self._verifier = JWTVerifier(
+            public_key=keys if isinstance(keys, bytes) else None,
+            jwks_uri=keys if isinstance(keys, str) else None,
+            issuer=config.jwt_issuer,
+            audience=config.jwt_audience or mcp_url(config, for_others=True),
+            algorithm=config.jwt_algorithm,
+        )
+
+    async def name(self, token: str) -> str | None:
+        """Return the name of the agent that a JWT speaks for, None for a JWT that is not valid."""
+        found = await self._verifier.verify_token(token)
+        # The verifier takes a token without an end, and looks for no beginning.
+        if found is None or found.expires_at is None:
+            return None
+        begins = found.claims.get("nbf", 0)
+        name = found.claims.get(self._claim)
+        return name if isinstance(name, str) and isinstance(begins, int | float) and begins <= time.time() else None

@@ -1,0 +1,1 @@
+"""Hashes, keys and signatures as values; reads no table."""

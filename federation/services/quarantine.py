@@ -1,0 +1,135 @@
+"""The quarantine: messages that are not run any more, each with its story; an operator reads it there and sends it again."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from federation.errors import Conflict, NotFound
+from federation.results.tables import celery_results
+from federation.services import tasks
+from federation.store import event_log, outbox
+from federation.store.context import context
+from federation.store.models.executions import Delivery, Execution, QuarantinedMessage, Redrive
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What was put aside, and when it was sent again, if it was."""
+
+    id: uuid.UUID
+    execution_id: uuid.UUID | None
+    task_name: str | None
+    queue: str
+    worker: str
+    reason: str
+    created_at: datetime
+    redriven_at: datetime | None
+
+
+def put_aside(
+    session: Session,
+    reason: str,
+    *,
+    queue: str,
+    worker: str,
+    headers: Mapping[str, Any],
+    body: bytes,
+    execution_id: uuid.UUID | None = None,
+    task_name: str | None = None,
+) -> uuid.UUID:
+    """Put a message aside with its reason, its deliveries and all that came with it; return the entry's id."""
+    story = [] if execution_id is None else _story(session, execution_id)
+    kept = {**_storable(headers), "deliveries": story}
+    entry = QuarantinedMessage(
+        id=uuid.uuid4(),
+        execution_id=execution_id,
+        task_name=None if task_name is None else _storable(task_name),
+        queue=queue,
+        worker=worker,
+        reason=_storable(reason),
+        headers=kept,
+        body=body,
+    )
+    session.add(entry)
+    session.flush()
+    stream = f"execution:{execution_id}" if execution_id else f"queue:{queue}"
+    payload = {"quarantine_id": entry.id, "task_name": entry.task_name, "queue": queue, "reason": entry.reason, "deliveries": story}
+    event_log.append(session, "execution.quarantined", stream, payload=payload)
+    return entry.id
+
+
+def _storable(value: Any) -> Any:
+    """Return foreign headers as JSON that PostgreSQL takes: its text holds neither NUL nor lone surrogates."""
+    if isinstance(value, Mapping):
+        return {_storable(str(key)): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    text_value = value if isinstance(value, str) else repr(value)
+    return text_value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _story(session: Session, execution_id: uuid.UUID) -> list[dict[str, Any]]:
+    rows = session.scalars(select(Delivery).where(Delivery.execution_id == execution_id).order_by(Delivery.number))
+    return [
+        {"number": row.number, "worker": row.worker, "pid": row.pid, "redelivered": row.redelivered, "at": row.delivered_at.isoformat()}
+        for row in rows
+    ]
+
+
+def listed(session: Session, *, limit: int = 100, with_redriven: bool = False) -> list[Entry]:
+    """Return the latest entries, the newest first; those that were sent again only if asked for."""
+    query = (
+        select(QuarantinedMessage, Redrive.created_at)
+        .outerjoin(Redrive, Redrive.quarantine_id == QuarantinedMessage.id)
+        .order_by(QuarantinedMessage.created_at.desc())
+        .limit(limit)
+    )
+    rows = session.execute(query if with_redriven else query.where(Redrive.quarantine_id.is_(None)))
+    return [
+        Entry(row.id, row.execution_id, row.task_name, row.queue, row.worker, row.reason, row.created_at, redriven_at) for row, redriven_at in rows
+    ]
+
+
+def find(session: Session, reference: uuid.UUID) -> QuarantinedMessage:
+    """Return an entry by its own id, or the latest of an execution. Raises NotFound with the latest."""
+    query = select(QuarantinedMessage).where((QuarantinedMessage.id == reference) | (QuarantinedMessage.execution_id == reference))
+    entry = session.scalars(query.order_by(QuarantinedMessage.created_at.desc()).limit(1)).one_or_none()
+    if entry is None:
+        raise NotFound("quarantined execution", str(reference), [str(entry.execution_id or entry.id) for entry in listed(session, limit=3)])
+    return entry
+
+
+def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
+    """Send a quarantined execution again, under its own id, so that the effects that it had stay the only ones; return that id.
+
+    Its failures so far count no more. Raises NotFound, Conflict for one that was sent again already, that has ended otherwise, or whose message was
+    not ours.
+    """
+    entry = find(session, reference)
+    execution = None if entry.execution_id is None else session.get(Execution, entry.execution_id, with_for_update=True)
+    if execution is None:
+        raise Conflict(f"{entry.id} was not sent by the federation, so it cannot be sent again from here: {entry.reason}")
+    made = insert(Redrive).values(quarantine_id=entry.id, execution_id=execution.id).on_conflict_do_nothing()
+    if session.scalar(made.returning(Redrive.quarantine_id)) is None:
+        raise Conflict(f"execution {execution.id} was sent again already; look at it with federation task show {execution.id}")
+    ended = session.scalar(select(celery_results.c.state).where(celery_results.c.task_id == str(execution.id)))
+    # Results go some day; how it ended stays.
+    ended = ended or execution.outcome
+    if execution.cancelled_at is not None or ended in {"SUCCESS", "REVOKED"}:
+        raise Conflict(f"execution {execution.id} {'has succeeded' if ended == 'SUCCESS' else 'was cancelled'}; there is nothing to send again")
+    session.execute(delete(celery_results).where(celery_results.c.task_id == str(execution.id)))
+    session.execute(update(Execution).where(Execution.id == execution.id).values(outcome=None, ended_at=None, node=None, sent_at=None))
+    if execution.agent_task_id is not None:
+        tasks.reopen(session, execution.agent_task_id)
+    event_log.append(session, "execution.redriven", f"execution:{execution.id}", payload={"quarantine_id": entry.id})
+    outbox.put_back(session, execution.id, None)
+    context(session).outbox.append(execution.id)
+    return execution.id

@@ -1,0 +1,317 @@
+"""Rebuilds from the event log what the tables should hold, and compares the two; what says only «I live» is left out."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+Rows = dict[str, dict[str, dict[str, Any]]]
+Progress = Callable[[int, int], None]
+FETCHED_AT_ONCE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event, as the rebuilding needs it."""
+
+    type: str
+    actor: str
+    stream: str
+    position: int
+    conversation_id: str | None
+    payload: Mapping[str, Any]
+
+    def pick(self, *names: str) -> dict[str, Any]:
+        """Return these fields of the payload; those that an older event does not have are left out, and so not compared."""
+        return {name: self.payload[name] for name in names if name in self.payload}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row, or one of its columns, that is not what the events make of it; None stands for a row that is not there."""
+
+    table: str
+    key: str
+    column: str | None
+    replayed: Any
+    stored: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How much was replayed into how many rows, and what differs."""
+
+    events: int
+    rows: int
+    differences: list[Difference]
+
+
+# What is compared: for each table, keys and columns as JSON. Moments are compared as whether there is one.
+STORED = {
+    "agents": "SELECT name, jsonb_build_object('role', role, 'created_by', created_by) FROM agents",
+    "agent_tokens": "SELECT agent, jsonb_build_object('issued', count(*), 'revoked', count(revoked_at)) FROM agent_tokens GROUP BY agent",
+    "conversations": "SELECT id, jsonb_build_object('created_by', created_by) FROM conversations",
+    "conversation_members": "SELECT conversation_id || ' ' || agent, jsonb_build_object('added_by', added_by) FROM conversation_members",
+    "messages": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'position', position, 'sender', sender, 'to', recipient,
+            'message_type', message_type, 'reply_to', reply_to, 'correlation_id', correlation_id,
+            'content_sha256', encode(sha256(convert_to(content, 'UTF8')), 'hex')) FROM messages
+    """,
+    "message_receipts": "SELECT agent, jsonb_build_object('received', count(*), 'read', count(read_at)) FROM message_receipts GROUP BY agent",
+    "cop_states": """
+        SELECT kind || ' ' || subject, CASE kind WHEN 'node' THEN jsonb_build_object('action', action) ELSE jsonb_build_object(
+            'summary', summary, 'action', action, 'thinking', thinking, 'wondering', wondering, 'offering', offering) END FROM cop_states
+    """,
+    "nodes": """
+        SELECT name, jsonb_build_object('role', role, 'tags', tags, 'engines', engines, 'models', models, 'gpus', gpus, 'missing', missing,
+            'concurrency', concurrency, 'hostname', hostname, 'pid', pid, 'incarnation', incarnation, 'simulated', simulated,
+            'left', left_at IS NOT NULL, 'lost', lost_at IS NOT NULL) FROM nodes
+    """,
+    "agent_tasks": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'description', description, 'type', task_type,
+            'parameters', parameters, 'priority', priority, 'executor', executor, 'requirements', requirements, 'reserved_for', reserved_for,
+            'created_by', created_by, 'status', status, 'assigned_to', assigned_to, 'result', result) FROM agent_tasks
+    """,
+    "claims": """
+        SELECT resource, jsonb_build_object('holder', holder, 'fencing_token', fencing_token, 'released', released_at IS NOT NULL) FROM claims
+    """,
+    "executions": """
+        SELECT id::text, jsonb_build_object('task_name', task_name, 'requirements', requirements, 'affinity', affinity, 'priority', priority,
+            'agent_task_id', agent_task_id, 'actor', actor, 'node', node, 'cancelled', cancelled_at IS NOT NULL, 'scheduled', due_at IS NOT NULL,
+            'kwargs_sha256', encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex')) FROM executions
+    """,
+    "outbox": "SELECT execution_id::text, jsonb_build_object() FROM outbox",
+    "execution_deliveries": """
+        SELECT execution_id || ' ' || number, jsonb_build_object('task_name', task_name, 'worker', worker, 'pid', pid, 'actor', actor)
+        FROM execution_deliveries
+    """,
+    "execution_effects": "SELECT execution_id || ' ' || key, jsonb_build_object('value', value, 'actor', actor) FROM execution_effects",
+    "quarantine": """
+        SELECT id::text, jsonb_build_object('task_name', task_name, 'queue', queue, 'reason', reason, 'actor', actor) FROM quarantine
+    """,
+    "redrives": "SELECT quarantine_id::text, jsonb_build_object('execution_id', execution_id, 'actor', actor) FROM redrives",
+    "summaries": """
+        SELECT conversation_id || ' ' || from_position, jsonb_build_object('from_position', from_position, 'to_position', to_position,
+            'method', method, 'model', model, 'model_digest', model_digest, 'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'),
+            'created_by', created_by) FROM summaries
+    """,
+    "model_runs": """
+        SELECT execution_id::text, jsonb_build_object('engine', engine, 'model', model, 'model_digest', model_digest, 'node', node,
+            'prompt_sha256', prompt_sha256, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens, 'actor', actor) FROM model_runs
+    """,
+    "index_runs": """
+        SELECT id::text, jsonb_build_object('root', root, 'files', files, 'changed', changed_files, 'deleted', deleted_files, 'chunks', chunks,
+            'batches', batches, 'finished', finished_at IS NOT NULL) FROM index_runs
+    """,
+}
+# What no event tells row by row: the log says how much of it there is, and the tables are made anew from the files.
+LEFT_OUT = {"documents", "chunks", "vector_changes", "index_batches", "agent_sessions"}
+
+_EVENTS = text(
+    """
+    SELECT e.type, e.actor, e.stream, e.position, e.conversation_id, e.payload FROM events e LEFT JOIN event_order o USING (sequence)
+    ORDER BY o.number NULLS LAST, e.sequence
+    """
+)
+_COUNT = text("SELECT count(*) FROM events")
+
+
+def replay(session: Session, progress: Progress = lambda done, total: None) -> Replayed:
+    """Make all events happen again in their order, in memory, and compare what comes of it with the tables."""
+    rebuilt: Rows = {table: {} for table in STORED}
+    total = session.execute(_COUNT).scalar_one()
+    done = 0
+    for row in session.execute(_EVENTS, execution_options={"yield_per": FETCHED_AT_ONCE}):
+        event = Told(*row)
+        apply = APPLY.get(event.type)
+        if apply is not None:
+            apply(rebuilt, event)
+        done += 1
+        if done % FETCHED_AT_ONCE == 0:
+            progress(done, total)
+    differences = [difference for table in STORED for difference in _compared(session, table, rebuilt[table])]
+    return Replayed(done, sum(map(len, rebuilt.values())), differences)
+
+
+def _compared(session: Session, table: str, rebuilt: dict[str, dict[str, Any]]) -> Iterator[Difference]:
+    stored: dict[str, dict[str, Any]] = {key: row for key, row in session.execute(text(STORED[table]))}  # noqa: C416 - rows are no pairs to mypy
+    for key in sorted(rebuilt.keys() | stored.keys()):
+        if key not in stored or key not in rebuilt:
+            yield Difference(table, key, None, rebuilt.get(key), stored.get(key))
+            continue
+        for column, value in rebuilt[key].items():
+            if stored[key].get(column) != value:
+                yield Difference(table, key, column, value, stored[key].get(column))
+
+
+def _subject(event: Told) -> str:
+    return event.stream.partition(":")[2]
+
+
+def _set(rows: Rows, table: str, key: str, **columns: Any) -> None:
+    rows[table].setdefault(key, {}).update(columns)
+
+
+def _agent_added(rows: Rows, event: Told) -> None:
+    _set(rows, "agents", event.payload["name"], role=event.payload["role"], created_by=event.actor)
+
+
+def _token_issued(rows: Rows, event: Told) -> None:
+    tokens = rows["agent_tokens"].setdefault(event.payload["name"], {"issued": 0, "revoked": 0})
+    tokens["issued"] += 1
+
+
+def _tokens_revoked(rows: Rows, event: Told) -> None:
+    if event.payload["tokens"]:
+        rows["agent_tokens"][event.payload["name"]]["revoked"] += event.payload["tokens"]
+
+
+def _state_updated(rows: Rows, event: Told) -> None:
+    _set(rows, "cop_states", f"agent {event.actor}", **event.pick("summary", "action", "thinking", "wondering", "offering"))
+
+
+def _node_state_changed(rows: Rows, event: Told) -> None:
+    _set(rows, "cop_states", f"node {_subject(event)}", **event.pick("action"))
+
+
+def _conversation_opened(rows: Rows, event: Told) -> None:
+    _set(rows, "conversations", event.payload["id"], created_by=event.actor)
+
+
+def _conversation_joined(rows: Rows, event: Told) -> None:
+    _set(rows, "conversation_members", f"{event.conversation_id} {event.payload['agent']}", added_by=event.actor)
+
+
+def _message_sent(rows: Rows, event: Told) -> None:
+    told = event.pick("to", "message_type", "reply_to", "correlation_id", "content_sha256")
+    told |= {"conversation_id": event.conversation_id, "position": event.position, "sender": event.actor}
+    _set(rows, "messages", event.payload["message_id"], **told)
+    for name in event.payload["recipients"]:
+        rows["message_receipts"].setdefault(name, {"received": 0, "read": 0})["received"] += 1
+
+
+def _message_read(rows: Rows, event: Told) -> None:
+    rows["message_receipts"][event.payload["agent"]]["read"] += event.payload["count"]
+
+
+def _summarised(rows: Rows, event: Told) -> None:
+    told = event.pick("from_position", "to_position", "method", "model", "model_digest", "text_sha256")
+    _set(rows, "summaries", f"{event.conversation_id} {event.payload['from_position']}", created_by=event.actor, **told)
+
+
+def _node_announced(rows: Rows, event: Told) -> None:
+    rows["nodes"][_subject(event)] = {**event.payload, "left": False, "lost": False}
+
+
+def _task_created(rows: Rows, event: Told) -> None:
+    told = event.pick("slug", "description", "type", "parameters", "priority", "executor", "requirements", "reserved_for")
+    _set(rows, "agent_tasks", _subject(event), conversation_id=event.conversation_id, created_by=event.actor, result=None, **told)
+    _task_changed(rows, event)
+
+
+def _task_changed(rows: Rows, event: Told) -> None:
+    _set(rows, "agent_tasks", _subject(event), **event.pick("status", "assigned_to", "result"))
+
+
+def _task_reopened(rows: Rows, event: Told) -> None:
+    _task_changed(rows, event)
+    _set(rows, "agent_tasks", _subject(event), result=None)
+
+
+def _claim_acquired(rows: Rows, event: Told) -> None:
+    _set(rows, "claims", event.payload["resource"], holder=event.actor, released=False, **event.pick("fencing_token"))
+
+
+def _recorded(rows: Rows, event: Told) -> None:
+    told = event.pick("task_name", "requirements", "affinity", "priority", "agent_task_id", "kwargs_sha256")
+    _set(
+        rows, "executions", _subject(event), actor=event.actor, node=None, cancelled=False, scheduled=event.payload.get("due_at") is not None, **told
+    )
+    rows["outbox"][_subject(event)] = {}
+
+
+def _placed(rows: Rows, event: Told) -> None:
+    _set(rows, "executions", _subject(event), node=event.payload["node"])
+    rows["outbox"].pop(_subject(event), None)
+
+
+def _moved(rows: Rows, event: Told) -> None:
+    _set(rows, "executions", _subject(event), node=event.payload.get("to"))
+    if event.payload.get("to") is None:
+        rows["outbox"][_subject(event)] = {}
+
+
+def _redriven(rows: Rows, event: Told) -> None:
+    _set(rows, "redrives", event.payload["quarantine_id"], execution_id=_subject(event), actor=event.actor)
+    _set(rows, "executions", _subject(event), node=None)
+    rows["outbox"][_subject(event)] = {}
+
+
+def _cancelled(rows: Rows, event: Told) -> None:
+    _set(rows, "executions", _subject(event), cancelled=True)
+    rows["outbox"].pop(_subject(event), None)
+
+
+def _delivered(rows: Rows, event: Told) -> None:
+    _set(rows, "execution_deliveries", f"{_subject(event)} {event.payload['number']}", actor=event.actor, **event.pick("task_name", "worker", "pid"))
+
+
+def _effect(rows: Rows, event: Told) -> None:
+    _set(rows, "execution_effects", f"{_subject(event)} {event.payload['key']}", value=event.payload["value"], actor=event.actor)
+
+
+def _quarantined(rows: Rows, event: Told) -> None:
+    _set(rows, "quarantine", event.payload["quarantine_id"], actor=event.actor, **event.pick("task_name", "queue", "reason"))
+
+
+def _model_ran(rows: Rows, event: Told) -> None:
+    told = event.pick("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")
+    _set(rows, "model_runs", _subject(event), actor=event.actor, **told)
+
+
+def _scanned(rows: Rows, event: Told) -> None:
+    told = event.pick("root", "files", "changed", "deleted", "chunks", "batches")
+    _set(rows, "index_runs", _subject(event), finished=False, **told)
+
+
+APPLY: dict[str, Callable[[Rows, Told], None]] = {
+    "agent.added": _agent_added,
+    "agent.token_issued": _token_issued,
+    "agent.tokens_revoked": _tokens_revoked,
+    "agent.state_updated": _state_updated,
+    "node.state_changed": _node_state_changed,
+    "node.announced": _node_announced,
+    "node.left": lambda rows, event: _set(rows, "nodes", _subject(event), left=True),
+    "node.lost": lambda rows, event: _set(rows, "nodes", _subject(event), lost=True),
+    "node.returned": lambda rows, event: _set(rows, "nodes", _subject(event), lost=False),
+    "conversation.opened": _conversation_opened,
+    "conversation.joined": _conversation_joined,
+    "conversation.summarised": _summarised,
+    "message.sent": _message_sent,
+    "message.read": _message_read,
+    "task.created": _task_created,
+    "task.assigned": _task_changed,
+    "task.claimed": _task_changed,
+    "task.released": _task_changed,
+    "task.completed": _task_changed,
+    "task.failed": _task_changed,
+    "task.cancelled": _task_changed,
+    "task.reopened": _task_reopened,
+    "claim.acquired": _claim_acquired,
+    "claim.released": lambda rows, event: _set(rows, "claims", event.payload["resource"], released=True),
+    "execution.recorded": _recorded,
+    "execution.placed": _placed,
+    "execution.moved": _moved,
+    "execution.redriven": _redriven,
+    "execution.cancelled": _cancelled,
+    "execution.delivered": _delivered,
+    "execution.effect_recorded": _effect,
+    "execution.quarantined": _quarantined,
+    "model.ran": _model_ran,
+    "index.scanned": _scanned,
+    "index.finished": lambda rows, event: _set(rows, "index_runs", _subject(event), finished=True),
+}
+# These change no column that is compared.
+WITHOUT_A_ROW = {"execution.parked", "execution.outcomes_noted", "execution.outcomes_kept", "index.embedded", "index.written"}

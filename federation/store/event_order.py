@@ -1,0 +1,126 @@
+"""The one order of all events: each committed event gets its number once; remembers how far the topics have been told; publishes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from federation.store.models.events import EventRelay, OrderedEvent
+
+# An event as the audit has it: JSON as PostgreSQL writes jsonb, the same text for the same values. What is hashed, published and
+# exported are these bytes, over the row `e` of `events` and its `number`.
+LINE = """
+jsonb_build_object(
+    'number', number, 'sequence', e.sequence, 'id', e.id, 'stream', e.stream, 'position', e.position, 'type', e.type, 'actor', e.actor,
+    'conversation_id', e.conversation_id, 'session_id', e.session_id, 'payload', e.payload, 'trace_id', e.trace_id,
+    'at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+)::text
+"""
+# One statement sees one moment: where it sees an event it sees those before it in its stream too, because a stream is locked until the
+# commit; and these have lower sequences. So the order of numbers is that of each stream, and no horizon has to be waited for.
+_NUMBER = text(
+    f"""
+    WITH unnumbered AS (
+        SELECT sequence FROM events
+        WHERE sequence > :settled AND NOT EXISTS (SELECT FROM event_order WHERE event_order.sequence = events.sequence)
+        ORDER BY sequence LIMIT :limit
+    ), placed AS (
+        SELECT sequence, (SELECT coalesce(max(number), 0) FROM event_order) + row_number() OVER (ORDER BY sequence) AS number FROM unnumbered
+    ), numbered AS (
+        INSERT INTO event_order (number, sequence, leaf)
+        SELECT number, e.sequence, sha256('\\x00'::bytea || convert_to({LINE}, 'UTF8')) FROM placed JOIN events e USING (sequence)
+        RETURNING sequence
+    )
+    SELECT count(*), coalesce(max(sequence), 0) FROM numbered
+    """  # noqa: S608 - LINE is ours
+)
+_LINES = text(
+    f"""
+    SELECT number, e.type, {LINE} AS line FROM event_order JOIN events e USING (sequence)
+    WHERE number BETWEEN :first AND :last ORDER BY number
+    """  # noqa: S608 - LINE is ours
+)
+# Not a SELECT from the sequence: that reads it unlocked, and may see what `nextval` writes ahead into the log for a moment.
+_TAKEN = text("SELECT coalesce(pg_sequence_last_value('events_sequence_seq'), 0)")
+# Not the end of a snapshot: that lies behind the last transaction that ended, and others may have begun after it.
+_MINE = text("SELECT pg_current_xact_id()::text::bigint")
+_IS_UNSETTLED = "SELECT coalesce(pg_sequence_last_value('events_sequence_seq'), 0) > settled FROM event_relay"
+_OLDEST = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An event in the one order, and its text."""
+
+    number: int
+    type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """When all transactions below `transaction` have ended, no event can appear at or below `sequence` any more."""
+
+    sequence: int
+    transaction: int
+
+
+def is_unsettled(connection: psycopg.Connection) -> bool:
+    """Return whether there may be events without a number; one statement, because it is asked each second."""
+    [unsettled] = connection.execute(_IS_UNSETTLED).fetchone() or [True]
+    return bool(unsettled)
+
+
+def relay(session: Session) -> EventRelay:
+    """Return how far the relay has come."""
+    return session.get_one(EventRelay, 1, populate_existing=True)
+
+
+def give_numbers(session: Session, *, settled: int, limit: int) -> tuple[int, int]:
+    """Number at most so many events above the sequence `settled`, the oldest first; return how many, and their highest sequence.
+
+    One caller at a time: of two, one meets the primary key.
+    """
+    count, highest = session.execute(_NUMBER, {"settled": settled, "limit": limit}).one()
+    return count, highest
+
+
+def horizon(session: Session, *, settled: int) -> Horizon | None:
+    """Return what to wait for; None if nothing was inserted above the sequence `settled`. For a transaction that has written nothing yet."""
+    # In this order: whoever took a number of the sequence by now has had a transaction id before, and ours is given after that.
+    taken = int(session.execute(_TAKEN).scalar_one())
+    return Horizon(taken, int(session.execute(_MINE).scalar_one())) if taken > settled else None
+
+
+def oldest(session: Session) -> int:
+    """Return the id of the oldest transaction that still runs: all below it have ended."""
+    return int(session.execute(_OLDEST).scalar_one())
+
+
+def settle(session: Session, sequence: int) -> None:
+    """Remember that no event can appear at or below this sequence any more."""
+    session.execute(update(EventRelay).values(settled=sequence))
+
+
+def lines(session: Session, first: int, last: int) -> Sequence[Line]:
+    """Return the events with the numbers `first` to `last`, in order; a missing one is left out."""
+    return [Line(*row) for row in session.execute(_LINES, {"first": first, "last": last})]
+
+
+def unpublished(session: Session, *, limit: int) -> tuple[Sequence[Line], int]:
+    """Return the next events that the topics were not told of, and the number up to which these are all that there are."""
+    published = relay(session).published
+    upto = min(published + limit, last_number(session))
+    return lines(session, published + 1, upto), upto
+
+
+def last_number(session: Session) -> int:
+    """Return the highest number given, 0 before the first."""
+    return session.scalar(select(func.coalesce(func.max(OrderedEvent.number), 0))) or 0
+
+
+def mark_published(session: Session, number: int) -> None:
+    """Remember that the topics were told of all events up to this number."""
+    session.execute(update(EventRelay).values(published=number))

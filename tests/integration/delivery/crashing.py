@@ -1,0 +1,104 @@
+"""Records and sends an execution in a child that kills itself at the step that it is told: `python -m crashing`, a number a line.
+
+A step is each moment before and after a statement, a commit, a write to ActiveMQ and a receipt. Answers with a line of JSON each: the execution's id,
+and at which step the child died, null where it came to its end.
+"""
+
+import json
+import os
+import signal
+import sys
+import uuid
+from typing import Any
+
+from sqlalchemy import event
+
+from federation.broker.connection import StompConnection
+from federation.delivery.app import make
+from federation.delivery.publisher import CeleryPublisher
+from federation.services import agents, messages
+from federation.settings import load
+from federation.store import outbox
+from federation.transaction import Transactions, connect
+
+FOR_EVER_S = 1e6
+
+
+class Steps:
+    """Counts, and kills this process at one of them."""
+
+    def __init__(self, deadly: int, told: int) -> None:
+        self._deadly, self._told, self._done = deadly, told, 0
+
+    def __call__(self, name: str) -> None:
+        self._done += 1
+        if self._done == self._deadly:
+            os.write(self._told, name.encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watch(engine: Any, step: Steps) -> None:
+    def short(statement: str) -> str:
+        return " ".join(statement.split()[:3])
+
+    event.listen(engine, "before_cursor_execute", lambda c, cursor, statement, *_: step(f"before {short(statement)}"))
+    event.listen(engine, "after_cursor_execute", lambda c, cursor, statement, *_: step(f"after {short(statement)}"))
+    dialect = engine.dialect
+    commit = dialect.do_commit
+
+    def do_commit(connection: Any) -> None:
+        step("before COMMIT")
+        commit(connection)
+        step("after COMMIT")
+
+    dialect.do_commit = do_commit
+    for name in ("send", "wait_for_receipt"):
+        _wrap(name, step)
+
+
+def _wrap(name: str, step: Steps) -> None:
+    former = getattr(StompConnection, name)
+
+    def wrapped(self: Any, *args: Any, **options: Any) -> Any:
+        step(f"before {name}")
+        answer = former(self, *args, **options)
+        step(f"after {name}")
+        return answer
+
+    setattr(StompConnection, name, wrapped)
+
+
+def work(identity: uuid.UUID, step: Steps) -> None:
+    """What a door does: rows, events, an outbox entry, and the sending after the commit."""
+    given = load()
+    assert given.database_url is not None
+    engine = connect(given.database_url.get_secret_value())
+    app = make(lambda: given)
+    watch(engine, step)
+    with Transactions(engine, CeleryPublisher(app, engine, stale_s=FOR_EVER_S)).begin("ada") as session:
+        agents.get(session, "ada")
+        messages.send(session, f"about {identity}", conversation_id="crashing")
+        outbox.record(session, "tests.where", {}, execution_id=identity)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        identity = uuid.uuid4()
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            work(identity, Steps(int(line), writer))
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as told:
+            died_at = told.read() or None
+        _, status = os.waitpid(pid, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+            raise SystemExit(f"the child failed with {os.WEXITSTATUS(status)}")
+        sys.stdout.write(json.dumps({"execution_id": str(identity), "died_at": died_at}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

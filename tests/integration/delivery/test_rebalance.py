@@ -1,0 +1,153 @@
+"""Work that waits on a node that is gone, or drowns beside an idle one, is done elsewhere; each effect once, nothing lost."""
+
+import threading
+import uuid
+from typing import Any
+
+import pytest
+
+from federation.broker.moving import waiting_messages
+from federation.delivery.rebalance import Rebalancer
+from federation.services import nodes
+
+World = Any
+
+
+def rebalance(world: World, *, stale_s: float = 3) -> int:
+    with world.transactions.begin("tester") as session:
+        known = nodes.views(session, stale_s=stale_s)
+    return Rebalancer(world.app, world.transactions, stale_s=stale_s).rebalance(known)
+
+
+def effects(world: World) -> list[tuple[str, int]]:
+    rows: list[tuple[str, int]] = world.rows("SELECT execution_id::text, count(*) FROM execution_effects GROUP BY 1 ORDER BY 1")
+    return rows
+
+
+def moves(world: World, identity: uuid.UUID) -> list[dict[str, Any]]:
+    return [row[0] for row in world.rows("SELECT payload FROM events WHERE stream = %s AND type = 'execution.moved'", f"execution:{identity}")]
+
+
+def waiting(world: World, node: str) -> set[uuid.UUID]:
+    """The ids of the messages in a node's queue: also the heartbeats that beat sends it while it seems alive, which expire."""
+    with world.app.connection_for_write() as connection, waiting_messages(connection, node, limit=500) as found:
+        return {uuid.UUID(str(message.headers["id"])) for message in found}
+
+
+@pytest.mark.timeout(240)
+def test_two_hundred_tasks_of_a_killed_node_finish_elsewhere_each_once(world: World) -> None:
+    first = world.node("first")
+    worker = world.worker(first, FEDERATION_NODE_STALE_S="3")
+    started, go = world.folder / "started", world.folder / "go"
+    asked = [world.record("tests.effect", {"started": str(started), "go": str(go)}, role="developer") for _ in range(200)]
+    world.until(started.exists, "the first node runs one")
+    second = world.node("second")
+    world.worker(second, FEDERATION_NODE_STALE_S="3")
+    worker.kill()
+    worker.wait()
+    go.touch()
+    world.celery("beat", name="beat", FEDERATION_NODE_STALE_S="3")
+    world.until(lambda: len(effects(world)) == 200, "all are done")
+    for identity in asked:
+        assert world.result(identity)
+    assert effects(world) == [(identity, 1) for identity in sorted(map(str, asked))]
+    assert {world.state(identity).node for identity in asked} == {second}
+    assert waiting(world, first) & set(asked) == set()
+    # What ran when the node was killed is a redelivery, wherever it comes again.
+    interrupted = world.rows("SELECT count(*) FROM execution_deliveries WHERE number > 1 AND redelivered")
+    assert interrupted[0][0] >= 1
+
+
+def test_work_that_nobody_else_can_do_is_unplaced_until_somebody_can(world: World) -> None:
+    only = world.node("only", role="lead")
+    worker = world.worker(only)
+    started, go = world.folder / "started", world.folder / "go"
+    asked = [world.record("tests.effect", {"started": str(started), "go": str(go)}, role="lead") for _ in range(5)]
+    named = world.record("tests.effect", {"started": str(started), "go": str(go)}, node=only)
+    world.until(started.exists, "the node runs one")
+    worker.kill()
+    worker.wait()
+    world.until(lambda: rebalance(world, stale_s=6) + len(moves(world, asked[0])) > 0, "the node is stale, and its work is taken from it")
+    world.until(lambda: rebalance(world, stale_s=6) == 0, "nothing is left to take")
+    for identity in asked:
+        seen = world.state(identity)
+        assert (seen.state, seen.node) == ("unplaced", None)
+        assert "no live node has role=lead" in str(seen.waiting_for)
+    # What was asked of the node by name waits for it.
+    assert (world.state(named).node, world.state(named).state) == (only, "queued")
+    assert world.size(world.destination(only)).waiting == 1
+    go.touch()
+    other = world.node("other", role="lead")
+    world.worker(other)
+    for identity in asked:
+        world.result(identity)
+    assert {world.state(identity).node for identity in asked} == {other}
+    world.worker(only)
+    world.result(named)
+    assert {count for _, count in effects(world)} == {1}
+    assert len(effects(world)) == 6
+
+
+def test_a_drowning_node_gives_to_an_idle_one_what_that_has_places_for(world: World) -> None:
+    full = world.node("full", concurrency=2)
+    world.worker(full)
+    started, go = world.folder / "started", world.folder / "go"
+    asked = [world.record("tests.effect", {"started": str(started), "go": str(go)}, role="developer") for _ in range(12)]
+    world.until(started.exists, "the node runs one")
+    assert rebalance(world, stale_s=60) == 0
+    idle = world.node("idle", concurrency=3)
+    world.worker(idle)
+    assert rebalance(world, stale_s=60) == 3
+    assert rebalance(world, stale_s=60) == 0
+    go.touch()
+    for identity in asked:
+        world.result(identity)
+    assert sorted(world.state(identity).node for identity in asked).count(idle) == 3
+    assert {count for _, count in effects(world)} == {1}
+
+
+def test_two_rebalancers_at_once_do_no_harm(world: World) -> None:
+    gone = world.node("gone", role="lead")
+    worker = world.worker(gone)
+    started, go = world.folder / "started", world.folder / "go"
+    asked = [world.record("tests.effect", {"started": str(started), "go": str(go)}, role="lead") for _ in range(60)]
+    world.until(started.exists, "the node runs one")
+    heir = world.node("heir", role="lead")
+    world.worker(heir)
+    worker.kill()
+    worker.wait()
+    world.until(lambda: world.rows("SELECT 1 FROM nodes WHERE name = %s AND last_seen_at < clock_timestamp() - interval '3 s'", gone), "it is stale")
+    go.touch()
+    moved: list[int] = []
+    rivals = [threading.Thread(target=lambda: moved.append(rebalance(world))) for _ in range(2)]
+    for rival in rivals:
+        rival.start()
+    for rival in rivals:
+        rival.join()
+    world.until(lambda: moved.append(rebalance(world)) or len(effects(world)) == 60, "all are done")
+    for identity in asked:
+        world.result(identity)
+    assert effects(world) == [(identity, 1) for identity in sorted(map(str, asked))]
+    assert sum(moved) == 60
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_node_that_is_told_to_stop_finishes_what_runs_and_others_do_the_rest(world: World, pool: str) -> None:
+    leaving = world.node("leaving", concurrency=1, pool=pool)
+    worker = world.worker(leaving)
+    started, go = world.folder / "started", world.folder / "go"
+    running = world.record("tests.effect", {"started": str(started), "go": str(go)}, role="developer")
+    world.until(started.exists, "it runs")
+    waiting = [world.record("tests.where", {"number": number}, role="developer") for number in range(10)]
+    staying = world.node("staying", concurrency=1, pool=pool)
+    world.worker(staying)
+    world.celery("beat", name="beat")
+    worker.terminate()
+    assert [world.result(identity)["node"] for identity in waiting] == [staying] * 10
+    assert worker.poll() is None, "it did not wait for what it runs"
+    go.touch()
+    assert world.result(running)["first"] is True
+    worker.wait(60)
+    assert worker.returncode == 0
+    assert world.rows("SELECT count(*) FROM execution_deliveries WHERE execution_id = %s", running) == [(1,)]
+    assert world.rows("SELECT count(*) FROM events WHERE type = 'node.left' AND stream = %s", f"node:{leaving}") == [(1,)]

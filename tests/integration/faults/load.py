@@ -1,0 +1,163 @@
+"""Work for a whole federation: steps that a door records, and tasks that agents delegate, claim and complete over MCP; each until it is told done."""
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+from fastmcp.exceptions import ToolError
+
+from federation.errors import TransientError
+from federation.store import outbox
+from federation.transaction import Transactions
+
+AGAIN_S = 0.2
+# An agent that would hang on one call for ever would look like lost work.
+CALL_S = 60.0
+
+
+class Worker(threading.Thread):
+    """A thread whose error is kept for the test."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.failure: BaseException | None = None
+        self.told: list[int] = []
+        # What those were told who had to ask again.
+        self.refusals: list[str] = []
+
+    def run(self) -> None:
+        """Work until the numbers are used up."""
+        try:
+            self.work()
+        except Exception as error:  # noqa: BLE001 - the test raises it
+            self.failure = error
+
+    def work(self) -> None:
+        """What is done."""
+        raise NotImplementedError
+
+
+class Steps(Worker):
+    """Records executions as a door does: the same one again until the commit is confirmed."""
+
+    def __init__(self, transactions: Transactions, numbers: Iterator[int], *, seconds: float, every_s: float) -> None:
+        super().__init__("steps")
+        self._transactions, self._numbers, self._seconds, self._every_s = transactions, numbers, seconds, every_s
+
+    def work(self) -> None:
+        """Record one step after the other."""
+        for number in self._numbers:
+            began = time.monotonic()
+            identity = outbox.fixed_id("step", number)
+            while True:
+                try:
+                    with self._transactions.begin("ada") as session:
+                        kwargs = {"number": number, "seconds": self._seconds}
+                        outbox.record(session, "tests.step", kwargs, execution_id=identity, requirements={"tags": ["steps"]})
+                    break
+                except TransientError as error:
+                    self.refusals.append(str(error))
+                    time.sleep(AGAIN_S)
+            self.told.append(number)
+            time.sleep(max(0.0, began + self._every_s - time.monotonic()))
+
+
+class Seat:
+    """One agent's place at the front door; it is taken again whenever the connection is lost."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self._token = url, token
+        self._client: Client[Any] | None = None
+
+    async def call(self, tool: str, **arguments: Any) -> Any:
+        """Call until there is an answer that is not «later»."""
+        while True:
+            try:
+                if self._client is None:
+                    self._client = Client(StreamableHttpTransport(self._url, auth=self._token), timeout=CALL_S)
+                    await self._client.__aenter__()
+                return (await self._client.call_tool(tool, arguments)).data
+            except ToolError as error:
+                if "again" not in str(error):
+                    raise
+            except Exception:  # noqa: BLE001 - whatever a client makes of a door that is gone
+                await self.leave()
+            await asyncio.sleep(AGAIN_S)
+
+    async def leave(self) -> None:
+        """Part from the door, which may be gone."""
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                await asyncio.wait_for(client.close(), 5)
+            except Exception:  # it was broken before
+                logging.getLogger(__name__).debug("client.broken", exc_info=True)
+
+
+class Agents(Worker):
+    """Two agents over MCP: one delegates a task, both claim it at once through the queue, who wins completes it with its fencing token."""
+
+    def __init__(self, url: str, tokens: tuple[str, str], numbers: Iterator[int], *, every_s: float) -> None:
+        super().__init__("agents")
+        self._seats = [Seat(url, token) for token in tokens]
+        self._numbers, self._every_s = numbers, every_s
+
+    def work(self) -> None:
+        """Do one task after the other."""
+        asyncio.run(self._work())
+
+    async def _work(self) -> None:
+        # Each lost connection tells of itself; here they are what is wanted.
+        logging.getLogger("mcp").setLevel(logging.CRITICAL)
+        for number in self._numbers:
+            began = time.monotonic()
+            await self._do(f"task-{number}")
+            self.told.append(number)
+            await asyncio.sleep(max(0.0, began + self._every_s - time.monotonic()))
+        for seat in self._seats:
+            await seat.leave()
+
+    async def _do(self, slug: str) -> None:
+        await self._seats[0].call("federation_delegate", description=f"Do {slug}.", task_id=slug, executor="agent")
+        while True:
+            claims = await asyncio.gather(*(seat.call("federation_claim_task", task_id=slug) for seat in self._seats))
+            winners = [number for number, claim in enumerate(claims) if claim.claimed]
+            assert len(winners) <= 1, f"both hold {slug}: {claims}"
+            if winners:
+                break
+            # Not decided yet, because a node or a server is away: asked for again.
+            await asyncio.sleep(AGAIN_S)
+        [winner] = winners
+        done = {"task_id": slug, "fencing_token": claims[winner].fencing_token, "result": {"done": slug}}
+        try:
+            await self._seats[winner].call("federation_complete_task", **done)
+        except ToolError:
+            # The answer to a former try was lost, and that try was the one that counted.
+            status = await self._seats[winner].call("federation_task_status", task_id=slug)
+            if status.state != "completed":
+                raise
+
+
+def numbers_until(most: int, ended: Callable[[], bool] = lambda: False) -> Iterator[int]:
+    """Count from 0, shared by threads, until so many or until it has ended."""
+    counted = itertools.count()
+    lock = threading.Lock()
+
+    class Shared:
+        def __iter__(self) -> Iterator[int]:
+            return self
+
+        def __next__(self) -> int:
+            with lock:
+                number = next(counted)
+            if number >= most or ended():
+                raise StopIteration
+            return number
+
+    return Shared()

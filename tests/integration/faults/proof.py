@@ -1,0 +1,72 @@
+"""Work under faults, and the proof that none was lost and none had its effect twice."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from tests.integration.faults.ledger import log_flaws, prove
+from tests.integration.faults.load import Agents, Steps, Worker, numbers_until
+from tests.integration.faults.system import System
+from tests.toll import Toll
+
+TIMES = 10
+# Between two faults, so that they hit work at all moments of its way.
+PAUSE_S = (0.5, 2.0)
+
+
+class Load:
+    """Work that goes on until it is told to end, then is proven."""
+
+    def __init__(self, system: System, *, steps: int = 1, agents: int = 0, seconds: float = 0.1, every_s: float = 0.1, most: int = 10**9) -> None:
+        self.system, self._over = system, threading.Event()
+        # Of one sort of work, whoever is free takes the next.
+        numbers = [numbers_until(most, self._over.is_set), numbers_until(most // 3, self._over.is_set)]
+        self.workers: list[Worker] = [Steps(system.world.transactions, numbers[0], seconds=seconds, every_s=every_s) for _ in range(steps)]
+        for pair in range(agents):
+            tokens = system.agent(f"agent-{pair}"), system.agent(f"rival-{pair}")
+            self.workers.append(Agents(system.url, tokens, numbers[1], every_s=every_s))
+        for worker in self.workers:
+            worker.start()
+        system.world.until(lambda: all(len(worker.told) > 2 for worker in self.workers) or self.failures, "work is done")
+
+    @property
+    def failures(self) -> list[BaseException]:
+        """Why workers have given up, of those that have."""
+        return [worker.failure for worker in self.workers if worker.failure]
+
+    @property
+    def running(self) -> bool:
+        """Whether there is work left to ask for."""
+        return any(worker.is_alive() for worker in self.workers)
+
+    def proven(self, toll: Toll, *, times: int) -> None:
+        """End the work, wait for its end, and prove from the database what became of it."""
+        self._over.set()
+        for worker in self.workers:
+            worker.join(180)
+            if worker.failure:
+                raise worker.failure
+            assert not worker.is_alive(), f"{worker.name} does not come to its end"
+        self.system.settle()
+        ledger = prove(self.system.world.owner_url)
+        told = sum(len(worker.told) for worker in self.workers)
+        known = self.system.world.rows("SELECT count(*) FROM executions WHERE task_name = 'tests.step'")[0][0]
+        known += self.system.world.rows("SELECT count(*) FROM agent_tasks")[0][0]
+        # What a caller was told to be recorded is there; what was recorded without a word to its caller may be more.
+        toll.happened(times, work=known, lost=ledger.lost + max(told - known, 0), doubled=ledger.doubled)
+        redelivered = self.system.world.rows("SELECT count(*) FROM execution_deliveries WHERE number > 1")[0][0]
+        toll.note = "; ".join(filter(None, (toll.note, f"{redelivered} deliveries were not the first")))
+        with self.system.world.transactions.begin("tests") as session:
+            flaws = [*ledger.flaws, *log_flaws(session, self.system.seal_key())]
+        assert flaws == [], "\n".join(flaws)
+        assert told <= known, f"{told - known} of {told} were told to be recorded and are not there"
+
+
+def again_and_again(system: System, load: Load, toll: Toll, dice: random.Random, fault: Callable[[], object], *, times: int = TIMES) -> None:
+    """Do this to the system so many times, and prove that it held."""
+    for _ in range(times):
+        time.sleep(dice.uniform(*PAUSE_S))
+        toll.recovery_s.append(system.recovery_s(fault))
+        assert not load.failures, load.failures
+    load.proven(toll, times=times)

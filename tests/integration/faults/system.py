@@ -1,0 +1,204 @@
+"""A whole federation of real processes: three nodes, two beats and a front door, each of which may be killed, frozen and started again."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psutil
+import psycopg
+
+from federation.delivery.beat import LOCK
+from federation.delivery.sealing import key_file
+from federation.local.ports import free_port
+from federation.security.signing import PublicKey, load_public, public_file
+from federation.services import agents, conversations
+from tests.integration.world import World
+
+BEATS, PLACES = 2, 4
+# Nobody summarises here: that wants a model.
+QUIET = {"FEDERATION_SUMMARY_WINDOW": "1000000", "FEDERATION_SEAL_S": "2"}
+LONGEST_S = 240.0
+
+# What is under way: work that has begun to be wanted and has not ended.
+_UNDER_WAY = """
+    SELECT 'execution ' || e.id FROM executions e LEFT JOIN celery_results r ON r.task_id = e.id::text
+    WHERE e.outcome IS NULL AND e.cancelled_at IS NULL AND (r.state IS NULL OR r.state NOT IN ('SUCCESS', 'FAILURE', 'REVOKED'))
+    UNION ALL SELECT 'task ' || id FROM agent_tasks WHERE status NOT IN ('completed', 'failed', 'cancelled')
+"""
+
+
+class System:
+    """The parts by their names, and what may be done to them."""
+
+    def __init__(self, world: World, postgres: Any, activemq: Any) -> None:
+        self.world, self.postgres, self.activemq = world, postgres, activemq
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment: dict[str, Mapping[str, str]] = {}
+        self.nodes: list[str] = []
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        with world.transactions.begin("tests") as session:
+            agents.add(session, "ada", "lead")
+        with world.transactions.begin("ada") as session:
+            conversations.open_for(session, "steps", [])
+
+    def start(self) -> None:
+        """Start all parts, and wait until they answer."""
+        for name, role in (("lead", "lead"), ("developer", "developer"), ("analyst", "analyst")):
+            self.nodes.append(self.world.node(name, role=role, tags=["steps"], pool="threads", concurrency=PLACES))
+        for node in self.nodes:
+            self.start_part(node)
+        for number in range(BEATS):
+            self.start_part(f"beat-{number}")
+        self.start_part("door")
+        for node in self.nodes:
+            self.world.until(lambda node=node: self.world.alive(node, self.parts[node].pid), f"{node} announces itself")
+        self.world.until(self.door_answers, "the door answers")
+
+    def start_part(self, name: str, **environment: str) -> None:
+        """Start a part anew, without waiting; what is set for it once stays set."""
+        given = self._environment[name] = {**self._environment.get(name, {}), **environment}
+        if name == "door":
+            command = [sys.executable, "-m", "federation.cli.main", "serve"]
+            log = (self.world.folder / "door.log").open("ab")
+            self.parts[name] = subprocess.Popen(
+                command, cwd=self.world.folder, env=self.world.environment(FEDERATION_MCP_PORT=str(self.port), **QUIET), stdout=log, stderr=log
+            )
+            self.world.processes.append(self.parts[name])
+        elif name.startswith("beat"):
+            self.parts[name] = self.world.celery("beat", name=name, **QUIET, **given)
+        else:
+            self.parts[name] = self.world.worker(name, wait=False, **QUIET, **given)
+
+    def kill(self, name: str) -> None:
+        """End a part as a power cut would, and start it again."""
+        self.parts[name].kill()
+        self.parts[name].wait()
+        self.start_part(name)
+
+    def kill_database(self) -> None:
+        """End PostgreSQL with all its processes, and start it again."""
+        self.postgres.kill()
+        self.postgres.start()
+
+    def kill_broker(self) -> None:
+        """End ActiveMQ, and start it again."""
+        self.activemq.kill()
+        self.activemq.start()
+
+    def freeze(self, name: str, seconds: float) -> None:
+        """Let a part stand still, longer than its node is taken for alive."""
+        self.parts[name].send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.parts[name].send_signal(signal.SIGCONT)
+
+    def stop(self, name: str) -> None:
+        """End a part in good order, and start it again."""
+        self.world.stop(self.parts[name])
+        self.start_part(name)
+
+    def leading_beat(self) -> str:
+        """Wait until a beat acts, and return its name: who acts holds a lock over a connection of its own."""
+        lock = """
+            SELECT client_port FROM pg_locks JOIN pg_stat_activity USING (pid)
+            WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid = %s
+        """
+
+        def leader() -> str | None:
+            ports = {row[0] for row in self.world.rows(lock, LOCK)}
+            for name, process in self.parts.items():
+                if name.startswith("beat") and process.poll() is None:
+                    mine = {connection.laddr.port for connection in psutil.Process(process.pid).net_connections("tcp")}
+                    if ports & mine:
+                        return name
+            return None
+
+        return self.world.until(leader, "a beat leads")
+
+    def door_answers(self) -> bool:
+        """Whether the front door is there."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    def agent(self, name: str) -> str:
+        """Add an agent; return its token."""
+        environment = self.world.environment()
+        command = [sys.executable, "-m", "federation.cli.main", "agent", "add", name, "--role", "developer", "--json"]
+        done = subprocess.run(command, env=environment, cwd=self.world.folder, capture_output=True, text=True, check=True)
+        token: str = json.loads(done.stdout)["token"]
+        return token
+
+    def under_way(self) -> set[str]:
+        """What has begun and not ended, as the database has it."""
+        return {row[0] for row in self.world.rows(_UNDER_WAY)}
+
+    def recovery_s(self, fault: Callable[[], object]) -> float:
+        """Do this to the system; return the seconds until all that was under way before it has ended."""
+        before = self.under_way()
+        began = time.monotonic()
+        fault()
+        while before:
+            with suppress(psycopg.OperationalError):
+                before &= self.under_way()
+            if time.monotonic() - began > LONGEST_S:
+                raise AssertionError(f"after {LONGEST_S:g} s these are still under way: {sorted(before)[:5]}; {self.story(sorted(before)[0])}")
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def story(self, what: str) -> str:
+        """Return what the log tells of an execution or a task."""
+        kind, identity = what.split()
+        told = self.world.rows("SELECT created_at, type, actor, payload FROM events WHERE stream = %s ORDER BY position", f"{kind}:{identity}")
+        return "\n".join(map(str, told))
+
+    def settle(self) -> None:
+        """Wait until nothing is under way or to be sent, perhaps again, and all events have their numbers."""
+        self.world.until(lambda: not self.under_way(), "all that was wanted has ended", within_s=LONGEST_S)
+        self.world.until(lambda: not self.world.rows("SELECT FROM outbox"), "the outbox is empty")
+        # Also the second copies of what has ended already.
+        self.world.until(lambda: all(map(self._is_empty, self.nodes)), "the queues are empty")
+        unnumbered = "SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT FROM event_order o WHERE o.sequence = e.sequence)"
+        self.world.until(lambda: self.world.rows(unnumbered) == [(0,)], "all events have their numbers")
+
+    def seal_key(self) -> PublicKey:
+        """Wait for the first seal, and return the key that it can be verified with."""
+        path = public_file(key_file(self.world.folder / "seals"))
+        self.world.until(path.exists, "beat seals")
+        return load_public(path)
+
+    def _is_empty(self, node: str) -> bool:
+        size = self.world.size(self.world.destination(node))
+        return size is None or size.waiting + size.in_flight == 0
+
+    def any_fault(self, dice: random.Random) -> tuple[str, Callable[[], object]]:
+        """Return one of the faults, and its name."""
+        node = dice.choice(self.nodes)
+        faults: list[tuple[str, Callable[[], object]]] = [
+            ("PostgreSQL killed", self.kill_database),
+            ("ActiveMQ killed", self.kill_broker),
+            ("worker killed", lambda: self.kill(node)),
+            ("worker killed", lambda: self.kill(node)),
+            ("worker frozen past its lease", lambda: self.freeze(node, 8)),
+            ("worker stopped in good order", lambda: self.stop(node)),
+            ("leading beat killed", lambda: self.kill(self.leading_beat())),
+            ("front door killed", lambda: self.kill("door")),
+        ]
+        return dice.choice(faults)
+
+
+@contextmanager
+def running_system(world: World, postgres: Any, activemq: Any) -> Iterator[System]:
+    """Run a federation until the block ends."""
+    system = System(world, postgres, activemq)
+    system.start()
+    yield system

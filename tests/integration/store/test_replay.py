@@ -1,0 +1,95 @@
+"""What the events make of the tables is what these hold; whatever is changed beside the events shows, in each table."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+
+from federation.services.replay import APPLY, LEFT_OUT, STORED, WITHOUT_A_ROW, Replayed, replay
+from federation.store.models import Base
+from federation.transaction import Transactions, connect, reading
+
+# A change of each table that no event tells of.
+CHANGES = {
+    "agents": "UPDATE agents SET role = 'lead' WHERE name = 'bob'",
+    "agent_tokens": "UPDATE agent_tokens SET revoked_at = NULL WHERE agent = 'dan'",
+    "conversations": "UPDATE conversations SET created_by = 'mallory'",
+    "conversation_members": "DELETE FROM conversation_members",
+    "messages": "UPDATE messages SET content = 'never said'",
+    "message_receipts": "UPDATE message_receipts SET read_at = NULL",
+    "cop_states": "UPDATE cop_states SET summary = 'idling' WHERE kind = 'agent'",
+    "nodes": "UPDATE nodes SET concurrency = 99",
+    "agent_tasks": "UPDATE agent_tasks SET result = '{\"leaks\": 99}' WHERE status = 'completed'",
+    "claims": "UPDATE claims SET fencing_token = fencing_token + 1",
+    "executions": "UPDATE executions SET kwargs = '{\"x\": 1}'",
+    "outbox": "INSERT INTO outbox (execution_id, updated_by) SELECT id, 'mallory' FROM executions WHERE cancelled_at IS NOT NULL LIMIT 1",
+    "execution_deliveries": "UPDATE execution_deliveries SET worker = 'nobody@nowhere'",
+    "execution_effects": "UPDATE execution_effects SET value = '{}'",
+    "quarantine": "UPDATE quarantine SET reason = 'none'",
+    "redrives": "DELETE FROM redrives",
+    "summaries": "UPDATE summaries SET text = 'nothing was said'",
+    "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
+    "index_runs": "UPDATE index_runs SET finished_at = NULL",
+}
+
+
+@pytest.fixture
+def auditor(postgres: Any, database: str, transactions: Transactions) -> Iterator[Engine]:
+    engine = connect(postgres.as_role("federation_auditor", database))
+    yield engine
+    engine.dispose()
+
+
+def replayed(auditor: Engine) -> Replayed:
+    with reading(auditor) as session:
+        return replay(session)
+
+
+def test_the_events_of_the_main_job_make_its_tables(auditor: Engine, main_job: Callable[[], None]) -> None:
+    main_job()
+    found = replayed(auditor)
+    assert found.differences == []
+    assert found.events > 60
+    assert found.rows > 40
+
+
+@pytest.mark.parametrize("table", STORED)
+def test_a_change_beside_the_events_is_found(auditor: Engine, database: str, main_job: Callable[[], None], table: str) -> None:
+    main_job()
+    with psycopg.connect(database) as connection:
+        connection.execute("SET session_replication_role = replica")
+        changed = connection.execute(CHANGES[table]).rowcount
+    assert changed
+    assert {difference.table for difference in replayed(auditor).differences} == {table}
+
+
+def test_a_row_without_events_and_events_without_their_row_are_found(auditor: Engine, database: str, main_job: Callable[[], None]) -> None:
+    main_job()
+    with psycopg.connect(database) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("INSERT INTO agents (name, role, created_by) VALUES ('mallory', 'lead', 'mallory')")
+        connection.execute("DELETE FROM agents WHERE name = 'eve'")
+    found = [(each.table, each.key, each.column, each.replayed is None, each.stored is None) for each in replayed(auditor).differences]
+    assert found == [("agents", "eve", None, False, True), ("agents", "mallory", None, True, False)]
+
+
+def test_each_table_is_compared_or_left_out_by_name(watch: Any) -> None:
+    bookkeeping = Base.metadata.tables.keys() - watch.TABLES
+    assert STORED.keys() | LEFT_OUT | bookkeeping == set(Base.metadata.tables)
+    assert not STORED.keys() & LEFT_OUT
+    assert CHANGES.keys() == STORED.keys()
+
+
+def test_each_type_of_event_is_replayed_or_left_out_by_name() -> None:
+    import importlib.util
+    from pathlib import Path
+
+    path = Path(__file__).parents[3] / "docs" / "_ext" / "reference.py"
+    specification = importlib.util.spec_from_file_location("reference", path)
+    assert specification is not None
+    assert specification.loader is not None
+    reference = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(reference)
+    assert reference.event_types() == APPLY.keys() | WITHOUT_A_ROW

@@ -1,0 +1,177 @@
+"""One database, one broker, the publisher of a door, and real worker processes of nodes with names of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from pydantic import SecretStr
+
+from federation.delivery.app import QUEUE_PREFIX, make
+from federation.delivery.publisher import CeleryPublisher
+from federation.services import executions
+from federation.settings import Settings
+from federation.store import outbox
+from federation.transaction import Transactions, connect
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+# The tasks that the workers of tests have.
+TASKS = ROOT / "tests" / "integration" / "delivery"
+
+
+def until(ask: Callable[[], T], what: str, *, within_s: float = 90.0) -> T:
+    """Ask again and again until the answer is true; a deadline is an error that names what was waited for."""
+    deadline = time.monotonic() + within_s
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within_s:g} s in vain: {what}; last answer {answer!r}")
+        time.sleep(0.05)
+
+
+class World:
+    """One database and one broker, with the publisher of a door and the workers that a test starts."""
+
+    def __init__(self, folder: Path, *, owner_url: str, database_url: str, service_url: str, broker_url: str) -> None:
+        self.folder, self.owner_url, self.database_url, self.service_url, self.broker_url = folder, owner_url, database_url, service_url, broker_url
+        self.workers_dir = folder / "workers"
+        self.workers_dir.mkdir()
+        given = Settings(broker_url=SecretStr(broker_url), database_url=SecretStr(database_url))
+        self.app = make(lambda: given)
+        engine = connect(database_url)
+        self.publisher = CeleryPublisher(self.app, engine, stale_s=6)
+        self.transactions = Transactions(engine, self.publisher)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.calm_node = ""
+        self.calm_worker: subprocess.Popen[bytes] | None = None
+        self.tag = uuid.uuid4().hex[:6]
+
+    until = staticmethod(until)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
+        ours = {
+            "FEDERATION_DATA_DIR": str(self.folder),
+            "FEDERATION_BROKER_URL": self.broker_url,
+            "FEDERATION_DATABASE_URL": self.database_url,
+            "FEDERATION_DATABASE_SERVICE_URL": self.service_url,
+            "FEDERATION_WORKERS_DIR": str(self.workers_dir),
+            "FEDERATION_NODE_BEAT_S": "0.5",
+            "FEDERATION_HEARTBEAT_S": "1",
+            "FEDERATION_OUTBOX_SWEEP_S": "0.5",
+            "PYTHONPATH": f"{ROOT}:{TASKS}",
+        }
+        return kept | ours | more
+
+    def node(self, name: str, *, role: str = "developer", **fields: Any) -> str:
+        """Write the file of a node and return its name, which no other test has."""
+        tables = {key: value for key, value in fields.items() if isinstance(value, dict)}
+        plain = {"role": role, "concurrency": 2, **fields}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items() if key not in tables]
+        for table, values in tables.items():
+            lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        full = f"{name}-{self.tag}"
+        (self.workers_dir / f"{full}.toml").write_text("\n".join(lines))
+        return full
+
+    def celery(self, *arguments: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / f"{name}.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "federation", *arguments],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=log,
+            stderr=log,
+        )
+        self.processes.append(process)
+        return process
+
+    def worker(self, node: str, *flags: str, wait: bool = True, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the worker of a node and wait until it has announced itself."""
+        process = self.celery("worker", "-Q", node, "-I", "delivery_tasks", *flags, name=node, **environment)
+        if wait:
+            until(lambda: self.alive(node, process.pid) or process.poll() is not None, f"{node} announces itself")
+            assert process.poll() is None, self.log(node)
+        return process
+
+    def alive(self, node: str, pid: int) -> bool:
+        return bool(self.rows("SELECT 1 FROM nodes WHERE name = %s AND pid = %s AND left_at IS NULL", node, pid))
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def record(self, task_name: str, kwargs: dict[str, Any] | None = None, **requirements: Any) -> uuid.UUID:
+        """Record an execution as a door does, which also sends it."""
+        with self.transactions.begin("tester") as session:
+            return outbox.record(session, task_name, kwargs or {}, requirements=requirements)
+
+    def result(self, execution_id: uuid.UUID, *, within_s: float = 90.0) -> Any:
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                return self.app.AsyncResult(str(execution_id)).get(timeout=5)
+            except CeleryTimeoutError as error:
+                if time.monotonic() < deadline:
+                    self.publisher.sweep()  # as beat does in a whole federation
+                    continue
+                raise self._late(execution_id) from error
+
+    def _late(self, execution_id: uuid.UUID) -> AssertionError:
+        known = {path.stem: self.log(path.stem)[-3000:] for path in self.folder.glob("*.log")}
+        return AssertionError(f"no result in time: {self.state(execution_id)}; logs: {known}")
+
+    def state(self, execution_id: uuid.UUID) -> executions.ExecutionView:
+        with self.transactions.begin("tester") as session:
+            return executions.state(session, execution_id)
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        with psycopg.connect(self.owner_url) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def publish_raw(self, queue: str, body: bytes, headers: dict[str, Any], **properties: Any) -> None:
+        """Put a message on a queue that Celery would never send."""
+        with self.app.connection_for_write() as connection:
+            channel = connection.default_channel
+            connection.Producer(channel).publish(
+                body,
+                routing_key=queue,
+                exchange="",
+                headers=headers,
+                **{"content_type": "application/json", "content_encoding": "utf-8"} | properties,
+            )
+
+    def destination(self, queue: str) -> str:
+        return f"/queue/{QUEUE_PREFIX}{queue}"
+
+    def size(self, queue: str) -> Any:
+        """The size of a queue of ActiveMQ, None where there is no such queue yet."""
+        with self.app.connection_for_write() as connection:
+            return connection.default_channel.connection.statistics().size(queue)
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.transactions.engine.dispose()
+        self.app.backend.close()
