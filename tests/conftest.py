@@ -27,6 +27,9 @@ pytest_plugins = ["tests.toll"]
 hypothesis.settings.register_profile("without a clock", deadline=None)
 hypothesis.settings.load_profile("without a clock")
 
+# A broker of a test lives for seconds or minutes: Java's second compiler would cost each of them some seconds of processor and pay them back to none.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 # A job in the background of a script ignores SIGINT, and so would all that tests start and interrupt; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

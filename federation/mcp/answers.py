@@ -11,7 +11,6 @@ import mcp_types
 from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
-from fastmcp.utilities.json_schema import dereference_refs
 from pydantic import ValidationError as Misfits
 
 from federation.errors import FederationError, InvalidInput, TransientError
@@ -95,6 +94,6 @@ class PlainWords(Middleware):
             if not isinstance(error.__cause__, Misfits) or context.fastmcp_context is None:
                 raise
             tool = await context.fastmcp_context.fastmcp.get_tool(context.message.name)
-            schema = dereference_refs(tool.parameters) if tool else {}
+            schema = tool.parameters if tool else {}
             problems = error.__cause__.errors(include_url=False, include_context=False)
             raise ToolError("; ".join(misfit(problem, schema) for problem in problems), log_level=logging.INFO) from error

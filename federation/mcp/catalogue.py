@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastmcp.tools import Tool
+from fastmcp.utilities.json_schema import dereference_refs
 from mcp_types import ToolAnnotations
 
 from federation.mcp.answers import offered
@@ -43,5 +44,10 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
 
 
 def offer(door: Door) -> list[Tool]:
-    """Return the tools as FastMCP registers them."""
-    return [Tool.from_function(offered(door, tool), title=title, annotations=hints) for tool, title, hints in TOOLS]
+    """Return the tools as FastMCP registers them, with schemas that refer to nothing: some clients do not follow references."""
+    return [_plain(Tool.from_function(offered(door, tool), title=title, annotations=hints)) for tool, title, hints in TOOLS]
+
+
+def _plain(tool: Tool) -> Tool:
+    answer = tool.output_schema and dereference_refs(tool.output_schema)
+    return tool.model_copy(update={"parameters": dereference_refs(tool.parameters), "output_schema": answer})

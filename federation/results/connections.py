@@ -1,11 +1,16 @@
 """Connections of one process, lent to its threads; a forked child starts with none of its parent's."""
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.generators import fetch_many
+from psycopg.pq import ExecStatus, TransactionStatus
+
+log = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -36,7 +41,7 @@ class Connections:
         they are most likely dead too.
         """
         with self._free:
-            connection = self._take() or self.connect()
+            connection = self._take_usable() or self.connect()
             try:
                 yield connection
             except CONNECTION_ERRORS:
@@ -52,6 +57,19 @@ class Connections:
         while connection := self._take():
             connection.close()
 
+    def _take_usable(self) -> Connection | None:
+        while connection := self._take():
+            try:
+                if _read_answers(connection):
+                    return connection
+            except CONNECTION_ERRORS as error:
+                log.warning("results.connection_lost error=%s", str(error).strip())
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+        return None
+
     def _take(self) -> Connection | None:
         try:
             return self._idle.pop()
@@ -63,3 +81,30 @@ class Connections:
         # what is collected only in the process that opened it.
         self._idle = []
         self._free = threading.BoundedSemaphore(self._size)
+
+
+def send(connection: Connection, statement: bytes, values: Sequence[bytes]) -> None:
+    """Send a statement whose parameters are $1, $2 … and go on; whoever borrows the connection next reads its answer.
+
+    For what need not be waited for. A failure is logged, a lost connection is left to the next borrower.
+    """
+    line = connection.pgconn
+    try:
+        line.send_query_params(statement, values)
+        # What does not fit into the socket now goes out with the reading of the answer.
+        line.flush()
+    except psycopg.OperationalError as error:
+        log.warning("results.unsent error=%s", str(error).strip())
+
+
+def _read_answers(connection: Connection) -> bool:
+    """Read what answers statements that were sent and not waited for; return whether the connection may be used.
+
+    Raises psycopg.OperationalError when it is lost.
+    """
+    line = connection.pgconn
+    if line.transaction_status == TransactionStatus.ACTIVE:
+        for result in connection.wait(fetch_many(line)):
+            if result.status == ExecStatus.FATAL_ERROR:
+                log.warning("results.refused error=%s", result.error_message.decode(errors="replace").strip())
+    return line.transaction_status == TransactionStatus.IDLE

@@ -84,7 +84,7 @@ def statements(schema: str | None = None) -> Statements:
     return Statements(
         store=store.as_bytes(),
         count=sql.SQL(_COUNT).format(store=part, chords=chords).as_bytes(),
-        notify=b"select pg_notify(%(channel)s, %(task_id)s)",
+        notify=b"select pg_notify($1, $2)",
         read=sql.SQL(_ROW + " where task_id = any(%s) and (expires_at is null or expires_at > now())").format(results=results).as_bytes(),
         parts=sql.SQL(_ROW + " where group_id = %s and joined order by group_index nulls last, date_done").format(results=results).as_bytes(),
         forget=sql.SQL("delete from {} where task_id = %s").format(results).as_bytes(),

@@ -1,10 +1,11 @@
-"""A migrated database for each test, as a clone of one template, and transactions as the unprivileged role; each write is watched for its event."""
+"""A migrated database for each test, as if newly cloned, and transactions as the unprivileged role; each write is watched for its event."""
 
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from federation.services import agents
 from federation.store.models import Base
 from federation.transaction import Transactions, connect
+from tests.integration.stock import Stock
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,10 +201,18 @@ def template(postgres, watch: Watch) -> Iterator[str]:
         yield url.rpartition("/")[2]
 
 
+@pytest.fixture(scope="session")
+def stock(postgres, template: str) -> Iterator[Stock]:
+    """Migrated databases for one test after another."""
+    made = Stock(postgres, template)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def database(postgres, template: str, watch: Watch) -> Iterator[str]:
+def database(postgres, stock: Stock, watch: Watch) -> Iterator[str]:
     """The superuser's URL of a migrated database of this test's own; what the test wrote without an event is an error."""
-    with postgres.database(owner="federation_owner", template=template) as url:
+    with stock.lend() as url:
         yield url
         postgres.start()  # a test may have left it killed
         assert watch.flaws(url) == []
@@ -214,9 +224,9 @@ def publisher() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture
-def transactions(postgres, database: str, publisher: Recorder) -> Iterator[Transactions]:
-    """Transactions as the role `app`, on a database where ada (lead), bob and dan (developers) and eve (analyst) exist."""
+@contextmanager
+def with_agents(postgres, database: str, publisher: Recorder) -> Iterator[Transactions]:
+    """Transactions as the role `app`, on a database where ada (lead), bob and dan (developers) and eve (analyst) exist from now on."""
     engine = connect(postgres.as_role("federation_app", database))
     opened = Transactions(engine, publisher)
     with opened.begin("test:setup") as session:
@@ -224,3 +234,10 @@ def transactions(postgres, database: str, publisher: Recorder) -> Iterator[Trans
             agents.add(session, name, role)
     yield opened
     engine.dispose()
+
+
+@pytest.fixture
+def transactions(postgres, database: str, publisher: Recorder) -> Iterator[Transactions]:
+    """Transactions on this test's own database with its four agents."""
+    with with_agents(postgres, database, publisher) as opened:
+        yield opened

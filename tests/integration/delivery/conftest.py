@@ -11,10 +11,10 @@ from tests.integration.world import World
 
 
 @contextmanager
-def _world(postgres: Any, activemq: Any, template: str, watch: Any, folder: Path) -> Iterator[World]:
+def _world(postgres: Any, activemq: Any, stock: Any, watch: Any, folder: Path) -> Iterator[World]:
     postgres.start()
     activemq.start()
-    with postgres.database(template=template) as owner_url:
+    with stock.lend() as owner_url:
         app, service = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
         made = World(folder, owner_url=owner_url, database_url=app, service_url=service, broker_url=activemq.url)
         try:
@@ -26,15 +26,15 @@ def _world(postgres: Any, activemq: Any, template: str, watch: Any, folder: Path
 
 
 @pytest.fixture
-def world(postgres: Any, activemq: Any, template: str, watch: Any, tmp_path: Path) -> Iterator[World]:
+def world(postgres: Any, activemq: Any, stock: Any, watch: Any, tmp_path: Path) -> Iterator[World]:
     """A fresh database on the session's servers; all processes that the test started end with it, and each of their writes has its event."""
-    with _world(postgres, activemq, template, watch, tmp_path) as made:
+    with _world(postgres, activemq, stock, watch, tmp_path) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def _calm(postgres: Any, activemq: Any, template: str, watch: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with _world(postgres, activemq, template, watch, tmp_path_factory.mktemp("calm")) as made:
+def _calm(postgres: Any, activemq: Any, stock: Any, watch: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with _world(postgres, activemq, stock, watch, tmp_path_factory.mktemp("calm")) as made:
         made.calm_node = made.node("calm", role="lead")
         made.calm_worker = made.worker(made.calm_node)
         yield made

@@ -19,6 +19,7 @@ from federation.mcp.door import Door
 from federation.services import agents
 from federation.settings import Settings
 from federation.transaction import Transactions
+from tests.integration.conftest import Recorder, with_agents
 
 AGENTS = ("ada", "bob", "dan", "eve")
 
@@ -93,11 +94,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-def tokens(transactions: Transactions) -> dict[str, str]:
-    """A token for each agent of the database."""
+def tokens_of(transactions: Transactions) -> dict[str, str]:
+    """Return a token for each agent of a database."""
     with transactions.begin("test:setup") as session:
         return {name: agents.issue_token(session, name) for name in AGENTS}
+
+
+@pytest.fixture
+def tokens(transactions: Transactions) -> dict[str, str]:
+    """A token for each agent of this test's database."""
+    return tokens_of(transactions)
 
 
 @contextmanager
@@ -119,3 +125,15 @@ def house(postgres: Any, database: str, transactions: Transactions, tokens: dict
     """A front door over HTTP whose executions go nowhere."""
     with house_of(transactions, postgres.as_role("federation_app", database), tokens) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def lasting_house(postgres: Any, stock: Any, watch: Any) -> Iterator[House]:
+    """The same, shared by the tests of a module: for those that leave nothing, or nothing that is in another's way."""
+    with stock.lend() as url:
+        with (
+            with_agents(postgres, url, Recorder()) as transactions,
+            house_of(transactions, postgres.as_role("federation_app", url), tokens_of(transactions)) as opened,
+        ):
+            yield opened
+        assert watch.flaws(url) == []

@@ -126,11 +126,11 @@ def bad(schema: dict[str, Any]) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_what_a_tool_cannot_take_is_refused_by_name_and_leaves_no_trace(house: Any, postgres: Any, name: str) -> None:
-    schema = (await schemas(house))[name]
-    before = recorded(house, postgres)
+async def test_what_a_tool_cannot_take_is_refused_by_name_and_leaves_no_trace(lasting_house: Any, postgres: Any, name: str) -> None:
+    schema = (await schemas(lasting_house))[name]
+    before = recorded(lasting_house, postgres)
     tried = 0
-    async with house.client("ada") as ada:
+    async with lasting_house.client("ada") as ada:
         for argument, about in schema["properties"].items():
             for value in bad(about):
                 told = await ada.call_tool(name, {**good(schema), argument: value}, raise_on_error=False)
@@ -146,12 +146,12 @@ async def test_what_a_tool_cannot_take_is_refused_by_name_and_leaves_no_trace(ho
             told = await ada.call_tool(name, {key: value for key, value in good(schema).items() if key != required}, raise_on_error=False)
             assert told.content[0].text.startswith(f"{required}: got nothing, wants ")
     assert tried >= 4 * len(schema["properties"])
-    assert recorded(house, postgres) == before
+    assert recorded(lasting_house, postgres) == before
 
 
-async def test_each_argument_that_is_a_text_is_known_to_be_free_or_to_name_something(house: Any) -> None:
+async def test_each_argument_that_is_a_text_is_known_to_be_free_or_to_name_something(lasting_house: Any) -> None:
     texts = set()
-    for name, schema in (await schemas(house)).items():
+    for name, schema in (await schemas(lasting_house)).items():
         for argument, about in schema["properties"].items():
             plain = [kind for kind in kinds(about) if "enum" not in kind]
             if any("string" in {kind["type"], kind.get("items", {}).get("type")} for kind in plain):
@@ -160,19 +160,19 @@ async def test_each_argument_that_is_a_text_is_known_to_be_free_or_to_name_somet
 
 
 @pytest.mark.parametrize(("name", "argument"), REFERENCES)
-async def test_what_does_not_exist_is_named_and_leaves_no_trace(house: Any, postgres: Any, name: str, argument: str) -> None:
-    with house.transactions.begin("ada") as session:
+async def test_what_does_not_exist_is_named_and_leaves_no_trace(lasting_house: Any, postgres: Any, name: str, argument: str) -> None:
+    with lasting_house.transactions.begin("ada") as session:
         tasks.delegate(session, "d", slug="memory-profile")
-    schema = (await schemas(house))[name]
+    schema = (await schemas(lasting_house))[name]
     kind = REFERENCES[name, argument]
     value = "/nowhere" if kind == "indexed folder" else UNKNOWN
     given = good(schema) | {argument: [value] if kind == "tag" else value}
-    before = recorded(house, postgres)
-    async with house.client("ada") as ada:
+    before = recorded(lasting_house, postgres)
+    async with lasting_house.client("ada") as ada:
         told = await ada.call_tool(name, given, raise_on_error=False)
     assert told.is_error
     assert told.content[0].text.startswith(f"no {kind} '{value}'"), told.content[0].text
-    assert recorded(house, postgres) == before
+    assert recorded(lasting_house, postgres) == before
 
 
 @pytest.mark.parametrize(("name", "argument"), [key for key, kind in REFERENCES.items() if kind in {"message", "task", "conversation", "execution"}])
@@ -220,22 +220,24 @@ async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(hous
         b"null",
     ],
 )
-async def test_no_bytes_are_answered_with_a_fault_of_ours(house: Any, postgres: Any, era: str, arguments: bytes) -> None:
+async def test_no_bytes_are_answered_with_a_fault_of_ours(lasting_house: Any, postgres: Any, era: str, arguments: bytes) -> None:
     meta = {f"io.modelcontextprotocol/{key}": value for key, value in {"protocolVersion": era, "clientCapabilities": {}}.items()}
     params = b'"name": "federation_send", "arguments": ' + arguments + b', "_meta": ' + json.dumps(meta).encode()
     headers = {
         "Accept": "application/json, text/event-stream",
         "Content-Type": "application/json",
-        "Authorization": f"Bearer {house.tokens['ada']}",
+        "Authorization": f"Bearer {lasting_house.tokens['ada']}",
         "mcp-protocol-version": era,
         "mcp-method": "tools/call",
         "mcp-name": "federation_send",
     }
-    before = recorded(house, postgres)
+    before = recorded(lasting_house, postgres)
     async with httpx2.AsyncClient(headers=headers) as http:
-        told = await http.post(f"{house.url}/mcp", content=b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {' + params + b"}}")
+        told = await http.post(
+            f"{lasting_house.url}/mcp", content=b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {' + params + b"}}"
+        )
     assert told.status_code in {200, 400}
     assert '"isError":true' in told.text or '"error":' in told.text
     assert "Traceback" not in told.text
     assert "Error calling tool" not in told.text
-    assert recorded(house, postgres) == before
+    assert recorded(lasting_house, postgres) == before

@@ -126,13 +126,30 @@ def test_a_result_is_one_upsert_and_one_announcement(backend: PostgresBackend, d
     before = len(postgres.log)
     for number in range(20):
         backend.store_result(f"id-{number}", number, states.SUCCESS)
+    # The last announcement is waited for by whoever uses the connection next.
+    assert backend.get_state("id-0") == states.SUCCESS
     said = [
         line
         for line in postgres.log[before:].splitlines()
         if database.url.rpartition("/")[2] in line and (" execute " in line or " statement: " in line)
     ]
     assert len([line for line in said if "pg_notify" in line]) == 20
-    assert len(said) == 40, said[:5]
+    assert len(said) == 41, said[:5]
+
+
+def test_a_refused_announcement_is_told_and_loses_no_result(make_backend: Make, caplog: pytest.LogCaptureFixture) -> None:
+    backend = make_backend(f"channel={'c' * 70}")
+    for number in range(3):
+        backend.store_result(f"id-{number}", number, states.SUCCESS)
+    assert [backend.get_result(f"id-{number}") for number in range(3)] == [0, 1, 2]
+    assert sum("channel name too long" in record.message for record in caplog.records) == 3
+
+
+def test_a_connection_that_died_with_an_announcement_under_way_is_replaced(backend: PostgresBackend, database: Any) -> None:
+    backend.store_result("before", 1, states.SUCCESS)
+    database.execute("select pg_terminate_backend(pid, 10000) from pg_stat_activity where application_name = 'celery-results'")
+    backend.store_result("after", 2, states.SUCCESS)
+    assert [backend.get_result(task_id) for task_id in ("before", "after")] == [1, 2]
 
 
 def test_only_json_is_stored(make_backend: Make) -> None:
