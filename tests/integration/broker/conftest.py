@@ -39,7 +39,7 @@ class PlainClient:
 
     def __init__(self, server: Any) -> None:
         address = Address(server.host, server.port, server.user, server.password)
-        self.wire = StompConnection(address, dial(address, timeout_s=5, heartbeat_s=0, max_frame_bytes=10**8))
+        self.wire = StompConnection(address, dial(address, timeout_s=PATIENCE_S, heartbeat_s=0, max_frame_bytes=10**8))
 
     def send(self, destination: str, body: bytes, **headers: str) -> None:
         receipt = self.wire.next_id()

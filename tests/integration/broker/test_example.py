@@ -24,7 +24,7 @@ def test_the_example_runs(activemq: Any, tmp_path: Path, bus: Any) -> None:
     try:
         bus.wait_for(lambda: "example@here ready" in log.read_text() or worker.poll() is not None, "the worker is ready")
         done = subprocess.run(
-            [sys.executable, EXAMPLE.name], cwd=EXAMPLE.parent, env=environment, capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, EXAMPLE.name], cwd=EXAMPLE.parent, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
     finally:
         worker.kill()

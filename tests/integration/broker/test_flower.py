@@ -5,7 +5,6 @@ import html
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +16,8 @@ from typing import Any
 import kombu
 import pytest
 
+from federation.local.ports import keep_or_choose
+
 HERE = Path(__file__).parent
 LOGIN = "someone:secret"
 
@@ -27,7 +28,7 @@ def fetch(port: int, path: str) -> str:
         f"http://127.0.0.1:{port}{path}", headers={"Authorization": "Basic " + base64.b64encode(LOGIN.encode()).decode()}
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return str(response.read().decode())
     except urllib.error.HTTPError:
         raise
@@ -41,8 +42,8 @@ def flower(tmp_path: Path, bus: Any) -> Iterator[Callable[..., int]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(app: str, *, url: str, **environment: str) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        # Promised to this process until it ends: Flower opens it much later.
+        port = keep_or_choose(None)
         command = [sys.executable, "-m", "celery", "-A", app, "-b", url, "flower", "--address=127.0.0.1", f"--port={port}", f"--basic_auth={LOGIN}"]
         with (tmp_path / "flower.log").open("wb") as log:
             variables = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), **environment}
@@ -79,10 +80,12 @@ def test_the_broker_page_shows_what_waits_and_what_is_with_a_worker(celery: Any,
     port = flower("sample_app", url=celery.conf.broker_url)
     # Two threads and a prefetch of one each: two are running, three wait. Messages, unacknowledged, ready.
     bus.wait_for(lambda: rows(fetch(port, "/broker")).get("work", [])[:3] == ["5", "2", "3"], "the page shows five")
-    lengths = {queue["name"]: queue["messages"] for queue in json.loads(fetch(port, "/api/queues/length"))["active_queues"]}
+    told: list[str] = []
+    bus.wait_for(lambda: told.append(fetch(port, "/api/queues/length")) or bool(told[-1]), "the lengths are told")
+    lengths = {queue["name"]: queue["messages"] for queue in json.loads(told[-1])["active_queues"]}
     assert lengths["work"] == 5
     (folder / "go").touch()
-    bus.wait_for(lambda: rows(fetch(port, "/broker"))["work"][:3] == ["0", "0", "0"], "the page shows that all is done")
+    bus.wait_for(lambda: rows(fetch(port, "/broker")).get("work", [])[:3] == ["0", "0", "0"], "the page shows that all is done")
 
 
 def test_a_list_of_brokers_is_asked_in_turn(celery: Any, flower: Any, bus: Any) -> None:

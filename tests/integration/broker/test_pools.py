@@ -24,7 +24,7 @@ def test_tasks_run_and_their_results_come_back(celery: Any, start: Any, pool: st
     assert [result.get(timeout=60) for result in results] == list(range(1, 101))
     # A task that publishes in its turn, from the pool's own processes, threads or greenlets.
     assert tasks.add_by_others.delay(list(range(20))).get(timeout=60) == 20
-    assert celery.control.ping(destination=[worker.name], timeout=10, limit=1) == [{worker.name: {"ok": "pong"}}]
+    assert celery.control.ping(destination=[worker.name], timeout=60, limit=1) == [{worker.name: {"ok": "pong"}}]
 
 
 def in_threads(count: int, work: Callable[[int], None]) -> None:
@@ -122,7 +122,7 @@ def test_a_child_forked_while_a_thread_reads_does_not_wait_for_that_thread(bus: 
         if child == 0:
             status = 1
             try:
-                wire.read(5)
+                wire.read(60)
             except ConnectionLost:
                 status = 0
             finally:

@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kombu.asynchronous.hub import Hub
 
 from federation.broker.errors import ConnectionLost, NotStomp, TlsFailed, TlsMisconfigured
+from federation.local.ports import keep_or_choose
 
 HOST = "127.0.0.1"
 STORE_PASSWORD = "opens the stores"
@@ -92,7 +93,7 @@ class SecureBroker:
 
     def connect(self, connector: str = "ssl", *, host: str = HOST, **tls: Any) -> kombu.Connection:
         """Return a connection that has not connected yet."""
-        return kombu.Connection(self.url(connector, host=host), ssl={"ca_certs": str(self.authority.file), **tls}, connect_timeout=5)
+        return kombu.Connection(self.url(connector, host=host), ssl={"ca_certs": str(self.authority.file), **tls}, connect_timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +110,8 @@ def broker(activemq: Any, server_dir: Path, authorities: tuple[Authority, Author
     server.passwords["admin"] = STRANGE_PASSWORD
     configuration = server_dir / "activemq-tls" / "activemq.xml"
     kinds = {"ssl": "stomp+ssl", "nio": "stomp+nio+ssl", "client": "stomp+ssl"}
-    listeners = {name: socket.create_server((HOST, 0)) for name in kinds}
-    ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
-    for listener in listeners.values():
-        listener.close()
+    # Promised to this process until it ends: the broker opens them much later.
+    ports = {name: keep_or_choose(None) for name in kinds}
 
     def configure() -> None:
         written.prepare()
@@ -227,7 +226,7 @@ def test_without_check_any_certificate_is_taken(broker: SecureBroker) -> None:
 
 def test_without_a_word_the_systems_authorities_decide(broker: SecureBroker) -> None:
     with pytest.raises(TlsFailed, match="certificate was not accepted"):
-        kombu.Connection(broker.url()).connect()
+        kombu.Connection(broker.url(), connect_timeout=60).connect()
 
 
 def test_an_unknown_authority_is_refused(broker: SecureBroker, authorities: tuple[Authority, Authority]) -> None:
@@ -273,7 +272,7 @@ def test_a_wrong_setting_is_named(broker: SecureBroker, tls: dict[str, str], rea
 
 def test_the_clear_and_the_secret_do_not_mix(broker: SecureBroker, activemq: Any) -> None:
     with pytest.raises(NotStomp, match="may want TLS: `activemqs://`"):
-        kombu.Connection(broker.url().replace("activemqs:", "activemq:")).connect()
+        kombu.Connection(broker.url().replace("activemqs:", "activemq:"), connect_timeout=60).connect()
     with pytest.raises((ConnectionLost, TlsFailed), match="TLS"):
         kombu.Connection(activemq.url.replace("activemq:", "activemqs:"), connect_timeout=1).transport.establish_connection()
 
@@ -292,7 +291,7 @@ def test_an_expired_certificate_is_refused(authorities: tuple[Authority, Authori
         thread.start()
         url = f"activemqs://{HOST}:{listener.getsockname()[1]}/"
         with pytest.raises(TlsFailed, match="has expired"):
-            kombu.Connection(url, ssl={"ca_certs": str(authorities[0].file)}).connect()
+            kombu.Connection(url, ssl={"ca_certs": str(authorities[0].file)}, connect_timeout=60).connect()
         thread.join()
 
 
@@ -313,4 +312,4 @@ def test_a_celery_worker_works_over_tls(broker: SecureBroker, celery: Any, start
     assert celery.tasks_of_sample.add.delay(20, 22).get(timeout=60) == 42
     text = "ä" * 1_000_000
     assert celery.tasks_of_sample.add.delay(text, "!").get(timeout=60) == f"{text}!"
-    assert celery.control.ping(destination=[worker.name], timeout=10, limit=1) == [{worker.name: {"ok": "pong"}}]
+    assert celery.control.ping(destination=[worker.name], timeout=60, limit=1) == [{worker.name: {"ok": "pong"}}]

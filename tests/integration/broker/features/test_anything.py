@@ -47,12 +47,12 @@ class Witness:
     def send(self, destination: str, body: bytes, **headers: str) -> None:
         receipt = f"r{next(self._ids)}"
         self._connection.send(destination, body, headers={"persistent": "true", **headers}, receipt=receipt)
-        assert self._frames.get(timeout=30).headers["receipt-id"] == receipt
+        assert self._frames.get(timeout=60).headers["receipt-id"] == receipt
 
     def receive(self, destination: str) -> Any:
         identity = str(next(self._ids))
         self._connection.subscribe(destination, id=identity, ack="auto", headers={"activemq.prefetchSize": "1"})
-        frame = self._frames.get(timeout=30)
+        frame = self._frames.get(timeout=60)
         self._connection.unsubscribe(id=identity)
         return frame
 

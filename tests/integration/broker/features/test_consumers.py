@@ -16,7 +16,7 @@ def test_each_worker_gets_what_its_selector_selects(project: Any) -> None:
     for region in ("eu", "us"):
         orders.start("-Q", "orders", REGION=region)
     sent = [(region, orders.module.take.apply_async((number,), stomp_headers={"region": region})) for number in range(20) for region in ("eu", "us")]
-    assert [result.get(timeout=20)[0] for _, result in sent] == [region for region, _ in sent]
+    assert [result.get(timeout=60)[0] for _, result in sent] == [region for region, _ in sent]
 
 
 def test_an_exclusive_consumer_gets_all_and_another_takes_over_when_it_dies(project: Any, bus: Any, tmp_path: Path) -> None:
@@ -25,20 +25,20 @@ def test_an_exclusive_consumer_gets_all_and_another_takes_over_when_it_dies(proj
     second = orders.start("-Q", "book")
     book = tmp_path / "book"
     write = orders.module.write
-    assert {write.delay(f"{number}", str(book)).get(timeout=20) for number in range(30)} == {first.process.pid}
+    assert {write.delay(f"{number}", str(book)).get(timeout=60) for number in range(30)} == {first.process.pid}
     # The message that runs when the worker dies comes back too.
     os.kill(first.process.pid, signal.SIGSTOP)
     held = [write.delay(f"late {number}", str(book)) for number in range(10)]
     first.kill()
-    assert {result.get(timeout=20) for result in held} == {second.process.pid}
+    assert {result.get(timeout=60) for result in held} == {second.process.pid}
 
 
 def test_messages_go_to_consumers_of_a_higher_priority_first(project: Any) -> None:
     orders = project("orders")
     orders.start("-Q", "spare", REGION="spare")
-    assert orders.module.clean.delay().get(timeout=20) == "spare"
+    assert orders.module.clean.delay().get(timeout=60) == "spare"
     orders.start("-Q", "spare", REGION="first")
-    assert [orders.module.clean.delay().get(timeout=20) for _ in range(10)] == ["first"] * 10
+    assert [orders.module.clean.delay().get(timeout=60) for _ in range(10)] == ["first"] * 10
 
 
 def test_selectors_see_headers_priority_and_group(bus: Any, queue: kombu.Queue) -> None:

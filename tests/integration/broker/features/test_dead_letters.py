@@ -93,7 +93,7 @@ def test_what_dies_again_while_it_is_sent_back_is_left(bus: Any, queue: kombu.Qu
     inbox.consume()
 
     def reject_again(_done: int, _total: int) -> None:
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=60)
 
     assert redrive(bus.connect(), queue.name, on_progress=reject_again) == 150
 
@@ -162,7 +162,7 @@ def test_a_user_who_may_not_write_there_leaves_it_to_the_broker(bus: Any, active
 def command(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CELERY_BROKER_URL": url}
     return subprocess.run(
-        [sys.executable, "-m", "federation.broker", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "federation.broker", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=200
     )
 
 

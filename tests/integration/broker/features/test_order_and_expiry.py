@@ -50,8 +50,8 @@ def test_an_expired_task_does_not_run_and_fills_no_queue(project: Any, bus: Any)
     sent = time.monotonic()
     bus.wait_for(lambda: time.monotonic() - sent > 1.5, "the first expires")
     worker = urgent.start()
-    assert fine.get(timeout=20) == "fine"
-    assert urgent.module.answer.delay("after").get(timeout=20) == "after"
+    assert fine.get(timeout=60) == "fine"
+    assert urgent.module.answer.delay("after").get(timeout=60) == "after"
     assert late.id not in worker.log
     bus.wait_for(lambda: (urgent.size().waiting, urgent.size().in_flight) == (0, 0), "nothing is left")
     assert urgent.size(f"DLQ.{urgent.queue}") is None

@@ -69,9 +69,10 @@ def test_a_worker_that_scales_by_itself_fetches_as_it_grows(project: Any, bus: A
 def test_tasks_that_wait_in_the_worker_for_their_eta_do_not_keep_others_from_it(project: Any, bus: Any, runs: Path) -> None:
     pool = project("pool_app")
     worker = pool.start()
-    later = datetime.now(UTC) + timedelta(seconds=12)
+    # Late enough that a worker under load holds them all before, and runs the others.
+    later = datetime.now(UTC) + timedelta(seconds=30)
     waiting = send(pool, runs, 20, eta=later)
-    inspect = pool.app.control.inspect([worker.name], timeout=5, limit=1)
+    inspect = pool.app.control.inspect([worker.name], timeout=60, limit=1)
     bus.wait_for(lambda: len(inspect.scheduled()[worker.name]) == 20, "the worker holds them all")
     others = send(pool, runs, 5)
     bus.wait_for(lambda: set(ran(runs)) == set(others), "others run meanwhile")

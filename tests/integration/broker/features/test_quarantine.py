@@ -31,7 +31,7 @@ def test_a_task_that_kills_its_child_process_is_put_aside_and_the_worker_goes_on
     (letter,) = letters(bus, quarantine.queue)
     assert (letter.task_id, letter.reason) == (poisoned.id, "quarantine.poison came back 3 times")
     assert counted(tmp_path) == [3]
-    assert quarantine.module.harmless.delay().get(timeout=20) == "done"
+    assert quarantine.module.harmless.delay().get(timeout=60) == "done"
     # Sent back, it is a message with a life of its own again.
     assert redrive(bus.connect(), quarantine.queue) == 1
     bus.wait_for(lambda: bool(letters(bus, quarantine.queue)), "it is put aside again")
@@ -43,12 +43,12 @@ def test_a_task_that_kills_its_worker_is_put_aside_after_as_many_workers(project
     poisoned = quarantine.module.poison.apply_async(("worker",), ignore_result=True)
     for dead in range(3):
         worker = quarantine.start(folder=tmp_path, concurrency=1, wait=False)
-        worker.process.wait(60)
+        worker.process.wait(120)
         worker.kill()
         assert sum(counted(tmp_path)) == dead
     last = quarantine.start(folder=tmp_path, concurrency=1)
     bus.wait_for(lambda: [letter.task_id for letter in letters(bus, quarantine.queue)] == [poisoned.id], "it is put aside")
-    assert quarantine.module.harmless.delay().get(timeout=20) == "done"
+    assert quarantine.module.harmless.delay().get(timeout=60) == "done"
     assert last.ready
 
 
