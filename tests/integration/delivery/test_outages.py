@@ -23,7 +23,7 @@ def given_back(world: World, node: str) -> bool:
 
 def answers(world: World, node: str) -> bool:
     """Whether the event loop of a node's worker answers."""
-    return any(name.startswith(f"{node}@") for reply in world.app.control.ping(timeout=5, limit=1) for name in reply)
+    return any(name.startswith(f"{node}@") for reply in world.app.control.ping(timeout=30, limit=1) for name in reply)
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])

@@ -25,6 +25,12 @@ from federation.transaction import Transactions
 World = Any
 
 
+@pytest.fixture(autouse=True)
+def _nodes_that_are_only_announced(world: World) -> None:
+    # They give no signs of life, and must not turn stale while a loaded machine comes to what they are announced for.
+    world.trust_nodes(1800)
+
+
 def announce(world: World, name: str, *, concurrency: int = 1) -> uuid.UUID:
     incarnation = uuid.uuid4()
     with world.transactions.begin("tester") as session:

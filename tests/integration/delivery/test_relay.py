@@ -33,10 +33,14 @@ class Follower:
 
         arrived: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.arrived = arrived
+        subscribed = threading.Event()
 
         class Listener(stomp.ConnectionListener):  # type: ignore[misc]
             def on_message(self, frame: Any) -> None:
                 arrived.put(json.loads(frame.body))
+
+            def on_receipt(self, frame: Any) -> None:
+                subscribed.set()
 
         self.client = stomp.Connection12([(activemq.host, activemq.port)])
         self.client.set_listener("", Listener())
@@ -44,8 +48,10 @@ class Follower:
         self.client.connect(activemq.user, activemq.password, wait=True, headers=named)
         headers = {"activemq.subscriptionName": durable} if durable else {}
         self.client.subscribe(f"/topic/federation.events.{topic}", id="1", ack="auto", headers={"receipt": "subscribed", **headers})
+        # A topic tells nothing to who comes later.
+        assert subscribed.wait(60), "ActiveMQ does not confirm the subscription"
 
-    def until(self, event_type: str, *, within_s: float = 60.0) -> list[dict[str, Any]]:
+    def until(self, event_type: str, *, within_s: float = 120.0) -> list[dict[str, Any]]:
         """Return what came up to the first event of this type."""
         seen: list[dict[str, Any]] = []
         while not seen or seen[-1]["type"] != event_type:

@@ -18,9 +18,9 @@ def test_the_example_counts_has_one_effect_and_says_what_is_wrong(world: World) 
     identity = str(uuid.uuid4())
     for _ in range(2):
         sent = world.app.send_task("examples.count_words", kwargs={"path": str(text)}, queue=node, task_id=identity)
-    assert sent.get(timeout=60) == {"words": 75_000}
+    assert sent.get(timeout=90) == {"words": 75_000}
     world.until(lambda: world.size(world.destination(node)).in_flight == 0, "both messages are settled")
     assert world.size(world.destination(node)).waiting == 0
     assert world.rows("SELECT execution_id, value->'words' FROM execution_effects") == [(uuid.UUID(identity), 75_000)]
     with pytest.raises(Exception, match="path: got '/nowhere', wants a file on the node's disk"):
-        world.app.send_task("examples.count_words", kwargs={"path": "/nowhere"}, queue=node).get(timeout=60)
+        world.app.send_task("examples.count_words", kwargs={"path": "/nowhere"}, queue=node).get(timeout=90)
