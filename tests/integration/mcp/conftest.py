@@ -65,7 +65,7 @@ class House:
 
     async def heard(self, key: str) -> None:
         """Return as soon as somebody waits for a key."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not any(subscribed == key for _, subscribed in self.door.notifications._subscriptions):
                 await asyncio.sleep(0.01)
 
@@ -77,7 +77,7 @@ def serving(door: Door) -> Iterator[str]:
         server = uvicorn.Server(uvicorn.Config(frontdoor.web(door), log_config=None, ws="none", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not server.started and thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert server.started
@@ -85,7 +85,7 @@ def serving(door: Door) -> Iterator[str]:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.mcp.catalogue import TOOLS
+from federation.mcp.tools import claims, retrieval
 from federation.services import agents, nodes, summaries
 from federation.services.nodes import Announcement
 from federation.settings import Settings
@@ -39,6 +40,13 @@ A_NODE = Announcement(
     incarnation=uuid.uuid4(),
     simulated=True,
 )
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the door, which is in this process, wait for a worker on a loaded machine."""
+    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 240.0)
+    monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
 
 
 def publishing(database_url: str, broker_url: str) -> Transactions:
@@ -94,7 +102,7 @@ def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.
 
 async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> None:
     """Return when the worker's node is in the pulse."""
-    async with house.client("ada") as ada, asyncio.timeout(60):
+    async with house.client("ada") as ada, asyncio.timeout(120):
         while not any(row["kind"] == "node" and not row["stale"] for row in (await ada.call_tool("federation_pulse")).structured_content["rows"]):
             assert worker.poll() is None, log.read_text()
             await asyncio.sleep(0.1)
@@ -116,16 +124,16 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_complete_task", {"task_id": "for-agents", "fencing_token": "{fencing_token}", "result": {"leaks": 0}}),
     ("federation_task_result", {"task_id": "for-agents"}),
     ("federation_delegate", {"description": "?", "task_type": "report", "executor": "node", "task_id": "for-a-node", "conversation_id": "schemas"}),
-    ("federation_task_result", {"task_id": "for-a-node", "wait_s": 120}),
+    ("federation_task_result", {"task_id": "for-a-node", "wait_s": 240}),
     ("federation_task_status", {"task_id": "for-a-node"}),
-    ("federation_index", {"path": "{folder}", "wait_s": 120}),
-    ("federation_task_result", {"task_id": "{run_id}", "wait_s": 120}),
+    ("federation_index", {"path": "{folder}", "wait_s": 240}),
+    ("federation_task_result", {"task_id": "{run_id}", "wait_s": 240}),
     ("federation_task_status", {"task_id": "{run_id}"}),
     ("federation_search", {"query": "who answers"}),
-    ("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 8, "wait_s": 120}),
+    ("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 8, "wait_s": 240}),
     ("federation_task_result", {"task_id": "{execution_id}"}),
     ("federation_task_status", {"task_id": "{execution_id}"}),
-    ("federation_summarize", {"conversation_id": "schemas", "wait_s": 120}),
+    ("federation_summarize", {"conversation_id": "schemas", "wait_s": 240}),
     ("federation_delegate", {"description": "d", "task_id": "unwanted", "conversation_id": "schemas", "executor": "agent"}),
     ("federation_cancel_task", {"task_id": "unwanted", "reason": "found by other means"}),
 )
@@ -175,7 +183,7 @@ async def test_nodes_task_runs_on_the_node_and_its_result_is_read_back(spine: An
         arguments = {"description": "What is the capital of France?", "role": "developer", "conversation_id": "project-123", "task_id": "report"}
         task = (await ada.call_tool("federation_delegate", arguments)).data
         assert (task.executor, task.node, task.note) == ("node", "solo", None)
-        outcome = (await ada.call_tool("federation_task_result", {"task_id": "report", "wait_s": 60})).structured_content
+        outcome = (await ada.call_tool("federation_task_result", {"task_id": "report", "wait_s": 240})).structured_content
         assert (outcome["finished"], outcome["state"], outcome["done_by"]) == (True, "completed", "solo"), outcome
         assert outcome["result"]["text"]
         status = (await ada.call_tool("federation_task_status", {"task_id": "report"})).data
@@ -184,7 +192,7 @@ async def test_nodes_task_runs_on_the_node_and_its_result_is_read_back(spine: An
 
 async def test_model_answers_with_its_name_and_the_digest_of_its_weights(spine: Any) -> None:
     async with spine.client("bob") as bob:
-        answer = (await bob.call_tool("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 16})).data
+        answer = (await bob.call_tool("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 16, "wait_s": 240})).data
     assert "Paris" in answer.text
     assert (answer.node, answer.state, len(answer.model_digest)) == ("solo", "completed", 64)
 
@@ -193,11 +201,15 @@ async def test_model_that_does_not_answer_is_refused_and_another_is_not_asked_in
     async with spine.client("bob") as bob:
         with pytest.raises(ToolError, match="no chat engine 'all-MiniLM-L6-v2'; there is SmolLM2-135M-Instruct, llamacpp"):
             await bob.call_tool("federation_infer", {"prompt": "?", "model": "all-MiniLM-L6-v2"})
-        said = (await bob.call_tool("federation_infer", {"prompt": "What do bees make?", "model": "smollm2-135m-instruct", "max_tokens": 4})).data
+        said = (
+            await bob.call_tool(
+                "federation_infer", {"prompt": "What do bees make?", "model": "smollm2-135m-instruct", "max_tokens": 4, "wait_s": 240}
+            )
+        ).data
         assert said.model == "SmolLM2-135M-Instruct"
         task = {"description": "?", "model": "all-MiniLM-L6-v2", "task_id": "wrong-model", "conversation_id": "models"}
         await bob.call_tool("federation_delegate", task)
-        outcome = (await bob.call_tool("federation_task_result", {"task_id": "wrong-model", "wait_s": 60})).structured_content
+        outcome = (await bob.call_tool("federation_task_result", {"task_id": "wrong-model", "wait_s": 240})).structured_content
         assert (outcome["finished"], outcome["state"]) == (True, "failed")
         assert "no chat engine" in outcome["result"]["error"]
 
@@ -208,7 +220,7 @@ async def test_files_are_indexed_and_found(spine: Any, tmp_path: Path) -> None:
     )
     (tmp_path / "colours.py").write_text('def mix(red, blue):\n    """Return purple."""\n    return red + blue\n')
     async with spine.client("ada") as ada:
-        run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 120})).structured_content
+        run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})).structured_content
         assert (run["finished"], run["state"], run["files"]) == (True, "finished", 2), run
         found = (await ada.call_tool("federation_search", {"query": "who extends a lease", "limit": 1})).structured_content
         assert [hit["path"] for hit in found["hits"]] == ["leases.py"]
@@ -224,7 +236,7 @@ async def test_conversation_is_summarised_and_the_summary_read_back(spine: Any) 
         assert told["complete"], told
         assert [summary["from_position"] for summary in told["summaries"]] == [1]
         assert "auth module" in told["summaries"][0]["text"]
-        again = (await ada.call_tool("federation_summarize", {"conversation_id": "incident-9"})).structured_content
+        again = (await ada.call_tool("federation_summarize", {"conversation_id": "incident-9", "wait_s": 240})).structured_content
         assert (again["complete"], again["execution_id"], again["summaries"]) == (True, None, told["summaries"])
 
 
@@ -237,7 +249,7 @@ async def test_summary_is_complete_when_anothers_window_crossed_the_callers(spin
         with spine.transactions.begin("service:beat") as session:
             # Beat's window is written and not committed when the worker, whose window reaches further, writes its own.
             assert summaries.record(session, beats_summary(conversation, upto=4))
-            asked = asyncio.create_task(ada.call_tool("federation_summarize", {"conversation_id": conversation, "wait_s": 120}))
+            asked = asyncio.create_task(ada.call_tool("federation_summarize", {"conversation_id": conversation, "wait_s": 240}))
             await blocked(spine)
             assert not asked.done()
         told = (await asked).structured_content

@@ -37,19 +37,19 @@ async def test_cursor_marks_what_lies_before_it_as_read(house: Any) -> None:
 
 async def test_inbox_that_waits_is_woken_by_the_message(house: Any) -> None:
     async with house.client("ada") as ada, house.client("bob") as bob:
-        waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 30}))
+        waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 120}))
         await house.heard("inbox:bob")
         sent_at = time.monotonic()
         await ada.call_tool("federation_send", {"content": "wake up", "to": "bob"})
         inbox = (await waiting).structured_content
         assert [one["content"] for one in inbox["messages"]] == ["wake up"]
-        # Nobody looks again by itself before 30 s are over: what woke it was the notice.
-        assert time.monotonic() - sent_at < 20
+        # Nobody looks again by itself before 120 s are over: what woke it was the notice.
+        assert time.monotonic() - sent_at < 100
 
 
 async def test_many_wait_without_holding_a_thread(house: Any) -> None:
     async with house.client("ada") as ada, house.client("bob") as bob:
-        waiting = [asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 30})) for _ in range(20)]
+        waiting = [asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 120})) for _ in range(20)]
         await house.heard("inbox:bob")
         # Each of them looks once, in a thread, and then waits in none.
         while house.door.limiter.borrowed_tokens:

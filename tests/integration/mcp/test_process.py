@@ -53,7 +53,7 @@ def door(environment: dict[str, str], tmp_path: Path) -> Iterator["subprocess.Po
         (tmp_path / "door.log").open("wb") as log,
         subprocess.Popen([sys.executable, "-m", "federation.cli.main", "serve"], env=environment, stderr=log) as process,
     ):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not answers(environment):
             assert process.poll() is None, (tmp_path / "door.log").read_text()
             assert time.monotonic() < deadline, (tmp_path / "door.log").read_text()
@@ -84,12 +84,12 @@ def test_door_stays_small_and_ends_while_somebody_waits(door: "subprocess.Popen[
             mapped = Path(f"/proc/{door.pid}/maps").read_text()
             assert not [name for name in ("torch", "lancedb", "pyarrow", "numpy", "xllamacpp") if f"/{name}/" in mapped]
             door.terminate()
-            await asyncio.wait([waiting], timeout=20)
+            await asyncio.wait([waiting], timeout=60)
             assert waiting.done()
             assert waiting.exception() is not None
 
     asyncio.run(wait_for_a_message())
-    door.wait(10)
+    door.wait(60)
     assert not answers(environment)
 
 

@@ -85,7 +85,7 @@ async def test_revoked_token_dies_soon(house: Any, monkeypatch: pytest.MonkeyPat
 async def test_revoked_token_wakes_up_to_nothing(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "REMEMBER_S", 0.0)
     async with house.client("ada") as ada, house.client("bob") as bob:
-        waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 30}, raise_on_error=False))
+        waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 120}, raise_on_error=False))
         await house.heard("inbox:bob")
         with house.transactions.begin("test") as session:
             agents.revoke(session, "bob")

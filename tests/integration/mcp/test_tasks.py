@@ -41,7 +41,7 @@ async def test_task_for_agents_is_announced_claimed_and_completed(house: Any) ->
         completion = {"task_id": "memory-profile", "fencing_token": won.fencing_token, "result": {"leaks": 0}}
         with pytest.raises(ToolError, match="Claim before you code: bob holds"):
             await dan.call_tool("federation_complete_task", completion)
-        waiting = asyncio.create_task(ada.call_tool("federation_task_result", {"task_id": "memory-profile", "wait_s": 30}))
+        waiting = asyncio.create_task(ada.call_tool("federation_task_result", {"task_id": "memory-profile", "wait_s": 120}))
         assert (await bob.call_tool("federation_complete_task", completion)).data.state == "completed"
         outcome = (await waiting).structured_content
     assert (outcome["finished"], outcome["state"], outcome["result"], outcome["done_by"]) == (True, "completed", {"leaks": 0}, "bob")
