@@ -38,7 +38,7 @@ class Commands:
         module = {"federation": "federation.cli.main", "celery": "celery"}[program]
         return [sys.executable, "-m", module, *arguments]
 
-    def run(self, program: str, *arguments: str, text: str = "", timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+    def run(self, program: str, *arguments: str, text: str = "", timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command = self._command(program, arguments)
         return subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -79,7 +79,7 @@ class Commands:
 
     def all_gone(self) -> bool:
         """Wait until no process of ours is left; the kernel needs a moment for those whose parent was killed."""
-        return children.wait_until(lambda: not self.processes(), 60)
+        return children.wait_until(lambda: not self.processes(), 120)
 
 
 class Terminal:
@@ -110,7 +110,7 @@ class Terminal:
     def close(self) -> int:
         """Close the terminal, and return the status with which the command ended."""
         os.close(self._ours)
-        return self.process.wait(120)
+        return self.process.wait(240)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.story]
+from federation.local import children
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.story]
 
 AUDIT = """
 SELECT sender, recipient, content, created_at
@@ -53,8 +55,15 @@ def test_flower_shows_three_workers_by_name_and_finished_executions(federation) 
 
 def test_stock_celery_commands_find_the_nodes(federation) -> None:
     for command in (("inspect", "ping"), ("status",)):
-        done = federation.run("celery", "-A", "federation", *command)
-        assert "3 nodes online" in done.stdout, done.stdout + done.stderr
+        told: list[str] = []
+
+        def are_found(command: tuple[str, ...] = command, told: list[str] = told) -> bool:
+            # Celery gives the nodes a second to answer, and one of three may stand still for that.
+            done = federation.run("celery", "-A", "federation", *command)
+            told.append(done.stdout + done.stderr)
+            return "3 nodes online" in done.stdout
+
+        assert children.wait_until(are_found, 120), told[-1]
 
 
 def test_the_whitepapers_audit_query_runs_verbatim_as_the_auditor(federation) -> None:
@@ -66,7 +75,7 @@ def test_the_whitepapers_audit_query_runs_verbatim_as_the_auditor(federation) ->
 
 
 def test_the_log_of_the_demo_holds_and_a_stranger_verifies_it(federation, tmp_path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (report := json.loads(federation.run("federation", "audit", "verify", "--json").stdout))["sealed"]:
         assert time.monotonic() < deadline, report
         time.sleep(1)
@@ -148,7 +157,7 @@ def test_a_closed_terminal_ends_the_demo_and_not_the_federation_that_it_found(fe
     ],
 )
 def test_a_demo_that_is_asked_to_end_twice_leaves_no_process(federation, step: int, signals: tuple[signal.Signals, ...]) -> None:
-    assert federation.processes() == []
+    assert federation.all_gone()
     demo = federation.start("federation", "demo")
     for line in demo.stdout:
         if line.startswith(f"{step:>2}  "):
@@ -162,9 +171,9 @@ def test_a_demo_that_is_asked_to_end_twice_leaves_no_process(federation, step: i
     assert any("Interrupted" in line for line in demo.stdout)
     for again in more:
         demo.send_signal(again)
-    demo.communicate(timeout=120)
+    demo.communicate(timeout=240)
     assert demo.returncode == 130
-    assert federation.processes() == []
+    assert federation.all_gone()
 
 
 def test_purge_removes_all_that_was_made(federation) -> None:

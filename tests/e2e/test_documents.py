@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import psycopg
 import pytest
 
 from federation.local import children
+
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +49,7 @@ def surroundings(server_dir: Path) -> Iterator[dict[str, str]]:
 
 def federation(environment: dict[str, str], *arguments: str) -> str:
     command = [sys.executable, "-m", "federation.cli.main", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
@@ -56,7 +59,7 @@ def test_example_of_the_tutorial_runs_as_it_stands(surroundings: dict[str, str])
     tom = federation(surroundings, "agent", "add", "tom", "--role", "developer")
     told = json.loads(federation(surroundings, "status", "--json"))
     example = [sys.executable, str(ROOT / "docs" / "examples" / "first_conversation.py"), told["mcp_url"]]
-    done = subprocess.run(example, env=surroundings | {"NORA": nora, "TOM": tom}, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(example, env=surroundings | {"NORA": nora, "TOM": tom}, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:4] == ["nora: Tom, can you look at the cache?", "claimed", "tom {'finding': 'entries never expire'}", "on baby"]
@@ -94,15 +97,13 @@ IN_A_SHELL = (
 def test_commands_of_the_readme_run_as_they_stand(surroundings: dict[str, str], tmp_path: Path) -> None:
     told = {}
     for command in IN_A_SHELL:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=tmp_path,
-            env=shell(surroundings),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
+        words = ["bash", "-euo", "pipefail", "-c", command]
+        deadline = time.monotonic() + 120
+        while True:
+            done = subprocess.run(words, cwd=tmp_path, env=shell(surroundings), capture_output=True, text=True, check=False, timeout=400)
+            # Celery gives the nodes a second to answer, and one may stand still for that.
+            if done.returncode == 0 or not command.startswith("celery") or time.monotonic() > deadline:
+                break
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         told[command] = done.stdout
     assert "running already" in told["federation up --detach"]

@@ -53,7 +53,7 @@ def healthy(port: int, password: str) -> bool:
 
 
 def test_broker_takes_the_password_of_the_environment_and_no_other(broker: int, passwords: dict[str, str], tmp_path: Path) -> None:
-    came_up = children.wait_until(lambda: healthy(broker, passwords["BROKER_PASSWORD"]), 60, every_s=0.3)
+    came_up = children.wait_until(lambda: healthy(broker, passwords["BROKER_PASSWORD"]), 120, every_s=0.3)
     assert came_up, (tmp_path / "broker.log").read_text()[-3000:]
     assert not healthy(broker, secrets.token_hex(24))
     assert not healthy(broker, "${BROKER_PASSWORD}")

@@ -77,7 +77,7 @@ def test_full_disk_does_not_keep_the_supervisor_from_ending_its_parts(disk: Smal
     assert len(pids) >= 3
     end(disk)
     assert disk.process.returncode == 0
-    assert not any(children.is_alive(pid) for pid in pids)
+    assert children.wait_until(lambda: not any(children.is_alive(pid) for pid in pids), WITHIN_S)
 
 
 def test_database_comes_back_with_its_rows_when_there_is_room_again(disk_with_database: SmallDisk, port: int) -> None:

@@ -33,5 +33,5 @@ def test_servers_die_with_a_killed_test_run() -> None:
         assert all(children.is_alive(pid) for pid in pids)
         starter.kill()
         starter.communicate()
-        assert children.wait_until(lambda: not any(children.is_alive(pid) for pid in pids), 20)
-        assert children.wait_until(lambda: not children.working_in(Path(folder) / "pg" / "cluster"), 20)
+        assert children.wait_until(lambda: not any(children.is_alive(pid) for pid in pids), 60)
+        assert children.wait_until(lambda: not children.working_in(Path(folder) / "pg" / "cluster"), 60)
