@@ -23,8 +23,8 @@ from federation.settings import settings
 
 pytest_plugins = ["tests.toll"]
 
-# No test fails on a clock, and Hypothesis would give each example 200 ms.
-hypothesis.settings.register_profile("without a clock", deadline=None)
+# No test fails on a clock, and Hypothesis would give each example 200 ms, and the making of the first ten some seconds.
+hypothesis.settings.register_profile("without a clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("without a clock")
 
 # A broker of a test lives for seconds or minutes: Java's second compiler would cost each of them some seconds of processor and pay them back to none.

@@ -10,7 +10,7 @@ import pytest
 from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
 from federation.broker.statistics import Statistics
-from tests.faults.diary import Diary
+from tests.faults.diary import PATIENCE_S, Diary
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
 
@@ -54,7 +54,7 @@ def size_of(broker: Any) -> Callable[[str], Any]:
 
     def ask(destination: str) -> Any:
         address = Address(broker.host, broker.port, broker.user, broker.password)
-        wire = StompConnection(address, dial(address, timeout_s=5, heartbeat_s=0, max_frame_bytes=10**6))
+        wire = StompConnection(address, dial(address, timeout_s=PATIENCE_S, heartbeat_s=0, max_frame_bytes=10**6))
         try:
             return Statistics(wire).size(destination)
         finally:

@@ -51,7 +51,7 @@ def written(transactions, actor: str, window: summaries.Window) -> bool:
 def blocked(transactions) -> None:
     """Return as soon as some transaction waits for another one."""
     waiting = text("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     with transactions.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while not connection.execute(waiting).scalar_one():
             assert time.monotonic() < deadline, "nobody waits"
@@ -146,7 +146,7 @@ def test_windows_that_cross_cover_all_without_overlap_or_gap(transactions) -> No
             second = pool.submit(lambda: written(transactions, "ada", caller))
             blocked(transactions)
             assert not second.done()
-        assert second.result(timeout=30) is False, "another was first"
+        assert second.result(timeout=90) is False, "another was first"
     again = left(transactions, "ada", upto=6)
     assert (again.start, again.end) == (5, 6)
     assert written(transactions, "ada", again)
@@ -163,7 +163,7 @@ def test_the_count_is_right_while_others_speak(transactions) -> None:
             messages.send(session, "said while the summary is written", conversation_id="project-123")
             writing = pool.submit(lambda: written(transactions, "service:beat", summaries.Window(1, 4, [])))
             blocked(transactions)
-        assert writing.result(timeout=30)
+        assert writing.result(timeout=90)
     assert unsummarised(transactions) == 1
 
 

@@ -18,14 +18,14 @@ def test_two_who_record_the_same_execution_at_once_record_one(transactions, publ
 
     def record(who: str) -> None:
         with transactions.begin(who) as session:
-            both.wait(10)
+            both.wait(60)
             outbox.record(session, "federation.tasks.summaries.summarise", {}, execution_id=identity)
 
     threads = [threading.Thread(target=record, args=(who,)) for who in ("ada", "bob")]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(90)
     assert publisher.published == [identity]
     with transactions.begin("ada") as session:
         assert session.get_one(Execution, identity).actor in {"ada", "bob"}
@@ -49,7 +49,7 @@ def test_a_deadlock_is_an_error_that_passes(transactions) -> None:
         try:
             with transactions.begin("ada") as session:
                 session.execute(text("update streams set position = 2 where name = :name"), {"name": first})
-                both.wait(10)
+                both.wait(60)
                 session.execute(text("update streams set position = 2 where name = :name"), {"name": second})
         except TransientError as error:
             raised.append(error)
@@ -58,7 +58,7 @@ def test_a_deadlock_is_an_error_that_passes(transactions) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(90)
     assert [type(error) for error in raised] == [TransientError]
 
 

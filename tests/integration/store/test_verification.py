@@ -291,7 +291,7 @@ def test_doctor_tells_of_events_that_nobody_seals(log: Log, transactions: Transa
         [told] = checks.audit_log(config)
         return told.verdict == "warn" and "is not sealed yet" in told.saw and "beat.log" in told.remedy
 
-    assert children.wait_until(late, 30)
+    assert children.wait_until(late, 60)
     log.number()
     log.sealer.seal()
     [told] = checks.audit_log(config)

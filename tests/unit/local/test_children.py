@@ -13,7 +13,7 @@ from federation.local import children
 
 def test_zombie_counts_as_dead() -> None:
     process = subprocess.Popen(["true"])
-    assert children.wait_until(lambda: not children.is_alive(process.pid), 10)  # nobody has reaped it
+    assert children.wait_until(lambda: not children.is_alive(process.pid), 60)  # nobody has reaped it
     assert Path(f"/proc/{process.pid}").exists()
     process.wait()
 
@@ -26,7 +26,7 @@ def test_pid_that_another_process_took_is_not_the_same() -> None:
 def test_child_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = children.spawn(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"], log=log)
-    assert children.wait_until(lambda: "ready" in log.read_text(), 10)
+    assert children.wait_until(lambda: "ready" in log.read_text(), 60)
     assert children.stop(process, signal.SIGTERM, grace_s=0.2) == -signal.SIGKILL
 
 
@@ -46,7 +46,7 @@ def test_child_runs_as_nobody_and_still_dies_with_its_parent(tmp_path: Path) -> 
     assert Path(f"/proc/{child}").stat().st_uid != 0
     process.kill()
     process.communicate()
-    assert children.wait_until(lambda: not children.is_alive(child), 10)
+    assert children.wait_until(lambda: not children.is_alive(child), 60)
 
 
 def test_folder_closed_to_others_cannot_be_entered(tmp_path: Path) -> None:

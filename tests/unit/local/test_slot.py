@@ -25,7 +25,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
         held.start()
         assert held.process
         made.append(held.process)
-        assert children.wait_until(lambda: "ready" in log.read_text(), 30)
+        assert children.wait_until(lambda: "ready" in log.read_text(), 60)
         return held
 
     yield start
@@ -34,7 +34,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
 
 
 def ended(held: Slot) -> str | None:
-    assert children.wait_until(lambda: held.gone, 30)
+    assert children.wait_until(lambda: held.gone, 60)
     held.bury()
     return held.last_exit
 
