@@ -45,7 +45,7 @@ def build(door: Door) -> FastMCP[None]:
         # Done once, by `offer`.
         dereference_schemas=False,
     )
-    # Without it the protocol's library lists all tools at each call, to look into the schema of one: four fifths of what a call cost.
+    # Without it the protocol's library lists all tools at each call, to look into the schema of one.
     server._mcp_server.get_tool_input_schema = {tool.name: tool.parameters for tool in tools}.get
     return server
 
