@@ -51,13 +51,16 @@ demo: install ## Start everything and do the main job on real input; run it twic
 	$(BIN)/federation demo
 
 # Most tests wait for processes more than they compute, so more run at once than there are cores; each has its own servers.
-test: fetch ## Run all tests, on real servers and real models (about 14 minutes on two cores)
+test: fetch ## Run all tests, on real servers and real models (10 to 25 minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 FAULTS := tests/faults tests/integration/faults tests/integration/store/test_verification.py tests/e2e/test_demo.py
 
 faults: fetch ## Run all fault tests, those that take minutes too, and print what each fault cost (about 30 minutes; FAULTS_JSON=FILE keeps it)
 	$(BIN)/python -m pytest $(FAULTS) -m "long or not long"
+
+long: fetch ## Run all tests that `make test` leaves out because they take minutes
+	$(BIN)/python -m pytest -m long
 
 lint: install ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -97,4 +100,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test lint check bench bench-broker bench-results bench-core simulate-placement faults soak-broker docs clean
+.PHONY: help install fetch demo test lint check bench bench-broker bench-results bench-core simulate-placement faults long soak-broker docs clean

@@ -75,7 +75,8 @@ def test_worker_without_a_database_serves_its_event_loop_while_it_has_revoked_ex
 
 def test_worker_without_a_database_serves_its_event_loop_while_a_revoked_message_waits_for_its_record(world: World, postgres: Any) -> None:
     node = world.node("scheduled", concurrency=1)
-    world.worker(node)
+    # A sign of life that meets no database would pause the worker, perhaps before it has taken the message.
+    world.worker(node, FEDERATION_NODE_BEAT_S="600")
     identity = uuid.uuid4()
     assert world.app.control.revoke(str(identity), reply=True, timeout=60, limit=1)
     postgres.stop()

@@ -35,6 +35,7 @@ def test_right_file_is_among_the_first_three_for_eight_of_ten_questions(kombu: I
     assert sum(rank <= 3 for rank in ranks.values()) >= 8, ranks
 
 
+@pytest.mark.long
 def test_both_halves_together_find_more_than_either_alone(celery: Indexed) -> None:
     answers = ask({"celery": celery}, [question for question in load() if question.package == "celery"])
     vector, text, hybrid = (score(answers, way) for way in Way)
