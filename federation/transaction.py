@@ -7,25 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from federation.errors import DatabaseUnavailable, TransientError
+from federation.results.patience import patience
 from federation.store.context import ACTOR_SETTING, Context, attach
 
 logger = logging.getLogger(__name__)
 
 NOTICE_CHANNEL = "federation"
-# A server that vanished without a word is noticed within half a minute.
-_LIBPQ = {
-    "connect_timeout": "5",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "15000",
-}
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
 
@@ -49,9 +42,9 @@ def new_trace_id() -> str:
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
     """Return an engine for a `postgresql://` URL; connections are tested before use, so that a restarted server goes unnoticed."""
-    dialect_url = "postgresql+psycopg://" + url.split("://", 1)[1]
+    full = make_url("postgresql+psycopg://" + url.split("://", 1)[1])
     return create_engine(
-        dialect_url, pool_pre_ping=True, pool_size=pool_size, max_overflow=pool_size, connect_args=dict(_LIBPQ), hide_parameters=True
+        full, pool_pre_ping=True, pool_size=pool_size, max_overflow=pool_size, connect_args=patience(full.query), hide_parameters=True
     )
 
 

@@ -29,6 +29,8 @@ hypothesis.settings.load_profile("without a clock")
 
 # A broker of a test lives for seconds or minutes: Java's second compiler would cost each of them some seconds of processor and pay them back to none.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# Servers share two cores with all that runs at once, and may stand still for longer than a call would wait for them.
+os.environ.setdefault("PGCONNECT_TIMEOUT", "60")
 
 # A job in the background of a script ignores SIGINT, and so would all that tests start and interrupt; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)

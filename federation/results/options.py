@@ -4,15 +4,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from federation.results.errors import WrongUrl
+from federation.results.patience import patience
 
-# A server that vanished without a word is noticed within half a minute; whatever the URL says wins.
-_LIBPQ_DEFAULTS = {
-    "connect_timeout": "5",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "15000",
-}
 _OWN = {"schema", "channel", "recheck", "connections"}
 
 
@@ -41,7 +34,7 @@ def parse(url: str) -> Options:
         raise WrongUrl(f"the result backend got a URL with the scheme {parts.scheme!r}; it wants pgnotify+postgresql://…")
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     own = {name: given.pop(name) for name in _OWN & given.keys()}
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(_LIBPQ_DEFAULTS | given), ""))
+    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(patience(given) | given), ""))
     return Options(
         conninfo=conninfo,
         schema=own.get("schema"),

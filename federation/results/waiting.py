@@ -19,13 +19,12 @@ import psycopg
 from psycopg import sql
 
 from federation.results.errors import ListenerEnded
+from federation.results.patience import patience
 
 log = logging.getLogger(__name__)
 
 _RETRY_S = 0.05
 _RETRY_MAX_S = 1.0
-# A server that vanished without a word is noticed within half a minute; whatever the conninfo says wins.
-_KEEPALIVE = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -102,8 +101,8 @@ class Notifications:
 
     async def _connect(self) -> Connection:
         # Parsed, so that both forms of conninfo, URI and key=value, can be completed.
-        parameters: dict[str, Any] = _KEEPALIVE | psycopg.conninfo.conninfo_to_dict(self._conninfo)
-        connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+        given: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(self._conninfo)
+        connection = await psycopg.AsyncConnection.connect(**(patience(given) | given), autocommit=True)
         try:
             for channel in self._channels:
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))

@@ -1,5 +1,6 @@
 """The main job, end to end: twice, interrupted, and gone without a trace. The tests of this module run in their order."""
 
+import asyncio
 import base64
 import json
 import re
@@ -8,17 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from fastmcp import Client
 
+from benchmarks.retrieval import questions
 from federation.local import children
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.story]
 
+HELD_OUT = Path(__file__).parents[2] / "federation" / "cli" / "demo" / "questions.toml"
 AUDIT = """
 SELECT sender, recipient, content, created_at
 FROM messages
@@ -34,6 +41,24 @@ def test_the_first_demo_indexes_a_code_base_and_does_the_main_job(federation) ->
     assert re.search(r"(8|9|10) of 10 have the right file", done.stdout)
     assert "federation_pulse shows aorus stale" in done.stdout
     assert "mcpServers" in done.stdout or "claude mcp add" in done.stdout
+
+
+async def _right_among_three(url: str, token: str, root: str, asked: Sequence[tuple[str, str]]) -> int:
+    async with Client(url, auth=token) as agent:
+        found = [(await agent.call_tool("federation_search", {"query": text, "limit": 3, "root": root})).data for text, _ in asked]
+    return sum(file in [hit["path"] for hit in answer["hits"]] for (_, file), answer in zip(asked, found, strict=True))
+
+
+def test_fifty_more_questions_about_the_indexed_code_keep_their_floors(federation) -> None:
+    token = federation.run("federation", "agent", "add", "asker", "--role", "analyst").stdout.strip()
+    root = str(federation.data_dir / "demo" / "kombu")
+    held_out = [(each["question"], each["file"]) for each in tomllib.loads(HELD_OUT.read_text())["held_out"]]
+    forty = [(each.text, each.file) for each in questions.load() if each.package == "kombu"]
+    assert (len(held_out), len(forty)) == (10, 40)
+    url = federation.status()["mcp_url"]
+    assert asyncio.run(_right_among_three(url, token, root, held_out)) >= 8
+    # 33 of 40 when it was written.
+    assert asyncio.run(_right_among_three(url, token, root, forty)) >= 28
 
 
 def test_flower_shows_three_workers_by_name_and_finished_executions(federation) -> None:

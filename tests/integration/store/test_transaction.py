@@ -40,6 +40,18 @@ def test_no_free_connection_is_an_error_that_passes(postgres, database: str, pub
     engine.dispose()
 
 
+def test_what_the_url_says_of_time_outs_wins_over_ours(postgres, database: str, monkeypatch) -> None:
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
+    told = []
+    for query in ("", "?connect_timeout=77&keepalives_count=9"):
+        engine = connect(postgres.as_role("federation_app", database) + query)
+        with engine.connect() as connection:
+            libpq = connection.connection.driver_connection.info.get_parameters()
+            told.append((libpq["connect_timeout"], libpq["keepalives_count"]))
+        engine.dispose()
+    assert told == [("5", "3"), ("77", "9")]
+
+
 def test_a_deadlock_is_an_error_that_passes(transactions) -> None:
     with transactions.begin("ada") as session:
         session.execute(text("insert into streams values ('one', 1), ('two', 1)"))

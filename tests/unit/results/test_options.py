@@ -22,8 +22,12 @@ def test_what_celery_leaves_of_the_url_is_enough() -> None:
     assert options == Options(conninfo=options.conninfo)
 
 
-def test_a_time_out_in_the_url_wins_over_ours() -> None:
+def test_a_time_out_in_the_url_or_the_environment_wins_over_ours(monkeypatch) -> None:
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
+    assert conninfo_to_dict(parse("postgresql://db/work").conninfo)["connect_timeout"] == "5"
     assert conninfo_to_dict(parse("postgresql://db/work?connect_timeout=77").conninfo)["connect_timeout"] == "77"
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "88")
+    assert "connect_timeout" not in conninfo_to_dict(parse("postgresql://db/work").conninfo)
 
 
 def test_libpq_refuses_what_nobody_knows() -> None:
