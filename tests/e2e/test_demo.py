@@ -45,7 +45,7 @@ def test_the_first_demo_indexes_a_code_base_and_does_the_main_job(federation) ->
 
 async def _right_among_three(url: str, token: str, root: str, asked: Sequence[tuple[str, str]]) -> int:
     async with Client(url, auth=token) as agent:
-        found = [(await agent.call_tool("federation_search", {"query": text, "limit": 3, "root": root})).data for text, _ in asked]
+        found = [(await agent.call_tool("federation_search", {"query": text, "limit": 3, "root": root})).structured_content for text, _ in asked]
     return sum(file in [hit["path"] for hit in answer["hits"]] for (_, file), answer in zip(asked, found, strict=True))
 
 
