@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from federation.charter import charter
 from federation.delivery import logs
 from federation.delivery.app import database_url
 from federation.delivery.runtime import transactions
@@ -101,6 +102,7 @@ def _log(level: str, *, as_json: bool) -> None:
 def serve() -> None:
     """Serve over HTTP until a signal ends it. Raises SettingsError, DatabaseUnavailable, LocalServiceError for a taken port."""
     config = settings()
+    charter()
     _log(config.log_level, as_json=config.log_json)
     check_database(config)
     door = Door(transactions(), config, database_url=database_url(config))
@@ -123,6 +125,7 @@ def serve() -> None:
 def serve_stdio() -> None:
     """Serve one client over standard input and output. Raises SettingsError, Unauthenticated, DatabaseUnavailable."""
     config = settings()
+    charter()
     _log("WARNING", as_json=config.log_json)
     if config.token is None:
         raise SettingsError("FEDERATION_TOKEN is not set: over stdio it says who you are; get one with `federation agent add NAME --role ROLE`")

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     flower_password: SecretStr | None = Field(None, description="Password of Flower's pages; made at first start by `federation up`.")
 
     workers_dir: Folder | None = Field(None, description="Folder of node files (`<node>.toml`); unset: the ones that ship with the program.")
+    charter: Folder | None = Field(
+        None, description="File of the charter: roles, and what agents of each may do; unset: the one that ships with the program."
+    )
     vectors_dir: Folder | None = Field(None, description="Folder of LanceDB on the node tagged `frag`; unset: <data_dir>/vectors.")
     index_roots: list[Folder] = Field(
         default_factory=list, description="Folders that may be indexed, as a JSON list; empty: any folder that the node can read."

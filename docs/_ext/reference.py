@@ -244,7 +244,7 @@ def event_types() -> set[str]:
 
 def _events() -> Iterator[tuple[str, str, str, str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
-        if "event_log" in (text := path.read_text()):
+        if re.search("event_log|task_events", text := path.read_text()):
             module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
             for function in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)):
                 local = _assigned(function)
@@ -265,9 +265,9 @@ def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
 
 def _appended(call: ast.Call, local: Mapping[str, ast.expr], module: str) -> Iterator[tuple[str, str, str, str]]:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
-    if name not in {"append", "_event"} or len(call.args) < 3:
+    if name != "append" or len(call.args) < 3:
         return
-    of_task = name == "_event"
+    of_task = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "task_events"
     streams = ["task:{task.id}"] if of_task else _templates(call.args[2], local)
     keys = ["task_id", *(keyword.arg for keyword in call.keywords if keyword.arg)] if of_task else _payload(call, local)
     for type_ in _templates(call.args[1], local):

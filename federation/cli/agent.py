@@ -26,7 +26,9 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the agent.")]
-Role = Annotated[str, typer.Option("--role", metavar="ROLE", help="lead, developer, analyst, human, observer or service.")]
+Role = Annotated[
+    str, typer.Option("--role", metavar="ROLE", help="lead, developer, analyst, human, observer, service, or one that your charter adds.")
+]
 Label = Annotated[str, typer.Option("--label", help="Where the token will be used, such as the machine; `agent tokens` shows it.")]
 Days = Annotated[
     float | None, typer.Option("--days", min=0, max=36_500, help="Days that the token lasts, 0: for ever; unset: FEDERATION_TOKEN_DAYS.")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from federation.charter import charter
 from federation.cli.addresses import addresses
 from federation.cli.console import address_lines, console
 from federation.cli.display import Display
@@ -46,6 +47,7 @@ def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up"
     Exit code 0 also when it is running already, with these nodes.
     """
     home, asked = Home(settings().data_dir), [] if nodes is None else _names(nodes)
+    charter()
     issuer_keys(settings())
     home.create()
     if (pid := holder(home)) is not None:

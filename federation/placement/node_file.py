@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from federation import charter
 from federation.errors import NotFound, SettingsError
 from federation.placement.node import Gpu
 from federation.settings import settings
@@ -80,7 +81,7 @@ def node_file(name: str, workers_dir: Path | None = None) -> NodeFile:
     if name in RESERVED:
         raise SettingsError(f"{path}: {name!r} is the name of a queue of the federation; call the node otherwise")
     try:
-        return NodeFile.model_validate({"name": name, **tomllib.loads(path.read_text("utf-8"))})
+        declared = NodeFile.model_validate({"name": name, **tomllib.loads(path.read_text("utf-8"))})
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -88,3 +89,6 @@ def node_file(name: str, workers_dir: Path | None = None) -> NodeFile:
     except ValidationError as error:
         lines = [f"{path}: {'.'.join(map(str, problem['loc']))}: got {problem['input']!r}, wants: {problem['msg']}" for problem in error.errors()]
         raise SettingsError("\n".join(lines)) from error
+    if declared.role not in (roles := charter.charter().roles):
+        raise SettingsError(f"{path}: role: got {declared.role!r}, wants a role of the charter {charter.path()}: {', '.join(roles)}")
+    return declared

@@ -10,11 +10,12 @@ from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from federation.charter import charter
 from federation.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from federation.services.names import valid_agent
 from federation.store import event_log
 from federation.store.context import context
-from federation.store.models.agents import Agent, AgentToken, Role
+from federation.store.models.agents import Agent, AgentToken
 
 LONGEST_LABEL = 60
 TOKEN_PREFIX = "fed_"  # noqa: S105 - what all tokens begin with, so that a leaked one is recognised
@@ -52,12 +53,11 @@ def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def valid_role(role: str) -> Role:
-    """Return the role of this name. Raises NotFound with the nearest that exist."""
-    try:
-        return Role(role)
-    except ValueError as error:
-        raise NotFound("role", role, Role) from error
+def valid_role(role: str) -> str:
+    """Return the role of this name, which the charter has. Raises NotFound with the nearest that exist."""
+    if role not in charter().roles:
+        raise NotFound("role", role, charter().roles)
+    return role
 
 
 def add(session: Session, name: str, role: str, *, label: str = "", lasting: timedelta | None = None) -> str:

@@ -6,14 +6,13 @@ from datetime import datetime
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from federation.errors import InvalidInput, Refused
-from federation.services import executions
+from federation.errors import InvalidInput
+from federation.services import charter, executions
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.executions import Effect
 from federation.store.models.tasks import Claim
 
-PRINCIPLE = "Claim before you code:"
 SHORTEST_TTL_S, LONGEST_TTL_S = 1, 86_400
 
 # One statement, because check-then-insert lets two racers pass the check. The holder's own second call renews and keeps the token.
@@ -130,13 +129,13 @@ def require(session: Session, resource: str, fencing_token: int) -> None:
     row = locked(session, resource)
     now = session.scalar(select(func.clock_timestamp()))
     if row is None or row.released_at is not None:
-        raise Refused(PRINCIPLE, f"nobody holds {resource}; claim it first.")
+        raise charter.refused("claim", f"nobody holds {resource}; claim it first.")
     if row.holder != actor:
-        raise Refused(PRINCIPLE, f"{row.holder} holds {resource} until {_when(row.expires_at)}; wait for its release or expiry, then claim it.")
+        raise charter.refused("claim", f"{row.holder} holds {resource} until {_when(row.expires_at)}; wait for its release or expiry, then claim it.")
     if row.fencing_token != fencing_token:
-        raise Refused(PRINCIPLE, f"token {fencing_token} of {resource} is out of date; claim again and look at what has changed since.")
+        raise charter.refused("claim", f"token {fencing_token} of {resource} is out of date; claim again and look at what has changed since.")
     if now is not None and row.expires_at <= now:
-        raise Refused(PRINCIPLE, f"your claim on {resource} lapsed at {_when(row.expires_at)}; claim it again.")
+        raise charter.refused("claim", f"your claim on {resource} lapsed at {_when(row.expires_at)}; claim it again.")
 
 
 def _when(moment: datetime) -> str:

@@ -10,15 +10,16 @@ from sqlalchemy import Text, cast, func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from federation.errors import Conflict, InvalidInput, NotFound, Refused
-from federation.services import agents, claims, conversations, executions
+from federation.charter import Right
+from federation.errors import Conflict, InvalidInput, NotFound
+from federation.services import agents, charter, claims, conversations, executions, task_events
 from federation.services.inference import ENGINE as ANSWERING
 from federation.services.names import valid_slug
 from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
-from federation.store import event_log, outbox
-from federation.store.context import context, notify
-from federation.store.models.agents import Agent, Role
+from federation.store import outbox
+from federation.store.context import context
+from federation.store.models.agents import Agent
 from federation.store.models.conversations import Member
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus, TaskType
@@ -30,7 +31,7 @@ ENGINES = {each: EXTRACTING if each is TaskType.REPORT else ANSWERING for each i
 
 
 # What of a new task's row its event tells, beside its status.
-_TOLD = ("slug", "description", "parameters", "priority", "executor", "requirements", "reserved_for")
+_TOLD = ("slug", "description", "parameters", "priority", "executor", "requirements", "reserved_for", "start_at", "requires_approval")
 
 
 def delegate(
@@ -46,11 +47,12 @@ def delegate(
     conversation_id: str | None = None,
     slug: str | None = None,
     start_at: datetime | None = None,
+    requires_approval: bool = False,
 ) -> AgentTask:
-    """Record a task, and for a node the execution that will do it, not before `start_at`.
+    """Record a task, and for a node the execution that will do it, not before `start_at`; one that requires approval is parked without any.
 
     Delegated again by its author under the same slug it is the task that is there. Raises NotFound for an unknown agent, role, node,
-    engine, model or conversation, Conflict for a slug that is another task's, InvalidInput.
+    engine, model or conversation, Conflict for a slug that is another task's, Refused for what the charter does not let the caller do, InvalidInput.
     """
     agents.require(description, "description")
     if task_type not in set(TaskType):
@@ -66,6 +68,9 @@ def delegate(
         needs = needs.model_copy(update={"engine": ENGINES[TaskType(task_type)]})
     if agent is not None and needs.role not in (None, role := agents.get(session, agent).role):
         raise InvalidInput("role", needs.role, f"{role}, the role of {agent}, or no role: an agent of another could not claim it")
+    of_others = needs.role is not None or agent not in {None, context(session).actor}
+    right = Right.RUN if executor == Executor.NODE else Right.DESIGNATE if of_others else Right.OFFER
+    charter.require_delegation(session, right, task_type, requires_approval=requires_approval)
     conversation_id = conversation_id or conversations.COMMONS
     conversations.open_for(session, conversation_id, [agent] if agent else [])
     asked = {
@@ -79,28 +84,41 @@ def delegate(
         # As JSON has them, so that they equal what is read back.
         "requirements": needs.model_dump(mode="json", exclude_defaults=True),
         "reserved_for": agent,
+        "start_at": start_at,
+        "requires_approval": requires_approval,
         "created_by": context(session).actor,
     }
-    status = TaskStatus.ASSIGNED if agent else TaskStatus.PENDING
-    row = {**asked, "id": uuid.uuid4(), "assigned_to": agent, "status": status, "trace_id": context(session).trace_id}
+    stands = {"status": TaskStatus.AWAITING_APPROVAL, "assigned_to": None} if requires_approval else at_first(agent)
+    row = {**asked, **stands, "id": uuid.uuid4(), "trace_id": context(session).trace_id}
     made = insert(AgentTask).values(**row).on_conflict_do_nothing(index_elements=["conversation_id", "slug"]).returning(AgentTask)
     task = session.scalars(made).one_or_none()
     if task is None:
-        return _delegated_before(session, asked, start_at)
-    _event(session, "task.created", task, type=task_type, **{name: row[name] for name in _TOLD})
-    if agent is not None:
-        _event(session, "task.assigned", task, agent_id=agent)
-    if executor == Executor.NODE:
+        return _delegated_before(session, asked)
+    task_events.append(session, "task.created", task, type=task_type, **{name: row[name] for name in _TOLD})
+    if not requires_approval:
+        begin(session, task)
+    return task
+
+
+def at_first(reserved_for: str | None) -> dict[str, Any]:
+    """Return how a task stands that may begin."""
+    return {"status": TaskStatus.ASSIGNED if reserved_for else TaskStatus.PENDING, "assigned_to": reserved_for}
+
+
+def begin(session: Session, task: AgentTask) -> None:
+    """Tell the one agent whose task it is, or record the execution that does it on a node."""
+    if task.reserved_for is not None:
+        task_events.append(session, "task.assigned", task, agent_id=task.reserved_for)
+    if task.executor == Executor.NODE:
         outbox.record(
             session,
             RUN_ON_NODE,
             {"task_id": str(task.id)},
             requirements=task.requirements,
             agent_task_id=task.id,
-            priority=priority,
-            due_at=start_at,
+            priority=task.priority,
+            due_at=task.start_at,
         )
-    return task
 
 
 def claimants(session: Session, task: AgentTask) -> int:
@@ -115,13 +133,11 @@ def claimants(session: Session, task: AgentTask) -> int:
     return session.scalars(query).one()
 
 
-def _delegated_before(session: Session, asked: Mapping[str, Any], start_at: datetime | None) -> AgentTask:
+def _delegated_before(session: Session, asked: Mapping[str, Any]) -> AgentTask:
     """Return the task of this slug. Raises Conflict if it is another one."""
     slug, conversation_id = asked["slug"], asked["conversation_id"]
     former = session.scalars(select(AgentTask).where(AgentTask.conversation_id == conversation_id, AgentTask.slug == slug)).one()
     others = [name for name, value in asked.items() if getattr(former, name) != value]
-    if session.scalar(select(func.min(Execution.due_at)).where(Execution.agent_task_id == former.id)) != start_at:
-        others.append("start_at")
     if others:
         raise Conflict(
             f"task {slug!r} exists in conversation {conversation_id} already, delegated by {former.created_by} ({', '.join(others)} differ); "
@@ -198,7 +214,7 @@ def claim(session: Session, reference: str, *, description: str, ttl_s: float, c
         return outcome
     taken = session.scalar(
         update(AgentTask)
-        .where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED), AgentTask.executor == Executor.AGENT)
+        .where(AgentTask.id == task.id, AgentTask.status.not_in({*ENDED, TaskStatus.AWAITING_APPROVAL}), AgentTask.executor == Executor.AGENT)
         .where(AgentTask.reserved_for.is_(None) | (AgentTask.reserved_for == actor))
         .values(status=TaskStatus.RUNNING, assigned_to=actor)
         .returning(AgentTask.id)
@@ -208,22 +224,34 @@ def claim(session: Session, reference: str, *, description: str, ttl_s: float, c
     _require_claimable(session, task, reference)
     if taken is None:
         raise Conflict(f"task {reference} is {task.status}; look at it with federation_task_status")
-    _event(session, "task.claimed", task, agent_id=actor, fencing_token=outcome.fencing_token)
+    task_events.append(session, "task.claimed", task, agent_id=actor, fencing_token=outcome.fencing_token)
     return outcome
 
 
 def _require_claimable(session: Session, task: AgentTask, reference: str) -> None:
-    """Pass if the caller may claim this task, as far as its row tells. Raises Conflict, Refused."""
-    principle, actor = "Explicit assignment prevents duplicate work:", context(session).actor
+    """Pass if the caller may claim this task, as far as its row and the charter tell. Raises Conflict, Refused."""
+    actor = context(session).actor
+    charter.require(session, Right.CLAIM, instead="leave it to them.")
     if task.executor != Executor.AGENT:
-        raise Refused(principle, f"task {reference} runs on a node; read its result with federation_task_result.")
+        raise charter.refused("assign", f"task {reference} runs on a node; read its result with federation_task_result.")
     if task.status in ENDED:
         raise Conflict(f"task {reference} is {task.status} already; read it with federation_task_result")
+    if task.status == TaskStatus.AWAITING_APPROVAL:
+        raise charter.refused("propose", f"task {reference} awaits approval; federation_task_status says whose.")
     if task.reserved_for not in {None, actor}:
-        raise Refused(principle, f"task {reference} is assigned to {task.reserved_for}; leave it to them.")
+        raise charter.refused("assign", f"task {reference} is assigned to {task.reserved_for}; leave it to them.")
     wanted = task.requirements.get("role")
     if wanted is not None and agents.get(session, actor).role != wanted:
-        raise Refused(principle, f"task {reference} is for the role {wanted}; leave it to an agent of that role.")
+        raise charter.refused("assign", f"task {reference} is for the role {wanted}; leave it to an agent of that role.")
+    if charter.must_propose(session, task.task_type) and not _is_accepted(session, task):
+        instead = "propose it as a task of your own with requires_approval=true, and claim that one when it is approved."
+        charter.refuse_unproposed(session, task.task_type, instead=instead)
+
+
+def _is_accepted(session: Session, task: AgentTask) -> bool:
+    # Approved by somebody, or asked for by one who may approve: that is an order, and needs no proposal.
+    by_another = task.created_by != context(session).actor
+    return task.decided_by is not None or (by_another and charter.may(session, task.created_by, Right.APPROVE))
 
 
 def release(session: Session, reference: str, *, conversation_id: str | None = None) -> bool:
@@ -231,10 +259,10 @@ def release(session: Session, reference: str, *, conversation_id: str | None = N
     task = find(session, reference, conversation_id=conversation_id)
     if not claims.release(session, _resource(task.id)):
         return False
-    back = {"status": TaskStatus.ASSIGNED if task.reserved_for else TaskStatus.PENDING, "assigned_to": task.reserved_for}
+    back = at_first(task.reserved_for)
     session.execute(update(AgentTask).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.RUNNING).values(**back))
     session.refresh(task)
-    _event(session, "task.released", task)
+    task_events.append(session, "task.released", task)
     return True
 
 
@@ -264,14 +292,12 @@ def complete(
 def cancel(session: Session, reference: str, *, reason: str = "", conversation_id: str | None = None) -> AgentTask:
     """End a task that is not wanted any more: its claim, and the execution that does it on a node, end with it.
 
-    Cancelled again it is the task that is there. Raises Refused for one who neither delegated it nor leads, Conflict for a task that ended otherwise.
+    Cancelled again it is the task that is there. Raises Refused for one who neither delegated it nor may end it by the
+    charter, Conflict for a task that ended otherwise.
     """
     task = find(session, reference, conversation_id=conversation_id)
-    actor = context(session).actor
-    if actor != task.created_by and agents.get(session, actor).role != Role.LEAD:
-        raise Refused(
-            "Explicit assignment prevents duplicate work:", f"{task.created_by} delegated task {reference}; ask them, or the lead, to cancel it."
-        )
+    if context(session).actor != task.created_by:
+        charter.require(session, Right.CANCEL, instead=f"ask them, or {task.created_by}, who delegated task {reference}.")
     return end_unwanted(session, task, reason=reason)
 
 
@@ -293,7 +319,7 @@ def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask
         if task.status == TaskStatus.CANCELLED:
             return task
         raise Conflict(f"task {task.slug or task.id} is {task.status} already; read it with federation_task_result")
-    _event(session, "task.cancelled", task, result=task.result)
+    task_events.append(session, "task.cancelled", task, result=task.result)
     return task
 
 
@@ -314,7 +340,7 @@ def reopen(session: Session, task_id: uuid.UUID) -> None:
         .returning(AgentTask)
     ).one_or_none()
     if task is not None:
-        _event(session, "task.reopened", task)
+        task_events.append(session, "task.reopened", task)
 
 
 def start_on_node(session: Session, task_id: uuid.UUID, node: str) -> AgentTask | None:
@@ -326,7 +352,7 @@ def start_on_node(session: Session, task_id: uuid.UUID, node: str) -> AgentTask 
         .returning(AgentTask)
     ).one_or_none()
     if task is not None:
-        _event(session, "task.assigned", task, agent_id=node)
+        task_events.append(session, "task.assigned", task, agent_id=node)
     return task
 
 
@@ -355,20 +381,8 @@ def _end(session: Session, task: AgentTask, status: TaskStatus, result: dict[str
     if ended is None:
         raise Conflict(f"task {task.id} has ended already")
     session.refresh(task)
-    _event(session, "task.completed" if status is TaskStatus.COMPLETED else "task.failed", task, result=result)
+    task_events.append(session, "task.completed" if status is TaskStatus.COMPLETED else "task.failed", task, result=result)
 
 
 def _resource(task_id: uuid.UUID) -> str:
     return f"task:{task_id}"
-
-
-def _event(session: Session, event_type: str, task: AgentTask, **payload: Any) -> None:
-    event_log.append(
-        session,
-        event_type,
-        f"task:{task.id}",
-        payload={"task_id": task.id, "status": task.status, "assigned_to": task.assigned_to, **payload},
-        conversation_id=task.conversation_id,
-        session_id=task.session_id,
-    )
-    notify(session, [f"task:{task.id}"])

@@ -1,9 +1,11 @@
 """What a transaction knows about its caller; set once by `federation.transaction`, read by services, the event log and the columns of actors."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 _KEY = "federation"
@@ -32,6 +34,24 @@ def context(session: Session) -> Context:
     """Return the context of a session; without one nothing may be written, because no row is without an actor."""
     found: Context = session.info[_KEY]
     return found
+
+
+@contextmanager
+def on_behalf_of(session: Session, actor: str, *, trace_id: str) -> Iterator[None]:
+    """Do here, in the name and the trace of somebody, what he asked for himself and what was put off until now."""
+    who = context(session)
+    before = who.actor, who.trace_id
+    _act_as(session, actor, trace_id)
+    yield
+    # What follows is the caller's again; after an error nothing does.
+    session.flush()
+    _act_as(session, *before)
+
+
+def _act_as(session: Session, actor: str, trace_id: str) -> None:
+    who = context(session)
+    who.actor, who.trace_id = actor, trace_id
+    session.execute(text("SELECT set_config(:setting, :actor, true)"), {"setting": ACTOR_SETTING, "actor": actor})
 
 
 def notify(session: Session, keys: Iterable[str]) -> None:

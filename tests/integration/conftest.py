@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from federation import charter
 from federation.services import agents
 from federation.store.models import Base
 from federation.transaction import Transactions, connect
@@ -241,3 +242,18 @@ def transactions(postgres, database: str, publisher: Recorder) -> Iterator[Trans
     """Transactions on this test's own database with its four agents."""
     with with_agents(postgres, database, publisher) as opened:
         yield opened
+
+
+@pytest.fixture
+def chartered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Gives this process a charter of the test's own."""
+    file = tmp_path / "charter.toml"
+
+    def give(text: str) -> None:
+        file.write_text(text)
+        monkeypatch.setattr(charter, "path", lambda: file)
+        charter.forget()
+
+    yield give
+    monkeypatch.undo()
+    charter.forget()

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
@@ -23,6 +23,7 @@ class TaskType(StrEnum):
 class TaskStatus(StrEnum):
     """Where a task stands."""
 
+    AWAITING_APPROVAL = "awaiting_approval"
     PENDING = "pending"
     ASSIGNED = "assigned"
     RUNNING = "running"
@@ -71,6 +72,7 @@ class AgentTask(Base):
         one_of("status", TaskStatus),
         one_of("executor", Executor),
         CheckConstraint("priority BETWEEN 1 AND 10", name="priority"),
+        Index("ix_agent_tasks_awaiting_approval", "created_at", postgresql_where=text("status = 'awaiting_approval'")),
     )
 
     id: Mapped[Key]
@@ -85,6 +87,11 @@ class AgentTask(Base):
     requirements: Mapped[dict[str, Any]]
     assigned_to: Mapped[str | None] = mapped_column(String(100))
     reserved_for: Mapped[str | None]
+    start_at: Mapped[datetime | None]
+    requires_approval: Mapped[bool] = mapped_column(server_default=false())
+    # Who approved or rejected it, and why; null while it waits, and for a task that requires no approval.
+    decided_by: Mapped[str | None]
+    decision_reason: Mapped[str | None]
     status: Mapped[str] = mapped_column(String(50), server_default=TaskStatus.PENDING)
     result: Mapped[dict[str, Any] | None]
     created_by: Mapped[str]

@@ -12,7 +12,7 @@ def test_a_task_is_cancelled_by_its_author_or_the_lead_and_ends_with_its_executi
         task = tasks.delegate(session, "d", slug="unwanted", executor="node", conversation_id="project", agent=None)
         conversations.open_for(session, "project", ["ada", "dan"])
         [execution] = executions.of_task(session, task.id)
-    with transactions.begin("dan") as session, pytest.raises(Refused, match="bob delegated task unwanted; ask them, or the lead"):
+    with transactions.begin("dan") as session, pytest.raises(Refused, match="lead or human may: ask them, or bob, who delegated task unwanted"):
         tasks.cancel(session, "unwanted")
     with transactions.begin("ada") as session:
         ended = tasks.cancel(session, "unwanted", reason="found by other means")

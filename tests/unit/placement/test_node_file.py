@@ -30,6 +30,7 @@ def test_unknown_node_names_the_nearest() -> None:
     [
         ("x", "role = ", "is not TOML"),
         ("x", "", "role: got .* wants: Field required"),
+        ("x", 'role = "pilot"', r"role: got 'pilot', wants a role of the charter .*charter\.toml: lead, developer, analyst"),
         ("x", 'role = "lead"\nconcurrency = 0', "concurrency: got 0, wants: Input should be greater than or equal to 1"),
         ("x", 'role = "lead"\npool = "solo"', "pool: got 'solo', wants: Input should be 'prefork' or 'threads'"),
         ("x", 'role = "lead"\n[gpus]\ncount = 2', "gpus.vram_gib"),

@@ -1,0 +1,71 @@
+"""The charter that ships, and what is said about one that is wrong."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from federation.charter import BUILT_IN, Right, Work, charter, charter_text, path, read
+from federation.errors import SettingsError
+from federation.store.models.tasks import TaskType
+
+
+def test_shipped_charter_has_the_principles_of_the_paper_and_lets_only_those_who_decide_designate() -> None:
+    rules = charter()
+    assert list(rules.principles.model_dump().values()) == [
+        "Explicit assignment prevents duplicate work.",
+        "Propose before you implement.",
+        "Claim before you code.",
+    ]
+    assert tuple(rules.roles) == BUILT_IN
+    assert rules.who_may(Right.DESIGNATE) == rules.who_may(Right.APPROVE) == rules.who_may(Right.CANCEL) == ["lead", "human"]
+    assert rules.who_may(Right.APPROVE_OWN) == []
+    assert [role for role in rules.roles if rules.proposes(role, "remediate")] == ["analyst"]
+    assert not rules.roles["observer"].may
+    assert not rules.may("pirate", Right.CLAIM)
+
+
+def test_file_explains_each_right_and_each_kind_of_work() -> None:
+    told = "".join(line for line in charter_text().splitlines() if line.startswith("#"))
+    assert all(f" {right} " in told for right in Right)
+    assert set(get_args(Work)) == set(TaskType)
+    assert ", ".join(get_args(Work)) in told
+
+
+WRONG = [
+    ("may = []", 'may = ["rule"]', r"roles\.observer\.may\.0: got 'rule', wants 'designate', 'offer', .* or 'cancel'"),
+    ("may = []", 'may = "claim"', r"roles\.observer\.may: got 'claim', wants a list, such as"),
+    ("may = []", 'may = ["approve_own"]', r"roles\.observer\.may: got \['approve_own'\], wants approve beside approve_own"),
+    ("may = []", "", r"roles\.observer\.may: got nothing, wants a value"),
+    ("proposes =", "propose =", r"roles\.analyst\.propose: no key 'propose'; nearest: proposes"),
+    ('proposes = ["remediate"]', 'proposes = ["fix"]', r"roles\.analyst\.proposes\.0: got 'fix', wants 'investigate', .* or 'report'"),
+    ("[roles.observer]", "[roles.Observer]", r"roles\.Observer: got 'Observer', wants a name of small letters"),
+    ("[roles.observer]", "[roles.watcher]", r"roles: got .*, wants a table for each of \[roles\.observer\]"),
+    ('claim = "Claim before you code."', 'claim = " "', r"principles\.claim: got ' ', wants a sentence"),
+    ("[principles]", "[principle]", r"principle: no key 'principle'; nearest: principles"),
+    ("may = []", "may []", "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "says"), WRONG)
+def test_wrong_value_is_named_with_file_and_key_what_it_got_and_what_it_wants(tmp_path: Path, right: str, wrong: str, says: str) -> None:
+    file = tmp_path / "charter.toml"
+    assert right in charter_text()
+    file.write_text(charter_text().replace(right, wrong, 1))
+    with pytest.raises(SettingsError, match=says) as raised:
+        read(file)
+    assert all(line.startswith(f"{file}: ") for line in str(raised.value).splitlines())
+
+
+def test_missing_file_is_named_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"FEDERATION_CHARTER: got .*nowhere\.toml, wants the file of a charter"):
+        read(tmp_path / "nowhere.toml")
+
+
+def test_role_of_ones_own_is_one_more_table(tmp_path: Path) -> None:
+    file = tmp_path / "charter.toml"
+    file.write_text(charter_text() + '\n[roles.reviewer]\nabout = "Reads and decides."\nmay = ["claim", "approve"]\n')
+    rules, text = read(file)
+    assert rules.who_may(Right.APPROVE) == ["lead", "human", "reviewer"]
+    assert text == file.read_text()
+    assert path() != file
