@@ -1,4 +1,4 @@
-"""`federation task`: shows tasks, executions and the quarantine, cancels what is not wanted, sends again what was put aside."""
+"""`federation task`: shows tasks, executions and the quarantine, approves and rejects, cancels what is not wanted, sends again what was put aside."""
 
 import json
 import uuid
@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 from federation.cli.console import console, errors, print_json, table
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, NotFound, PermanentError
-from federation.services import executions, quarantine, tasks
+from federation.services import approvals, executions, quarantine, tasks
+from federation.services.approvals import Decision
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask, TaskStatus
 
 app = typer.Typer(
-    name="task", help="Show, cancel and redrive tasks and executions.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    name="task", help="Show, approve, cancel and redrive tasks and executions.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
 
 Reference = Annotated[str, typer.Argument(metavar="ID", help="Id or name of a task, or id of an execution.")]
@@ -28,6 +29,7 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most."
 
 _LISTED = ("name", "status", "assigned_to", "created_by", "conversation_id", "description")
 _OF_A_TASK = ("id", "slug", "conversation_id", "description", "task_type", "priority", "executor", "status", "assigned_to", "created_by")
+_OF_A_DECISION = ("requires_approval", "decided_by", "decision_reason")
 _OF_AN_ENTRY = ("id", "task_name", "queue", "worker", "reason", "created_at")
 
 
@@ -96,6 +98,35 @@ def cancel(
         print_json(json.dumps({"id": reference, "cancelled": done}))
     else:
         console.print(escape(f"Cancelled {reference}." if done else f"{reference} had ended already; nothing was changed."))
+
+
+Reason = Annotated[str, typer.Option(help="Why, for who asked for it.")]
+
+
+@app.command()
+def approve(reference: Reference, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Let a task begin that awaits approval."""
+    _decide(reference, Decision.APPROVE, reason, as_json=as_json)
+
+
+@app.command()
+def reject(reference: Reference, reason: Annotated[str, typer.Option(help="Why, for who asked for it.")], as_json: AsJson = False) -> None:
+    """End a task that awaits approval."""
+    _decide(reference, Decision.REJECT, reason, as_json=as_json)
+
+
+def _decide(reference: str, decision: Decision, reason: str, *, as_json: bool) -> None:
+    def work(session: Session) -> dict[str, Any]:
+        found = _located(session, reference)
+        if not isinstance(found, AgentTask):
+            raise InvalidInput("ID", reference, "the id or the name of a task; an execution awaits no approval")
+        return _told(approvals.settle(session, found, decision, reason=reason))
+
+    told = transact(work)
+    if as_json:
+        print_json(json.dumps(told, indent=2, default=str))
+    else:
+        console.print(escape(f"Approved {reference}: it begins." if decision is Decision.APPROVE else f"Rejected {reference}: it has ended."))
 
 
 @app.command()
@@ -179,7 +210,7 @@ def _located(session: Session, reference: str) -> AgentTask | uuid.UUID:
 
 
 def _told(task: AgentTask) -> dict[str, Any]:
-    rest = {name: getattr(task, name) for name in (*_OF_A_TASK, "created_at", "completed_at", "result")}
+    rest = {name: getattr(task, name) for name in (*_OF_A_TASK, *_OF_A_DECISION, "created_at", "completed_at", "result")}
     return {"name": task.slug or str(task.id), **rest}
 
 

@@ -9,6 +9,7 @@ from mcp_types import ToolAnnotations
 
 from federation.mcp.answers import offered
 from federation.mcp.door import Door
+from federation.mcp.tools.approvals import federation_approve
 from federation.mcp.tools.claims import federation_claim_task, federation_complete_task, federation_release_task
 from federation.mcp.tools.cop import federation_pulse, federation_update_state
 from federation.mcp.tools.delegation import federation_delegate
@@ -30,6 +31,7 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_update_state, "Tell what you are doing", SETS),
     (federation_pulse, "See what everybody is doing", READS),
     (federation_delegate, "Hand out work", ADDS),
+    (federation_approve, "Approve or reject a task", ENDS),
     (federation_claim_task, "Claim a task", SETS),
     (federation_release_task, "Give a task back", SETS),
     (federation_complete_task, "Complete a task", SETS),

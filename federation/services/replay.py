@@ -72,7 +72,8 @@ STORED = {
     "agent_tasks": """
         SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'description', description, 'type', task_type,
             'parameters', parameters, 'priority', priority, 'executor', executor, 'requirements', requirements, 'reserved_for', reserved_for,
-            'created_by', created_by, 'status', status, 'assigned_to', assigned_to, 'result', result) FROM agent_tasks
+            'created_by', created_by, 'status', status, 'assigned_to', assigned_to, 'result', result, 'scheduled', start_at IS NOT NULL,
+            'requires_approval', requires_approval, 'decided_by', decided_by, 'decision_reason', decision_reason) FROM agent_tasks
     """,
     "claims": """
         SELECT resource, jsonb_build_object('holder', holder, 'fencing_token', fencing_token, 'released', released_at IS NOT NULL) FROM claims
@@ -206,9 +207,17 @@ def _node_announced(rows: Rows, event: Told) -> None:
 
 
 def _task_created(rows: Rows, event: Told) -> None:
-    told = event.pick("slug", "description", "type", "parameters", "priority", "executor", "requirements", "reserved_for")
-    _set(rows, "agent_tasks", _subject(event), conversation_id=event.conversation_id, created_by=event.actor, result=None, **told)
+    told = event.pick("slug", "description", "type", "parameters", "priority", "executor", "requirements", "reserved_for", "requires_approval")
+    if "start_at" in event.payload:
+        told["scheduled"] = event.payload["start_at"] is not None
+    undecided = {"result": None, "decided_by": None, "decision_reason": None}
+    _set(rows, "agent_tasks", _subject(event), conversation_id=event.conversation_id, created_by=event.actor, **undecided, **told)
     _task_changed(rows, event)
+
+
+def _task_decided(rows: Rows, event: Told) -> None:
+    _task_changed(rows, event)
+    _set(rows, "agent_tasks", _subject(event), decided_by=event.actor, decision_reason=event.payload["reason"])
 
 
 def _task_changed(rows: Rows, event: Told) -> None:
@@ -292,6 +301,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "message.sent": _message_sent,
     "message.read": _message_read,
     "task.created": _task_created,
+    "task.approved": _task_decided,
+    "task.rejected": _task_decided,
     "task.assigned": _task_changed,
     "task.claimed": _task_changed,
     "task.released": _task_changed,

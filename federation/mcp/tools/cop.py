@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import LONGEST_LINE, text
-from federation.services import cop
+from federation.services import approvals, cop
+from federation.services.approvals import Awaiting
 from federation.services.cop import PulseRow
 from federation.store.models.cop import Action
 
@@ -27,6 +29,9 @@ class Pulse:
     """What everybody is doing."""
 
     rows: Annotated[Sequence[PulseRow], Field(description="Nodes first, then agents, each in order of name.")]
+    awaiting_approval: Annotated[
+        Sequence[Awaiting], Field(description="Tasks of your conversations that await approval, the oldest first; decide with federation_approve.")
+    ]
 
 
 async def federation_update_state(
@@ -52,11 +57,17 @@ async def federation_update_state(
 
 
 async def federation_pulse(call: Call) -> Pulse:
-    """See what every agent and every node is doing now, how old that word is, and what each node has (role, GPUs, engines, models, tags).
+    """See what every agent and every node is doing now, how old that word is, what each node has (role, GPUs, engines, models, tags), and which
+    tasks await approval by whom.
 
     `stale` means that nothing was heard for too long: a stale node gets no work, a stale agent may be gone. Look here before you start or
     delegate work: the names of agents are what `to` and `agent` of other tools want, those of nodes, models, engines and tags what
     federation_delegate and federation_infer want. A node is a machine that runs models; an agent is somebody like you.
     """
     config = call.settings
-    return Pulse(await call.transact(lambda session: cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)))
+
+    def look(session: Session) -> Pulse:
+        rows = cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)
+        return Pulse(rows, approvals.waiting(session))
+
+    return await call.transact(look)

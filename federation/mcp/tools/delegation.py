@@ -12,10 +12,9 @@ from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
 from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Moment, Node, name, text
-from federation.services import messages, tasks
+from federation.services import announcements, approvals, tasks
 from federation.services.conversations import COMMONS
 from federation.services.executions import State
-from federation.store.models.conversations import MessageType
 from federation.store.models.tasks import AgentTask, Executor, TaskStatus, TaskType
 
 
@@ -31,7 +30,9 @@ class Delegated:
     node: Annotated[str | None, Field(description="The node that it was sent to.")]
     assigned_to: Annotated[str | None, Field(description="The agent or node that has it.")]
     execution_id: Annotated[uuid.UUID | None, Field(description="The execution that does a node's task.")]
-    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    waiting_for: Annotated[
+        str | None, Field(description="Whose approval it awaits; or what a node must have that none alive has, and it starts when one comes.")
+    ]
     note: Annotated[str | None, Field(description="What to do next.")]
 
 
@@ -83,6 +84,9 @@ async def federation_delegate(
             examples=["2030-01-31T18:00:00+01:00"],
         ),
     ] = None,
+    requires_approval: Annotated[
+        bool, Field(description="It waits until an agent whose role may approve, or an operator, lets it begin: a proposal. See federation_approve.")
+    ] = False,
     conversation_id: ConversationId = None,
     task_id: Annotated[
         str | None,
@@ -100,7 +104,8 @@ async def federation_delegate(
     Agents find the task in their inbox and take it with federation_claim_task. A node begins by itself. In both cases
     federation_task_result(task_id, wait_s=60) waits for what comes of it. Only members of its conversation see a task there, and without
     conversation_id everybody. With no capable node alive the task is kept: `state` is
-    unplaced, `waiting_for` says what is missing, and it starts when such a node comes.
+    unplaced, `waiting_for` says what is missing, and it starts when such a node comes. What your role may hand out, and to whom, is in the
+    charter (federation://charter).
     """
     given = {"role": role, "node": node, "engine": engine, "model": model, "min_vram_gib": min_vram_gib, "gpus": gpus, "tags": tuple(tags or ())}
     needs = {name: value for name, value in given.items() if value}
@@ -120,15 +125,21 @@ async def federation_delegate(
             conversation_id=conversation_id,
             slug=task_id,
             start_at=start_at,
+            requires_approval=requires_approval,
         )
         # One that was there already has been announced by the call that made it.
-        if executor is Executor.AGENT and agent != call.caller.name and task.trace_id == call.trace_id:
-            _announce(session, task)
+        if task.trace_id == call.trace_id:
+            if requires_approval:
+                announcements.of_request(session, task, approvals.deciders(session, task))
+            else:
+                announcements.of_work(session, task)
         return task
 
     task = await call.transact(work)
     # Placement happens with the sending, after the commit: so this is another look.
-    stands, claimants = await call.transact(lambda session: (standing_of(session, task), tasks.claimants(session, task)))
+    stands, claimants, approval = await call.transact(
+        lambda session: (standing_of(session, task), tasks.claimants(session, task), approvals.waits_for(session, task))
+    )
     return Delegated(
         task_id=task.id,
         slug=task.slug,
@@ -138,9 +149,12 @@ async def federation_delegate(
         node=stands.node if stands else None,
         assigned_to=task.assigned_to,
         execution_id=stands.execution_id if stands else None,
-        waiting_for=stands.waiting_for if stands else None,
-        note=stands.note if stands else _lonely(task) if not claimants else None,
+        waiting_for=approval or (stands.waiting_for if stands else None),
+        note=stands.note if stands else PARKED if approval else _lonely(task) if not claimants else None,
     )
+
+
+PARKED = "It begins when it is approved, and ends if it is rejected: federation_task_result waits for either."
 
 
 def _lonely(task: AgentTask) -> str:
@@ -159,12 +173,3 @@ def _refuse_contradictions(executor: Executor, agent: str | None, needs: Mapping
     others = sorted(needs.keys() - {"role"})
     if executor is Executor.AGENT and others:
         raise InvalidInput(others[0], needs[others[0]], "a task of executor 'node'; agents are chosen by name or role only")
-
-
-def _announce(session: Session, task: AgentTask) -> None:
-    # So that the task is in the inbox of those who may claim it: nobody would look for what he has not heard of.
-    wanted = task.requirements.get("role")
-    called = task.slug or task.id
-    content = f"Task {called}{f' for the role {wanted}' if wanted else ''}: {task.description}\nClaim it with federation_claim_task('{called}')."
-    data = {"task_id": str(task.id), "slug": task.slug, "role": wanted, "priority": task.priority}
-    messages.send(session, content, to=task.assigned_to, message_type=MessageType.TASK, conversation_id=task.conversation_id, data=data)

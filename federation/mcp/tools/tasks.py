@@ -13,7 +13,7 @@ from federation.mcp.index_runs import IndexProgress, RunState, is_run, progress
 from federation.mcp.references import located, standing_of
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, AnyReference, InConversation
 from federation.mcp.waits import Standing, given_up, standing
-from federation.services import outcomes, tasks
+from federation.services import approvals, outcomes, tasks
 from federation.services.executions import State
 from federation.services.outcomes import Outcome
 from federation.store.models.executions import Execution
@@ -50,7 +50,9 @@ class TaskState:
     node: str | None
     worker: str | None
     deliveries: Annotated[int, Field(description="How often it was handed to a worker; more than one: a worker was lost.")]
-    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    waiting_for: Annotated[
+        str | None, Field(description="Whose approval it awaits; or what a node must have that none alive has, and it starts when one comes.")
+    ]
     note: Annotated[str | None, Field(description="What to do next, or how far it is.")]
 
 
@@ -65,7 +67,9 @@ class TaskOutcome:
     result: Annotated[Any, Field(description="What its agent recorded, or what its execution returned; null while there is none.")]
     error: Annotated[str | None, Field(description="Why it has no result.")]
     done_by: Annotated[str | None, Field(description="The agent or node that has it or did it.")]
-    waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
+    waiting_for: Annotated[
+        str | None, Field(description="Whose approval it awaits; or what a node must have that none alive has, and it starts when one comes.")
+    ]
     note: Annotated[str | None, Field(description="What to do next, or how far it is.")]
 
 
@@ -95,7 +99,7 @@ async def federation_task_status(call: Call, task_id: AnyReference, conversation
             node=stands.node if stands else None,
             worker=stands.worker if stands else None,
             deliveries=stands.deliveries if stands else 0,
-            waiting_for=run.waiting_for if run else stands.waiting_for if stands else None,
+            waiting_for=run.waiting_for if run else stands.waiting_for if stands else _approval(session, task),
             note=run.note if run else stands.note if stands else None,
         )
 
@@ -185,9 +189,13 @@ def _outcome(session: Session, reference: str, conversation_id: str | None) -> T
         result=task.result if task and recorded else ended.value if ended and not task else None,
         error=_error(task, ended),
         done_by=task.assigned_to if task else stands.node if stands else None,
-        waiting_for=stands.waiting_for if stands else None,
+        waiting_for=stands.waiting_for if stands else _approval(session, task),
         note=FORGOTTEN if ended and task is None and not ended.kept else stands.note if stands else None,
     )
+
+
+def _approval(session: Session, task: AgentTask | None) -> str | None:
+    return approvals.waits_for(session, task) if task is not None else None
 
 
 def _error(task: AgentTask | None, ended: Outcome | None) -> str | None:

@@ -136,13 +136,22 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_summarize", {"conversation_id": "schemas", "wait_s": 240}),
     ("federation_delegate", {"description": "d", "task_id": "unwanted", "conversation_id": "schemas", "executor": "agent"}),
     ("federation_cancel_task", {"task_id": "unwanted", "reason": "found by other means"}),
+    ("federation_task_status", {"task_id": "gate"}),
+    ("federation_approve", {"task_id": "gate", "decision": "approve"}),
+    ("federation_task_result", {"task_id": "gate", "wait_s": 120}),
 )
 
 
 async def test_each_tool_answers_what_it_declares(spine: Any, tmp_path: Path) -> None:
     (tmp_path / "answers.py").write_text('def answer(question):\n    """Answer a question."""\n    return question\n')
     known: dict[str, Any] = {"folder": str(tmp_path)}
-    async with spine.client("ada") as ada:
+    async with spine.client("ada") as ada, spine.client("bob") as bob:
+        # What ada decides on somebody else must ask for, and it runs in bob's name.
+        await bob.call_tool("federation_send", {"content": "We go through a gate.", "to": "ada", "conversation_id": "gates"})
+        await bob.call_tool("federation_send", {"content": "And report what was said.", "conversation_id": "gates"})
+        gate = {"description": "Report", "task_type": "report", "executor": "node", "requires_approval": True}
+        parked = (await bob.call_tool("federation_delegate", {**gate, "task_id": "gate", "conversation_id": "gates"})).data
+        assert (parked.state, parked.execution_id, parked.waiting_for) == ("awaiting_approval", None, "the approval of ada")
         for tool, arguments in CALLS:
             given = {name: known.get(value[1:-1], value) if isinstance(value, str) else value for name, value in arguments.items()}
             # The client compares the answer with the schema.
@@ -151,6 +160,7 @@ async def test_each_tool_answers_what_it_declares(spine: Any, tmp_path: Path) ->
     assert known["complete"]
     assert known["hits"]
     assert known["text"]
+    assert (known["slug"], known["state"], known["done_by"]) == ("gate", "completed", "solo")
 
 
 async def test_two_race_for_a_claim_and_one_wins(spine: Any) -> None:

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from federation.placement.node import Gpu
-from federation.services import agents, cop, executions, indexing, inference, messages, nodes, quarantine, retrieval, summaries, tasks
+from federation.services import agents, approvals, cop, executions, indexing, inference, messages, nodes, quarantine, retrieval, summaries, tasks
+from federation.services.approvals import Decision
 from federation.services.indexing import NewDocument
 from federation.services.nodes import Announcement
 from federation.store import outbox
@@ -156,3 +157,9 @@ def _give_up(transactions: Transactions) -> None:
         assert executions.cancel(session, poison, "not wanted any more")
         tasks.delegate(session, "Not wanted", slug="unwanted")
         assert tasks.cancel(session, "unwanted").status == "cancelled"
+    with transactions.begin("bob") as session:
+        for slug in ("approved", "rejected", "undecided"):
+            tasks.delegate(session, "Restart the cache", slug=slug, executor="node", requires_approval=True)
+    with transactions.begin("ada") as session:
+        approvals.decide(session, "approved", Decision.APPROVE, reason="fine")
+        approvals.decide(session, "rejected", Decision.REJECT, reason="not on a Friday")

@@ -1,0 +1,50 @@
+"""The charter at the command line: roles of one's own, a file that is wrong, and an operator's decisions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation.charter import charter_text
+from federation.services import tasks
+from federation.transaction import Transactions
+
+
+@pytest.fixture
+def served(surroundings: dict[str, str], postgres: Any, activemq: Any, database: str) -> dict[str, str]:
+    """An environment in which commands have their servers."""
+    surroundings |= {"FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database), "FEDERATION_BROKER_URL": activemq.url}
+    return surroundings
+
+
+def test_wrong_charter_stops_the_start_and_a_role_of_ones_own_has_agents(
+    federation: Callable[..., Any], served: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "charter.toml"
+    file.write_text(charter_text().replace("may = []", 'may = ["rule"]'))
+    served |= {"FEDERATION_CHARTER": str(file)}
+    for command in (("up", "--detach", "--nodes", "baby"), ("serve",), ("agent", "add", "rea", "--role", "reviewer")):
+        done = federation(*command)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"federation: {file}: roles.observer.may.0: got 'rule', wants 'designate', ")
+        assert len(done.stderr.splitlines()) == 1
+    file.write_text(charter_text() + '\n[roles.reviewer]\nabout = "Reads and decides."\nmay = ["claim", "approve"]\n')
+    assert federation("agent", "add", "rea", "--role", "reviewer").returncode == 0
+
+
+def test_operator_approves_and_rejects(federation: Callable[..., Any], served: dict[str, str], transactions: Transactions) -> None:
+    with transactions.begin("bob") as session:
+        for slug in ("wanted", "unwanted"):
+            tasks.delegate(session, "Restart the cache", slug=slug, agent="dan", requires_approval=True)
+    listed = federation("task", "list", "--status", "awaiting_approval", "--json")
+    assert {row["slug"] for row in json.loads(listed.stdout)} == {"wanted", "unwanted"}
+    told = json.loads(federation("task", "approve", "wanted", "--reason", "fine", "--json").stdout)
+    assert (told["status"], told["assigned_to"], told["decision_reason"]) == ("assigned", "dan", "fine")
+    assert told["decided_by"].startswith("cli:")
+    assert federation("task", "reject", "unwanted").returncode == 2
+    assert federation("task", "reject", "unwanted", "--reason", "not on a Friday").stdout == "Rejected unwanted: it has ended.\n"
+    late = federation("task", "approve", "unwanted")
+    assert (late.returncode, late.stdout) == (1, "")
+    assert "task unwanted was rejected by cli:" in late.stderr

@@ -1,0 +1,78 @@
+"""Agents read the charter, are refused by it in its words, and decide on what awaits approval, all through the front door."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from fastmcp.exceptions import ToolError
+
+from federation.charter import charter_text
+
+pytestmark = pytest.mark.anyio
+GATE = {"description": "Restart the cache", "task_id": "gate", "executor": "node", "requires_approval": True}
+
+
+@pytest.mark.parametrize("era", ["2026-07-28", "legacy"])
+async def test_charter_is_a_resource_and_a_prompt(house: Any, era: str) -> None:
+    async with house.client("eve", mode=era) as eve, house.client("ada", mode=era) as ada:
+        [listed] = await eve.list_resources()
+        assert (str(listed.uri), listed.mime_type) == ("federation://charter", "application/toml")
+        [content] = await eve.read_resource("federation://charter")
+        assert content.text == charter_text()
+        assert [prompt.name for prompt in await eve.list_prompts()] == ["charter"]
+        told, leads = [(await client.get_prompt("charter")).messages[0].content.text for client in (eve, ada)]
+    assert told.startswith("You are eve, of the role analyst. Looks before it leaps")
+    assert "- Propose before you implement." in told
+    assert "Leave to others:\n- hand a task to another agent by name, or to a role (lead, human)" in told
+    assert "Work of the kind remediate you propose first" in told
+    assert "Leave to others" not in leads
+
+
+async def test_refusal_names_principle_and_remedy(house: Any) -> None:
+    async with house.client("bob") as bob:
+        with pytest.raises(ToolError, match=r"^Explicit assignment prevents duplicate work: bob, .* or propose it with requires_approval=true"):
+            await bob.call_tool("federation_delegate", {"description": "d", "agent": "dan"})
+        parked = {"description": "d", "agent": "dan", "requires_approval": True}
+        assert (await bob.call_tool("federation_delegate", parked)).data.state == "awaiting_approval"
+
+
+async def test_request_reaches_who_may_decide_and_the_decision_who_asked(house: Any, publisher: Any) -> None:
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        answers = [(await bob.call_tool("federation_delegate", GATE)).structured_content for _ in range(2)]
+        assert answers[0] == answers[1]
+        asked = answers[0]
+        assert (asked["state"], asked["waiting_for"], asked["execution_id"]) == ("awaiting_approval", "the approval of ada", None)
+        assert asked["note"].startswith("It begins when it is approved")
+        [request] = (await ada.call_tool("federation_inbox")).structured_content["messages"]
+        assert request["content"].startswith("Task gate awaits your approval: Restart the cache\nDecide with federation_approve('gate'")
+        stands = (await bob.call_tool("federation_task_status", {"task_id": "gate"})).structured_content
+        assert (stands["state"], stands["waiting_for"]) == ("awaiting_approval", "the approval of ada")
+        [waiting] = (await bob.call_tool("federation_pulse")).structured_content["awaiting_approval"]
+        assert (waiting["slug"], waiting["asked_by"], waiting["waits_for"]) == ("gate", "bob", ["ada"])
+        with pytest.raises(ToolError, match="Propose before you implement: bob, of the role developer, may not decide"):
+            await bob.call_tool("federation_approve", {"task_id": "gate", "decision": "approve"})
+        assert publisher.published == []
+
+        approve = {"task_id": "gate", "decision": "approve", "reason": "tested on a copy"}
+        done, again = [(await ada.call_tool("federation_approve", approve)).structured_content for _ in range(2)]
+        assert done == again
+        assert (done["state"], done["decided_by"]) == ("recorded", "ada")
+        assert [str(each) for each in publisher.published] == [done["execution_id"]]
+        assert (await bob.call_tool("federation_task_status", {"task_id": "gate"})).data.state == "recorded"
+        assert (await bob.call_tool("federation_pulse")).data.awaiting_approval == []
+        [news] = (await bob.call_tool("federation_inbox")).structured_content["messages"]
+        assert (news["sender"], news["content"]) == ("ada", "Task gate was approved: tested on a copy")
+
+
+async def test_who_waits_for_a_parked_task_hears_of_its_rejection(house: Any) -> None:
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        task = (await bob.call_tool("federation_delegate", GATE)).data
+        waiting = asyncio.create_task(bob.call_tool("federation_task_result", {"task_id": "gate", "wait_s": 60}))
+        await house.heard(f"task:{task.task_id}")
+        with pytest.raises(ToolError, match="reason: got '', wants why it is rejected"):
+            await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject"})
+        refused = {"task_id": "gate", "decision": "reject", "reason": "not on a Friday"}
+        assert (await ada.call_tool("federation_approve", refused)).data.state == "cancelled"
+        outcome = (await waiting).structured_content
+    assert (outcome["finished"], outcome["state"]) == (True, "cancelled")
+    assert outcome["result"] == {"rejected_by": "ada", "reason": "not on a Friday"}
