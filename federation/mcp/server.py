@@ -8,6 +8,7 @@ from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider, RemoteAuthProvider
 from pydantic import AnyHttpUrl
 
+from federation.mcp import charter
 from federation.mcp.answers import PlainWords
 from federation.mcp.catalogue import offer
 from federation.mcp.door import Door
@@ -16,6 +17,7 @@ from federation.mcp.where import PATH, mcp_url
 INSTRUCTIONS = """\
 You are one of several agents and people who work on the same thing. Your name comes from your token; nobody else can speak as you.
 - Look at federation_pulse before you start; say what you do with federation_update_state.
+- What your role may do is in the charter: the prompt `charter`, the resource federation://charter. A refusal names its principle and what to do.
 - Claim a task (federation_claim_task) before you work on it, and complete it with the fencing token that you got. Who loses a claim takes other work.
 - Read federation_inbox with wait_s instead of calling it often; pass its cursor as `after`.
 - An answer may be late, or wait for a node: it then has an execution_id for federation_task_result. Nothing that was accepted is lost.
@@ -25,7 +27,7 @@ You are one of several agents and people who work on the same thing. Your name c
 
 
 def build(door: Door) -> FastMCP[None]:
-    """Return the server with all tools; it listens for wake-ups while it runs."""
+    """Return the server with all tools and the charter; it listens for wake-ups while it runs."""
 
     @asynccontextmanager
     async def lifespan(_: FastMCP[None]) -> AsyncIterator[None]:
@@ -33,7 +35,7 @@ def build(door: Door) -> FastMCP[None]:
             yield
 
     tools = offer(door)
-    server = FastMCP(
+    server: FastMCP[None] = FastMCP(
         "federation",
         INSTRUCTIONS,
         version=version("federation"),
@@ -47,6 +49,8 @@ def build(door: Door) -> FastMCP[None]:
     )
     # Without it the protocol's library lists all tools at each call, to look into the schema of one.
     server._mcp_server.get_tool_input_schema = {tool.name: tool.parameters for tool in tools}.get
+    server.add_resource(charter.resource())
+    server.add_prompt(charter.prompt(door))
     return server
 
 

@@ -1,0 +1,57 @@
+"""The charter as agents read it: a resource with the file as it is, and a prompt with what it means for the one who asks."""
+
+from fastmcp.prompts import Prompt
+from fastmcp.resources import Resource
+
+from federation.charter import MEANING, Charter, Right, charter, charter_text
+from federation.errors import FederationError
+from federation.mcp.answers import readable
+from federation.mcp.door import Door
+from federation.services.agents import Caller
+
+URI = "federation://charter"
+
+
+def resource() -> Resource:
+    """Return the resource as FastMCP registers it."""
+    return Resource.from_function(
+        charter_text,
+        uri=URI,
+        name="charter",
+        title="The charter",
+        description="The team's rules: its principles, and what agents of each role may do.",
+        mime_type="application/toml",
+    )
+
+
+def prompt(door: Door) -> Prompt:
+    """Return the prompt as FastMCP registers it."""
+
+    async def mine() -> str:
+        try:
+            return words(charter(), (await door.call()).caller)
+        except FederationError as error:
+            raise readable(error) from error
+
+    return Prompt.from_function(mine, name="charter", title="Work by the charter", description="What the team's charter asks of you and lets you do.")
+
+
+def words(rules: Charter, caller: Caller) -> str:
+    """Return what the charter means for one agent."""
+    own = rules.roles.get(caller.role)
+    lines = [f"You are {caller.name}, of the role {caller.role}." + (f" {own.about}" if own else " The charter does not have this role any more.")]
+    lines += ["", "The team works by these principles:", *(f"- {sentence}" for sentence in rules.principles.model_dump().values())]
+    lines += ["", *_rights(rules, caller.role)]
+    if own and own.proposes:
+        kinds = " or ".join(sorted(own.proposes))
+        lines += ["", f"Work of the kind {kinds} you propose first: federation_delegate with requires_approval=true. It begins when it is approved."]
+    return "\n".join(lines)
+
+
+def _rights(rules: Charter, role: str) -> list[str]:
+    may = [right for right in Right if rules.may(role, right)]
+    lines = ["You may:", *(f"- {MEANING[right][1]}" for right in may)] if may else ["You may look on, read and write messages, and tell what you do."]
+    others = [right for right in Right if right not in may and rules.who_may(right)]
+    if others:
+        lines += ["", "Leave to others:", *(f"- {MEANING[right][1]} ({', '.join(rules.who_may(right))})" for right in others)]
+    return lines
