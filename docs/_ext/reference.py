@@ -16,6 +16,7 @@ import click
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from federation import charter
 from federation.broker import options as broker_options
 from federation.cli import main as cli
 from federation.mcp.catalogue import TOOLS
@@ -157,6 +158,16 @@ def _schema(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         return f"list of {_schema(schema['items'], definitions)}"
     named = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "object"}
     return "UUID" if schema.get("format") == "uuid" else named.get(str(schema.get("type")), "anything")
+
+
+def rights() -> str:
+    """Return the table of what the charter lets a role do, and which roles it lets."""
+    rules, _ = charter.read(PACKAGE.parent / "charter.toml")
+    rows = [
+        (f"`{right}`", meaning, rules.principle(principle).rstrip(":") + ".", ", ".join(rules.who_may(right)) or "none")
+        for right, (principle, meaning) in charter.MEANING.items()
+    ]
+    return _table(("right", "lets one", "principle", "roles"), rows)
 
 
 def transport_options() -> str:
@@ -338,6 +349,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "faults": faults,
     "settings": settings,
     "tools": tools,
+    "rights": rights,
     "node-fields": node_fields,
     "requirements": requirements,
     "transport-options": transport_options,

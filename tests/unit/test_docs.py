@@ -15,6 +15,7 @@ import click
 import pytest
 from fastmcp.tools import Tool
 
+from federation.charter import Right
 from federation.cli import main as cli
 from federation.local import home
 from federation.mcp.answers import offered
@@ -87,6 +88,10 @@ def test_every_field_of_a_node_is_in_the_reference() -> None:
         assert f"`{field}`" in text
 
 
+def test_every_right_of_the_charter_is_in_the_reference() -> None:
+    assert [row.split(" | ")[0].strip("| `") for row in section("rights").splitlines()[2:]] == list(Right)
+
+
 def test_every_command_and_option_is_in_the_reference() -> None:
     text = section("commands")
     for path, command in commands().items():
@@ -108,7 +113,20 @@ def test_every_table_and_every_event_is_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["settings", "tools", "commands", "exit-codes", "node-fields", "requirements", "transport-options", "result-options", "events", "tables"]
+    "name",
+    [
+        "settings",
+        "tools",
+        "rights",
+        "commands",
+        "exit-codes",
+        "node-fields",
+        "requirements",
+        "transport-options",
+        "result-options",
+        "events",
+        "tables",
+    ],
 )
 def test_every_made_section_stands_on_a_page(name: str) -> None:
     assert any(f"```{{from-code}} {name}\n" in page.read_text() for page in PAGES)
