@@ -68,7 +68,7 @@ def delegate(
         needs = needs.model_copy(update={"engine": ENGINES[TaskType(task_type)]})
     if agent is not None and needs.role not in (None, role := agents.get(session, agent).role):
         raise InvalidInput("role", needs.role, f"{role}, the role of {agent}, or no role: an agent of another could not claim it")
-    of_others = needs.role is not None or agent not in {None, context(session).actor}
+    of_others = needs.role is not None if agent is None else agent != context(session).actor
     right = Right.RUN if executor == Executor.NODE else Right.DESIGNATE if of_others else Right.OFFER
     charter.require_delegation(session, right, task_type, requires_approval=requires_approval)
     conversation_id = conversation_id or conversations.COMMONS

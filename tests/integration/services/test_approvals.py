@@ -11,6 +11,7 @@ from federation.charter import charter_text
 from federation.errors import Conflict, InvalidInput, Refused
 from federation.services import agents, approvals, conversations, executions, messages, tasks
 from federation.services.approvals import Decision
+from federation.store.context import context
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution, OutboxEntry
 from federation.store.models.tasks import AgentTask
@@ -73,6 +74,16 @@ def test_approved_task_of_an_agent_is_assigned_and_announced_as_if_delegated_the
     assert inbox(transactions, "bob") == [("ada", "Task gate was approved.")]
     with transactions.begin("dan") as session:
         assert tasks.claim(session, "gate", description="", ttl_s=60).claimed
+
+
+def test_who_approves_speaks_in_his_own_name_again_afterwards(transactions) -> None:
+    parked(transactions, executor="node")
+    with transactions.begin("ada") as session:
+        trace_id = context(session).trace_id
+        approvals.decide(session, "gate", Decision.APPROVE)
+        messages.send(session, "It runs.")
+        assert (context(session).actor, context(session).trace_id) == ("ada", trace_id)
+    assert inbox(transactions, "dan") == [("ada", "It runs.")]
 
 
 def test_rejected_task_ends_with_the_reason(transactions, publisher) -> None:

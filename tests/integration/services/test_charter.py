@@ -56,6 +56,7 @@ def test_delegation_beyond_a_role_is_refused_with_the_principle(
         ("ada", {"task_type": "remediate", **ON_A_NODE}),
         ("bob", {}),
         ("bob", {"agent": "bob"}),
+        ("bob", {"agent": "bob", "requirements": {"role": "developer"}}),
         ("bob", {**BY_NAME, "requires_approval": True}),
         ("eve", {"executor": "node", "requirements": {"role": "developer"}}),
         ("eve", {"task_type": "remediate", "requires_approval": True}),
