@@ -30,20 +30,25 @@ class NodeView:
     alive: bool
 
 
-def nodes(config: Settings) -> tuple[list[NodeView], str | None]:
-    """Return the nodes known to the database, and why they cannot be told if so."""
+def nodes_and_gates(config: Settings) -> tuple[list[NodeView], int, str | None]:
+    """Return the nodes known to the database, how many tasks await approval, and why they cannot be told if so."""
     if config.database_url is None:
-        return [], "no database is set; run: federation up"
+        return [], 0, "no database is set; run: federation up"
     query = "select name, role, last_seen_at, extract(epoch from now() - last_seen_at)::float8, left_at is not null from nodes order by name"
     try:
         with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
             rows = connection.execute(query).fetchall()
+            [(awaiting,)] = connection.execute("select count(*) from agent_tasks where status = 'awaiting_approval'").fetchall()
     except psycopg.Error as error:
-        return [], str(error).strip().partition("\n")[0]
-    return [
-        NodeView(name, role, seen.isoformat() if seen else None, age, alive=age is not None and age < config.node_stale_s and not left)
-        for name, role, seen, age, left in rows
-    ], None
+        return [], 0, str(error).strip().partition("\n")[0]
+    return (
+        [
+            NodeView(name, role, seen.isoformat() if seen else None, age, alive=age is not None and age < config.node_stale_s and not left)
+            for name, role, seen, age, left in rows
+        ],
+        awaiting,
+        None,
+    )
 
 
 def status(as_json: AsJson = False) -> None:
@@ -52,7 +57,7 @@ def status(as_json: AsJson = False) -> None:
     home = Home(config.data_dir)
     view = state.read(home)
     running = view is not None and view.alive
-    known, nodes_problem = nodes(config) if running or config.database_url else ([], None)
+    known, awaiting, nodes_problem = nodes_and_gates(config) if running or config.database_url else ([], 0, None)
     # The supervisor cannot write its state on a full disk: then what is told here is old, and this says so.
     problem = checks.full_disk(config.data_dir) or (view.problem if view and running else None)
     if as_json:
@@ -71,10 +76,14 @@ def status(as_json: AsJson = False) -> None:
             "parts": parts,
             "nodes": [asdict(node) for node in known],
             "nodes_problem": nodes_problem,
+            "awaiting_approval": awaiting,
         }
         print_json(json.dumps(told, indent=2))
     else:
         _print(view if running else None, known, nodes_problem, config)
+        if awaiting:
+            what = "1 task awaits" if awaiting == 1 else f"{awaiting} tasks await"
+            console.print(f"{what} approval. See: federation task list --status awaiting_approval")
         if problem:
             errors.print(f"[red]{escape(problem)}[/]")
     raise typer.Exit(0 if running else NOT_RUNNING)

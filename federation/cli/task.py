@@ -46,12 +46,13 @@ def list_tasks(
     if quarantined:
         _show_quarantine(transact(lambda session: quarantine.listed(session, limit=limit)), as_json=as_json)
         return
-    found = transact(lambda session: [_told(task) for task in tasks.latest(session, statuses=[status] if status else (), limit=limit)])
+    found = transact(lambda session: [_told(session, task) for task in tasks.latest(session, statuses=[status] if status else (), limit=limit)])
     if as_json:
         print_json(json.dumps(found, indent=2, default=str))
         return
     rows = table("task", "status", "has it", "by", "in", "what")
     for task in found:
+        task["assigned_to"] = task["assigned_to"] or (task["waiting_for"] and f"({task['waiting_for']})")
         rows.add_row(*(escape(str(task[key] or "")) for key in _LISTED))
     console.print(rows if found else "There is no task yet." if status is None else f"No task is {status}.")
 
@@ -120,7 +121,7 @@ def _decide(reference: str, decision: Decision, reason: str, *, as_json: bool) -
         found = _located(session, reference)
         if not isinstance(found, AgentTask):
             raise InvalidInput("ID", reference, "the id or the name of a task; an execution awaits no approval")
-        return _told(approvals.settle(session, found, decision, reason=reason))
+        return _told(session, approvals.settle(session, found, decision, reason=reason))
 
     told = transact(work)
     if as_json:
@@ -209,9 +210,9 @@ def _located(session: Session, reference: str) -> AgentTask | uuid.UUID:
     return execution.id
 
 
-def _told(task: AgentTask) -> dict[str, Any]:
+def _told(session: Session, task: AgentTask) -> dict[str, Any]:
     rest = {name: getattr(task, name) for name in (*_OF_A_TASK, *_OF_A_DECISION, "created_at", "completed_at", "result")}
-    return {"name": task.slug or str(task.id), **rest}
+    return {"name": task.slug or str(task.id), **rest, "waiting_for": approvals.waits_for(session, task)}
 
 
 def _story(session: Session, reference: str) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _story(session: Session, reference: str) -> dict[str, Any]:
     told: dict[str, Any] = {}
     streams = []
     if isinstance(found, AgentTask):
-        told[f"task {found.slug or found.id}"] = _told(found)
+        told[f"task {found.slug or found.id}"] = _told(session, found)
         streams.append(f"task:{found.id}")
     for one in executions.of_task(session, found.id) if isinstance(found, AgentTask) else [found]:
         view = executions.state(session, one)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from federation import charter
 from federation.errors import LocalServiceError, SettingsError
 from federation.local import children, elsewhere, jars, java, postgres, state
 from federation.local.elsewhere import is_elsewhere
@@ -73,6 +74,14 @@ def python(config: Settings) -> Iterator[Finding]:
         yield _ok("python", found)
     else:
         yield Finding("python", Verdict.FAIL, found, "install Python 3.11 or newer, then: make install")
+
+
+def rules(config: Settings) -> Iterator[Finding]:
+    """The charter can be read."""
+    try:
+        yield _ok("charter", f"{charter.path()}: {', '.join(charter.charter().roles)}")
+    except SettingsError as error:
+        yield Finding("charter", Verdict.FAIL, str(error), "correct the file, or leave FEDERATION_CHARTER unset for the one that ships")
 
 
 def disk(config: Settings) -> Iterator[Finding]:
@@ -240,6 +249,7 @@ def servers(config: Settings) -> Iterator[Finding]:
 
 CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
     python,
+    rules,
     disk,
     runtime,
     database,

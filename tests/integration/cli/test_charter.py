@@ -30,6 +30,8 @@ def test_wrong_charter_stops_the_start_and_a_role_of_ones_own_has_agents(
         assert done.returncode == 2
         assert done.stderr.startswith(f"federation: {file}: roles.observer.may.0: got 'rule', wants 'designate', ")
         assert len(done.stderr.splitlines()) == 1
+    doctor = json.loads(federation("doctor", "--json").stdout)["checks"]
+    assert [check["verdict"] for check in doctor if check["check"] == "charter"] == ["fail"]
     file.write_text(charter_text() + '\n[roles.reviewer]\nabout = "Reads and decides."\nmay = ["claim", "approve"]\n')
     assert federation("agent", "add", "rea", "--role", "reviewer").returncode == 0
 
@@ -39,7 +41,11 @@ def test_operator_approves_and_rejects(federation: Callable[..., Any], served: d
         for slug in ("wanted", "unwanted"):
             tasks.delegate(session, "Restart the cache", slug=slug, agent="dan", requires_approval=True)
     listed = federation("task", "list", "--status", "awaiting_approval", "--json")
-    assert {row["slug"] for row in json.loads(listed.stdout)} == {"wanted", "unwanted"}
+    assert {(row["slug"], row["waiting_for"]) for row in json.loads(listed.stdout)} == {
+        ("wanted", "the approval of ada"),
+        ("unwanted", "the approval of ada"),
+    }
+    assert "2 tasks await approval. See: federation task list --status awaiting_approval" in federation("status").stdout
     told = json.loads(federation("task", "approve", "wanted", "--reason", "fine", "--json").stdout)
     assert (told["status"], told["assigned_to"], told["decision_reason"]) == ("assigned", "dan", "fine")
     assert told["decided_by"].startswith("cli:")

@@ -43,6 +43,7 @@ def refused(done: Any, status: int) -> str:
         ("FEDERATION_MCP_HOST", "nowhere.invalid", 2, "wants an address of this machine"),
         ("FEDERATION_MCP_PORT", "{taken}", 69, "wants a free port"),
         ("FEDERATION_WORKERS_DIR", "/nowhere", 2, "/nowhere"),
+        ("FEDERATION_CHARTER", "/nowhere", 2, "/nowhere"),
         ("FEDERATION_JWT_ISSUER", "https://login.example/realms/lab", 2, "FEDERATION_JWT_KEYS belong together"),
     ],
 )
