@@ -113,3 +113,23 @@ def test_the_auditor_reads_and_writes_nothing(postgres, database: str, transacti
         for statement in ("insert into conversations values ('x', 'y')", "delete from messages", "select * from agent_tokens"):
             with pytest.raises(errors.InsufficientPrivilege):
                 connection.execute(statement)
+
+
+def test_agents_of_a_teams_own_role_outlive_a_downgrade_and_what_awaits_approval_is_not_let_through(
+    owner: str, database: str, alembic, transactions
+) -> None:
+    from federation.services import tasks
+
+    with transactions.begin("bob") as session:
+        tasks.delegate(session, "Restart the cache", requires_approval=True)
+    with psycopg.connect(database) as connection:
+        connection.execute("INSERT INTO agents (name, role, created_by) VALUES ('rea', 'reviewer', 'cli:root')")
+    alembic(owner, "downgrade", "0009")
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT role FROM agents WHERE name = 'rea'").fetchone() == ("reviewer",)
+        assert connection.execute("SELECT status FROM agent_tasks").fetchone() == ("cancelled",)
+        with pytest.raises(errors.CheckViolation):
+            connection.execute("INSERT INTO agents (name, role, created_by) VALUES ('roy', 'reviewer', 'cli:root')")
+    alembic(owner, "upgrade", "head")
+    with psycopg.connect(database) as connection, pytest.raises(errors.CheckViolation):
+        connection.execute("INSERT INTO agents (name, role, created_by) VALUES ('roy', 'Re viewer', 'cli:root')")
