@@ -3,6 +3,7 @@
 import logging
 import re
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -15,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from federation.charter import charter
 from federation.delivery import logs
-from federation.delivery.app import database_url
+from federation.delivery.app import application, database_url
 from federation.delivery.runtime import transactions
+from federation.delivery.signer import act_as
 from federation.errors import DatabaseUnavailable, SettingsError
 from federation.local.elsewhere import check_database
 from federation.local.ports import listen
@@ -100,11 +102,15 @@ def _log(level: str, *, as_json: bool) -> None:
 
 
 def serve() -> None:
-    """Serve over HTTP until a signal ends it. Raises SettingsError, DatabaseUnavailable, LocalServiceError for a taken port."""
+    """Serve over HTTP until a signal ends it. Raises SettingsError, KeyRevoked, DatabaseUnavailable, LocalServiceError for a taken port."""
     config = settings()
     charter()
     _log(config.log_level, as_json=config.log_json)
     check_database(config)
+    act_as("service:door")
+    amqp: Any = application().amqp
+    # What the first call sends must not wait for it.
+    amqp.signer.register()
     door = Door(transactions(), config, database_url=database_url(config))
     public = urlsplit(config.mcp_url or "").hostname
     hosts = [socket.gethostname(), *([public] if public else []), *config.mcp_allowed_hosts]

@@ -112,6 +112,13 @@ class Settings(BaseSettings):
     )
     seal_s: Seconds = Field(30.0, description="Seconds between two seals over the event log.")
 
+    keys_dir: Folder | None = Field(
+        None, description="Folder of the keys that this machine's parts sign executions with; made at first start; unset: <data_dir>/keys."
+    )
+    signatures: Literal["required", "accepted"] = Field(
+        "required", description="`required`: workers put aside what is not signed; `accepted`: they run it, and check what is signed."
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     log_json: bool = Field(False, description="One JSON object a line instead of text.")
 

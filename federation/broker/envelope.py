@@ -201,6 +201,8 @@ def unpack(frame: Frame, queue: str) -> dict[str, Any]:
         "routing_key": str(envelope.get("routing_key", queue)),
         "redelivered": is_redelivered(frame),
         "priority": properties.get("priority", 0),
+        # ActiveMQ's own word, which no sender can choose.
+        "message_id": frame.headers.get("message-id"),
     }
     return {
         "body": frame.body,

@@ -80,11 +80,14 @@ def configuration(given: Settings) -> dict[str, Any]:
 
 def make(read: Callable[[], Settings]) -> Celery:
     """Return an application with these settings, which are read when its configuration is first looked at."""
-    app = Celery("federation", task_cls="federation.delivery.task:FederationTask")
+    app: Any = Celery("federation", task_cls="federation.delivery.task:FederationTask", amqp="federation.delivery.amqp:SigningAMQP")
+    # For whoever signs: where the keys lie, and who must know them.
+    app.federation_settings = read
     app.add_defaults(lambda: _configured(read))
     # The entry point says the same, but only once the package is installed.
     app.loader.override_backends = BACKENDS
-    return app
+    made: Celery = app
+    return made
 
 
 def _configured(read: Callable[[], Settings]) -> dict[str, Any]:

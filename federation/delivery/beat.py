@@ -19,6 +19,7 @@ from federation.delivery.relay import Relay
 from federation.delivery.runtime import Runtime, build
 from federation.delivery.sealing import Sealer, seals_folder
 from federation.delivery.sending import send
+from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import TransientError
 from federation.placement.node import NodeView
 from federation.services import executions, nodes, summaries
@@ -85,13 +86,17 @@ class FederationScheduler(Scheduler):
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
         given = settings()
+        act_as("service:beat")
         url = service_url(given)
         self._runtime: Runtime = build(url)
         self._leadership = Leadership(self._runtime.transactions.engine)
         self._stale_s, self._heartbeat_s, self._summary_window = given.node_stale_s, given.heartbeat_s, given.summary_window
         self._rebalancer = Rebalancer(app, self._runtime.transactions, stale_s=given.node_stale_s)
         self._sealer = Sealer(self._runtime.transactions, folder=seals_folder(given))
+        amqp: Any = app.amqp
         self._jobs = [
+            # So that the key is known before it signs something, and that it was revoked is said where it is looked for.
+            Job("key", LOOK_AGAIN_S, amqp.signer.register),
             Job("heartbeats", given.heartbeat_s, self._send_heartbeats),
             Job("summaries", given.summary_check_s, self._request_summaries),
             Job("outbox", given.outbox_sweep_s, self._sweep),

@@ -1,4 +1,4 @@
-"""The worker's consumer: puts aside what cannot be run, stops taking messages while PostgreSQL is away, and never drops one."""
+"""The worker's consumer: puts aside what cannot or must not be run, stops taking messages while PostgreSQL is away, and never drops one."""
 
 import logging
 import threading
@@ -15,11 +15,13 @@ from sqlalchemy import text
 from federation.delivery import request
 from federation.delivery.clerk import Clerk
 from federation.delivery.failing import fail_task_of
-from federation.delivery.flaws import flaw
+from federation.delivery.gate import Gate, Unread
 from federation.delivery.pause import database_away
 from federation.delivery.runtime import transactions
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
+from federation.placement.node import NodeView
 from federation.services import quarantine
+from federation.settings import settings
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class QuarantiningConsumer(Consumer):
 
     # Set by Celery, missing in its stubs.
     task_consumer: Any
+    controller: Any
     connection_errors: tuple[type[Exception], ...]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,6 +42,9 @@ class QuarantiningConsumer(Consumer):
         super().__init__(*args, **{**kwargs, "without_gossip": True, "without_mingle": True})
         # SQL never runs on the hub's thread: a slow database would stop heart-beats.
         self._quarantine = Clerk("quarantine")
+        self._reader = Clerk("signers")
+        self._being_read: set[str] = set()
+        self._gate = Gate(self.app, self._node, required=settings().signatures == "required", refresh=self._refresh)
         self._looking = threading.Lock()
         # Between two looks at a database that is away, and until when another pause goes on with that.
         self._look_s, self._soon_until = FIRST_LOOK_S, 0.0
@@ -48,10 +54,13 @@ class QuarantiningConsumer(Consumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         run = super().create_task_handler(*args, **kwargs)
 
-        def on_message(message: Message) -> None:
-            reason = flaw(message, self.app.tasks)
-            if reason is not None:
-                self._put_aside(message, reason)
+        def on_message(message: Message, by_last: bool = False) -> None:
+            verdict = self._gate.judge(message, by_last=by_last)
+            if isinstance(verdict, Unread):
+                self._reader.do(self._read_signer, verdict.identity, message, on_message)
+                return
+            if verdict is not None:
+                self._put_aside(message, verdict.reason, final=verdict.final)
                 return
             try:
                 run(message)
@@ -59,9 +68,46 @@ class QuarantiningConsumer(Consumer):
                 raise
             except Exception as error:  # one message must not end a worker, whatever Celery makes of it
                 logger.exception("message.not_handed_over")
-                self._put_aside(message, f"it cannot be handed over: {error!r}")
+                self._put_aside(message, f"it cannot be handed over: {error!r}", final=True)
 
         return on_message
+
+    def _node(self) -> NodeView | None:
+        """Return what this worker has announced of its node; None before that, when no message has come yet."""
+        found: NodeView | None = getattr(self.controller, "federation_view", None)
+        return found
+
+    def _read_signer(self, identity: str, message: Message, judge: Callable[..., None]) -> None:
+        """Look a key up, then have the message judged; where that cannot be known now it goes back, because it may be good."""
+        try:
+            with transactions().begin("service:worker") as session:
+                self._gate.signers.read(session, identity)
+        except Exception as error:  # noqa: BLE001 - a message that nobody settles holds a place of this worker for ever
+            logger.warning("message.signer_unread reason=%s", error)
+            if self._gate.signers.last(identity) is not None:
+                self.call_soon(judge, message, True)
+                return
+            if not isinstance(error, TransientError) or isinstance(error, DatabaseUnavailable):
+                # Also what should not happen: looking again and again must not take all of this worker's time.
+                self.pause()
+            self.call_soon(self._reject, message, True)
+        else:
+            self.call_soon(judge, message)
+
+    def _refresh(self, identity: str) -> None:
+        """Read a key anew soon; the event loop's thread asks, and no more than once at a time for each."""
+        if identity not in self._being_read:
+            self._being_read.add(identity)
+            self._reader.do(self._read_again, identity)
+
+    def _read_again(self, identity: str) -> None:
+        try:
+            with transactions().begin("service:worker") as session:
+                self._gate.signers.read(session, identity)
+        except TransientError as error:
+            logger.info("message.signer_unread reason=%s", error)
+        finally:
+            self._being_read.discard(identity)
 
     def cancel_active_requests(self) -> None:
         """End what runs, on a cold shutdown; a pool of threads cannot, and what it runs comes again when the process has ended.
@@ -72,16 +118,17 @@ class QuarantiningConsumer(Consumer):
             super().cancel_active_requests()
 
     def on_decode_error(self, message: Message, exc: Exception) -> None:
-        self._put_aside(message, f"the message cannot be read: {exc}")
+        self._put_aside(message, f"the message cannot be read: {exc}", final=False)
 
+    # The next three are called for what has passed the gate.
     def on_unknown_message(self, body: Any, message: Message) -> None:
-        self._put_aside(message, "this is no message of Celery")
+        self._put_aside(message, "this is no message of Celery", final=True)
 
     def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:
-        self._put_aside(message, f"unknown task {exc}")
+        self._put_aside(message, f"unknown task {exc}", final=True)
 
     def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:
-        self._put_aside(message, f"invalid task message: {exc}")
+        self._put_aside(message, f"invalid task message: {exc}", final=True)
 
     def pause(self, **_: Any) -> None:
         """Stop taking messages until PostgreSQL answers; may be called from any thread."""
@@ -129,13 +176,14 @@ class QuarantiningConsumer(Consumer):
             else:
                 return
 
-    def _put_aside(self, message: Message, reason: str) -> None:
+    def _put_aside(self, message: Message, reason: str, *, final: bool) -> None:
+        """Keep a message that is not run; unless that is `final`, it says nothing about the execution whose id it bears."""
         logger.error("message.malformed", extra={"reason": reason})
-        self._quarantine.do(self._keep_record, message, reason)
+        self._quarantine.do(self._keep_record, message, reason, final)
 
-    def _keep_record(self, message: Message, reason: str) -> None:
+    def _keep_record(self, message: Message, reason: str, final: bool) -> None:
         try:
-            self._record(message, reason)
+            self._record(message, reason, final)
         except TransientError as error:
             if isinstance(error, DatabaseUnavailable):
                 self.pause()
@@ -145,7 +193,8 @@ class QuarantiningConsumer(Consumer):
             self.call_soon(self._reject, message, False)
         else:
             self.call_soon(self._acknowledge, message)
-            self._tell_caller(message, reason)
+            if final:
+                self._tell_caller(message, reason)
 
     def _acknowledge(self, message: Message) -> None:
         if not message.acknowledged:
@@ -155,7 +204,7 @@ class QuarantiningConsumer(Consumer):
         if not message.acknowledged:
             message.reject_log_error(logger, self.connection_errors, requeue)
 
-    def _record(self, message: Message, reason: str) -> None:
+    def _record(self, message: Message, reason: str, final: bool) -> None:
         headers = message.headers if isinstance(message.headers, dict) else {"headers": message.headers}
         queue = str((message.delivery_info or {}).get("routing_key") or "unknown")
         task_id, task_name = headers.get("id"), headers.get("task")
@@ -165,7 +214,8 @@ class QuarantiningConsumer(Consumer):
             "content-encoding": message.content_encoding,
             "properties": message.properties,
         }
-        execution_id = _uuid(task_id)
+        # Whoever may write to a queue knows ids, and must not end executions by naming them.
+        execution_id = _uuid(task_id) if final else None
         with transactions().begin(f"node:{queue}") as session:
             entry = quarantine.put_aside(
                 session,

@@ -1,15 +1,20 @@
-"""What travels with an execution beside its arguments: who asked, under which trace, for whom; with a place for a signature."""
+"""What travels with an execution beside its arguments: who asked, under which trace, for whom; and the signature over all of it, as values."""
 
+import base64
 import json
-import uuid
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from kombu.utils import json as kombu_json
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from federation.placement.requirements import Requirements
 
 HEADER = "federation"
+SIGNATURE = "federation_signature"
+# What is put on a message after it was signed: kombu says that it compressed the body, and the transport repeats what is asked of the broker.
+_ADDED_LATER = frozenset((SIGNATURE, "compression", "message_group", "stomp_headers"))
+SIGNATURE_BYTES = 64
 
 
 class Envelope(BaseModel):
@@ -21,7 +26,6 @@ class Envelope(BaseModel):
     actor: str
     trace_id: str
     requirements: Requirements = Requirements()
-    signature: str | None = None
 
     def header(self) -> dict[str, Any]:
         """Return the envelope as JSON for a header."""
@@ -33,15 +37,65 @@ def read(header: Mapping[str, Any]) -> Envelope:
     return Envelope.model_validate(header)
 
 
-def canonical_bytes(envelope: Envelope, *, task_name: str, execution_id: uuid.UUID, retries: int, body: bytes) -> bytes:
-    """Return what a signature is made over: the same bytes for the same meaning, and never the physical queue."""
+def _signature(value: str) -> str:
+    if len(base64.b64decode(value, validate=True)) != SIGNATURE_BYTES:
+        raise ValueError(f"{SIGNATURE_BYTES} bytes in base64 are wanted")
+    return value
+
+
+class Signature(BaseModel):
+    """The header `federation_signature`: whose key signed, for which node where there is no envelope to say so, and the signature in base64."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1] = 1
+    signer: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    node: str | None = None
+    value: Annotated[str, AfterValidator(_signature)]
+
+    def header(self) -> dict[str, Any]:
+        """Return it as JSON for a header."""
+        return self.model_dump(mode="json")
+
+    @property
+    def raw(self) -> bytes:
+        """The signature's 64 bytes."""
+        return base64.b64decode(self.value)
+
+
+def encoded(signature: bytes) -> str:
+    """Return a signature as `Signature.value` has it."""
+    return base64.b64encode(signature).decode()
+
+
+def settled(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return headers as their receiver will have them: a tuple is a list by then, and each key a text. Raises TypeError, ValueError."""
+    found: dict[str, Any] = kombu_json.loads(_json(headers, ordered=False))
+    return found
+
+
+def canonical_bytes(
+    headers: Mapping[str, Any], body: bytes, *, signer: str, node: str | None, content_type: str | None, content_encoding: str | None
+) -> bytes:
+    """Return what a signature is made over: all headers but those that are added later, and the body as it travels; never the physical queue.
+
+    The same headers in another order are the same bytes. Raises TypeError for what is no JSON.
+    """
     signed = {
-        "version": envelope.version,
-        "actor": envelope.actor,
-        "trace_id": envelope.trace_id,
-        "requirements": envelope.requirements.model_dump(mode="json", exclude_defaults=True),
-        "task": task_name,
-        "id": str(execution_id),
-        "retries": retries,
+        "version": 1,
+        "signer": signer,
+        "node": node,
+        "content_type": content_type,
+        "content_encoding": content_encoding,
+        "headers": {name: value for name, value in headers.items() if name not in _ADDED_LATER},
     }
-    return json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n" + body
+    # JSON has no line feed outside of its texts, and writes one within as \n: so the first one ends it, whatever the body holds.
+    return _json(signed, ordered=True).encode() + b"\n" + body
+
+
+def _json(value: Mapping[str, Any], *, ordered: bool) -> str:
+    try:
+        return json.dumps(value, sort_keys=ordered, separators=(",", ":"))
+    except TypeError:
+        # kombu knows dates, UUIDs and the like, and the transport lets it write them.
+        return str(kombu_json.dumps(value, sort_keys=ordered, separators=(",", ":")))

@@ -1,4 +1,4 @@
-"""What is wrong with a message before it may run, in words; runs nothing and settles nothing."""
+"""What is wrong with what a message says, in words; whose it is, others ask; runs nothing and settles nothing."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from kombu import Message
 from kombu.exceptions import ContentDisallowed, DecodeError, SerializationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from federation.delivery.envelope import HEADER, read
+from federation.delivery.envelope import HEADER, SIGNATURE, Signature, read
 
 _UNREADABLE = (ContentDisallowed, DecodeError, SerializationError, UnicodeError, LookupError, ValueError, TypeError, AttributeError)
 
@@ -78,13 +78,26 @@ class _Embed(BaseModel):
 
 def flaw(message: Message, tasks: Mapping[str, Any]) -> str | None:
     """Return why a message cannot be run as one of these tasks, or None if it can."""
+    return header_flaw(message) or content_flaw(message, tasks)
+
+
+def header_flaw(message: Message) -> str | None:
+    """Return what is wrong with the headers that Celery reads and with the type of the body, None if nothing is; does not look into the body."""
     try:
-        headers = _Headers.model_validate(message.headers)
+        _Headers.model_validate(message.headers)
     except ValidationError as error:
         return _header_flaw(error)
-    if headers.task not in tasks:
-        return f"unknown task {headers.task!r}: no worker of this version has it"
-    return _envelope_flaw(message.headers.get(HEADER)) or _body_flaw(message, tasks[headers.task])
+    if message.accept is not None and message.content_type not in message.accept:
+        return f"the body cannot be read: it is {message.content_type}, and only JSON is read"
+    return _model_flaw(SIGNATURE, message.headers.get(SIGNATURE), Signature.model_validate)
+
+
+def content_flaw(message: Message, tasks: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with task, envelope and body of a message whose headers have no flaw, None if nothing is."""
+    name = message.headers["task"]
+    if name not in tasks:
+        return f"unknown task {name!r}: no worker of this version has it"
+    return _model_flaw(HEADER, message.headers.get(HEADER), read) or _body_flaw(message, tasks[name])
 
 
 def _header_flaw(error: ValidationError) -> str:
@@ -95,14 +108,14 @@ def _header_flaw(error: ValidationError) -> str:
     return f"header `{name}`: {first['msg']}; got {first['input']!r:.200}"
 
 
-def _envelope_flaw(header: Any) -> str | None:
+def _model_flaw(name: str, header: Any, parse: Callable[[Any], object]) -> str | None:
     if header is None:
         return None
     try:
-        read(header)
+        parse(header)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        return f"header `{HEADER}`: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return f"header `{name}`: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     return None
 
 

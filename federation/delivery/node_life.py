@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,16 @@ LOOK_S = 0.5
 class NodeLife:
     """Ticked by the worker's event loop, so that a worker whose loop hangs turns stale and one with a long task does not."""
 
-    def __init__(self, announcement: nodes.Announcement, transactions: Transactions, *, publisher: CeleryPublisher, stale_s: float) -> None:
+    def __init__(
+        self,
+        announcement: nodes.Announcement,
+        transactions: Transactions,
+        *,
+        publisher: CeleryPublisher,
+        register: Callable[[], None],
+        stale_s: float,
+    ) -> None:
+        self._register = register
         self._node, self._transactions, self._publisher, self._stale_s = announcement, transactions, publisher, stale_s
         self._tick = threading.Event()
         self._leaving = False
@@ -98,6 +108,8 @@ class NodeLife:
         self._hangs = True
 
     def _announce(self, *, stale_s: float | None) -> None:
+        # Whose key is not known, or was revoked, gets no work: what it sent on its behalf would not be run.
+        self._register()
         with self._begin() as session:
             rival = nodes.rival(session, self._node, stale_s=self._stale_s)
             accepted = nodes.announce(session, self._node, stale_s=stale_s)

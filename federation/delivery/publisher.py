@@ -15,7 +15,8 @@ from federation.delivery.breaker import Breaker
 from federation.delivery.envelope import HEADER, Envelope
 from federation.delivery.known_nodes import KnownNodes
 from federation.delivery.sending import MessageRefused, revoke, send
-from federation.errors import BrokerUnavailable, TransientError
+from federation.delivery.signer import KeyRevoked
+from federation.errors import BrokerUnavailable, SettingsError, TransientError
 from federation.placement.fitting import Unplaceable
 from federation.placement.requirements import Requirements
 from federation.services import nodes
@@ -149,7 +150,7 @@ class CeleryPublisher:
             raise
         except (TransientError, _NodeGone):
             raise
-        except MessageRefused as error:
+        except (MessageRefused, KeyRevoked, SettingsError) as error:
             logger.warning("outbox.refused", extra={"execution_id": str(placed.execution_id), "reason": str(error)})
             self._failed(placed, f"cannot be sent: {error}")
             return False

@@ -16,8 +16,8 @@ from federation.delivery.failing import fail_task_of
 from federation.delivery.overtime import Late
 from federation.delivery.pause import database_away, is_requeue_for_database
 from federation.delivery.runtime import transactions
-from federation.delivery.sending import MessageRefused, send_again
-from federation.errors import BrokerUnavailable, TransientError
+from federation.delivery.sending import send_again
+from federation.errors import PermanentError, TransientError
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class FederationRequest(Request):
         """
         try:
             send_again(self._app, self._message)
-        except (BrokerUnavailable, MessageRefused) as error:
+        except (TransientError, PermanentError) as error:
             logger.warning("execution.returned_as_redelivery", extra={"execution_id": self.id, "reason": str(error)})
             self.reject(requeue=True)
         else:

@@ -74,9 +74,10 @@ def send(
 
 
 def send_again(app: Celery, message: Message) -> None:
-    """Send a delivered message to its queue as a new one, byte for byte, with one more on its count of returns.
+    """Send a delivered message to its queue as a new one, byte for byte, with one more on its count of returns, signed by this process.
 
-    Raises as `send` does; MessageRefused also if it names another queue than those that this worker consumes.
+    Raises as `send` does, also where this process cannot sign; MessageRefused also if it names another queue than those that this worker
+    consumes.
     """
     name = str(message.headers.get("task"))
     info, properties = message.delivery_info or {}, message.properties
@@ -84,14 +85,20 @@ def send_again(app: Celery, message: Message) -> None:
     if info.get("exchange") or queue not in app.amqp.queues.consume_from:
         raise MessageRefused(f"{name} came by {info.get('exchange')!r} and {queue!r}, where this worker does not consume")
     expiration = properties.get("expiration")
+    body = message.body.encode() if isinstance(message.body, str) else message.body
+    # kombu has taken the compression off.
+    headers: dict[str, Any] = {key: value for key, value in message.headers.items() if key != "compression"}
+    headers[RETURNS] = int(headers.get(RETURNS) or 0) + 1
+    amqp: Any = app.amqp
+    signed = amqp.signed(headers, body, queue=queue, content_type=message.content_type, content_encoding=message.content_encoding)
     _publish(
         app,
         name,
         lambda producer: producer.publish(
-            message.body,
+            body,
             exchange="",
             routing_key=queue,
-            headers={**message.headers, RETURNS: int(message.headers.get(RETURNS) or 0) + 1},
+            headers=signed,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             delivery_mode=properties.get("delivery_mode"),

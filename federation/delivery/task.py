@@ -15,7 +15,7 @@ from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 from sqlalchemy.orm import Session
 
 from federation.delivery import overtime
-from federation.delivery.envelope import HEADER, Envelope, read
+from federation.delivery.envelope import HEADER, SIGNATURE, Envelope, read
 from federation.delivery.failing import fail_task_of
 from federation.delivery.logs import trace
 from federation.delivery.pause import requeue
@@ -72,6 +72,12 @@ class FederationTask(CeleryTask):
         return (self.request.delivery_info or {}).get("routing_key") or "unknown"
 
     @property
+    def _ignores_result(self) -> bool:
+        # Celery's Context has a default of its own, which says nothing.
+        asked = vars(self.request).get("ignore_result")
+        return bool(self.ignore_result if asked is None else asked)
+
+    @property
     def envelope(self) -> Envelope | None:
         """What travelled with it, if it came from our outbox."""
         header = (self.request.headers or {}).get(HEADER)
@@ -123,7 +129,9 @@ class FederationTask(CeleryTask):
         token = trace.set(envelope.trace_id if envelope else None)
         try:
             redelivered = bool((request.delivery_info or {}).get("redelivered"))
-            if (envelope is not None or redelivered) and self._has_ended(redelivered, args, kwargs):
+            # What asks for no result and came by no outbox, such as a heartbeat, is not worth a transaction.
+            counts = envelope is not None or redelivered or not self._ignores_result
+            if counts and self._has_ended(redelivered, args, kwargs):
                 # Also its callbacks are sent again, under ids that they had before.
                 return self.backend.get_result(str(request.id))
             limit_s = (request.timelimit or (None,))[0] or self.time_limit
@@ -162,13 +170,21 @@ class FederationTask(CeleryTask):
         self.backend.mark_as_failure(str(request.id), error, request=request)
 
     def _has_ended(self, redelivered: bool, args: Any, kwargs: Any) -> bool:
-        """Count this delivery; return whether an earlier one succeeded. Raises Quarantined after too many, Cancelled."""
+        """Count this delivery; return whether an earlier one succeeded.
+
+        Raises Quarantined after too many, Cancelled, Ignore for one of a try that had another end.
+        """
         try:
             delivery = self._record(redelivered)
             if delivery.cancelled:
                 raise executions.Cancelled(f"execution {self.execution_id} was cancelled before it began")
+            if delivery.finished and delivery.copied and not redelivered:
+                self._put_copy_aside(args, kwargs)
             if delivery.result_state == "SUCCESS":
                 return True
+            if delivery.finished:
+                # It has its result, or a later try will have one.
+                raise Ignore(f"execution {self.execution_id} had finished its try {self.request.retries} already")
             if delivery.redeliveries >= settings().max_deliveries:
                 self._quarantine(delivery.redeliveries, args, kwargs)
         except DatabaseUnavailable:
@@ -180,6 +196,9 @@ class FederationTask(CeleryTask):
 
     def _record(self, redelivered: bool) -> executions.Recorded:
         request = self.request
+        signature = (request.headers or {}).get(SIGNATURE) or {}
+        # Celery keeps four fields of what the transport says of a delivery; all of it is among the properties.
+        info = (request.properties or {}).get("delivery_info") or {}
         with self.transaction(actor=f"node:{self.node}") as session:
             return executions.record_delivery(
                 session,
@@ -191,7 +210,25 @@ class FederationTask(CeleryTask):
                 retries=request.retries,
                 returns=int((request.headers or {}).get(RETURNS) or 0),
                 redelivered=redelivered,
+                signature=signature.get("value"),
+                message_id=info.get("message_id"),
             )
+
+    def _put_copy_aside(self, args: Any, kwargs: Any) -> None:
+        """Keep a message that somebody has sent once more after its end; says nothing about the execution, which has its result."""
+        reason = "it was sent again after its end, by somebody who had the message: the same signature came before, under another of ActiveMQ's names"
+        with self.transaction(actor=f"node:{self.node}") as session:
+            quarantine.put_aside(
+                session,
+                reason,
+                queue=self.node,
+                worker=str(self.request.hostname),
+                headers={"id": str(self.request.id), "task": self.name, **(self.request.headers or {})},
+                body=json.dumps([args, kwargs, None], default=repr).encode(),
+                task_name=str(self.name),
+            )
+        logger.error("message.replayed", extra={"execution_id": str(self.execution_id)})
+        raise Ignore(reason)
 
     def _quarantine(self, redeliveries: int, args: Any, kwargs: Any) -> None:
         reason = f"delivered {redeliveries + 1} times without an end, {settings().max_deliveries} are allowed; its deliveries tell where it was lost"

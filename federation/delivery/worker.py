@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from federation.delivery import logs, machine
 from federation.delivery.node_life import NodeLife
 from federation.delivery.runtime import runtime
+from federation.delivery.signer import act_as
 from federation.errors import FederationError, SettingsError
 from federation.placement import node_file
 from federation.placement.node_file import NodeFile
@@ -53,6 +54,7 @@ def name_worker(sender: str, instance: Any, options: dict[str, Any], **_: Any) -
         instance.federation_node = node_of(options.get("queues"))
     except FederationError as error:
         raise SystemExit(f"Error: {error}") from error
+    act_as(f"node:{instance.federation_node.name}")
     if instance.hostname == default_nodename(""):
         instance.hostname = f"{instance.federation_node.name}@{socket.gethostname()}"
 
@@ -103,7 +105,10 @@ class NodeStep(bootsteps.StartStopStep):
         declared: NodeFile = self._worker.federation_node
         made = runtime()
         announcement = _announcement(declared, concurrency=self._worker.concurrency, hostname=self._worker.hostname)
-        self._life = NodeLife(announcement, made.transactions, publisher=made.publisher, stale_s=settings().node_stale_s)
+        # What this node may be asked for; messages are judged by it.
+        self._worker.federation_view = announcement.view()
+        register = self._worker.app.amqp.signer.register
+        self._life = NodeLife(announcement, made.transactions, publisher=made.publisher, register=register, stale_s=settings().node_stale_s)
         self._worker.timer.call_repeatedly(settings().node_beat_s, self._life.tick)
         self._life.start()
 

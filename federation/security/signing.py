@@ -114,11 +114,19 @@ def load(path: Path) -> SigningKey:
 def load_public(path: Path) -> PublicKey:
     """Return the public key of this file. Raises SettingsError if there is none in it."""
     try:
-        key = load_pem_public_key(path.read_bytes())
+        return parse_public(path.read_bytes())
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}; name the public key of the seals") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def parse_public(pem: bytes) -> PublicKey:
+    """Return the public key of this text. Raises ValueError if there is none in it."""
+    try:
+        key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SettingsError(f"{path}: is no public key in PEM: {error}") from error
+        raise ValueError(f"is no public key in PEM: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise SettingsError(f"{path}: holds a {type(key).__name__}, wants an Ed25519 key")
+        raise ValueError(f"holds a {type(key).__name__}, wants an Ed25519 key")  # noqa: TRY004 - the text is wrong, not the call
     return PublicKey(key)

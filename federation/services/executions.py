@@ -30,6 +30,7 @@ class State(StrEnum):
     QUARANTINED = "quarantined"
 
 
+_FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.QUARANTINED})
 
 
@@ -60,12 +61,22 @@ class ExecutionView:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A delivery that was counted: which one it is, how many of them repeat one without an end, what the execution's result is so far."""
+    """A delivery that was counted: which one it is, how many of them repeat one without an end, what the execution's result is so far.
+
+    `passed` says that a later try was delivered already; `copied`, that a message with the same signature came before under another name.
+    """
 
     number: int
     redeliveries: int
     result_state: str | None
     cancelled: bool
+    passed: bool
+    copied: bool
+
+    @property
+    def finished(self) -> bool:
+        """Whether this try has had its end."""
+        return self.passed or self.result_state in _FINAL
 
 
 # One statement, so that the parts of the answer are of one moment. A state that is not final (RETRY) waits in a queue again.
@@ -105,9 +116,9 @@ _STATE = text(
 # with one more return). So it counts only where the same message was delivered before.
 _DELIVER = text(
     """
-    INSERT INTO execution_deliveries (execution_id, number, task_name, worker, pid, retries, returns, redelivered)
+    INSERT INTO execution_deliveries (execution_id, number, task_name, worker, pid, retries, returns, redelivered, signature, message_id)
     SELECT :id, coalesce(max(number), 0) + 1, :task_name, :worker, :pid, :retries, :returns,
-        :redelivered AND coalesce(bool_or((retries, returns) = (:retries, :returns)), false)
+        :redelivered AND coalesce(bool_or((retries, returns) = (:retries, :returns)), false), :signature, :message_id
     FROM execution_deliveries WHERE execution_id = :id
     ON CONFLICT DO NOTHING
     RETURNING number,
@@ -116,7 +127,11 @@ _DELIVER = text(
                 AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')
         ) AS redeliveries,
         coalesce((SELECT state FROM celery_results WHERE task_id = :task_id), (SELECT outcome FROM executions WHERE id = :id)) AS result_state,
-        EXISTS (SELECT FROM executions WHERE id = :id AND cancelled_at IS NOT NULL) AS cancelled
+        EXISTS (SELECT FROM executions WHERE id = :id AND cancelled_at IS NOT NULL) AS cancelled,
+        EXISTS (SELECT FROM execution_deliveries WHERE execution_id = :id AND retries > :retries
+            AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')) AS passed,
+        EXISTS (SELECT FROM execution_deliveries WHERE execution_id = :id
+            AND signature = CAST(:signature AS text) AND message_id <> CAST(:message_id AS text)) AS copied
     """
 )
 
@@ -203,10 +218,12 @@ def record_delivery(
     retries: int = 0,
     returns: int = 0,
     redelivered: bool,
+    signature: str | None = None,
+    message_id: str | None = None,
 ) -> Recorded:
     """Count that an execution was handed to a worker's process, before its body runs.
 
-    `retries` and `returns` tell which of the execution's messages it was, `redelivered` is what the broker says of that one.
+    `retries` and `returns` tell which of the execution's messages it was, `redelivered` and `message_id` are what the broker says of that one.
     """
     values = {
         "id": execution_id,
@@ -217,6 +234,8 @@ def record_delivery(
         "retries": retries,
         "returns": returns,
         "redelivered": redelivered,
+        "signature": signature,
+        "message_id": message_id,
     }
     while True:
         row = session.execute(_DELIVER, values).one_or_none()
@@ -224,7 +243,14 @@ def record_delivery(
             break
     payload = {"number": row.number, "task_name": task_name, "worker": worker, "pid": pid, "redelivered": redelivered}
     event_log.append(session, "execution.delivered", f"execution:{execution_id}", payload=payload)
-    return Recorded(number=row.number, redeliveries=row.redeliveries, result_state=row.result_state, cancelled=row.cancelled)
+    return Recorded(
+        number=row.number,
+        redeliveries=row.redeliveries,
+        result_state=row.result_state,
+        cancelled=row.cancelled,
+        passed=row.passed,
+        copied=row.copied,
+    )
 
 
 def once(session: Session, key: str, value: Mapping[str, Any]) -> bool:

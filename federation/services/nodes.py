@@ -40,6 +40,18 @@ class Announcement:
     incarnation: uuid.UUID
     simulated: bool
 
+    def view(self) -> NodeView:
+        """Return the node as placement will see it."""
+        return NodeView(
+            name=self.name,
+            role=self.role,
+            tags=self.tags,
+            engines=self.engines,
+            models=self.models,
+            gpus=self.gpus,
+            concurrency=self.concurrency,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Load:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -43,7 +43,10 @@ def put_aside(
     execution_id: uuid.UUID | None = None,
     task_name: str | None = None,
 ) -> uuid.UUID:
-    """Put a message aside with its reason, its deliveries and all that came with it; return the entry's id."""
+    """Put a message aside with its reason, its deliveries and all that came with it; return the entry's id.
+
+    Without an `execution_id` the entry says nothing about an execution: what nobody can vouch for must not end what it only names.
+    """
     story = [] if execution_id is None else _story(session, execution_id)
     kept = {**_storable(headers), "deliveries": story}
     entry = QuarantinedMessage(
@@ -62,6 +65,13 @@ def put_aside(
     payload = {"quarantine_id": entry.id, "task_name": entry.task_name, "queue": queue, "reason": entry.reason, "deliveries": story}
     event_log.append(session, "execution.quarantined", stream, payload=payload)
     return entry.id
+
+
+def _named(entry: QuarantinedMessage) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(entry.headers.get("id")))
+    except ValueError:
+        return None
 
 
 def _storable(value: Any) -> Any:
@@ -99,9 +109,11 @@ def listed(session: Session, *, limit: int = 100, with_redriven: bool = False) -
 
 
 def find(session: Session, reference: uuid.UUID) -> QuarantinedMessage:
-    """Return an entry by its own id, or the latest of an execution. Raises NotFound with the latest."""
-    query = select(QuarantinedMessage).where((QuarantinedMessage.id == reference) | (QuarantinedMessage.execution_id == reference))
-    entry = session.scalars(query.order_by(QuarantinedMessage.created_at.desc()).limit(1)).one_or_none()
+    """Return an entry by its own id, or the latest of an execution, also one that only names it. Raises NotFound with the latest."""
+    named = QuarantinedMessage.headers["id"].astext == str(reference)
+    query = select(QuarantinedMessage).where(or_(QuarantinedMessage.id == reference, QuarantinedMessage.execution_id == reference, named))
+    # One that only names it must not stand before one that speaks of it.
+    entry = session.scalars(query.order_by(QuarantinedMessage.execution_id.is_(None), QuarantinedMessage.created_at.desc()).limit(1)).one_or_none()
     if entry is None:
         raise NotFound("quarantined execution", str(reference), [str(entry.execution_id or entry.id) for entry in listed(session, limit=3)])
     return entry
@@ -110,11 +122,12 @@ def find(session: Session, reference: uuid.UUID) -> QuarantinedMessage:
 def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
     """Send a quarantined execution again, under its own id, so that the effects that it had stay the only ones; return that id.
 
-    Its failures so far count no more. Raises NotFound, Conflict for one that was sent again already, that has ended otherwise, or whose message was
-    not ours.
+    What is sent is what was recorded, and nothing of the message that was put aside. Its failures so far count no more.
+    Raises NotFound, Conflict for one that was sent again already, that has ended otherwise, or whose message was not ours.
     """
     entry = find(session, reference)
-    execution = None if entry.execution_id is None else session.get(Execution, entry.execution_id, with_for_update=True)
+    identity = entry.execution_id or _named(entry)
+    execution = None if identity is None else session.get(Execution, identity, with_for_update=True)
     if execution is None:
         raise Conflict(f"{entry.id} was not sent by the federation, so it cannot be sent again from here: {entry.reason}")
     made = insert(Redrive).values(quarantine_id=entry.id, execution_id=execution.id).on_conflict_do_nothing()
@@ -125,6 +138,8 @@ def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
     ended = ended or execution.outcome
     if execution.cancelled_at is not None or ended in {"SUCCESS", "REVOKED"}:
         raise Conflict(f"execution {execution.id} {'has succeeded' if ended == 'SUCCESS' else 'was cancelled'}; there is nothing to send again")
+    if entry.execution_id is None and ended is not None:
+        raise Conflict(f"execution {execution.id} has failed, and not by this message, which only names it; there is nothing to send again")
     session.execute(delete(celery_results).where(celery_results.c.task_id == str(execution.id)))
     session.execute(update(Execution).where(Execution.id == execution.id).values(outcome=None, ended_at=None, node=None, sent_at=None))
     if execution.agent_task_id is not None:

@@ -84,6 +84,10 @@ STORED = {
             'kwargs_sha256', encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex')) FROM executions
     """,
     "outbox": "SELECT execution_id::text, jsonb_build_object() FROM outbox",
+    "signers": """
+        SELECT identity, jsonb_build_object('name', name, 'public_key', public_key, 'created_by', created_by, 'revoked', revoked_at IS NOT NULL)
+        FROM signers
+    """,
     "execution_deliveries": """
         SELECT execution_id || ' ' || number, jsonb_build_object('task_name', task_name, 'worker', worker, 'pid', pid, 'actor', actor)
         FROM execution_deliveries
@@ -167,6 +171,10 @@ def _token_issued(rows: Rows, event: Told) -> None:
 def _tokens_revoked(rows: Rows, event: Told) -> None:
     if event.payload["tokens"]:
         rows["agent_tokens"][event.payload["name"]]["revoked"] += event.payload["tokens"]
+
+
+def _signer_registered(rows: Rows, event: Told) -> None:
+    _set(rows, "signers", event.payload["identity"], created_by=event.actor, revoked=False, **event.pick("name", "public_key"))
 
 
 def _state_updated(rows: Rows, event: Told) -> None:
@@ -320,6 +328,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "execution.delivered": _delivered,
     "execution.effect_recorded": _effect,
     "execution.quarantined": _quarantined,
+    "signer.registered": _signer_registered,
+    "signer.revoked": lambda rows, event: _set(rows, "signers", event.payload["identity"], revoked=True),
     "model.ran": _model_ran,
     "index.scanned": _scanned,
     "index.finished": lambda rows, event: _set(rows, "index_runs", _subject(event), finished=True),

@@ -103,6 +103,7 @@ EVENTS = {
     "outbox": ("execution.",),
     "quarantine": ("execution.quarantined",),
     "redrives": ("execution.redriven",),
+    "signers": ("signer.",),
     "summaries": ("conversation.summarised",),
     "vector_changes": ("index.scanned", "index.embedded", "index.written"),
 }

@@ -47,7 +47,7 @@ class World:
         self.folder, self.owner_url, self.database_url, self.service_url, self.broker_url = folder, owner_url, database_url, service_url, broker_url
         self.workers_dir = folder / "workers"
         self.workers_dir.mkdir()
-        given = Settings(broker_url=SecretStr(broker_url), database_url=SecretStr(database_url))
+        given = Settings(data_dir=folder, broker_url=SecretStr(broker_url), database_url=SecretStr(database_url))
         self.app = make(lambda: given)
         engine = connect(database_url)
         self.publisher = CeleryPublisher(self.app, engine, stale_s=6)
@@ -145,8 +145,12 @@ class World:
         with psycopg.connect(self.owner_url) as connection:
             return connection.execute(query, values).fetchall()
 
-    def publish_raw(self, queue: str, body: bytes, headers: dict[str, Any], **properties: Any) -> None:
-        """Put a message on a queue that Celery would never send."""
+    def publish_raw(self, queue: str, body: bytes, headers: dict[str, Any], *, signed: bool = True, **properties: Any) -> None:
+        """Put a message on a queue that Celery would never send, signed as a part of the federation would; else as it is."""
+        properties = {"content_type": "application/json", "content_encoding": "utf-8"} | properties
+        if signed:
+            told = {name: properties[name] for name in ("content_type", "content_encoding")}
+            headers = self.app.amqp.signed(headers, body, queue=queue, **told)
         with self.app.connection_for_write() as connection:
             channel = connection.default_channel
             connection.Producer(channel).publish(
@@ -154,7 +158,7 @@ class World:
                 routing_key=queue,
                 exchange="",
                 headers=headers,
-                **{"content_type": "application/json", "content_encoding": "utf-8"} | properties,
+                **properties,
             )
 
     def destination(self, queue: str) -> str:

@@ -56,7 +56,10 @@ class OutboxEntry(Base):
 
 
 class Delivery(Base):
-    """One handing over of an execution to a worker's process; `retries` and `returns` tell which of its messages that was."""
+    """One handing over of an execution to a worker's process; `retries` and `returns` tell which of its messages that was.
+
+    `signature` is that of the message, and `message_id` what ActiveMQ called it: one signature under two names is a message and its copy.
+    """
 
     __tablename__ = "execution_deliveries"
 
@@ -68,6 +71,8 @@ class Delivery(Base):
     retries: Mapped[int] = mapped_column(server_default="0")
     returns: Mapped[int] = mapped_column(server_default="0")
     redelivered: Mapped[bool]
+    signature: Mapped[str | None]
+    message_id: Mapped[str | None]
     delivered_at: Mapped[CreatedAt]
     actor: Mapped[Actor]
 

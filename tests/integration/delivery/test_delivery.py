@@ -198,7 +198,11 @@ def test_dead_broker_leaves_the_work_recorded_and_the_sweep_sends_it(calm: World
 
 def test_door_does_not_wait_long_for_a_broker_that_accepts_and_never_answers(calm: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        given = Settings(broker_url=SecretStr(f"activemq://a:b@127.0.0.1:{silent.getsockname()[1]}/"), database_url=SecretStr(calm.database_url))
+        given = Settings(
+            data_dir=calm.folder,
+            broker_url=SecretStr(f"activemq://a:b@127.0.0.1:{silent.getsockname()[1]}/"),
+            database_url=SecretStr(calm.database_url),
+        )
         door = CeleryPublisher(make(lambda: given), calm.transactions.engine, stale_s=60)
         with Transactions(calm.transactions.engine, door).begin("tester") as session:
             identity = outbox.record(session, "tests.where", {})

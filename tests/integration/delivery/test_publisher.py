@@ -39,7 +39,7 @@ def announce(world: World, name: str, *, concurrency: int = 1) -> uuid.UUID:
 
 
 def door(world: World, broker_url: str, **options: Any) -> CeleryPublisher:
-    given = Settings(broker_url=SecretStr(broker_url), database_url=SecretStr(world.database_url))
+    given = Settings(data_dir=world.folder, broker_url=SecretStr(broker_url), database_url=SecretStr(world.database_url))
     app = make(lambda: given)
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
     return CeleryPublisher(app, world.transactions.engine, stale_s=3600)

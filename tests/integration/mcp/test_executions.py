@@ -49,9 +49,9 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
 
 
-def publishing(database_url: str, broker_url: str) -> Transactions:
+def publishing(database_url: str, broker_url: str, data_dir: Path) -> Transactions:
     """Return transactions whose executions are sent to this broker."""
-    app = make(lambda: Settings(broker_url=SecretStr(broker_url), database_url=SecretStr(database_url)))
+    app = make(lambda: Settings(data_dir=data_dir, broker_url=SecretStr(broker_url), database_url=SecretStr(database_url)))
     engine = connect(database_url)
     return Transactions(engine, CeleryPublisher(app, engine, stale_s=STALE_S))
 
@@ -68,7 +68,7 @@ def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.
     )
     with postgres.database(owner="federation_owner", template=template) as owner_url:
         database_url = postgres.as_role("federation_app", owner_url)
-        transactions = publishing(database_url, activemq.url)
+        transactions = publishing(database_url, activemq.url, folder)
         with transactions.begin("test:setup") as session:
             tokens = {name: agents.add(session, name, role) for name, role in {"ada": "lead", "bob": "developer", "dan": "developer"}.items()}
         ours = {
@@ -304,10 +304,10 @@ async def test_nothing_capable_alive_is_told_in_words(spine: Any) -> None:
 
 
 @pytest.fixture
-def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any) -> Iterator[Any]:
+def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
     """A front door with a publisher behind it, and no node alive."""
     database_url = postgres.as_role("federation_app", database)
-    opened = publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/")
+    opened = publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path)
     with serve(opened, database_url, tokens) as house:
         yield house
     opened.engine.dispose()
@@ -339,12 +339,12 @@ async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(nobody: An
 
 
 async def test_dead_broker_is_told_and_the_task_recorded(
-    postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any
+    postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path
 ) -> None:
     database_url = postgres.as_role("federation_app", database)
     with transactions.begin("test") as session:
         nodes.announce(session, A_NODE)
-    with serve(publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/"), database_url, tokens) as house:
+    with serve(publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path), database_url, tokens) as house:
         async with house.client("ada") as ada:
             task = (await ada.call_tool("federation_delegate", {"description": "d", "role": "lead"})).data
             assert (task.state, task.note) == ("recorded", "recorded; ActiveMQ has not taken it yet, and it will be sent as soon as it does")

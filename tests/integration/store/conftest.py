@@ -5,10 +5,26 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
 from federation.placement.node import Gpu
-from federation.services import agents, approvals, cop, executions, indexing, inference, messages, nodes, quarantine, retrieval, summaries, tasks
+from federation.security.signing import SigningKey
+from federation.services import (
+    agents,
+    approvals,
+    cop,
+    executions,
+    indexing,
+    inference,
+    messages,
+    nodes,
+    quarantine,
+    retrieval,
+    signers,
+    summaries,
+    tasks,
+)
 from federation.services.approvals import Decision
 from federation.services.indexing import NewDocument
 from federation.services.nodes import Announcement
@@ -153,6 +169,11 @@ def _give_up(transactions: Transactions) -> None:
         quarantine.put_aside(session, "no message of Celery", queue="aorus", worker="aorus@host", headers={}, body=b"hello")
     with transactions.begin("cli:root") as session:
         quarantine.redrive(session, poison)
+    with transactions.begin(NODE) as session:
+        key = SigningKey(Ed25519PrivateKey.generate()).public
+        assert signers.register(session, NODE, key).state == "valid"
+    with transactions.begin("cli:root") as session:
+        assert [one.state for one in signers.revoke(session, key.identity[:12])] == ["revoked"]
     with transactions.begin("ada") as session:
         assert executions.cancel(session, poison, "not wanted any more")
         tasks.delegate(session, "Not wanted", slug="unwanted")

@@ -1,0 +1,129 @@
+"""This process's signature under what it sends: a key of its own, made at first start, which PostgreSQL knows before anything is signed with it."""
+
+import getpass
+import logging
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from federation.delivery.envelope import Signature, canonical_bytes, encoded
+from federation.errors import PermanentError, SettingsError, TransientError
+from federation.security.signing import SigningKey, load_or_make
+from federation.services import signers
+from federation.settings import Settings
+from federation.transaction import Transactions, connect
+
+logger = logging.getLogger(__name__)
+
+# How long this process goes on with a key that was revoked; what it sent meanwhile is put aside, and can be sent again.
+LOOK_AGAIN_S = 10.0
+
+_names: list[str] = []
+
+
+class KeyRevoked(PermanentError):
+    """The key of this process was revoked: it sends nothing any more; its text says what to do."""
+
+
+def act_as(name: str) -> None:
+    """Say what this process is, such as `node:taichi`, before it signs anything; a name that was said before stays."""
+    if not _names:
+        _names.append(name)
+
+
+def name_of_process() -> str:
+    """Return what this process signs as: its part in the federation, or the person at the command line."""
+    return _names[0] if _names else f"cli:{_account()}"
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A container may run as a user without a name.
+        return str(os.getuid())
+
+
+def keys_folder(given: Settings) -> Path:
+    """Return the folder of the keys that this machine's parts sign with."""
+    return given.keys_dir or given.data_dir / "keys"
+
+
+def key_file(folder: Path, name: str) -> Path:
+    """Return the file of the private key of this name."""
+    return folder / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.pem"
+
+
+class _Silent:
+    """The publisher of the registration, which records no executions."""
+
+    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
+
+    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
+
+
+class Signer:
+    """Signs in one name; safe to share between threads, never between processes."""
+
+    def __init__(self, name: str, folder: Path, database_url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name, self._folder, self._url, self._clock = name, folder, database_url, clock
+        self._lock = threading.Lock()
+        self._registered = False
+        self._look_at = float("-inf")
+
+    @cached_property
+    def key(self) -> SigningKey:
+        """The private key, made if there is none yet. Raises SettingsError where the folder cannot be read or written."""
+        path = key_file(self._folder, self.name)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return load_or_make(path)
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror}; set FEDERATION_KEYS_DIR to a folder that this user can write") from error
+
+    def register(self) -> None:
+        """See to it that PostgreSQL knows the key. Raises KeyRevoked, SettingsError, DatabaseUnavailable where it was not known so far."""
+        with self._lock:
+            if self._clock() < self._look_at:
+                return
+            try:
+                self._register()
+            except TransientError:
+                if not self._registered:
+                    raise
+                # Nobody can revoke anything now.
+                logger.info("signer.not_looked_up", extra={"signer": self.name})
+            self._look_at = self._clock() + LOOK_AGAIN_S
+
+    def _register(self) -> None:
+        public = self.key.public
+        engine = connect(self._url, pool_size=1)
+        try:
+            with Transactions(engine, _Silent()).begin(self.name) as session:
+                found = signers.register(session, self.name, public)
+        finally:
+            engine.dispose()
+        if found.revoked_at is not None:
+            path = key_file(self._folder, self.name)
+            raise KeyRevoked(f"the key {path} was revoked at {found.revoked_at:%Y-%m-%d %H:%M}: remove the file and start anew, and another is made")
+        self._registered = True
+
+    def sign(self, headers: Mapping[str, Any], body: bytes, *, node: str | None, content_type: str | None, content_encoding: str | None) -> Signature:
+        """Return the signature of a message; `node` is for whom, where no envelope says so.
+
+        Raises as `register` does, TypeError for headers that are no JSON.
+        """
+        self.register()
+        identity = self._identity
+        said = canonical_bytes(headers, body, signer=identity, node=node, content_type=content_type, content_encoding=content_encoding)
+        return Signature(signer=identity, node=node, value=encoded(self.key.sign(said)))
+
+    @cached_property
+    def _identity(self) -> str:
+        return self.key.public.identity

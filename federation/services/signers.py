@@ -1,0 +1,81 @@
+"""Signers: whose keys sign executions; a key is registered once, revoked once, and never replaced or taken back."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from federation.errors import Conflict, NotFound
+from federation.security.signing import PublicKey
+from federation.store import event_log
+from federation.store.models.signers import Signer
+
+# In hexadecimal digits of a key's identity; more than enough to tell a federation's keys apart.
+SHOWN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SignerView:
+    """A key and what it belongs to; `public_key` is PEM."""
+
+    identity: str
+    name: str
+    public_key: str
+    created_by: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """Return `valid` or `revoked`."""
+        return "valid" if self.revoked_at is None else "revoked"
+
+
+_COLUMNS = [getattr(Signer, field.name) for field in fields(SignerView)]
+
+
+def register(session: Session, name: str, key: PublicKey) -> SignerView:
+    """Make a key known, unless it is, and return what is recorded of it: it may be revoked, or be known by another name."""
+    row = {"identity": key.identity, "name": name, "public_key": key.pem}
+    if session.scalar(insert(Signer).values(**row).on_conflict_do_nothing().returning(Signer.identity)) is not None:
+        payload = {"identity": key.identity, "name": name, "public_key": key.pem}
+        event_log.append(session, "signer.registered", f"signer:{key.identity}", payload=payload)
+    return known(session, [key.identity])[key.identity]
+
+
+def known(session: Session, identities: Collection[str]) -> dict[str, SignerView]:
+    """Return those of these keys that are registered, revoked or not."""
+    rows = session.execute(select(*_COLUMNS).where(Signer.identity.in_(identities))).mappings()
+    return {row["identity"]: SignerView(**row) for row in rows}
+
+
+def everybody(session: Session) -> list[SignerView]:
+    """Return all keys, by name, the latest first."""
+    query = select(*_COLUMNS).order_by(Signer.name, Signer.created_at.desc(), Signer.identity)
+    return [SignerView(**row) for row in session.execute(query).mappings()]
+
+
+def revoke(session: Session, reference: str) -> Sequence[SignerView]:
+    """Revoke the keys of this name, or the one whose identity begins so; return them as they are now.
+
+    Raises NotFound with what there is, Conflict for a beginning that several keys share or for keys that are revoked already.
+    """
+    chosen = select(*_COLUMNS).where(or_(Signer.name == reference, Signer.identity.startswith(reference.lower(), autoescape=True)))
+    found = [SignerView(**row) for row in session.execute(chosen).mappings()] if reference else []
+    if not found:
+        signers = everybody(session)
+        raise NotFound("signer", reference, [*(one.name for one in signers), *(one.identity[:SHOWN] for one in signers)])
+    if len(found) > 1 and any(one.name != reference for one in found):
+        raise Conflict(f"{len(found)} keys begin with {reference!r}; give more of the identity, as `federation signer list` shows it")
+    identities = [one.identity for one in found]
+    ended = update(Signer).where(Signer.identity.in_(identities), Signer.revoked_at.is_(None)).values(revoked_at=func.clock_timestamp())
+    rows = session.execute(ended.returning(Signer.identity, Signer.name)).all()
+    if not rows:
+        raise Conflict(f"{reference} is revoked already")
+    for identity, name in rows:
+        event_log.append(session, "signer.revoked", f"signer:{identity}", payload={"identity": identity, "name": name})
+    now = known(session, [row.identity for row in rows])
+    return [now[row.identity] for row in rows]
