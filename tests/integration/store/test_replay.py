@@ -29,7 +29,7 @@ CHANGES = {
     "execution_effects": "UPDATE execution_effects SET value = '{}'",
     "quarantine": "UPDATE quarantine SET reason = 'none'",
     "redrives": "DELETE FROM redrives",
-    "signers": "UPDATE signers SET name = 'node:aorus'",
+    "signers": "UPDATE signers SET revoked_at = NULL",
     "summaries": "UPDATE summaries SET text = 'nothing was said'",
     "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
     "index_runs": "UPDATE index_runs SET finished_at = NULL",

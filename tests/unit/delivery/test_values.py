@@ -1,55 +1,12 @@
-"""The pure parts of delivery: envelope, breaker, what a machine lacks, log lines."""
+"""The pure parts of delivery: breaker, what a machine lacks, log lines."""
 
 import json
 import logging
-import uuid
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
-
-from federation.delivery import envelope, logs
+from federation.delivery import logs
 from federation.delivery.breaker import Breaker
-from federation.delivery.envelope import Envelope, canonical_bytes
 from federation.delivery.machine import Machine, compare
 from federation.placement.node_file import Gpus, NodeFile
-from federation.placement.requirements import Requirements
-
-envelopes = st.builds(
-    Envelope,
-    actor=st.text(min_size=1, max_size=20),
-    trace_id=st.text(alphabet="0123456789abcdef", min_size=32, max_size=32),
-    requirements=st.builds(Requirements, role=st.none() | st.text(max_size=5), tags=st.lists(st.text(max_size=5), max_size=3).map(tuple)),
-    signature=st.none() | st.text(max_size=10),
-)
-
-
-@given(envelopes)
-def test_envelope_survives_a_header(sent: Envelope) -> None:
-    assert envelope.read(json.loads(json.dumps(sent.header()))) == sent
-
-
-@given(envelopes, st.binary(max_size=20), st.integers(0, 3))
-def test_canonical_bytes_bind_everything_but_the_signature(sent: Envelope, body: bytes, retries: int) -> None:
-    identity = uuid.uuid4()
-
-    def over(given_envelope: Envelope, *, task: str = "a", number: int = retries, payload: bytes = body) -> bytes:
-        return canonical_bytes(given_envelope, task_name=task, execution_id=identity, retries=number, body=payload)
-
-    signed = over(sent)
-    assert signed == over(sent.model_copy(update={"signature": "other"}))
-    assert signed != over(sent.model_copy(update={"actor": sent.actor + "x"}))
-    assert signed != over(sent.model_copy(update={"requirements": Requirements(node="elsewhere")}))
-    assert signed != over(sent, task="b")
-    assert signed != over(sent, number=retries + 1)
-    assert signed != over(sent, payload=body + b"x")
-
-
-@pytest.mark.parametrize("header", [None, "text", {}, {"version": 2, "actor": "a", "trace_id": "b"}, {"actor": "a", "trace_id": "b", "more": 1}])
-def test_header_that_is_no_envelope_is_refused(header: object) -> None:
-    with pytest.raises(ValidationError):
-        envelope.read(header)  # type: ignore[arg-type]
 
 
 def test_breaker_opens_longer_each_time_and_closes_on_success() -> None:
