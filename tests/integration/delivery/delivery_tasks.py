@@ -28,6 +28,13 @@ def where(self: FederationTask, **kwargs: Any) -> dict[str, Any]:
     return {"node": self.node, "pid": os.getpid(), "hostname": self.request.hostname, **kwargs}
 
 
+@shared_task(bind=True, base=FederationTask, name="tests.leave_a_mark")
+def leave_a_mark(self: FederationTask, *, path: str, **_: Any) -> str:
+    """Leave a file, by which one sees that it ran."""
+    tell(path, self.request.id)
+    return path
+
+
 @shared_task(bind=True, base=FederationTask, name="tests.hand_on")
 def hand_on(self: FederationTask, *, to: str) -> str:
     """Record an execution for another node; return its id."""

@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,10 +43,10 @@ class Sent:
         return uuid.UUID(self.headers["id"])
 
 
-def unsigned(world: World, name: str = "tests.step", *, number: int = 0, enveloped: bool = True, **options: Any) -> Sent:
+def unsigned(world: World, name: str = "tests.leave_a_mark", *, number: int = 0, enveloped: bool = True, **options: Any) -> Sent:
     """A message that a part of the federation would send, but for the signature."""
     requirements = options.pop("requirements", {})
-    kwargs = options.pop("kwargs", {"number": number})
+    kwargs = options.pop("kwargs", {"path": str(mark(world, number))})
     message = world.app.amqp.create_task_message(options.pop("task_id", str(uuid.uuid4())), name, None, kwargs, **options)
     envelope = Envelope(actor="tester", trace_id="0" * 32, requirements=Requirements(**requirements))
     # As they are when they have travelled.
@@ -67,8 +69,9 @@ def put(world: World, sent: Sent, queue: str | None = None) -> None:
     world.publish_raw(queue or world.calm_node, sent.body, sent.headers, signed=False, **{**JSON, "content_type": sent.content_type})
 
 
-def said(world: World, number: int) -> bool:
-    return bool(world.rows("SELECT 1 FROM messages WHERE data->'number' = to_jsonb(%s::int)", number))
+def mark(world: World, number: int) -> Path:
+    """The file that is there when the task of this number has run."""
+    return Path(world.folder / f"mark-{number}")
 
 
 def entry(world: World, identity: object) -> Any:
@@ -126,7 +129,8 @@ def past() -> str:
     return (datetime.now(UTC) - timedelta(seconds=5)).isoformat()
 
 
-EVIL = {"task": "tests.step", "args": [], "kwargs": {"number": 99}, "options": {}, "subtask_type": None, "immutable": True}
+INJECTED = Path(tempfile.gettempdir()) / f"injected-{uuid.uuid4()}"
+EVIL = {"task": "tests.leave_a_mark", "args": [], "kwargs": {"path": str(INJECTED)}, "options": {}, "subtask_type": None, "immutable": True}
 NOT_OVER = "its signature is not over this"
 # What is done to a message that is signed as it should be, and why it is put aside then.
 ALTERED: dict[str, tuple[Callable[[World, Sent], Sent], str]] = {
@@ -202,11 +206,20 @@ def refused(world: World, sent: Sent, number: int, reason: str, *, final: bool =
     assert reason in why
     assert body == sent.body
     assert execution_id == (sent.id if final else None)
-    assert not said(world, number)
-    assert not said(world, 99)
+    assert not mark(world, number).exists()
+    assert not INJECTED.exists()
     assert world.rows("SELECT 1 FROM execution_deliveries WHERE execution_id = %s", sent.id) == []
     if not final:
         assert world.rows("SELECT 1 FROM celery_results WHERE task_id = %s", sent.headers["id"]) == []
+
+
+@pytest.mark.parametrize("enveloped", [True, False])
+def test_a_message_as_it_was_signed_runs(calm: World, enveloped: bool) -> None:
+    number = next(NUMBERS)
+    sent = genuine(calm, number=number, enveloped=enveloped, requirements={"role": "lead"})
+    put(calm, sent)
+    assert calm.result(sent.id) == str(mark(calm, number))
+    assert mark(calm, number).exists()
 
 
 @pytest.mark.parametrize("how", ALTERED)
@@ -306,7 +319,7 @@ def test_a_forged_message_does_not_end_the_execution_that_it_names(calm: World) 
 def test_work_whose_signer_was_revoked_is_sent_again_by_hand_as_it_was_recorded(calm: World) -> None:
     number = next(NUMBERS)
     with Transactions(calm.transactions.engine, _Nowhere()).begin("tester") as session:
-        identity = outbox.record(session, "tests.step", {"number": number}, requirements={"node": calm.calm_node})
+        identity = outbox.record(session, "tests.leave_a_mark", {"path": str(mark(calm, number))}, requirements={"node": calm.calm_node})
     with calm.transactions.begin("tester") as session:
         session.connection().exec_driver_sql("SET LOCAL federation.actor = 'test'")
         session.connection().exec_driver_sql("DELETE FROM outbox WHERE execution_id = %s", (identity,))
@@ -316,8 +329,7 @@ def test_work_whose_signer_was_revoked_is_sent_again_by_hand_as_it_was_recorded(
     assert calm.state(identity).state == "queued"
     with calm.transactions.begin("cli:root") as session:
         assert quarantine.redrive(session, identity) == identity
-    assert calm.result(identity) == number
-    assert said(calm, number)
+    assert calm.result(identity) == str(mark(calm, number))
 
 
 class _Nowhere:
@@ -358,11 +370,11 @@ def test_each_part_has_a_key_of_its_own_that_only_it_can_read(calm: World) -> No
 def test_what_stock_tools_and_canvas_send_is_signed_and_runs(calm: World) -> None:
     """Successors are signed by the node that sends them, the first by who asked."""
     numbers = [next(NUMBERS) for _ in range(6)]
-    steps = [signature("tests.step", kwargs={"number": n}, immutable=True, app=calm.app).set(queue=calm.calm_node) for n in numbers]
+    marks = [mark(calm, number) for number in numbers]
+    steps = [signature("tests.leave_a_mark", kwargs={"path": str(path)}, immutable=True, app=calm.app).set(queue=calm.calm_node) for path in marks]
     sent = chain(steps[0], steps[1], chord(group(steps[2:5], app=calm.app), steps[5], app=calm.app), app=calm.app).apply_async()
-    calm.until(lambda: said(calm, numbers[5]), "the last has run")
-    assert all(said(calm, number) for number in numbers)
-    assert sent.get(timeout=60) == numbers[5]
+    assert sent.get(timeout=90) == str(marks[5])
+    assert all(path.exists() for path in marks)
 
 
 def test_messages_wait_for_a_database_that_is_away_and_none_is_put_aside(calm: World, postgres: Any) -> None:
