@@ -113,6 +113,13 @@ def test_the_node_of_the_vectors_keeps_them_in_a_volume(services: dict[str, dict
         assert f"vectors:{where}" in services[node]["volumes"]
 
 
+def test_each_part_that_sends_keeps_a_key_in_a_volume_of_its_own(services: dict[str, dict[str, Any]]) -> None:
+    sending = {name: service for name, service in services.items() if "FEDERATION_BROKER_URL" in service.get("environment", {})}
+    assert {"frontdoor", "beat", "flower", *node_file.names()} == set(sending)
+    for name, service in sending.items():
+        assert f"keys-{name}:{service['environment']['FEDERATION_KEYS_DIR']}" in service["volumes"]
+
+
 def test_extras_of_each_image_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     compose = yaml.safe_load((FOLDER / "compose.yaml").read_text())

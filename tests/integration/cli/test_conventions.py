@@ -10,6 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from federation.security.signing import SigningKey
+from federation.services import signers
 
 COLOUR = re.compile(r"\x1b\[")
 
@@ -90,6 +94,26 @@ def test_an_agents_life_as_a_script_sees_it(agents: Callable[..., Any]) -> None:
     assert "sha256" not in str(known)
     assert json.loads(agents("revoke", "nora", "--token", known[0]["id"][:13], "--json").stdout) == {"name": "nora", "revoked": 1}
     assert json.loads(agents("revoke", "nora", "--json").stdout) == {"name": "nora", "revoked": 1}
+
+
+def test_signers_are_listed_and_revoked_as_a_script_sees_it(agents: Callable[..., Any], federation: Callable[..., Any], transactions: Any) -> None:
+    assert federation("signer", "list").stdout == "No key is known yet. Each part makes its own when it starts.\n"
+    keys = [SigningKey(Ed25519PrivateKey.generate()).public for _ in range(3)]
+    for name, key in zip(("node:taichi", "node:taichi", "service:door"), keys, strict=True):
+        with transactions.begin(name) as session:
+            signers.register(session, name, key)
+    listed = json.loads(federation("signer", "list", "--json").stdout)
+    assert [(one["name"], one["state"], one["created_by"]) for one in listed] == [
+        (name, "valid", name) for name in ("node:taichi", "node:taichi", "service:door")
+    ]
+    one = json.loads(federation("signer", "revoke", keys[0].identity[:16].upper(), "--json").stdout)
+    assert one == [{"name": "node:taichi", "identity": keys[0].identity}]
+    assert keys[1].identity[:16] in federation("signer", "revoke", "node:taichi").stdout
+    again = federation("signer", "revoke", "node:taichi")
+    assert (again.returncode, "revoked already" in again.stderr) == (1, True)
+    unknown = federation("signer", "revoke", "node:taich")
+    assert (unknown.returncode, "nearest: node:taichi" in unknown.stderr) == (1, True)
+    assert [row.split()[2] for row in federation("signer", "list").stdout.splitlines()[1:]] == ["revoked", "revoked", "valid"]
 
 
 def test_token_comes_by_standard_input_or_the_environment_and_is_the_agents_own(agents: Callable[..., Any]) -> None:

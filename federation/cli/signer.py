@@ -1,0 +1,52 @@
+"""`federation signer`: lists the keys that sign executions, and revokes them; shows no private key, and registers none."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from federation.cli.console import console, print_json, table
+from federation.cli.operator import transact
+from federation.services import signers
+from federation.services.signers import SHOWN
+
+app = typer.Typer(
+    name="signer", help="List and revoke the keys that executions are signed with.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_signers(as_json: AsJson = False) -> None:
+    """List all keys, valid or revoked."""
+    found = transact(signers.everybody)
+    if as_json:
+        print_json(json.dumps([{**asdict(one), "state": one.state} for one in found], indent=2, default=str))
+        return
+    rows = table("name", "key", "state", "made known by", "at")
+    for one in found:
+        rows.add_row(escape(one.name), one.identity[:SHOWN], one.state, escape(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}")
+    console.print(rows if found else "No key is known yet. Each part makes its own when it starts.")
+
+
+@app.command()
+def revoke(
+    reference: Annotated[str, typer.Argument(metavar="SIGNER", help="Its name, such as node:taichi, or the beginning of one key.")],
+    as_json: AsJson = False,
+) -> None:
+    """Revoke the keys of a name, or one key.
+
+    Within seconds workers put aside what it has signed. A part that still has it sends nothing more until its file is removed and it starts anew.
+    """
+    ended = transact(lambda session: signers.revoke(session, reference))
+    if as_json:
+        print_json(json.dumps([{"name": one.name, "identity": one.identity} for one in ended], indent=2))
+        return
+    for one in ended:
+        console.print(escape(f"Revoked key {one.identity[:SHOWN]} of {one.name}."))
+    console.print(
+        "What it signed and what has not run is put aside: look at it with federation task list --quarantined, and send it again by redrive."
+    )
