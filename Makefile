@@ -82,7 +82,7 @@ bench-results: fetch ## The result backend beside Celery's database backend, Red
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.backends
 
-bench-core: fetch ## What an event and an outbox entry cost, and how long a million events take to seal (about 2 minutes)
+bench-core: fetch ## What an event, an outbox entry and a signature cost, and how long a million events take to seal (about 2 minutes)
 	$(BIN)/python -m benchmarks.core
 
 simulate-placement: fetch ## Placement on up to 10,000 simulated nodes, with a million executions on 1,000 of them (about 4 minutes)

@@ -43,7 +43,7 @@ class SigningAMQP(AMQP):
         """
         node = None if headers.get(HEADER) is not None else queue
         made = self.signer.sign(settled(headers), body, node=node, content_type=content_type, content_encoding=content_encoding)
-        return {**headers, SIGNATURE: made.header()}
+        return {**headers, SIGNATURE: made}
 
     def _create_task_sender(self) -> Any:
         send = super()._create_task_sender()  # type: ignore[misc]  # missing in the stubs

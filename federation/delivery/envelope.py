@@ -15,6 +15,8 @@ SIGNATURE = "federation_signature"
 # What is put on a message after it was signed: kombu says that it compressed the body, and the transport repeats what is asked of the broker.
 _ADDED_LATER = frozenset((SIGNATURE, "compression", "message_group", "stomp_headers"))
 SIGNATURE_BYTES = 64
+_SCALARS = frozenset((str, int, float, bool))
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 class Envelope(BaseModel):
@@ -53,25 +55,34 @@ class Signature(BaseModel):
     node: str | None = None
     value: Annotated[str, AfterValidator(_signature)]
 
-    def header(self) -> dict[str, Any]:
-        """Return it as JSON for a header."""
-        return self.model_dump(mode="json")
-
     @property
     def raw(self) -> bytes:
         """The signature's 64 bytes."""
         return base64.b64decode(self.value)
 
 
-def encoded(signature: bytes) -> str:
-    """Return a signature as `Signature.value` has it."""
-    return base64.b64encode(signature).decode()
+def signature_header(signer: str, node: str | None, signature: bytes) -> dict[str, Any]:
+    """Return what `Signature` reads."""
+    # Not by the model: it is as it should be, and this is done for each message.
+    return {"version": 1, "signer": signer, "node": node, "value": base64.b64encode(signature).decode()}
 
 
 def settled(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return headers as their receiver will have them: a tuple is a list by then, and each key a text. Raises TypeError, ValueError."""
-    found: dict[str, Any] = kombu_json.loads(_json(headers, ordered=False))
+    if all(value is None or type(value) in _SCALARS or _is_plain(value) for value in headers.values()):
+        return dict(headers)
+    found: dict[str, Any] = kombu_json.loads(kombu_json.dumps(headers))
     return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value reads as the same JSON on both ends, as nearly every header does."""
+    if isinstance(value, dict):
+        # Keys that are no texts come in another order when they are; and a dictionary with this key is one of kombu's for something else.
+        return all(type(key) is str and key != "__type__" and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in _SCALARS
 
 
 def canonical_bytes(
@@ -90,12 +101,9 @@ def canonical_bytes(
         "headers": {name: value for name, value in headers.items() if name not in _ADDED_LATER},
     }
     # JSON has no line feed outside of its texts, and writes one within as \n: so the first one ends it, whatever the body holds.
-    return _json(signed, ordered=True).encode() + b"\n" + body
-
-
-def _json(value: Mapping[str, Any], *, ordered: bool) -> str:
     try:
-        return json.dumps(value, sort_keys=ordered, separators=(",", ":"))
+        said = _ENCODER.encode(signed)
     except TypeError:
         # kombu knows dates, UUIDs and the like, and the transport lets it write them.
-        return str(kombu_json.dumps(value, sort_keys=ordered, separators=(",", ":")))
+        said = str(kombu_json.dumps(signed, sort_keys=True, separators=(",", ":")))
+    return said.encode() + b"\n" + body

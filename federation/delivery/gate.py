@@ -54,7 +54,7 @@ class Gate:
             return Unread(signature.signer)
         if not by_last and not self.signers.is_fresh(known):
             self._refresh(signature.signer)
-        reason = _signature_flaw(message, signature, known) or self._audience_flaw(message, signature)
+        reason = signature_flaw(message, signature, known) or self._audience_flaw(message, signature)
         return self._judge_content(message) if reason is None else Refusal(reason, final=False)
 
     def _judge_content(self, message: Message) -> Refusal | None:
@@ -86,7 +86,8 @@ class Gate:
         return f"it is not for {node.name}: {chosen}" if isinstance(chosen, Unplaceable) else None
 
 
-def _signature_flaw(message: Message, signature: Signature, known: KnownSigner) -> str | None:
+def signature_flaw(message: Message, signature: Signature, known: KnownSigner) -> str | None:
+    """Return why a signature does not vouch for a message, None if it does."""
     short = signature.signer[:SHOWN]
     if known.key is None:
         return f"its signer is unknown: key {short} is not registered"

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from federation.delivery.envelope import Signature, canonical_bytes, encoded
+from federation.delivery.envelope import canonical_bytes, signature_header
 from federation.errors import PermanentError, SettingsError, TransientError
 from federation.security.signing import SigningKey, load_or_make
 from federation.services import signers
@@ -114,15 +114,17 @@ class Signer:
             raise KeyRevoked(f"the key {path} was revoked at {found.revoked_at:%Y-%m-%d %H:%M}: remove the file and start anew, and another is made")
         self._registered = True
 
-    def sign(self, headers: Mapping[str, Any], body: bytes, *, node: str | None, content_type: str | None, content_encoding: str | None) -> Signature:
-        """Return the signature of a message; `node` is for whom, where no envelope says so.
+    def sign(
+        self, headers: Mapping[str, Any], body: bytes, *, node: str | None, content_type: str | None, content_encoding: str | None
+    ) -> dict[str, Any]:
+        """Return the header with the signature of a message; `node` is for whom, where no envelope says so.
 
         Raises as `register` does, TypeError for headers that are no JSON.
         """
         self.register()
         identity = self._identity
         said = canonical_bytes(headers, body, signer=identity, node=node, content_type=content_type, content_encoding=content_encoding)
-        return Signature(signer=identity, node=node, value=encoded(self.key.sign(said)))
+        return signature_header(identity, node, self.key.sign(said))
 
     @cached_property
     def _identity(self) -> str:

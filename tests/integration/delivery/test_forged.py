@@ -58,7 +58,7 @@ def signed(world: World, sent: Sent, *, signer: Signer | None = None, queue: str
     node = None if HEADER in sent.headers else queue or world.calm_node
     who = signer or world.app.amqp.signer
     made = who.sign(sent.headers, sent.body, node=node, content_type=sent.content_type, content_encoding="utf-8")
-    return Sent({**sent.headers, SIGNATURE: made.header()}, sent.body, sent.content_type)
+    return Sent({**sent.headers, SIGNATURE: made}, sent.body, sent.content_type)
 
 
 def genuine(world: World, **options: Any) -> Sent:
@@ -190,7 +190,7 @@ FINAL: dict[str, tuple[Callable[[World, int], Sent], str]] = {
 
 def _for_nobody(world: World, sent: Sent) -> Sent:
     made = world.app.amqp.signer.sign(sent.headers, sent.body, node=None, **JSON)
-    return Sent({**sent.headers, SIGNATURE: made.header()}, sent.body)
+    return Sent({**sent.headers, SIGNATURE: made}, sent.body)
 
 
 def numbers() -> Iterator[int]:

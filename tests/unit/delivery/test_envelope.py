@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from federation.broker.envelope import pack, pack_moved, unpack
 from federation.broker.frames import Frame
 from federation.delivery import envelope
-from federation.delivery.envelope import HEADER, SIGNATURE, Envelope, Signature, canonical_bytes, encoded, settled
+from federation.delivery.envelope import HEADER, SIGNATURE, Envelope, Signature, canonical_bytes, settled, signature_header
 from federation.placement.requirements import Requirements
 from federation.security.signing import SigningKey
 
@@ -96,9 +96,9 @@ def test_order_and_what_is_added_on_the_way_change_nothing(sent: dict[str, Any])
 @given(headers, st.binary(max_size=40))
 def test_a_signature_holds_where_the_message_arrives_and_where_it_is_moved_to(sent: dict[str, Any], body: bytes) -> None:
     said = over(settled(sent), body)
-    made = Signature(signer="a" * 64, value=encoded(KEY.sign(said)))
+    made = signature_header("a" * 64, None, KEY.sign(said))
     message = {
-        "headers": {**sent, SIGNATURE: made.header()},
+        "headers": {**sent, SIGNATURE: made},
         "properties": {"delivery_info": {"exchange": "", "routing_key": "taichi"}},
         "content-type": "application/json",
         "content-encoding": "utf-8",
@@ -124,7 +124,7 @@ def test_header_that_is_no_envelope_is_refused(header: object) -> None:
     "changed", [{"signer": "x" * 64}, {"signer": "a"}, {"value": "x"}, {"value": "AAAA"}, {"value": 5}, {"more": 1}, {"version": 2}]
 )
 def test_header_that_is_no_signature_is_refused(changed: dict[str, Any]) -> None:
-    good = {"version": 1, "signer": "a" * 64, "node": None, "value": encoded(bytes(64))}
+    good = signature_header("a" * 64, None, bytes(64))
     assert Signature.model_validate(good).raw == bytes(64)
     with pytest.raises(ValidationError):
         Signature.model_validate(good | changed)
