@@ -1,4 +1,4 @@
-"""The durable core: what an event, an outbox entry and a signature cost, and how long a million events take to seal: `python -m benchmarks.core --help`.
+"""The durable core: what events, outbox entries and signatures cost, how long a million events take to seal: `python -m benchmarks.core --help`.
 
 Exit code 0 when it was measured, whether or not the goals held.
 """
