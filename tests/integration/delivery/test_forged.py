@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import chain, chord, group, signature
+from celery import Celery, chain, chord, group, signature
 
 from federation.broker.envelope import pack
 from federation.broker.frames import encode
+from federation.delivery.app import QUEUE_PREFIX
 from federation.delivery.envelope import HEADER, SIGNATURE, Envelope
 from federation.delivery.signer import KeyRevoked, Signer
 from federation.errors import Conflict
@@ -375,6 +376,18 @@ def test_what_stock_tools_and_canvas_send_is_signed_and_runs(calm: World) -> Non
     sent = chain(steps[0], steps[1], chord(group(steps[2:5], app=calm.app), steps[5], app=calm.app), app=calm.app).apply_async()
     assert sent.get(timeout=90) == str(marks[5])
     assert all(path.exists() for path in marks)
+
+
+def test_the_stock_command_signs_and_a_program_without_our_application_does_not(calm: World) -> None:
+    numbers = [next(NUMBERS) for _ in range(2)]
+    marks = [mark(calm, number) for number in numbers]
+    calm.celery("call", "tests.leave_a_mark", "--queue", calm.calm_node, "--kwargs", json.dumps({"path": str(marks[0])}), name="call").wait(60)
+    calm.until(marks[0].exists, "what the command has sent runs")
+    plain = Celery(broker=calm.broker_url, set_as_current=False)
+    plain.conf.broker_transport_options = {"queue_prefix": QUEUE_PREFIX}
+    sent = plain.send_task("tests.leave_a_mark", kwargs={"path": str(marks[1])}, queue=calm.calm_node)
+    assert "it is not signed" in entry(calm, sent.id)[0]
+    assert not marks[1].exists()
 
 
 def test_messages_wait_for_a_database_that_is_away_and_none_is_put_aside(calm: World, postgres: Any) -> None:
