@@ -42,7 +42,7 @@ def test_worker_with_no_other_flag_takes_its_node_from_the_file(world: World) ->
     world.stop(process)
     assert process.returncode == 0
     assert world.rows("SELECT left_at IS NOT NULL FROM nodes") == [(True,)]
-    assert world.rows("SELECT type FROM events ORDER BY created_at") == [("node.announced",), ("node.left",)]
+    assert world.rows("SELECT type FROM events ORDER BY created_at") == [("signer.registered",), ("node.announced",), ("node.left",)]
 
 
 def test_explicit_flags_win_over_the_file(world: World) -> None:
@@ -109,7 +109,8 @@ def test_two_workers_of_one_name_are_told_apart(world: World) -> None:
 def test_node_that_leaves_says_so_before_its_thread_would_look_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_life, "LOOK_S", 3600)
     announcement = nodes.Announcement("leaver", "lead", (), (), (), (), (), 1, "host", 1, uuid.uuid4(), simulated=False)
-    life = node_life.NodeLife(announcement, world.transactions, publisher=world.publisher, stale_s=6)
+    register = world.app.amqp.signer.register
+    life = node_life.NodeLife(announcement, world.transactions, publisher=world.publisher, register=register, stale_s=6)
     life.start()
     world.until(lambda: world.rows("SELECT 1 FROM nodes WHERE name = 'leaver'"), "it announces itself")
     life.leave()
