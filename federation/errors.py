@@ -3,6 +3,7 @@
 import reprlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class FederationError(Exception):
@@ -72,6 +73,26 @@ class ContextLengthError(PermanentError):
 
 class ModelUnavailable(PermanentError):
     """A model or its runner is not installed on this machine."""
+
+
+class WeightsUnknown(ModelUnavailable):
+    """Nobody has vouched for the files of a model."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name, self.root = name, root
+        super().__init__(f"{root}: no digest of {name} is known, so it is not loaded; if you trust these files: federation model add {name} {root}")
+
+
+class WeightsChanged(ModelUnavailable):
+    """A file of a model is not the one that is known; it is not loaded. `expected` None: not one of its files; `found` None: not there."""
+
+    def __init__(self, name: str, path: Path, *, expected: str | None, found: str | None, root: Path) -> None:
+        self.name, self.path, self.expected, self.found = name, path, expected, found
+        wants = f"SHA-256 {expected}" if expected else "no such file"
+        super().__init__(
+            f"{path}: got {f'SHA-256 {found}' if found else 'no file'}, wants {wants} for {name}, which is not loaded; install the model again, "
+            f"or, if you changed it and trust it: federation model add {name} {root}"
+        )
 
 
 class EngineUnavailable(TransientError):

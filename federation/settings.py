@@ -96,6 +96,10 @@ class Settings(BaseSettings):
         default_factory=list, description="Folders that may be indexed, as a JSON list; empty: any folder that the node can read."
     )
 
+    remote_models: bool = Field(
+        False, description="Whether nodes may use engines that ask a model elsewhere; all engines that ship run their models on the node itself."
+    )
+
     node_beat_s: Seconds = Field(2.0, description="Seconds between two signs of life of a node.")
     node_stale_s: Seconds = Field(6.0, description="Seconds without a sign of life after which a node counts as stale and gets no work.")
     agent_stale_s: Seconds = Field(600.0, description="Seconds without a word after which an agent's state is shown as stale.")

@@ -3,10 +3,13 @@
 import logging
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from federation.engines import catalogue
+from federation.errors import PermanentError
 from federation.placement.node import Gpu
 from federation.placement.node_file import NodeFile
 from federation.services.retrieval import FRAG
@@ -38,11 +41,22 @@ class Capabilities:
     missing: tuple[str, ...]
 
 
-def look() -> Machine:
-    """Return what this machine has."""
-    found = catalogue.available()
+def look(wanted: Collection[str]) -> Machine:
+    """Return what this machine has; of the engines and models that are wanted, those alone whose files are the known ones."""
+    names = {name.casefold() for name in wanted}
+    found = [entry for entry in catalogue.available() if {entry.name, entry.model.casefold()} & names and _is_known(entry)]
     engines, models = frozenset(entry.name for entry in found), frozenset(entry.model for entry in found)
     return Machine(_cards_gib(), engines, models, vectors=find_spec("lancedb") is not None)
+
+
+def _is_known(entry: catalogue.EngineEntry[Any]) -> bool:
+    # A node that announces what it then refuses to load would draw work only to fail it.
+    try:
+        entry.check()
+    except PermanentError as error:
+        logger.error("machine.weights_refused engine=%s reason=%s", entry.name, error)  # noqa: TRY400 - the reason is all that there is to know
+        return False
+    return True
 
 
 def compare(declared: NodeFile, machine: Machine) -> Capabilities:

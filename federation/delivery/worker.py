@@ -119,7 +119,7 @@ class NodeStep(bootsteps.StartStopStep):
 
 
 def _announcement(declared: NodeFile, *, concurrency: int, hostname: str) -> Announcement:
-    has = machine.compare(declared, machine.look())
+    has = machine.compare(declared, machine.look(() if declared.simulated else (*declared.engines, *declared.models)))
     if has.missing:
         logger.warning("node.lacks what=%s", ", ".join(has.missing), extra={"node": declared.name})
     return Announcement(

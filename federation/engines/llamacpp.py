@@ -3,18 +3,17 @@
 import secrets
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from federation.engines.contracts import ChatMessage, Completion
-from federation.engines.weights import sha256_of
+from federation.engines.digests import Weights
 from federation.errors import ContextLengthError, EngineUnavailable, InvalidInput, ModelUnavailable
 
 
 class LlamaCpp:
     """A GGUF model, answering up to `parallel` requests at once, each with a window of its own; more of them wait."""
 
-    def __init__(self, weights: Path, *, name: str, window: int, parallel: int, threads: int) -> None:
+    def __init__(self, weights: Weights, *, name: str, window: int, parallel: int, threads: int) -> None:
         """Load the model (0.4 s for 100 MB).
 
         Raises ModelUnavailable if xllamacpp is missing or cannot read the file.
@@ -27,7 +26,7 @@ class LlamaCpp:
         self.name, self.window = name, window
         self._weights = weights
         params = CommonParams()
-        params.model.path = str(weights)
+        params.model.path = str(weights.path)
         params.n_ctx = window * parallel
         params.n_parallel = parallel
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
@@ -42,11 +41,11 @@ class LlamaCpp:
         try:
             self._server: Any = Server(params)
         except (RuntimeError, ValueError) as error:
-            raise ModelUnavailable(f"llama.cpp cannot load {weights.name}: {error}; install the file again") from error
+            raise ModelUnavailable(f"llama.cpp cannot load {weights.path.name}: {error}; install the file again") from error
 
     def digest(self) -> str:
         """Return the sha256 of the weights, hexadecimal."""
-        return sha256_of(self._weights)
+        return self._weights.digest
 
     def complete(
         self, messages: Sequence[ChatMessage], *, max_tokens: int = 256, temperature: float = 0.0, seed: int = 0, stop: Sequence[str] = ()

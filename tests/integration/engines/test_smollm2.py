@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from federation.engines.contracts import ChatEngine, ChatMessage
+from federation.engines.digests import Weights
 from federation.engines.llamacpp import LlamaCpp
 from federation.engines.smollm2 import PARALLEL, WINDOW
 from federation.errors import ContextLengthError, InvalidInput, ModelUnavailable
@@ -72,7 +73,7 @@ def test_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no model")
     with pytest.raises(ModelUnavailable, match=r"broken\.gguf"):
-        LlamaCpp(broken, name="broken", window=128, parallel=1, threads=1)
+        LlamaCpp(Weights(broken, "0" * 64), name="broken", window=128, parallel=1, threads=1)
 
 
 def test_digest_is_a_sha256(smollm2: ChatEngine) -> None:

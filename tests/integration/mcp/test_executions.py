@@ -16,11 +16,14 @@ from sqlalchemy import text
 
 from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
+from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
 from federation.mcp.tools import claims, retrieval
-from federation.services import agents, nodes, summaries
+from federation.services import agents, inference, nodes, summaries
 from federation.services.nodes import Announcement
 from federation.settings import Settings
+from federation.store.models.executions import Execution
+from federation.store.models.inference import ModelRun
 from federation.transaction import Transactions, connect
 
 pytestmark = pytest.mark.anyio
@@ -205,6 +208,14 @@ async def test_model_answers_with_its_name_and_the_digest_of_its_weights(spine: 
         answer = (await bob.call_tool("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 16, "wait_s": 240})).data
     assert "Paris" in answer.text
     assert (answer.node, answer.state, len(answer.model_digest)) == ("solo", "completed", 64)
+    with spine.transactions.begin("test") as session:
+        run = session.get_one(ModelRun, uuid.UUID(str(answer.execution_id)))
+        asked = session.get_one(Execution, run.execution_id).kwargs
+    # All that is needed to ask the same of the same weights again.
+    known = digests.shipped()[run.model].files
+    assert (run.engine, run.model_digest) == ("llamacpp", known["SmolLM2-135M-Instruct.Q4_1.gguf"])
+    assert run.parameters == {"max_tokens": 16, "temperature": 0.0, "seed": 0}
+    assert run.prompt_sha256 == inference.prompt_digest(asked["messages"])
 
 
 async def test_model_that_does_not_answer_is_refused_and_another_is_not_asked_instead(spine: Any) -> None:

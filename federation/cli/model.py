@@ -1,0 +1,138 @@
+"""`federation model`: shows, verifies and adds the models whose files are trusted by their SHA-256; loads none."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+from federation.cli.console import console, errors, print_json, table
+from federation.engines import catalogue, digests
+from federation.errors import InvalidInput, ModelUnavailable, NotFound, WeightsChanged
+from federation.local.home import write_json
+
+LONGEST_NAME = 200
+
+app = typer.Typer(
+    name="model",
+    help="List, verify and add the models whose files are trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models whose files are known, with the digest of each file.
+
+    Those that ship with the program, and those that were added here.
+    """
+    found = list(_known())
+    if as_json:
+        told = [{"name": known.name, "ships": known.ships, "root": str(root) if root else None, "files": known.files} for known, root in found]
+        print_json(json.dumps(told, indent=2))
+        return
+    rows = table("model", "vouched for by", "file", "sha256")
+    for known, root in found:
+        by = "the program" if known.ships else "the operator"
+        for place, digest in sorted(known.files.items()):
+            path = "not installed: " + place if root is None else str(root if root.name == place else root / place)
+            rows.add_row(escape(known.name), by, escape(path), digest)
+    console.print(rows)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Its file, or the folder of its files.")],
+    as_json: AsJson = False,
+) -> None:
+    """Trust the files of a model as they are now.
+
+    Their digests are kept beside the data, and stand for this name beside what ships with the program.
+    """
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise InvalidInput("NAME", name, f"1 to {LONGEST_NAME} printable characters")
+    if not path.exists():
+        raise InvalidInput("PATH", str(path), "a file, or a folder with files")
+    with _progress(shown=not as_json) as bar:
+        known = digests.measured(name, path.absolute(), bar)
+    where = digests.file_of_added()
+    where.parent.mkdir(parents=True, exist_ok=True)
+    write_json(where, digests.described({**digests.added(), name: known}))
+    if as_json:
+        print_json(json.dumps({"name": name, "root": str(known.root), "files": dict(known.files)}, indent=2))
+        return
+    console.print(escape(f"{name}: {len(known.files)} {'file is' if len(known.files) == 1 else 'files are'} trusted as now; kept in {where}."))
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this model; else all that are installed.")] = None, as_json: AsJson = False
+) -> None:
+    """Compare the files of models with what is known of them.
+
+    Exit code 1 when one differs, is missing, or is not known.
+    """
+    found = list(_known())
+    if name is not None and name not in {known.name for known, _ in found}:
+        raise NotFound("model", name, [known.name for known, _ in found])
+    wanted = [(known, root) for known, root in found if name is None or known.name == name]
+    here = {(known.name, root) for known, root in wanted if root is not None}
+    if name is not None and not here:
+        raise ModelUnavailable(f"{name} is not installed on this machine; `federation doctor` says how to have it")
+    wrong: list[WeightsChanged] = []
+    with _progress(shown=not as_json) as bar:
+        for model, root in sorted(here):
+            wrong += digests.differences(model, root, bar)
+    if as_json:
+        told = [{"model": each.name, "file": str(each.path), "expected": each.expected, "found": each.found} for each in wrong]
+        print_json(json.dumps({"ok": not wrong, "models": sorted({model for model, _ in here}), "differences": told}, indent=2))
+    else:
+        for each in wrong:
+            errors.print(escape(f"federation: {each}"))
+        absent = sorted({known.name for known, root in wanted if root is None})
+        console.print(f"[red]{len(wrong)} files are not as they are known.[/]" if wrong else f"[green]{_models(len(here))} as known.[/]")
+        if absent:
+            console.print(escape(f"Not installed here: {', '.join(absent)}."))
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _models(count: int) -> str:
+    return "1 model is" if count == 1 else f"{count} models are"
+
+
+def _known() -> Iterator[tuple[digests.Known, Path | None]]:
+    """Yield each known model with the file or folder where it lies; None where it is not installed."""
+    places = {entry.model: entry.root for entry in catalogue.ENGINES}
+    for known in digests.shipped().values():
+        yield known, places[known.name]()
+    for known in digests.added().values():
+        yield known, known.root
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator["_Bar"]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not (shown and errors.is_terminal)) as progress:
+        yield _Bar(progress)
+
+
+class _Bar:
+    """Shows how much of which file is read."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._file: tuple[Path, TaskID] | None = None
+
+    def __call__(self, path: Path, done: int, total: int) -> None:
+        if self._file is None or self._file[0] != path:
+            self._file = (path, self._progress.add_task(escape(path.name), total=total))
+        self._progress.update(self._file[1], completed=done)

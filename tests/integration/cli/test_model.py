@@ -1,0 +1,51 @@
+"""`federation model`: what a person trusts, and what a script learns of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def test_what_is_installed_is_as_known(federation: Callable[..., Any]) -> None:
+    done = federation("model", "verify", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["ok"], told["models"]) == (0, True, ["SmolLM2-135M-Instruct", "all-MiniLM-L6-v2"])
+
+
+def test_added_model_is_listed_verified_and_its_changed_file_named(federation: Callable[..., Any], data_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own model [x]"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "weights.gguf").write_bytes(b"GGUF and numbers")
+    (folder / "deep" / "words.json").write_text("{}")
+    done = federation("model", "add", "own/model [x]", str(folder))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "own/model [x]: 2 files are trusted as now" in done.stdout
+    listed = {row["name"]: row for row in json.loads(federation("model", "list", "--json").stdout)}
+    assert listed["own/model [x]"]["root"] == str(folder)
+    assert sorted(listed["own/model [x]"]["files"]) == ["deep/words.json", "weights.gguf"]
+    assert f"{folder}/weights.gguf" in federation("model", "list").stdout
+    assert federation("model", "verify", "own/model [x]").returncode == 0
+
+    (folder / "weights.gguf").write_bytes(b"GGUF and nvmbers")
+    (folder / "deep" / "words.json").unlink()
+    done = federation("model", "verify", "own/model [x]")
+    assert done.returncode == 1
+    assert f"{folder}/weights.gguf: got SHA-256" in done.stderr
+    assert f"{folder}/deep/words.json: got no file" in done.stderr
+    told = json.loads(federation("model", "verify", "own/model [x]", "--json").stdout)
+    assert [Path(each["file"]).name for each in told["differences"]] == ["words.json", "weights.gguf"]
+
+    assert federation("model", "add", "own/model [x]", str(folder)).returncode == 0
+    assert federation("model", "verify", "own/model [x]").returncode == 0
+
+
+def test_what_is_not_there_is_named(federation: Callable[..., Any], tmp_path: Path) -> None:
+    done = federation("model", "verify", "all-MiniLM-L6")
+    assert (done.returncode, "nearest: all-MiniLM-L6-v2" in done.stderr) == (1, True)
+    done = federation("model", "add", "x", str(tmp_path / "nothing"))
+    assert (done.returncode, "PATH: got" in done.stderr) == (2, True)
+    done = federation("model", "add", "x\n", str(tmp_path))
+    assert (done.returncode, "NAME: got" in done.stderr) == (2, True)
+    (tmp_path / "empty").mkdir()
+    done = federation("model", "add", "x", str(tmp_path / "empty"))
+    assert (done.returncode, "no file" in done.stderr) == (1, True)
