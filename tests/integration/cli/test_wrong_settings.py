@@ -12,6 +12,8 @@ import pytest
 from federation.local import children
 from federation.local.ports import free_port
 
+# Without a network nobody can say that there is no such host.
+UNKNOWN_HOST = "not known|name resolution"
 # A variable, its value, the status with which a command ends, and what it says.
 Case = tuple[str, str, int, str]
 UP = ("up", "--detach", "--nodes", "baby")
@@ -37,7 +39,7 @@ def refused(done: Any, status: int) -> str:
 @pytest.mark.parametrize(
     "case",
     [
-        ("FEDERATION_BROKER_URL", "activemq://u:hunter2@nowhere.invalid:61613/", 2, "not known"),
+        ("FEDERATION_BROKER_URL", "activemq://u:hunter2@nowhere.invalid:61613/", 2, UNKNOWN_HOST),
         ("FEDERATION_DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:{free}/f", 69, "refused"),
         ("FEDERATION_MCP_HOST", "192.0.2.1", 2, "wants an address of this machine"),
         ("FEDERATION_MCP_HOST", "nowhere.invalid", 2, "wants an address of this machine"),
@@ -52,7 +54,7 @@ def test_up_refuses_before_it_starts_anything(federation: Callable[..., Any], da
     done = federation(*UP, **{variable: value.format(free=free_port(), taken=taken)})
     told = refused(done, status)
     assert variable in told
-    assert says in told
+    assert re.search(says, told)
     assert "hunter2" not in told
     assert not (data_dir / "postgres").exists()
     assert not children.working_in(data_dir / "run")

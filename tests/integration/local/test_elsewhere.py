@@ -1,5 +1,6 @@
 """Servers that do not take us are told with the variable, what it got, and why; real servers, and strangers at their ports."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from federation.local.ports import free_port
 from federation.settings import Settings, load
 
 SECRET = "hunter2"
+# Without a network nobody can say that there is no such host.
+UNKNOWN_HOST = "not known|name resolution"
 
 
 def stranger(answer: bytes | None) -> Iterator[int]:
@@ -89,7 +92,7 @@ class Ports(dict[str, object]):
     ("url", "kind", "reason"),
     [
         ("activemq://federation:hunter2@127.0.0.1:{activemq}/", SettingsError, "password is invalid"),
-        ("activemq://federation:hunter2@nowhere.invalid:61613/", SettingsError, "not known"),
+        ("activemq://federation:hunter2@nowhere.invalid:61613/", SettingsError, UNKNOWN_HOST),
         ("activemq://federation:hunter2@127.0.0.1:{web}/", SettingsError, "does not answer in STOMP"),
         ("activemq://federation:hunter2@127.0.0.1:{closed}/", BrokerUnavailable, "refused"),
         ("activemq://federation:hunter2@127.0.0.1:{silent}/", BrokerUnavailable, "said nothing"),
@@ -100,7 +103,7 @@ def test_broker_that_does_not_take_us(told: Callable[..., str], url: str, kind: 
     line = told(kind, elsewhere.check_up, FEDERATION_BROKER_URL=url)
     assert line.startswith("FEDERATION_BROKER_URL: got 'activemq://federation:•••@")
     assert "wants an ActiveMQ" in line
-    assert reason in line
+    assert re.search(reason, line)
 
 
 @pytest.mark.parametrize("variable", ["FEDERATION_DATABASE_URL", "FEDERATION_DATABASE_OWNER_URL", "FEDERATION_DATABASE_SERVICE_URL"])
@@ -109,7 +112,7 @@ def test_broker_that_does_not_take_us(told: Callable[..., str], url: str, kind: 
     [
         ("postgresql://federation_app:hunter2@127.0.0.1:{database_port}/postgres", SettingsError, "password authentication failed"),
         ("postgresql://nobody:hunter2@127.0.0.1:{database_port}/postgres", SettingsError, "password authentication failed"),
-        ("postgresql://federation_app:hunter2@nowhere.invalid:5432/federation", SettingsError, "not known"),
+        ("postgresql://federation_app:hunter2@nowhere.invalid:5432/federation", SettingsError, UNKNOWN_HOST),
         ("postgresql://federation_app:hunter2@127.0.0.1:{web}/federation", SettingsError, "invalid response"),
         ("postgresql://federation_app:hunter2@127.0.0.1:{closed}/federation", DatabaseUnavailable, "refused"),
     ],
@@ -119,7 +122,7 @@ def test_database_that_does_not_take_us(told: Callable[..., str], variable: str,
     line = told(kind, elsewhere.check_up, **{variable: url})
     assert line.startswith(f"{variable}: got 'postgresql://")
     assert "wants a PostgreSQL" in line
-    assert reason in line
+    assert re.search(reason, line)
     assert "\n" not in line
 
 
