@@ -1,5 +1,6 @@
 """The errors a caller may meet, split by what it should do: try again later, or change the request."""
 
+import math
 import reprlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -57,6 +58,22 @@ class Refused(PermanentError):
     def __init__(self, principle: str, remedy: str) -> None:
         self.principle, self.remedy = principle, remedy
         super().__init__(f"{principle} {remedy}")
+
+
+class OverQuota(Refused):
+    """An agent has as much as one may have; names the setting that says how much."""
+
+    def __init__(self, principle: str, remedy: str, setting: str) -> None:
+        self.setting = setting
+        super().__init__(principle, f"{remedy} (The limit is the operator's: {setting}.)")
+
+
+class RateLimited(TransientError):
+    """An agent is faster than one may be; says when it may go on, and names the setting that says how fast."""
+
+    def __init__(self, principle: str, setting: str, again_in_s: float) -> None:
+        self.setting, self.again_in_s = setting, again_in_s
+        super().__init__(f"{principle}, and has; call again in {math.ceil(again_in_s)} s (the limit is the operator's: {setting})")
 
 
 class Unauthenticated(PermanentError):

@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     summary_window: int = Field(12, ge=2, description="Messages of a conversation that make a window of a summary.")
     summary_check_s: Seconds = Field(5.0, description="Seconds between two looks for conversations whose window is due.")
 
+    messages_per_minute: int = Field(1200, ge=0, le=1_000_000, description="Messages that one agent may send in a minute; 0: any number.")
+    open_tasks_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Tasks of one agent that may wait or be worked on; 0: any number.")
+    inference_tokens_per_day: int = Field(
+        5_000_000, ge=0, le=10**12, description="Tokens that models may read and write for one agent in a day; 0: any number."
+    )
+
     seals_dir: Folder | None = Field(
         None, description="Folder of beat's signing key and of the file of seals over the event log; unset: <data_dir>/seals."
     )

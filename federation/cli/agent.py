@@ -8,10 +8,9 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from sqlalchemy.orm import Session
 
-from federation.cli.console import console, errors, print_json, table
+from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.mcp_clients import FILES, Client, configuration
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, Refused
@@ -81,7 +80,7 @@ def list_agents(as_json: AsJson = False) -> None:
         return
     rows = table("agent", "role", "added by", "added at")
     for row in found:
-        rows.add_row(row.name, row.role, escape(row.created_by), f"{row.created_at:%Y-%m-%d %H:%M}")
+        rows.add_row(inert(row.name), inert(row.role), inert(row.created_by), f"{row.created_at:%Y-%m-%d %H:%M}")
     console.print(rows if found else "There is no agent yet. Add one with: federation agent add NAME --role ROLE")
 
 
@@ -98,7 +97,7 @@ def tokens(name: Name, as_json: AsJson = False) -> None:
     rows = table("id", "label", "state", "made by", "made at", "expires at")
     for one in found:
         ends = f"{one.expires_at:%Y-%m-%d %H:%M}" if one.expires_at else "never"
-        rows.add_row(str(one.id), escape(one.label), one.state, escape(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}", ends)
+        rows.add_row(str(one.id), inert(one.label), one.state, inert(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}", ends)
     console.print(rows if found else f"{name} has no token. Give it one with: federation agent token {name}")
 
 

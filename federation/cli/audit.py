@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.orm import Session
 
 from federation.cli.bundle import Bundle, write
-from federation.cli.console import console, errors, print_json, table
+from federation.cli.console import console, errors, inert, print_json, table
 from federation.delivery.sealing import key_file, seals_file, seals_folder
 from federation.errors import InvalidInput, SettingsError
 from federation.local.elsewhere import check_database
@@ -96,7 +95,7 @@ def _print_replayed(replayed: Replayed) -> None:
     if replayed.differences:
         rows = table("table", "row", "column", "by the events", "in the table")
         for each in replayed.differences:
-            rows.add_row(*(escape(str(value)) for value in (each.table, each.key, each.column or "", each.replayed, each.stored)))
+            rows.add_row(*(inert(str(value)) for value in (each.table, each.key, each.column or "", each.replayed, each.stored)))
         console.print(rows)
     console.print(f"{replayed.events} events make {replayed.rows} rows.")
     console.print(
@@ -105,7 +104,7 @@ def _print_replayed(replayed: Replayed) -> None:
 
 
 def _print_export(folder: Path, written: Bundle) -> None:
-    console.print(f"{written.events} events under {written.seals} seals are in {escape(str(folder))}.")
+    console.print(f"{written.events} events under {written.seals} seals are in {inert(str(folder))}.")
     console.print("Whoever gets it verifies it with: python3 verify.py")
     console.print(f"The public key is {written.key}; tell it to them by another way.")
 
@@ -114,7 +113,7 @@ def _print(report: Report) -> None:
     if report.findings:
         rows = table("what", "event", "is wrong")
         for finding in report.findings:
-            rows.add_row(f"[red]{finding.kind}[/]", "" if finding.number is None else str(finding.number), escape(finding.text))
+            rows.add_row(f"[red]{finding.kind}[/]", "" if finding.number is None else str(finding.number), inert(finding.text))
         console.print(rows)
     filed = "without their file" if report.filed is None else f"{report.filed} in the file"
     console.print(f"{report.events} events, {report.sealed} of them under {report.seals} seals ({filed}), {report.unsealed} not sealed yet.")

@@ -5,9 +5,8 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from federation.cli.console import console, print_json, table
+from federation.cli.console import console, inert, print_json, table
 from federation.local.checks import Finding, Verdict, all_findings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -32,5 +31,5 @@ def doctor(as_json: AsJson = False) -> None:
 def _print(findings: list[Finding]) -> None:
     rows = table("", "check", "saw", "what to do")
     for finding in findings:
-        rows.add_row(f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]", finding.check, escape(finding.saw), escape(finding.remedy))
+        rows.add_row(f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]", finding.check, inert(finding.saw), inert(finding.remedy))
     console.print(rows)

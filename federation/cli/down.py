@@ -7,9 +7,8 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from federation.cli.console import console
+from federation.cli.console import console, inert
 from federation.errors import LocalServiceError
 from federation.local import children, state
 from federation.local.home import Home
@@ -36,9 +35,9 @@ def down(purge: Purge = False, yes: Yes = False) -> None:
     if purge:
         left = home.purge()
         others = ", ".join(map(str, left))
-        console.print(escape(f"Removed what was made in {home.data_dir}; not ours, and left: {others}" if left else f"Removed {home.data_dir}."))
+        console.print(inert(f"Removed what was made in {home.data_dir}; not ours, and left: {others}" if left else f"Removed {home.data_dir}."))
         if config.cache_dir.exists():
-            console.print(escape(f"Fetched programs stay in {config.cache_dir} for the next start; remove the folder to be rid of them."))
+            console.print(inert(f"Fetched programs stay in {config.cache_dir} for the next start; remove the folder to be rid of them."))
 
 
 def stop(home: Home) -> bool:

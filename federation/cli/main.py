@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from federation.cli.foreign import visible
 from federation.errors import FederationError, InvalidInput, LocalServiceError, SettingsError, TransientError
 
 # A full disk, a folder of another user's: nothing of ours to look for in a traceback.
@@ -114,7 +115,8 @@ def main() -> None:
     try:
         app.main(prog_name="federation")
     except FederationError as error:
-        sys.stderr.write(f"federation: {error}\n")
+        # It may name what an agent named.
+        sys.stderr.write(f"federation: {visible(str(error))}\n")
         sys.exit(exit_code(error))
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from federation.cli.console import console, errors, print_json, table
+from federation.cli.console import console, errors, inert, print_json, table
 from federation.engines import catalogue, digests
 from federation.errors import InvalidInput, ModelUnavailable, NotFound, WeightsChanged
 from federation.local.home import write_json
@@ -30,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """List the models whose files are known, with the digest of each file.
+    """List the models that are known, with the digest of each file.
 
     Those that ship with the program, and those that were added here.
     """
@@ -44,7 +43,7 @@ def list_models(as_json: AsJson = False) -> None:
         by = "the program" if known.ships else "the operator"
         for place, digest in sorted(known.files.items()):
             path = "not installed: " + place if root is None else str(root if root.name == place else root / place)
-            rows.add_row(escape(known.name), by, escape(path), digest)
+            rows.add_row(inert(known.name), by, inert(path), digest)
     console.print(rows)
 
 
@@ -70,7 +69,7 @@ def add(
     if as_json:
         print_json(json.dumps({"name": name, "root": str(known.root), "files": dict(known.files)}, indent=2))
         return
-    console.print(escape(f"{name}: {len(known.files)} {'file is' if len(known.files) == 1 else 'files are'} trusted as now; kept in {where}."))
+    console.print(inert(f"{name}: {len(known.files)} {'file is' if len(known.files) == 1 else 'files are'} trusted as now; kept in {where}."))
 
 
 @app.command()
@@ -97,11 +96,11 @@ def verify(
         print_json(json.dumps({"ok": not wrong, "models": sorted({model for model, _ in here}), "differences": told}, indent=2))
     else:
         for each in wrong:
-            errors.print(escape(f"federation: {each}"))
+            errors.print(inert(f"federation: {each}"))
         absent = sorted({known.name for known, root in wanted if root is None})
         console.print(f"[red]{len(wrong)} files are not as they are known.[/]" if wrong else f"[green]{_models(len(here))} as known.[/]")
         if absent:
-            console.print(escape(f"Not installed here: {', '.join(absent)}."))
+            console.print(inert(f"Not installed here: {', '.join(absent)}."))
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -134,5 +133,5 @@ class _Bar:
 
     def __call__(self, path: Path, done: int, total: int) -> None:
         if self._file is None or self._file[0] != path:
-            self._file = (path, self._progress.add_task(escape(path.name), total=total))
+            self._file = (path, self._progress.add_task(inert(path.name), total=total))
         self._progress.update(self._file[1], completed=done)

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
-from rich.markup import escape
 
 from federation.cli.addresses import addresses
-from federation.cli.console import address_lines, console, errors, parts_table, print_json, table
+from federation.cli.console import address_lines, console, errors, inert, parts_table, print_json, table
 from federation.local import checks, state
 from federation.local.home import Home
 from federation.settings import Settings, settings
@@ -85,7 +84,7 @@ def status(as_json: AsJson = False) -> None:
             what = "1 task awaits" if awaiting == 1 else f"{awaiting} tasks await"
             console.print(f"{what} approval. See: federation task list --status awaiting_approval")
         if problem:
-            errors.print(f"[red]{escape(problem)}[/]")
+            errors.print(f"[red]{inert(problem)}[/]")
     raise typer.Exit(0 if running else NOT_RUNNING)
 
 
@@ -99,9 +98,9 @@ def _print(view: state.View | None, known: list[NodeView], nodes_problem: str | 
         rows = table("node", "role", "alive", "last sign of life")
         for node in known:
             age = "never" if node.age_s is None else f"{node.age_s:.0f} s ago"
-            rows.add_row(node.name, node.role, "[green]yes[/]" if node.alive else "[red]no[/]", age)
+            rows.add_row(inert(node.name), inert(node.role), "[green]yes[/]" if node.alive else "[red]no[/]", age)
         console.print(rows)
     elif nodes_problem:
-        console.print(f"nodes: {escape(nodes_problem)}")
+        console.print(f"nodes: {inert(nodes_problem)}")
     for line in address_lines(addresses(config)):
         console.print(line)

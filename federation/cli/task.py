@@ -6,11 +6,10 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from federation.cli.console import console, errors, print_json, table
+from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, NotFound, PermanentError
 from federation.services import approvals, executions, quarantine, tasks
@@ -53,7 +52,7 @@ def list_tasks(
     rows = table("task", "status", "has it", "by", "in", "what")
     for task in found:
         task["assigned_to"] = task["assigned_to"] or (task["waiting_for"] and f"({task['waiting_for']})")
-        rows.add_row(*(escape(str(task[key] or "")) for key in _LISTED))
+        rows.add_row(*(inert(str(task[key] or "")) for key in _LISTED))
     console.print(rows if found else "There is no task yet." if status is None else f"No task is {status}.")
 
 
@@ -68,14 +67,16 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
         print_json(json.dumps(told, indent=2, default=str))
         return
     for title, fields in told.items():
-        console.print(f"[bold]{escape(title)}[/]")
+        console.print(f"[bold]{inert(title)}[/]")
         if isinstance(fields, list):
             for line in fields:
                 payload = json.dumps(line["payload"], default=str)
-                console.print(escape(f"  {line['at']:%Y-%m-%d %H:%M:%S}  {line['type']:<28} {line['actor']:<18} {payload}"))
+                console.print(inert(f"  {line['at']:%Y-%m-%d %H:%M:%S}  {line['type']:<28} {line['actor']:<18} {payload}"))
         else:
             for name, value in fields.items():
-                console.print(escape(f"  {name:<16} {'' if value is None else value}"))
+                # Further lines stand below the first, so that nobody writes lines that look like the others.
+                told_so = "" if value is None else str(value).replace("\n", "\n" + 19 * " ")
+                console.print(inert(f"  {name:<16} {told_so}"))
 
 
 @app.command()
@@ -98,7 +99,7 @@ def cancel(
     if as_json:
         print_json(json.dumps({"id": reference, "cancelled": done}))
     else:
-        console.print(escape(f"Cancelled {reference}." if done else f"{reference} had ended already; nothing was changed."))
+        console.print(inert(f"Cancelled {reference}." if done else f"{reference} had ended already; nothing was changed."))
 
 
 Reason = Annotated[str, typer.Option(help="Why, for who asked for it.")]
@@ -127,7 +128,7 @@ def _decide(reference: str, decision: Decision, reason: str, *, as_json: bool) -
     if as_json:
         print_json(json.dumps(told, indent=2, default=str))
     else:
-        console.print(escape(f"Approved {reference}: it begins." if decision is Decision.APPROVE else f"Rejected {reference}: it has ended."))
+        console.print(inert(f"Approved {reference}: it begins." if decision is Decision.APPROVE else f"Rejected {reference}: it has ended."))
 
 
 @app.command()
@@ -148,7 +149,7 @@ def redrive(
     elif sent or not left:
         console.print(f"Sent again: {', '.join(sent)}" if sent else "There is nothing to send again.")
     for reason in left.values():
-        errors.print(escape(f"federation: {reason}"))
+        errors.print(inert(f"federation: {reason}"))
     raise typer.Exit(1 if left else 0)
 
 
@@ -176,7 +177,7 @@ def _show_quarantine(entries: list[quarantine.Entry], *, as_json: bool) -> None:
     rows = table("execution", "task", "queue", "when", "why")
     for entry in entries:
         cells = (str(entry.execution_id or entry.id), entry.task_name or "", entry.queue, f"{entry.created_at:%Y-%m-%d %H:%M}", entry.reason)
-        rows.add_row(*map(escape, cells))
+        rows.add_row(*map(inert, cells))
     console.print(rows if entries else "Nothing is quarantined.")
     if entries:
         errors.print("See all of one with `federation task show ID`, send it again with `federation task redrive ID`.")

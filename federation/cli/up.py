@@ -7,11 +7,10 @@ import time
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from federation.charter import charter
 from federation.cli.addresses import addresses
-from federation.cli.console import address_lines, console
+from federation.cli.console import address_lines, console, inert
 from federation.cli.display import Display
 from federation.cli.fleet import NODES, nodes_of, stages
 from federation.delivery import logs
@@ -77,12 +76,12 @@ def _join(home: Home, pid: int, asked: list[str], *, wait: bool) -> None:
             f"the federation in {home.data_dir} is running already (pid {pid}), without {', '.join(missing)}; "
             f"to have other nodes: federation down, then federation up --nodes {','.join([*here, *missing])}"
         )
-    console.print(f"The federation in {escape(str(home.data_dir))} is running already (pid {pid}). See: federation status")
+    console.print(f"The federation in {inert(str(home.data_dir))} is running already (pid {pid}). See: federation status")
 
 
 def _announce_fetch() -> None:
     if not elsewhere.is_elsewhere(settings(), "broker_url") and jars.find(settings().activemq_home, settings().cache_dir) is None:
-        console.print(f"Fetching ActiveMQ from Debian's packages into {escape(str(settings().cache_dir))} ({jars.SIZE}, once).")
+        console.print(f"Fetching ActiveMQ from Debian's packages into {inert(str(settings().cache_dir))} ({jars.SIZE}, once).")
 
 
 def _run_here(home: Home, names: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
-from federation.services import agents, executions
+from federation.services import agents, executions, limits
 from federation.services.needs import valid
 from federation.store import event_log, outbox
 from federation.store.context import context
@@ -22,6 +22,10 @@ LARGEST_SEED = 2**32 - 2
 
 # Model servers keep the prefix of a prompt in blocks of some tokens; prompts that begin alike for this long share most of what is dear.
 PREFIX_CHARACTERS = 1000
+# Longest answer to a task that a node does.
+TASK_TOKENS = 96
+# Of English; what is counted so before the model has counted is corrected afterwards.
+_CHARACTERS_A_TOKEN = 4
 
 SYSTEM_PROMPTS: Mapping[str, str] = {
     "lead": "You are the Lead: you see the whole, assign work explicitly and decide. Answer briefly.",
@@ -41,7 +45,7 @@ def request(
     system: str | None = None,
     requirements: Mapping[str, Any] | None = None,
 ) -> uuid.UUID:
-    """Record the execution that asks a model, and return its id. Raises InvalidInput, NotFound for a node or model that nobody knows."""
+    """Record the execution that asks a model, and return its id. Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows."""
     agents.require(prompt, "prompt")
     if not 1 <= max_tokens <= 4096:
         raise InvalidInput("max_tokens", max_tokens, "1 to 4096 tokens")
@@ -50,6 +54,7 @@ def request(
     if not 0 <= seed <= LARGEST_SEED:
         raise InvalidInput("seed", seed, f"0 to {LARGEST_SEED}")
     messages = [{"role": "system", "content": system or DEFAULT_PROMPT}, {"role": "user", "content": prompt}]
+    limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
     needs = valid(session, requirements or {}).model_copy(update={"engine": ENGINE})
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
     return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=_affinity(needs.model, messages))
@@ -61,18 +66,33 @@ def _affinity(model: str | None, messages: Sequence[Mapping[str, str]]) -> str:
     return hashlib.sha256(json.dumps([model, beginning]).encode()).hexdigest()[:32]
 
 
+def tokens_at_most(messages: Sequence[Mapping[str, str]], max_tokens: int) -> int:
+    """Return about how many tokens a model reads and writes for this at most."""
+    return max_tokens + sum(len(message["content"]) for message in messages) // _CHARACTERS_A_TOKEN
+
+
+def tokens_of_task(description: str, parameters: Mapping[str, Any] | None) -> int:
+    """Return the same for a task that a node does."""
+    return tokens_at_most([{"content": description}, {"content": json.dumps(dict(parameters or {}))}], TASK_TOKENS)
+
+
 def prompt_digest(messages: Sequence[Mapping[str, str]]) -> str:
     """Return the SHA-256 of a prompt in hexadecimal digits."""
     return hashlib.sha256(json.dumps(list(messages), sort_keys=True).encode()).hexdigest()
 
 
-def record_run(session: Session, run: Mapping[str, Any]) -> bool:
-    """Record the completion of the current execution; False if a former delivery recorded it."""
+def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None = None) -> bool:
+    """Record the completion of the current execution; False if a former delivery recorded it.
+
+    `counted` are the tokens that its asker was charged when it was recorded, which are corrected now.
+    """
     who = context(session)
     if who.execution_id is None:
         raise InvalidInput("execution_id", None, "a completion that runs as an execution")
     if not executions.once(session, "model_run", {"model": run["model"], "completion_tokens": run["completion_tokens"]}):
         return False
+    if counted is not None:
+        limits.correct_inference_tokens(session, counted=counted, used=run["prompt_tokens"] + run["completion_tokens"])
     session.add(ModelRun(execution_id=who.execution_id, actor=who.actor, trace_id=who.trace_id, **run))
     payload = {key: run[key] for key in ("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")}
     event_log.append(session, "model.ran", f"execution:{who.execution_id}", payload=payload)

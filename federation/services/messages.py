@@ -9,16 +9,21 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import func, null, select, update
+from sqlalchemy import Text, cast, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, conversations
+from federation.services import agents, conversations, limits
 from federation.services.names import valid_slug
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
 from federation.store.models.conversations import Message, MessageType, Receipt
+
+# An answer that is longer overwhelms who reads it: 200 messages may have 20 million characters. One that is longer by itself comes alone.
+LARGEST_INBOX_BYTES = 180_000
+# What a message has beside its content: ids, names, times.
+_ENVELOPE_BYTES = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ def send(
     """Send a message to one agent, or to all members of a conversation (without one: to everybody).
 
     Sent again under the same `slug` it is the message that was sent before. Raises NotFound for an unknown agent, conversation or
-    message, Refused for a stranger to the conversation, Conflict for a slug under which the sender said something else, InvalidInput.
+    message, Refused for a stranger to the conversation, Conflict for a slug under which the sender said something else, InvalidInput,
+    RateLimited.
     """
     sender = context(session).actor
     agents.require(content, "content")
@@ -106,6 +112,7 @@ def send(
     correlation_id = answered.correlation_id if answered else identity
     # The position is taken before it is known whether the message is new: what was taken for nothing is given back.
     attempt = session.begin_nested()
+    limits.message(session)
     payload = {
         "message_id": identity,
         "to": to,
@@ -166,7 +173,7 @@ def _answered(session: Session, reply_to: uuid.UUID | None) -> Message | None:
 
 
 def inbox(session: Session, *, after: int | None = None, limit: int = 50) -> Inbox:
-    """Return the caller's messages behind a cursor; up to the cursor they count as read.
+    """Return the caller's messages behind a cursor, as many as `limit` and LARGEST_INBOX_BYTES allow; up to the cursor they count as read.
 
     Without a cursor it goes on behind what counts as read, so that a reader that crashed gets them again.
     """
@@ -176,17 +183,24 @@ def inbox(session: Session, *, after: int | None = None, limit: int = 50) -> Inb
         if not 0 <= after <= last:
             raise InvalidInput("after", after, f"a cursor that an earlier call returned, 0 to {last}")
         _read(session, reader, after)
-    query = (
-        select(Receipt.position, Message)
+    size = func.octet_length(Message.content) + func.coalesce(func.octet_length(cast(Message.data, Text)), 0) + _ENVELOPE_BYTES
+    waiting = (
+        select(Receipt.position, Receipt.message_id, size.label("size"))
         .join(Message, Message.id == Receipt.message_id)
         .where(Receipt.agent == reader, Receipt.position > after if after is not None else Receipt.read_at.is_(None))
         .order_by(Receipt.position)
         .limit(limit + 1)
+        .subquery()
     )
+    upto = func.sum(waiting.c.size).over(order_by=waiting.c.position)
+    summed = select(waiting, upto.label("upto"), func.row_number().over(order_by=waiting.c.position).label("place")).subquery()
+    # Read before it is known which of them fit would be read for nothing.
+    shown = (summed.c.place == 1) | ((summed.c.place <= limit) & (summed.c.upto <= LARGEST_INBOX_BYTES))
+    query = select(summed.c.position, Message, shown).outerjoin(Message, (Message.id == summed.c.message_id) & shown).order_by(summed.c.position)
     rows = session.execute(query).all()
-    messages = [_received(position, message) for position, message in rows[:limit]]
+    messages = [_received(position, message) for position, message, fits in rows if fits]
     cursor = messages[-1].cursor if messages else after if after is not None else _read_up_to(session, reader)
-    return Inbox(messages, cursor, len(rows) > limit)
+    return Inbox(messages, cursor, len(rows) > len(messages))
 
 
 def _read(session: Session, reader: str, upto: int) -> None:

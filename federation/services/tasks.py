@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 
 from federation.charter import Right
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, charter, claims, conversations, executions, task_events
-from federation.services.inference import ENGINE as ANSWERING
+from federation.services import agents, charter, claims, conversations, executions, inference, limits, task_events
 from federation.services.names import valid_slug
 from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
@@ -27,7 +26,7 @@ from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus
 RUN_ON_NODE = "federation.tasks.delegation.run"
 CLAIM = "federation.tasks.claims.claim_task"
 # What a node needs to do each kind of work: reports are extracted, the rest is answered by a model.
-ENGINES = {each: EXTRACTING if each is TaskType.REPORT else ANSWERING for each in TaskType}
+ENGINES = {each: EXTRACTING if each is TaskType.REPORT else inference.ENGINE for each in TaskType}
 
 
 # What of a new task's row its event tells, beside its status.
@@ -52,7 +51,8 @@ def delegate(
     """Record a task, and for a node the execution that will do it, not before `start_at`; one that requires approval is parked without any.
 
     Delegated again by its author under the same slug it is the task that is there. Raises NotFound for an unknown agent, role, node,
-    engine, model or conversation, Conflict for a slug that is another task's, Refused for what the charter does not let the caller do, InvalidInput.
+    engine, model or conversation, Conflict for a slug that is another task's, Refused for what the charter does not let the caller do,
+    InvalidInput, OverQuota.
     """
     agents.require(description, "description")
     if task_type not in set(TaskType):
@@ -94,6 +94,7 @@ def delegate(
     task = session.scalars(made).one_or_none()
     if task is None:
         return _delegated_before(session, asked)
+    limits.open_task(session)
     task_events.append(session, "task.created", task, type=task_type, **{name: row[name] for name in _TOLD})
     if not requires_approval:
         begin(session, task)
@@ -106,10 +107,12 @@ def at_first(reserved_for: str | None) -> dict[str, Any]:
 
 
 def begin(session: Session, task: AgentTask) -> None:
-    """Tell the one agent whose task it is, or record the execution that does it on a node."""
+    """Tell the one agent whose task it is, or record the execution that does it on a node. Raises OverQuota."""
     if task.reserved_for is not None:
         task_events.append(session, "task.assigned", task, agent_id=task.reserved_for)
     if task.executor == Executor.NODE:
+        if task.task_type != TaskType.REPORT:
+            limits.inference_tokens(session, inference.tokens_of_task(task.description, task.parameters))
         outbox.record(
             session,
             RUN_ON_NODE,

@@ -50,4 +50,6 @@ def _do(task: FederationTask, work: AgentTask) -> dict[str, Any]:
     for name, value in sorted((work.parameters or {}).items()):
         prompt += f"\n{name}: {value}"
     turns = [{"role": "system", "content": inference.SYSTEM_PROMPTS.get(role, inference.DEFAULT_PROMPT)}, {"role": "user", "content": prompt}]
-    return {"role": role, **answer(task, turns, max_tokens=96, temperature=0.0, seed=0, model=work.requirements.get("model"))}
+    counted = inference.tokens_of_task(work.description, work.parameters)
+    model = work.requirements.get("model")
+    return {"role": role, **answer(task, turns, max_tokens=inference.TASK_TOKENS, temperature=0.0, seed=0, counted=counted, model=model)}

@@ -13,9 +13,18 @@ ENGINE = inference.ENGINE
 
 
 def answer(
-    task: FederationTask, messages: list[dict[str, str]], *, max_tokens: int, temperature: float, seed: int, model: str | None = None
+    task: FederationTask,
+    messages: list[dict[str, str]],
+    *,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    counted: int,
+    model: str | None = None,
 ) -> dict[str, Any]:
     """Ask this node's model and record the run; a delivery that comes after a recorded answer returns that answer.
+
+    `counted` are the tokens that its asker was charged for it.
 
     Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable.
     """
@@ -40,7 +49,7 @@ def answer(
         "seconds": completion.seconds,
     }
     with task.transaction() as session:
-        inference.record_run(session, run)
+        inference.record_run(session, run, counted=counted)
         recorded = inference.recorded(session, task.execution_id)
         assert recorded is not None
         return _shown(recorded)
@@ -56,4 +65,5 @@ def complete(
     self: FederationTask, *, messages: list[dict[str, str]], max_tokens: int, temperature: float, seed: int, model: str | None = None
 ) -> dict[str, Any]:
     """Answer a prompt with this node's model."""
-    return answer(self, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, model=model)
+    counted = inference.tokens_at_most(messages, max_tokens)
+    return answer(self, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, counted=counted, model=model)

@@ -75,6 +75,7 @@ class Write:
 # stores is told by the event of the write that the result speaks of.
 BOOKKEEPING = {
     "events": "it is the log",
+    "allowances": "it counts how much an agent may still do, of what events tell already",
     "streams": "it counts the positions of the log, and of inboxes",
     "event_order": "it numbers the events of the log",
     "event_relay": "it is how far the topics were told of the log",

@@ -11,10 +11,9 @@ from typing import Any
 import psycopg
 from fastmcp import Client
 from psycopg.rows import namedtuple_row
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from federation.cli.console import console
+from federation.cli.console import console, inert
 from federation.errors import FederationError, SettingsError
 from federation.settings import Settings
 
@@ -122,9 +121,9 @@ def bar() -> Progress:
 def short(text: str, length: int = 96) -> str:
     """Return the beginning of a text, on one line and without markup."""
     line = " ".join(text.split())
-    return escape(line if len(line) <= length else line[: length - 1] + "…")
+    return inert(line if len(line) <= length else line[: length - 1] + "…")
 
 
 def shown(values: Mapping[str, Any], *names: str) -> str:
     """Return the named values of an answer on one line and without markup."""
-    return escape(", ".join(f"{name}={values[name]}" for name in names))
+    return inert(", ".join(f"{name}={values[name]}" for name in names))

@@ -60,7 +60,9 @@ async def federation_inbox(
         ),
         NUMBER,
     ] = None,
-    limit: Annotated[int, Field(ge=1, le=200, description="At most so many messages."), NUMBER] = 50,
+    limit: Annotated[
+        int, Field(ge=1, le=200, description="At most so many messages; fewer come where they are long, and `more` says so."), NUMBER
+    ] = 50,
 ) -> Inbox:
     """Read the messages sent to you that you have not read, oldest first; with `wait_s` wait for the first to arrive.
 

@@ -22,6 +22,17 @@ class Agent(Base):
     created_at: Mapped[CreatedAt]
 
 
+class Allowance(Base):
+    """How much an agent has taken of what comes back with time: all of it has come back at `used_until`."""
+
+    __tablename__ = "allowances"
+
+    # Not only agents: an operator at the command line is counted too.
+    agent: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    used_until: Mapped[datetime]
+
+
 class AgentToken(Base):
     """A bearer token, stored as its SHA-256 only."""
 

@@ -73,6 +73,8 @@ class AgentTask(Base):
         one_of("executor", Executor),
         CheckConstraint("priority BETWEEN 1 AND 10", name="priority"),
         Index("ix_agent_tasks_awaiting_approval", "created_at", postgresql_where=text("status = 'awaiting_approval'")),
+        # Each delegation counts its author's.
+        Index("ix_agent_tasks_open", "created_by", postgresql_where=text("status NOT IN ('completed', 'failed', 'cancelled')")),
     )
 
     id: Mapped[Key]

@@ -23,7 +23,7 @@ from tests.integration.world import World
 
 BEATS, PLACES = 2, 4
 # Nobody summarises here: that wants a model.
-QUIET = {"FEDERATION_SUMMARY_WINDOW": "1000000", "FEDERATION_SEAL_S": "2"}
+QUIET = {"FEDERATION_SUMMARY_WINDOW": "1000000", "FEDERATION_SEAL_S": "2", "FEDERATION_MESSAGES_PER_MINUTE": "0"}
 LONGEST_S = 240.0
 
 # What is under way: work that has begun to be wanted and has not ended.

@@ -1,11 +1,15 @@
 """Agents with tokens of their own talk and see each other through the front door, in both eras of the protocol."""
 
 import asyncio
+import re
 import time
 from typing import Any
 
 import pytest
 from fastmcp.exceptions import ToolError
+
+from federation.services import limits
+from federation.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +130,18 @@ async def test_what_the_database_cannot_keep_is_refused_by_name(house: Any, tool
     async with house.client("ada") as ada:
         with pytest.raises(ToolError, match=named):
             await ada.call_tool(tool, arguments)
+
+
+async def test_who_is_too_fast_hears_when_to_call_again_and_who_has_too_much_what_to_do(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "settings", lambda: Settings(messages_per_minute=2, open_tasks_per_agent=1))
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        await ada.call_tool("federation_delegate", {"description": "Look"})
+        refused = await ada.call_tool("federation_delegate", {"description": "Look", "agent": "ada"}, raise_on_error=False)
+        assert refused.content[0].text.startswith("ada may have 1 tasks delegated and not ended, and has. Wait until some have ended")
+        await ada.call_tool("federation_send", {"content": "one"})
+        refused = await ada.call_tool("federation_send", {"content": "two"}, raise_on_error=False)
+        assert re.fullmatch(
+            r"ada may send 2 messages a minute, and has; call again in \d+ s \(the limit is the operator's: FEDERATION_MESSAGES_PER_MINUTE\)",
+            refused.content[0].text,
+        )
+        await bob.call_tool("federation_send", {"content": "I may"})

@@ -42,7 +42,7 @@ def test_a_table_that_is_awaited_is_empty(database: str, main_job, table: str) -
 
 
 def test_nothing_but_the_log_itself_is_left_out(watch) -> None:
-    assert Base.metadata.tables.keys() - watch.TABLES == {"events", "streams", "event_order", "event_relay", "seals"}
+    assert Base.metadata.tables.keys() - watch.TABLES == {"events", "streams", "allowances", "event_order", "event_relay", "seals"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""What one agent may do in a while, so that one that runs wild leaves room for the others; counted in PostgreSQL, and so the same at each door.
+
+Refuses to count in memory: what a restart forgets, or another front door does not know, limits nobody.
+"""
+
+import math
+from datetime import timedelta
+from enum import StrEnum
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from federation.errors import OverQuota, RateLimited
+from federation.settings import settings, variable
+from federation.store.context import context
+from federation.store.models.tasks import ENDED, AgentTask
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+
+
+class Kind(StrEnum):
+    """What is counted by its rate."""
+
+    MESSAGES = "messages"
+    INFERENCE_TOKENS = "inference_tokens"
+
+
+# The generic cell rate algorithm (ITU-T I.371): a row holds the moment at which all that was taken has come back. It is one statement, so that
+# of two who take the last at once one waits for the row of the other, and is refused.
+_TAKE = text(
+    """
+    INSERT INTO allowances (agent, kind, used_until) VALUES (:agent, :kind, clock_timestamp() + CAST(:cost AS interval))
+    ON CONFLICT (agent, kind) DO UPDATE
+        SET used_until = greatest(allowances.used_until, clock_timestamp()) + CAST(:cost AS interval)
+        WHERE greatest(allowances.used_until, clock_timestamp()) + CAST(:cost AS interval) <= clock_timestamp() + CAST(:period AS interval)
+    RETURNING used_until
+    """
+)
+_AGAIN_IN_S = text(
+    """
+    SELECT extract(epoch FROM used_until + CAST(:cost AS interval) - CAST(:period AS interval) - clock_timestamp())::float8
+    FROM allowances WHERE agent = :agent AND kind = :kind
+    """
+)
+_CORRECT = text(
+    """
+    UPDATE allowances
+    SET used_until = greatest(used_until, CASE WHEN CAST(:cost AS interval) > '0' THEN clock_timestamp() END) + CAST(:cost AS interval)
+    WHERE agent = :agent AND kind = :kind
+    """
+)
+# Of two who delegate at once, the second must count what the first has delegated: a statement that waited for it would still see the time before.
+_ONE_AT_A_TIME = select(func.pg_advisory_xact_lock(func.hashtextextended(text(":key"), 0)))
+
+
+def message(session: Session) -> None:
+    """Count a message of the current actor. Raises RateLimited."""
+    limit = settings().messages_per_minute
+    if limit and (again_in_s := _take(session, Kind.MESSAGES, 1, limit=limit, period=MINUTE)) is not None:
+        raise RateLimited(f"{context(session).actor} may send {limit} messages a minute", variable("messages_per_minute"), again_in_s)
+
+
+def inference_tokens(session: Session, count: int) -> None:
+    """Count what a model may read and write for the current actor. Raises OverQuota."""
+    limit = settings().inference_tokens_per_day
+    if not limit:
+        return
+    name, who = variable("inference_tokens_per_day"), context(session).actor
+    if count > limit:
+        raise OverQuota(f"{who} may ask models for {limit} tokens a day, and this may take {count}.", "Ask for fewer, or a shorter question.", name)
+    if (later_s := _take(session, Kind.INFERENCE_TOKENS, count, limit=limit, period=DAY)) is not None:
+        remedy = f"What is used comes back evenly: there will be room for these {count} in {_in_words(later_s)}, for fewer sooner."
+        raise OverQuota(f"{who} may ask models for {limit} tokens a day, and has.", remedy, name)
+
+
+def correct_inference_tokens(session: Session, *, counted: int, used: int) -> None:
+    """Count what a model has used in place of what it might have."""
+    limit = settings().inference_tokens_per_day
+    if limit:
+        session.execute(_CORRECT, _values(session, Kind.INFERENCE_TOKENS, used - counted, limit=limit, period=DAY))
+
+
+def open_task(session: Session) -> None:
+    """Count the tasks of the current actor that have not ended, one that was recorded just now among them. Raises OverQuota."""
+    limit = settings().open_tasks_per_agent
+    if not limit:
+        return
+    actor = context(session).actor
+    session.execute(_ONE_AT_A_TIME, {"key": f"open tasks of {actor}"})
+    found = select(AgentTask.id).where(AgentTask.created_by == actor, AgentTask.status.not_in(ENDED)).limit(limit + 1)
+    if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
+        remedy = "Wait until some have ended, or cancel what is not wanted with federation_cancel_task."
+        raise OverQuota(f"{actor} may have {limit} tasks delegated and not ended, and has.", remedy, variable("open_tasks_per_agent"))
+
+
+def _take(session: Session, kind: Kind, cost: int, *, limit: int, period: timedelta) -> float | None:
+    """Take so many of what comes back at `limit` a `period`; return None, or the seconds until they are there."""
+    values = _values(session, kind, cost, limit=limit, period=period)
+    if session.scalar(_TAKE, values) is not None:
+        return None
+    return max(session.scalar(_AGAIN_IN_S, values) or 0.0, 0.0)
+
+
+def _values(session: Session, kind: Kind, cost: int, *, limit: int, period: timedelta) -> dict[str, object]:
+    return {"agent": context(session).actor, "kind": kind, "cost": period * cost / limit, "period": period}
+
+
+def _in_words(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
