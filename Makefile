@@ -59,6 +59,11 @@ AIRGAP ?= tests
 airgap: fetch ## Run all tests where there is no network but loopback (Linux; AIRGAP=tests/unit for a part)
 	$(BIN)/python tests/e2e/airgap/namespace.py $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(AIRGAP)
 
+FUZZ_CALLS ?= 10000
+
+fuzz: fetch ## Call the tools ten thousand times with what their schemas let one think of (about 10 minutes; FUZZ_CALLS=1000 for fewer)
+	FUZZ_CALLS=$(FUZZ_CALLS) $(BIN)/python -m pytest tests/integration/mcp/test_fuzz.py -m "long or not long"
+
 FAULTS := tests/faults tests/integration/faults tests/integration/store/test_verification.py tests/e2e/test_demo.py
 
 faults: fetch ## Run all fault tests, those that take minutes too, and print what each fault cost (about 30 minutes; FAULTS_JSON=FILE keeps it)
@@ -105,4 +110,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap lint check bench bench-broker bench-results bench-core simulate-placement faults long soak-broker docs clean
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core simulate-placement faults long soak-broker docs clean

@@ -1,0 +1,121 @@
+"""Whatever is called, the front door goes on, tells nothing of its inside, and writes no half of anything; `make fuzz` calls ten thousand times."""
+
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import hypothesis
+import jsonschema
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase
+from pydantic import SecretStr
+
+from federation.delivery.app import make
+from federation.delivery.publisher import CeleryPublisher
+from federation.mcp.door import Door
+from federation.services import agents, limits, messages, tasks
+from federation.services.replay import replay
+from federation.settings import Settings
+from federation.transaction import Transactions, connect, reading
+from tests.integration.mcp.fuzzing import Fuzzer, calls
+
+CAST = {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}
+SOME, MANY = 150, int(os.environ.get("FUZZ_CALLS", "10000"))
+KNOWN = frozenset({"task_id", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"})
+# Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
+NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
+
+
+@pytest.fixture
+def fuzzed(
+    postgres: Any, database: str, serve: Callable[..., AbstractContextManager[Any]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Any, Fuzzer, dict[str, Any]]]:
+    """A front door with some life behind it, and what calls it."""
+    # Many calls are one agent's here.
+    monkeypatch.setattr(limits, "settings", lambda: Settings(messages_per_minute=0, open_tasks_per_agent=0, inference_tokens_per_day=0))
+    url = postgres.as_role("federation_app", database)
+    given = Settings(broker_url=SecretStr(NOWHERE), database_url=SecretStr(url))
+    engine = connect(url)
+    transactions = Transactions(engine, CeleryPublisher(make(lambda: given), engine, stale_s=6))
+    with transactions.begin("test:setup") as session:
+        tokens = {name: agents.add(session, name, role) for name, role in CAST.items()}
+    pool = _life(transactions)
+    with serve(transactions, url, tokens) as house:
+        schemas, outputs = _schemas(house.door)
+        passwords = (*postgres.role_passwords.values(), "swordfish", *tokens.values())
+        yield house, Fuzzer(house.url, tokens, passwords, outputs, pool), schemas
+    engine.dispose()
+
+
+def _life(transactions: Transactions) -> dict[str, list[Any]]:
+    """Let the agents have begun something, and return what there is of each kind."""
+    claimed = []
+    with transactions.begin("ada") as session:
+        said = messages.send(session, "Welcome", conversation_id="project-123", to="bob")
+        for number in range(6):
+            tasks.delegate(session, f"Piece {number}", conversation_id="project-123", slug=f"piece-{number}")
+    for number in range(4):
+        with transactions.begin("bob") as session:
+            token = tasks.claim(session, f"piece-{number}", description="", ttl_s=600).fencing_token
+        claimed.append((f"piece-{number}", token))
+    return {
+        "task_id": [f"piece-{number}" for number in range(6)],
+        "conversation_id": ["project-123", "commons", "direct:ada:bob"],
+        "to": list(CAST),
+        "agent": list(CAST),
+        "role": ["lead", "developer", "analyst"],
+        "reply_to": [str(said.message_id)],
+        "after": [0, 1],
+        "run_id": [],
+        "fencing_token": [1],
+        "claim": claimed,
+    }
+
+
+def _schemas(door: Door) -> tuple[dict[str, Any], dict[str, jsonschema.Draft202012Validator]]:
+    from federation.mcp.catalogue import offer
+
+    tools = offer(door)
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    outputs = {tool.name: jsonschema.Draft202012Validator(tool.output_schema or {}, format_checker=checker) for tool in tools}
+    return {tool.name: tool.parameters for tool in tools}, outputs
+
+
+def _fuzz(fuzzed: tuple[Any, Fuzzer, dict[str, Any]], count: int) -> None:
+    house, fuzzer, schemas = fuzzed
+    written = "SELECT coalesce(max(sequence), 0) FROM events"
+    with psycopg.connect(house.database_url, autocommit=True) as watching:
+        # An answer depends on what was called before, so none is shrunk: the call that went wrong is in the error, as it was sent.
+        @hypothesis.settings(max_examples=count, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None, deadline=None)
+        @hypothesis.given(calls(schemas, tuple(CAST), KNOWN))
+        def one(drawn: Any) -> None:
+            before = watching.execute(written).fetchone()
+            if not fuzzer.call(drawn):
+                assert watching.execute(written).fetchone() == before, f"a call that was refused has written something: {drawn}"
+
+        one()
+    # It was no fuzzing at the wall: each tool has taken something, and refused something.
+    assert sum(fuzzer.taken.values()) > count // 5, (fuzzer.taken, fuzzer.refused)
+    assert sum(fuzzer.refused.values()) > count // 10, (fuzzer.taken, fuzzer.refused)
+    # The door lives, and what is in the tables is what the events make of it: no half of anything.
+    with urllib.request.urlopen(f"{house.url}/health", timeout=30) as answer:
+        assert json.loads(answer.read()) == {"status": "ok"}
+    with reading(house.transactions.engine) as session:
+        assert replay(session).differences == []
+
+
+def test_some_calls_of_all_kinds_leave_the_door_whole(fuzzed: tuple[Any, Fuzzer, dict[str, Any]]) -> None:
+    _fuzz(fuzzed, SOME)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_many_calls_of_all_kinds_leave_the_door_whole(fuzzed: tuple[Any, Fuzzer, dict[str, Any]]) -> None:
+    _fuzz(fuzzed, MANY)
+    _, fuzzer, schemas = fuzzed
+    assert set(fuzzer.taken) | {"federation_search"} >= set(schemas)
+    assert set(fuzzer.refused) >= set(schemas)
