@@ -61,7 +61,7 @@ airgap: fetch ## Run all tests where there is no network but loopback (Linux; AI
 
 FUZZ_CALLS ?= 10000
 
-fuzz: fetch ## Call the tools ten thousand times with what their schemas let one think of (about 10 minutes; FUZZ_CALLS=1000 for fewer)
+fuzz: fetch ## Call the tools ten thousand times with what their schemas let one think of (about 13 minutes; FUZZ_CALLS=1000 for fewer)
 	FUZZ_CALLS=$(FUZZ_CALLS) $(BIN)/python -m pytest tests/integration/mcp/test_fuzz.py -m "long or not long"
 
 FAULTS := tests/faults tests/integration/faults tests/integration/store/test_verification.py tests/e2e/test_demo.py

@@ -104,7 +104,7 @@ _OF_TYPE: Mapping[str, Any] = {
 
 
 def _often(likely: SearchStrategy[Any], seldom: SearchStrategy[Any], *, one_of: int) -> SearchStrategy[Any]:
-    """Return the seldom one once in so many; `one_of` with a strategy several times counts it once."""
+    """Return the seldom one once in so many; Hypothesis counts a strategy that it is given several times once."""
     return st.sampled_from(range(one_of)).flatmap(lambda drawn: seldom if drawn == one_of - 1 else likely)
 
 
