@@ -156,10 +156,11 @@ def test_the_second_demo_searches_what_is_there_and_leaves_others_alone(federati
         touched = "select count(*) from events where actor = 'service:demo' and stream in ('agent:ada', 'agent:nora')"
         assert connection.execute(touched).fetchone() == (0,)
         assert connection.execute("select count(*) from conversation_members where agent in ('ada', 'nora')").fetchone() == (0,)
-
-
-def test_a_closed_terminal_ends_the_demo_and_not_the_federation_that_it_found(federation) -> None:
     assert federation.run("federation", "down").returncode == 0
+
+
+@pytest.mark.long
+def test_a_closed_terminal_ends_the_demo_and_not_the_federation_that_it_found(federation) -> None:
     started = federation.run("federation", "up", "--detach")
     assert started.returncode == 0, started.stderr
     before = {process.pid for process in federation.processes()}

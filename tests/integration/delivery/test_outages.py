@@ -26,7 +26,7 @@ def answers(world: World, node: str) -> bool:
     return any(name.startswith(f"{node}@") for reply in world.app.control.ping(timeout=30, limit=1) for name in reply)
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", [pytest.param("threads", marks=pytest.mark.long), "prefork"])
 def test_execution_given_back_for_want_of_the_database_is_not_counted_after_a_restart_of_its_worker(world: World, postgres: Any, pool: str) -> None:
     node = world.node("patient", pool=pool, concurrency=2)
     first = world.worker(node)

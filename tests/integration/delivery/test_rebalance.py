@@ -134,7 +134,7 @@ def test_two_rebalancers_at_once_do_no_harm(world: World) -> None:
     assert sum(moved) == 60
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", [pytest.param("threads", marks=pytest.mark.long), "prefork"])
 def test_a_node_that_is_told_to_stop_finishes_what_runs_and_others_do_the_rest(world: World, pool: str) -> None:
     leaving = world.node("leaving", concurrency=1, pool=pool)
     worker = world.worker(leaving)
