@@ -35,6 +35,14 @@ class Publisher(Protocol):
         ...
 
 
+class Silent:
+    """The publisher of transactions that record no executions."""
+
+    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
+
+    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
+
+
 def new_trace_id() -> str:
     """Return a fresh trace id: 32 hexadecimal digits, as W3C Trace Context has it."""
     return secrets.token_hex(16)

@@ -5,9 +5,8 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from federation.cli.console import console, print_json, table
+from federation.cli.console import console, inert, print_json, table
 from federation.cli.operator import transact
 from federation.services import signers
 from federation.services.signers import SHOWN
@@ -28,7 +27,7 @@ def list_signers(as_json: AsJson = False) -> None:
         return
     rows = table("name", "key", "state", "made known by", "at")
     for one in found:
-        rows.add_row(escape(one.name), one.identity[:SHOWN], one.state, escape(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}")
+        rows.add_row(inert(one.name), one.identity[:SHOWN], one.state, inert(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}")
     console.print(rows if found else "No key is known yet. Each part makes its own when it starts.")
 
 
@@ -46,7 +45,7 @@ def revoke(
         print_json(json.dumps([{"name": one.name, "identity": one.identity} for one in ended], indent=2))
         return
     for one in ended:
-        console.print(escape(f"Revoked key {one.identity[:SHOWN]} of {one.name}."))
+        console.print(inert(f"Revoked key {one.identity[:SHOWN]} of {one.name}."))
     console.print(
         "What it signed and what has not run is put aside: look at it with federation task list --quarantined, and send it again by redrive."
     )

@@ -23,7 +23,7 @@ from federation.services import nodes
 from federation.store import event_log, outbox
 from federation.store.context import attach, context
 from federation.store.models.executions import Execution, OutboxEntry
-from federation.transaction import Transactions
+from federation.transaction import Silent, Transactions
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +48,13 @@ class _NodeGone(Exception):
     """The node of an execution left or died between the choice and the sending."""
 
 
-class _Silent:
-    """The publisher of the publisher's own transactions, which record no executions."""
-
-    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
-
-    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
-
-
 class CeleryPublisher:
     """Sends recorded executions over Celery; safe to share between threads, never between processes."""
 
     def __init__(self, app: Celery, engine: Engine, *, stale_s: float) -> None:
         self._app = app
         self._nodes, self._stale_s = KnownNodes(stale_s=stale_s), stale_s
-        self._transactions = Transactions(engine, _Silent())
+        self._transactions = Transactions(engine, Silent())
         self._breaker = Breaker()
 
     def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:

@@ -14,6 +14,7 @@ from federation.broker.errors import BrokerError, RequestRefused
 from federation.broker.frames import encode
 from federation.broker.opening import own_transport
 from federation.errors import TransientError
+from federation.results.patience import completed
 from federation.store import event_order
 from federation.store.event_order import Horizon, Line
 from federation.transaction import NOTICE_CHANNEL, Transactions
@@ -60,7 +61,7 @@ class Relay:
         retry_s = FIRST_RETRY_S
         while not self._stopped.is_set():
             try:
-                with psycopg.connect(self._listen_url, autocommit=True, connect_timeout=5) as line:
+                with psycopg.connect(**completed(self._listen_url), autocommit=True) as line:
                     while not self._leads(line):
                         if self._stopped.wait(STANDBY_S):
                             return

@@ -6,8 +6,7 @@ import os
 import re
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from federation.errors import PermanentError, SettingsError, TransientError
 from federation.security.signing import SigningKey, load_or_make
 from federation.services import signers
 from federation.settings import Settings
-from federation.transaction import Transactions, connect
+from federation.transaction import Silent, Transactions, connect
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +59,6 @@ def key_file(folder: Path, name: str) -> Path:
     return folder / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.pem"
 
 
-class _Silent:
-    """The publisher of the registration, which records no executions."""
-
-    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
-
-    def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
-
-
 class Signer:
     """Signs in one name; safe to share between threads, never between processes."""
 
@@ -105,7 +96,7 @@ class Signer:
         public = self.key.public
         engine = connect(self._url, pool_size=1)
         try:
-            with Transactions(engine, _Silent()).begin(self.name) as session:
+            with Transactions(engine, Silent()).begin(self.name) as session:
                 found = signers.register(session, self.name, public)
         finally:
             engine.dispose()

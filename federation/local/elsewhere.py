@@ -12,6 +12,7 @@ import federation.broker
 from federation.errors import BrokerUnavailable, DatabaseUnavailable, FederationError, SettingsError
 from federation.local import credentials
 from federation.local.home import Home
+from federation.results.patience import completed
 from federation.settings import Settings, masked, variable
 
 assert federation.broker  # imported for its side effect: kombu then knows activemq://
@@ -77,7 +78,7 @@ def check_database(config: Settings, name: str = "database_url", *, migrated: bo
         raise SettingsError(f"{variable(name)} is not set: start `federation up`, or name a PostgreSQL")
     url = given.get_secret_value()
     try:
-        with psycopg.connect(url, connect_timeout=ANSWERS_WITHIN_S) as connection:
+        with psycopg.connect(**completed(url)) as connection:
             ours = connection.execute(_ROW_OF_OURS).fetchone()
     except psycopg.OperationalError as error:
         reason = str(error).partition("\n")[0].removeprefix("connection failed: ")

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from federation.results.errors import ListenerEnded
-from federation.results.patience import patience
+from federation.results.patience import completed
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +100,7 @@ class Notifications:
                 del self._subscriptions[channel, key]
 
     async def _connect(self) -> Connection:
-        # Parsed, so that both forms of conninfo, URI and key=value, can be completed.
-        given: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(self._conninfo)
-        connection = await psycopg.AsyncConnection.connect(**(patience(given) | given), autocommit=True)
+        connection = await psycopg.AsyncConnection.connect(**completed(self._conninfo), autocommit=True)
         try:
             for channel in self._channels:
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))

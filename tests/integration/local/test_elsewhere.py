@@ -127,7 +127,7 @@ def test_database_that_does_not_take_us(told: Callable[..., str], variable: str,
 
 
 def test_silent_database_is_given_up(told: Callable[..., str]) -> None:
-    url = "postgresql://federation_app:hunter2@127.0.0.1:{silent}/federation"
+    url = "postgresql://federation_app:hunter2@127.0.0.1:{silent}/federation?connect_timeout=2"
     assert "timeout" in told(DatabaseUnavailable, elsewhere.check_up, FEDERATION_DATABASE_URL=url)
 
 
