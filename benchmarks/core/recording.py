@@ -1,18 +1,26 @@
 """What the event and the outbox entry of a recorded execution cost: the same rows with and without them, one transaction each."""
 
+import json
 import time
 import uuid
 from collections.abc import Callable
 
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from federation.store import outbox
 from federation.store.context import context
-from federation.store.models.executions import Execution
 from federation.transaction import Transactions
 
 TASK, KWARGS, NEEDS = "benchmarks.nothing", {"text": "x" * 200}, {"role": "developer"}
+
+_ROW = text(
+    """
+    INSERT INTO executions (id, task_name, kwargs, requirements, affinity, priority, agent_task_id, due_at, actor, trace_id)
+    VALUES (:id, :task_name, CAST(:kwargs AS jsonb), CAST(:requirements AS jsonb), NULL, 5, NULL, NULL, :actor, :trace_id)
+    ON CONFLICT DO NOTHING RETURNING id
+    """
+)
 
 
 def with_event_and_outbox(session: Session) -> None:
@@ -23,8 +31,8 @@ def with_event_and_outbox(session: Session) -> None:
 def row_alone(session: Session) -> None:
     """Write the same row, and nothing that tells of it."""
     who = context(session)
-    values = {"task_name": TASK, "kwargs": KWARGS, "requirements": NEEDS, "priority": 5, "actor": who.actor, "trace_id": who.trace_id}
-    session.execute(insert(Execution).values(id=uuid.uuid4(), **values).on_conflict_do_nothing().returning(Execution.id))
+    values = {"task_name": TASK, "kwargs": json.dumps(KWARGS), "requirements": json.dumps(NEEDS), "actor": who.actor, "trace_id": who.trace_id}
+    session.execute(_ROW, {"id": uuid.uuid4(), **values}).one()
 
 
 def rate(transactions: Transactions, write: Callable[[Session], None], count: int) -> float:

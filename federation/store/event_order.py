@@ -22,15 +22,16 @@ jsonb_build_object(
 # commit; and these have lower sequences. So the order of numbers is that of each stream, and no horizon has to be waited for.
 _NUMBER = text(
     f"""
-    WITH unnumbered AS (
-        SELECT sequence FROM events
-        WHERE sequence > :settled AND NOT EXISTS (SELECT FROM event_order WHERE event_order.sequence = events.sequence)
+    WITH unnumbered AS MATERIALIZED (
+        SELECT * FROM events
+        WHERE sequence > :settled
+            AND NOT EXISTS (SELECT FROM event_order WHERE event_order.sequence = events.sequence AND event_order.sequence > :settled)
         ORDER BY sequence LIMIT :limit
     ), placed AS (
-        SELECT sequence, (SELECT coalesce(max(number), 0) FROM event_order) + row_number() OVER (ORDER BY sequence) AS number FROM unnumbered
+        SELECT *, (SELECT coalesce(max(number), 0) FROM event_order) + row_number() OVER (ORDER BY sequence) AS number FROM unnumbered
     ), numbered AS (
         INSERT INTO event_order (number, sequence, leaf)
-        SELECT number, e.sequence, sha256('\\x00'::bytea || convert_to({LINE}, 'UTF8')) FROM placed JOIN events e USING (sequence)
+        SELECT number, sequence, sha256('\\x00'::bytea || convert_to({LINE}, 'UTF8')) FROM placed e
         RETURNING sequence
     )
     SELECT count(*), coalesce(max(sequence), 0) FROM numbered

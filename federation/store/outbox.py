@@ -1,20 +1,38 @@
 """Records executions with the transaction that wants them, and what those that cannot be sent wait for; sends none."""
 
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, cast, func, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.store import event_log
 from federation.store.context import context
-from federation.store.models.executions import Execution, OutboxEntry
+from federation.store.models.executions import OutboxEntry
 
 # Ids derived from what an execution is for make a second recording of it the same one.
 _NAMESPACE = uuid.UUID("6f0d3f0e-7c0c-5a55-9a53-0f4d2f1c8b11")
+
+# One statement, because two who ask for the same (beat and a caller, say) may do so at once; and as text, because every request records one.
+_RECORD = text(
+    """
+    WITH made AS (
+        INSERT INTO executions (id, task_name, kwargs, requirements, affinity, priority, agent_task_id, due_at, actor, trace_id)
+        VALUES (
+            :id, :task_name, CAST(:kwargs AS jsonb), CAST(:requirements AS jsonb), :affinity, :priority, :agent_task_id, :due_at, :actor, :trace_id
+        )
+        ON CONFLICT DO NOTHING
+        RETURNING id, encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex') AS digest
+    ), waiting AS (
+        INSERT INTO outbox (execution_id) SELECT id FROM made
+    )
+    SELECT digest FROM made
+    """
+)
 
 # Who sends an entry at this moment holds its row; it is not waited for.
 _UNSENT = text(
@@ -63,12 +81,11 @@ def record(
         "actor": who.actor,
         "trace_id": who.trace_id,
     }
-    # One statement, because two who ask for the same (beat and a caller, say) may do so at once.
-    digest = func.encode(func.sha256(func.convert_to(cast(Execution.kwargs, Text), "UTF8")), "hex")
-    made = session.scalar(insert(Execution).values(**values).on_conflict_do_nothing().returning(digest))
+    session.flush()  # the task that it is for may be new
+    written = {**values, "kwargs": json.dumps(values["kwargs"]), "requirements": json.dumps(values["requirements"])}
+    made = session.scalar(_RECORD, written)
     if made is None:
         return identity
-    session.execute(insert(OutboxEntry).values(execution_id=identity))
     told = {name: values[name] for name in ("task_name", "requirements", "affinity", "priority", "agent_task_id", "due_at")}
     # Not the arguments themselves: the log may be read by more than those whom they are for.
     payload = {**told, "kwargs_sha256": made}

@@ -37,7 +37,7 @@ class Kept:
 
     url: str
     shape: str
-    rows: dict[str, list[tuple[Any, ...]]]
+    rows: dict[str, bytes]
     sequences: dict[str, tuple[int, bool]]
 
 
@@ -77,12 +77,10 @@ class Stock:
         with psycopg.connect(url) as connection:
             ours = _ours(connection)
             names = connection.execute(_TABLES, ours).fetchall()
-            tables = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in names}
-            names = connection.execute(
-                "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S' AND relnamespace = ANY(%(ours)s)", ours
-            ).fetchall()
+            rows = {name: _copied(connection, name) for (name,) in names}
+            names = connection.execute(_SEQUENCES, ours).fetchall()
             sequences = {name: connection.execute(f"SELECT last_value, is_called FROM {name}").fetchone() for (name,) in names}
-            return Kept(url, _one(connection, _SHAPE, ours), {name: rows for name, rows in tables.items() if rows}, sequences)
+            return Kept(url, _one(connection, _SHAPE, ours), {name: copy for name, copy in rows.items() if copy}, sequences)
 
 
 def _ours(connection: psycopg.Connection[Any]) -> dict[str, Any]:
@@ -95,14 +93,18 @@ def _one(connection: psycopg.Connection[Any], query: str, values: dict[str, Any]
     return row[0]
 
 
+def _copied(connection: psycopg.Connection[Any], table: str) -> bytes:
+    with connection.cursor().copy(f"COPY {table} TO STDOUT") as copy:
+        return b"".join(copy)
+
+
 def _empty(connection: psycopg.Connection[Any], kept: Kept, ours: dict[str, Any]) -> None:
     # Neither foreign keys nor the triggers of append-only tables are in the way of a replica.
     connection.execute("SET LOCAL session_replication_role = replica")
     tables = [name for (name,) in connection.execute(_TABLES, ours)]
     connection.execute(";".join(f"DELETE FROM {name}" for name in tables))
     for table, rows in kept.rows.items():
-        marks = ", ".join(["%s"] * len(rows[0]))
-        with connection.cursor() as cursor:
-            cursor.executemany(f"INSERT INTO {table} OVERRIDING SYSTEM VALUE VALUES ({marks})", rows)
+        with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+            copy.write(rows)
     for name, (value, called) in kept.sequences.items():
         connection.execute("SELECT setval(%s, %s, %s)", (name, value, called))

@@ -36,19 +36,22 @@ ROOT = "/srv/code"
 NODE = "node:aorus"
 
 
+def do_all(transactions: Transactions) -> None:
+    """Do all of it; rows are left in each table that has a verb."""
+    for part in (_live, _talk, _work_as_agents, _work_on_a_node, _index, _give_up):
+        part(transactions)
+
+
 @pytest.fixture
 def main_job(transactions: Transactions) -> Callable[[], None]:
-    """Does all of it; rows are left in each table that has a verb."""
+    """Does all of it on this test's own database."""
+    return lambda: do_all(transactions)
 
-    def do() -> None:
-        _live(transactions)
-        _talk(transactions)
-        _work_as_agents(transactions)
-        _work_on_a_node(transactions)
-        _index(transactions)
-        _give_up(transactions)
 
-    return do
+@pytest.fixture(scope="session", name="do_all")
+def _do_all() -> Callable[[Transactions], None]:
+    """All of it, for a database that tests get when it is done."""
+    return do_all
 
 
 def _deliver(transactions: Transactions, execution_id: uuid.UUID, *, redelivered: bool = False) -> None:

@@ -1,6 +1,6 @@
 """What the events make of the tables is what these hold; whatever is changed beside the events shows, in each table."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -48,8 +48,7 @@ def replayed(auditor: Engine) -> Replayed:
         return replay(session)
 
 
-def test_the_events_of_the_main_job_make_its_tables(auditor: Engine, main_job: Callable[[], None]) -> None:
-    main_job()
+def test_the_events_of_the_main_job_make_its_tables(auditor: Engine) -> None:
     found = replayed(auditor)
     assert found.differences == []
     assert found.events > 60
@@ -57,8 +56,7 @@ def test_the_events_of_the_main_job_make_its_tables(auditor: Engine, main_job: C
 
 
 @pytest.mark.parametrize("table", STORED)
-def test_a_change_beside_the_events_is_found(auditor: Engine, database: str, main_job: Callable[[], None], table: str) -> None:
-    main_job()
+def test_a_change_beside_the_events_is_found(auditor: Engine, database: str, table: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("SET session_replication_role = replica")
         changed = connection.execute(CHANGES[table]).rowcount
@@ -66,8 +64,7 @@ def test_a_change_beside_the_events_is_found(auditor: Engine, database: str, mai
     assert {difference.table for difference in replayed(auditor).differences} == {table}
 
 
-def test_a_row_without_events_and_events_without_their_row_are_found(auditor: Engine, database: str, main_job: Callable[[], None]) -> None:
-    main_job()
+def test_a_row_without_events_and_events_without_their_row_are_found(auditor: Engine, database: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("INSERT INTO agents (name, role, created_by) VALUES ('mallory', 'lead', 'mallory')")
@@ -87,7 +84,7 @@ def test_each_type_of_event_is_replayed_or_left_out_by_name() -> None:
     import importlib.util
     from pathlib import Path
 
-    path = Path(__file__).parents[3] / "docs" / "_ext" / "reference.py"
+    path = Path(__file__).parents[4] / "docs" / "_ext" / "reference.py"
     specification = importlib.util.spec_from_file_location("reference", path)
     assert specification is not None
     assert specification.loader is not None

@@ -1,6 +1,6 @@
 """Whatever a superuser does to the log shows, and is told by its number: changed, removed, inserted, moved, cut."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ class Log:
 
 
 @pytest.fixture
-def log(postgres: Any, database: str, main_job: Callable[[], None], publisher: Any, tmp_path: Path) -> Iterator[Log]:
-    main_job()
+def log(postgres: Any, database: str, publisher: Any, tmp_path: Path) -> Iterator[Log]:
     engine = connect(postgres.as_role("federation_service", database))
     made = Log(database, Transactions(engine, publisher), tmp_path / "seals")
     made.number()
