@@ -12,7 +12,14 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 log = logging.getLogger(__name__)
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that knows which statements were prepared on it to be sent and not waited for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepared: dict[bytes, bytes] = {}
+
 
 # What a restart of the server, a cut line or a deadlock looks like; the same statement may succeed later.
 CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -31,7 +38,7 @@ class Connections:
 
     def connect(self, name: str = "celery-results") -> Connection:
         """Return a new connection that belongs to the caller; `name` is what the server shows."""
-        return psycopg.connect(self._conninfo, autocommit=True, fallback_application_name=name)
+        return Connection.connect(self._conninfo, autocommit=True, fallback_application_name=name)
 
     @contextmanager
     def borrow(self) -> Iterator[Connection]:
@@ -90,11 +97,23 @@ def send(connection: Connection, statement: bytes, values: Sequence[bytes]) -> N
     """
     line = connection.pgconn
     try:
-        line.send_query_params(statement, values)
+        line.send_query_prepared(_prepared(connection, statement), values)
         # What does not fit into the socket now goes out with the reading of the answer.
         line.flush()
     except psycopg.OperationalError as error:
         log.warning("results.unsent error=%s", str(error).strip())
+
+
+def _prepared(connection: Connection, statement: bytes) -> bytes:
+    """Return the name under which the server has parsed and planned this statement, once for each connection. Raises psycopg.OperationalError."""
+    name = connection.prepared.get(statement)
+    if name is None:
+        name = b"sent_%d" % len(connection.prepared)
+        result = connection.pgconn.prepare(name, statement)
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
+        connection.prepared[statement] = name
+    return name
 
 
 def _read_answers(connection: Connection) -> bool:

@@ -193,6 +193,18 @@ def test_make_targets_that_a_page_shows_exist(page: Path) -> None:
     assert shown <= targets
 
 
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
+        assert re.search(rf"def {name}\(" if name else "", (ROOT / file).read_text()), f"{file}::{name}"
+
+
+def test_threat_model_has_a_test_for_each_row() -> None:
+    rows = re.split(r"^### ASI", (ROOT / "docs" / "explanation" / "threat-model.md").read_text(), flags=re.M)[1:]
+    assert [row[:2] for row in rows] == [f"{number:02}" for number in range(1, 11)]
+    assert all(re.search(r"^- `tests/", row, re.M) for row in rows)
+
+
 def test_calls_of_the_tutorial_fit_the_tools() -> None:
     known = schemas()
     tree = ast.parse((ROOT / "docs" / "examples" / "first_conversation.py").read_text())
