@@ -1,8 +1,11 @@
 """The application that `celery -A federation` finds: workers, beat, inspect, Flower; loads no model and no door."""
 
-from federation.delivery import worker
-from federation.delivery.app import application
-from federation.tasks import MODULES
+from federation.importing import importing
+
+with importing():
+    from federation.delivery import worker
+    from federation.delivery.app import application
+    from federation.tasks import MODULES
 
 app = application()
 app.add_defaults(lambda: {"include": list(MODULES)})

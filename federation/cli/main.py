@@ -5,7 +5,6 @@ Exit codes: 0 done · 1 refused, not found, a check failed · 2 wrong input or s
 """
 
 import errno
-import gc
 import importlib
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from federation.cli.foreign import visible
 from federation.errors import FederationError, InvalidInput, LocalServiceError, SettingsError, TransientError
+from federation.importing import importing
 
 # A full disk, a folder of another user's: nothing of ours to look for in a traceback.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -52,13 +52,8 @@ COMMANDS = (
 
 def _load(entry: Entry) -> Any:
     module, _, attribute = entry.target.partition(":")
-    # Modules stay; to look for garbage among them again and again takes a quarter of the time that a front door needs to start.
-    gc.disable()
-    try:
+    with importing():
         found = getattr(importlib.import_module(module), attribute)
-    finally:
-        gc.freeze()
-        gc.enable()
     if isinstance(found, typer.Typer):
         return typer.main.get_group(found)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
