@@ -42,12 +42,14 @@ def record(
     affinity: str | None = None,
     execution_id: uuid.UUID | None = None,
     agent_task_id: uuid.UUID | None = None,
+    conversation_id: str | None = None,
     priority: int = 5,
     due_at: datetime | None = None,
 ) -> uuid.UUID:
     """Record an execution and its outbox entry; return its id. An id that is already recorded changes nothing.
 
-    Executions of one `affinity` go to one node, unless it is overloaded. One with a time is unplaced until `due_at`.
+    Who asks for it sees how it goes, and so do the members of `conversation_id`. Executions of one `affinity` go to one node, unless it is
+    overloaded. One with a time is unplaced until `due_at`.
     """
     who = context(session)
     identity = execution_id or uuid.uuid4()
@@ -59,6 +61,7 @@ def record(
         "affinity": affinity,
         "priority": priority,
         "agent_task_id": agent_task_id,
+        "conversation_id": conversation_id,
         "due_at": due_at,
         "actor": who.actor,
         "trace_id": who.trace_id,
