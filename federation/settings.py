@@ -62,7 +62,9 @@ class Settings(BaseSettings):
         None, description="PostgreSQL as the unprivileged role `app`: postgresql://user:password@host:5432/federation"
     )
     database_owner_url: SecretStr | None = Field(None, description="PostgreSQL as the owner of the tables; migrations only.")
-    database_service_url: SecretStr | None = Field(None, description="PostgreSQL as the role `service`: beat and the relay of the outbox.")
+    database_service_url: SecretStr | None = Field(
+        None, description="PostgreSQL as the role `service`: delivery, results, beat, and operators at the command line; each part needs it."
+    )
     database_auditor_url: SecretStr | None = Field(None, description="PostgreSQL as the role `auditor`, which only reads.")
     result_expires_s: Seconds = Field(7 * 86400, description="Seconds that the result of an execution is kept.")
 

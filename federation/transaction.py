@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import DatabaseUnavailable, TransientError
 from federation.results.patience import patience
+from federation.services.charter import is_agent
 from federation.store.context import ACTOR_SETTING, Context, attach
 
 logger = logging.getLogger(__name__)
@@ -97,10 +98,14 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 
 class Transactions:
-    """Opens transactions for the doors: MCP tools, executions, commands."""
+    """Opens transactions for the doors: MCP tools, executions, commands.
 
-    def __init__(self, engine: Engine, publisher: Publisher) -> None:
-        self.engine = engine
+    Who acts decides as what we connect: an agent over `engine`, whose role sees what this agent may see; an operator or a part of the program
+    over `service`. Without one all goes over `engine`: for parts that act for no agent.
+    """
+
+    def __init__(self, engine: Engine, publisher: Publisher, *, service: Engine | None = None) -> None:
+        self.engine, self.service = engine, service or engine
         self._publisher = publisher
 
     @contextmanager
@@ -112,7 +117,7 @@ class Transactions:
         context = Context(actor=actor, trace_id=trace_id or new_trace_id(), execution_id=execution_id)
         committing = False
         try:
-            with Session(self.engine, expire_on_commit=False) as session:
+            with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
                 session.execute(text("SELECT set_config(:setting, :actor, true)"), {"setting": ACTOR_SETTING, "actor": actor})
                 yield session
@@ -140,7 +145,7 @@ class Transactions:
         # A second transaction, because NOTIFY inside the first holds a lock of the whole database across its WAL flush.
         # Who waits looks again by itself now and then, so a notice that is lost here delays and loses nothing.
         try:
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with self.service.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(
                     text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key"), {"channel": NOTICE_CHANNEL, "keys": list(keys)}
                 )

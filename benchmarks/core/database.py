@@ -36,7 +36,7 @@ class Database:
 
     @contextmanager
     def transactions(self, role: str) -> Iterator[Transactions]:
-        """Yield transactions as one of the program's roles."""
+        """Yield transactions as one of the program's roles, whoever acts."""
         engine = connect(self.url(role))
         try:
             yield Transactions(engine, Nobody())

@@ -39,6 +39,6 @@ def rate(transactions: Transactions, write: Callable[[Session], None], count: in
     """Return transactions a second."""
     began = time.perf_counter()
     for _ in range(count):
-        with transactions.begin("benchmark") as session:
+        with transactions.begin("cli:benchmark") as session:
             write(session)
     return count / (time.perf_counter() - began)

@@ -24,7 +24,7 @@ from federation.settings import settings
 
 NAME = "federation"
 SCHEME = "pgnotify+postgresql"
-_ROLE = "federation_app"
+_ROLE = "federation_service"
 
 
 def starter(name: str, scheme: str) -> Start:
@@ -34,7 +34,7 @@ def starter(name: str, scheme: str) -> Start:
 
 @contextmanager
 def _start(running: Running, *, name: str, scheme: str) -> Iterator[Peer]:
-    # The worker connects as the unprivileged role, as ours do.
+    # The worker connects as the role that ours stores results with.
     kind = scheme.partition("+")[0]
     distribution = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
     postgres = Postgres(running.folder_of(f"{kind}-postgres"), free_port())

@@ -140,9 +140,9 @@ def _filed(path: Path | None) -> list[seals.Seal]:
 @contextmanager
 def _reading() -> Iterator[Session]:
     given = settings()
-    name = "database_auditor_url" if given.database_auditor_url else "database_url"
+    name = "database_auditor_url" if given.database_auditor_url else "database_service_url"
     check_database(given, name)
-    url = given.database_auditor_url or given.database_url
+    url = given.database_auditor_url or given.database_service_url
     assert url is not None
     engine = connect(url.get_secret_value(), pool_size=1)
     try:

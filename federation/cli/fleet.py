@@ -77,8 +77,9 @@ def _migrations(home: Home, database: Postgres | None, credentials: Credentials)
 
 
 def _worker(home: Home, settings: Settings, node: str) -> Part:
-    assert settings.database_url is not None
-    seen = NodeSeen(settings.database_url.get_secret_value(), node)
+    if settings.database_service_url is None:
+        raise SettingsError("FEDERATION_DATABASE_SERVICE_URL is not set: name the PostgreSQL as the role federation_service")
+    seen = NodeSeen(settings.database_service_url.get_secret_value(), node)
     return Part(
         name=node,
         command=[*_PYTHON, "celery", "-A", "federation", "worker", "-Q", node, "--loglevel", settings.log_level],

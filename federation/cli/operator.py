@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 def transact(work: Callable[[Session], T]) -> T:
     """Do this in one transaction. Raises SettingsError or DatabaseUnavailable where PostgreSQL does not take us, and what the work raises."""
-    check_database(settings())
+    for role in ("database_url", "database_service_url"):
+        check_database(settings(), role)
     with transactions().begin(f"cli:{getpass.getuser()}") as session:
         return work(session)

@@ -31,11 +31,11 @@ class NodeView:
 
 def nodes_and_gates(config: Settings) -> tuple[list[NodeView], int, str | None]:
     """Return the nodes known to the database, how many tasks await approval, and why they cannot be told if so."""
-    if config.database_url is None:
+    if config.database_service_url is None:
         return [], 0, "no database is set; run: federation up"
     query = "select name, role, last_seen_at, extract(epoch from now() - last_seen_at)::float8, left_at is not null from nodes order by name"
     try:
-        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+        with psycopg.connect(config.database_service_url.get_secret_value(), connect_timeout=3) as connection:
             rows = connection.execute(query).fetchall()
             [(awaiting,)] = connection.execute("select count(*) from agent_tasks where status = 'awaiting_approval'").fetchall()
     except psycopg.Error as error:

@@ -30,9 +30,9 @@ class SigningAMQP(AMQP):
 
     def _made(self) -> Signer:
         given = self.app.federation_settings()
-        if given.database_url is None:
-            raise SettingsError("FEDERATION_DATABASE_URL is not set: what is sent must be signed by a key that PostgreSQL knows")
-        return Signer(name_of_process(), keys_folder(given), given.database_url.get_secret_value())
+        if given.database_service_url is None:
+            raise SettingsError("FEDERATION_DATABASE_SERVICE_URL is not set: what is sent must be signed by a key that PostgreSQL knows")
+        return Signer(name_of_process(), keys_folder(given), given.database_service_url.get_secret_value())
 
     def signed(
         self, headers: Mapping[str, Any], body: bytes, *, queue: str, content_type: str | None, content_encoding: str | None

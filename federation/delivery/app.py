@@ -27,14 +27,14 @@ assert federation.broker  # imported for its side effect: kombu then knows activ
 
 
 def database_url(given: Settings) -> str:
-    """Return the URL of PostgreSQL. Raises SettingsError if it is not set."""
+    """Return the URL of PostgreSQL for what agents ask for, whose role sees what they may see. Raises SettingsError if it is not set."""
     if given.database_url is None:
         raise SettingsError("FEDERATION_DATABASE_URL is not set: start `federation up`, or name a PostgreSQL")
     return given.database_url.get_secret_value()
 
 
 def service_url(given: Settings) -> str:
-    """Return the URL of PostgreSQL for beat, which numbers and seals what the others only write. Raises SettingsError if it is not set."""
+    """Return the URL of PostgreSQL for the program's own work: delivery, results, beat, operators. Raises SettingsError if it is not set."""
     if given.database_service_url is None:
         raise SettingsError("FEDERATION_DATABASE_SERVICE_URL is not set: start `federation up`, or name a PostgreSQL as the role federation_service")
     return given.database_service_url.get_secret_value()
@@ -52,7 +52,7 @@ def configuration(given: Settings) -> dict[str, Any]:
         "broker_connection_timeout": CONNECT_S,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": "pgnotify+" + database_url(given),
+        "result_backend": "pgnotify+" + service_url(given),
         "result_expires": given.result_expires_s,
         "result_extended": True,
         "result_serializer": "json",

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
-from federation.delivery.app import application, database_url
+from federation.delivery.app import application, database_url, service_url
 from federation.delivery.publisher import CeleryPublisher
 from federation.settings import settings
 from federation.transaction import Transactions, connect
@@ -18,21 +18,24 @@ class Runtime:
     publisher: CeleryPublisher
 
 
-def build(url: str) -> Runtime:
-    """Return transactions on this database whose executions are sent by this process's application."""
-    engine = connect(url)
+def build(service: str, *, agents: str | None = None) -> Runtime:
+    """Return transactions on this database, as two of its roles, whose executions are sent by this process's application.
+
+    Without the URL for `agents` it acts for none.
+    """
+    engine = connect(service)
     publisher = CeleryPublisher(application(), engine, stale_s=settings().node_stale_s)
-    return Runtime(Transactions(engine, publisher), publisher)
+    return Runtime(Transactions(connect(agents) if agents else engine, publisher, service=engine), publisher)
 
 
 @cache
 def _of_process(pid: int) -> Runtime:
     # A child must not speak over its parent's connections; those stay in the cache, so that nobody closes them.
-    return build(database_url(settings()))
+    return build(service_url(settings()), agents=database_url(settings()))
 
 
 def runtime() -> Runtime:
-    """Return what this process uses. Raises SettingsError if broker or database is not set."""
+    """Return what this process uses. Raises SettingsError if the broker or one of the two roles of the database is not set."""
     return _of_process(os.getpid())
 
 

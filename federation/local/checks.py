@@ -187,11 +187,11 @@ def clock(config: Settings) -> Iterator[Finding]:
             "clock", Verdict.FAIL, f"{now:%Y-%m-%d %H:%M} UTC is before this program was installed", "set the clock: timedatectl set-ntp true"
         )
         return
-    if config.database_url is None:
+    if config.database_service_url is None:
         yield _ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
         return
     try:
-        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+        with psycopg.connect(config.database_service_url.get_secret_value(), connect_timeout=3) as connection:
             row = connection.execute("select extract(epoch from now() - %s)::float8", [datetime.datetime.now(datetime.UTC)]).fetchone()
     except psycopg.OperationalError:
         yield _ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; the database does not answer now")
@@ -205,10 +205,10 @@ def clock(config: Settings) -> Iterator[Finding]:
 
 def audit_log(config: Settings) -> Iterator[Finding]:
     """What happened is sealed soon after."""
-    if config.database_url is None:
+    if config.database_service_url is None:
         return
     try:
-        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+        with psycopg.connect(config.database_service_url.get_secret_value(), connect_timeout=3) as connection:
             row = connection.execute(_UNSEALED_FOR_S).fetchone()
     except psycopg.Error:
         # No database, or none of ours: other checks say so.
@@ -223,10 +223,10 @@ def audit_log(config: Settings) -> Iterator[Finding]:
 
 def tokens(config: Settings) -> Iterator[Finding]:
     """No agent is about to lose its last token unawares: nine tenths of its time are over."""
-    if config.database_url is None:
+    if config.database_service_url is None:
         return
     try:
-        with psycopg.connect(config.database_url.get_secret_value(), connect_timeout=3) as connection:
+        with psycopg.connect(config.database_service_url.get_secret_value(), connect_timeout=3) as connection:
             rows = connection.execute(_LAST_TOKENS).fetchall()
     except psycopg.Error:
         return

@@ -18,7 +18,12 @@ from federation.settings import Settings, masked, variable
 assert federation.broker  # imported for its side effect: kombu then knows activemq://
 
 ANSWERS_WITHIN_S = 4
-_DATABASE_URLS = ("database_url", "database_owner_url", "database_service_url", "database_auditor_url")
+_ROLES = {
+    "database_url": "federation_app",
+    "database_owner_url": "federation_owner",
+    "database_service_url": "federation_service",
+    "database_auditor_url": "federation_auditor",
+}
 # What a server says that will take us in a moment, or took its last guest.
 _LATER = (
     *("starting up", "shutting down", "recovery", "too many clients", "connection slots"),
@@ -51,7 +56,7 @@ def problems(config: Settings) -> Iterator[FederationError]:
 def _checks(config: Settings) -> Iterator[Callable[[], None]]:
     if is_elsewhere(config, "broker_url"):
         yield partial(check_broker, config)
-    for name in _DATABASE_URLS:
+    for name in _ROLES:
         if is_elsewhere(config, name):
             yield partial(check_database, config, name, migrated=name == "database_url" and config.database_owner_url is None)
 
@@ -91,7 +96,10 @@ def check_database(config: Settings, name: str = "database_url", *, migrated: bo
     if migrated and ours != (True,):
         raise SettingsError(
             _told(
-                name, url, "a migrated database and the role `federation_app`", "set FEDERATION_DATABASE_OWNER_URL and run `federation up` or alembic"
+                name,
+                url,
+                f"a migrated database and the role `{_ROLES[name]}`",
+                "set FEDERATION_DATABASE_OWNER_URL and run `federation up` or alembic",
             )
         )
 

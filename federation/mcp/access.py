@@ -23,7 +23,8 @@ REMEMBER_S = 3.0
 # With the database away no token can be looked up, but who was known may learn why nothing works: each tool needs the database too.
 REMEMBER_WITHOUT_DATABASE_S = 600.0
 _MOST_TOKENS = 4096
-_ACTOR = "door"
+# No agent can have this name: it looks tokens up, which agents may not.
+_ACTOR = "service:door"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
 
 T = TypeVar("T")
 
-# As many as the engine has connections to lend, less two for the publisher.
+# As many as the engine has connections to lend, less two.
 THREADS = 8
 # A client that asked for progress hears of a wait this often, and so does not give it up.
 PROGRESS_S = 5.0

@@ -32,7 +32,7 @@ def is_direct(conversation_id: str) -> bool:
 def open_for(session: Session, conversation_id: str, participants: Iterable[str]) -> None:
     """Make a conversation if it is new, and the participants its members.
 
-    Raises Refused if it exists and the caller is not a member of it.
+    Raises Refused if it exists and the caller is not a member of it: a name that is taken cannot be hidden from who chooses it.
     """
     valid_slug("conversation_id", conversation_id)
     actor = context(session).actor
@@ -47,8 +47,9 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
             session, "conversation.opened", f"conversation:{conversation_id}", payload={"id": conversation_id}, conversation_id=conversation_id
         )
         _join(session, conversation_id, actor)
-    else:
-        require_member(session, conversation_id)
+    elif not _is_member(session, conversation_id):
+        instead = "choose another conversation_id, or ask a member to send you a message in it."
+        raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; {instead}")
     if conversation_id != COMMONS:
         for name in sorted(participants - {actor}):
             _join(session, conversation_id, name)
@@ -66,17 +67,16 @@ def _join(session: Session, conversation_id: str, name: str) -> None:
 def require_member(session: Session, conversation_id: str) -> None:
     """Pass if the caller may read and write here.
 
-    Raises NotFound for a conversation that does not exist, Refused for a stranger.
+    Raises NotFound with the caller's own, for one that does not exist as for a stranger's.
     """
-    if conversation_id == COMMONS:
-        return
     agents.require(conversation_id, "conversation_id")
-    actor = context(session).actor
-    if session.get(Conversation, conversation_id) is None:
-        mine = session.scalars(select(Member.conversation_id).where(Member.agent == actor))
-        raise NotFound("conversation", conversation_id, [*mine, COMMONS])
-    if session.get(Member, (conversation_id, actor)) is None:
-        raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; ask a member to send you a message in it.")
+    if not _is_member(session, conversation_id):
+        mine = session.scalars(select(Member.conversation_id).where(Member.agent == context(session).actor))
+        raise NotFound("conversation", conversation_id, sorted({*mine, COMMONS}))
+
+
+def _is_member(session: Session, conversation_id: str) -> bool:
+    return conversation_id == COMMONS or session.get(Member, (conversation_id, context(session).actor)) is not None
 
 
 def said_to_all(session: Session, conversation_id: str) -> None:

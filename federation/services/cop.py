@@ -1,5 +1,7 @@
 """The common operating picture: what agents say they do, and what nodes are seen doing."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,7 +17,7 @@ from federation.services import agents, nodes
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.agents import Agent
-from federation.store.models.cop import Action, CopState, SubjectKind
+from federation.store.models.cop import Action, CopState, SubjectKind, Visibility
 from federation.store.models.nodes import Node
 
 PULSE = "pulse"
@@ -59,16 +61,27 @@ def update_state(
     thinking: str | None = None,
     wondering: str | None = None,
     offering: str | None = None,
+    visibility: str = Visibility.ALL,
 ) -> datetime:
-    """Record what the calling agent is doing; return when. Raises InvalidInput for an unknown action."""
+    """Record what the calling agent is doing, for those who may see it; return when. Raises InvalidInput for an unknown action or visibility."""
     actor = context(session).actor
     agents.require(summary, "summary")
     if action not in set(Action):
         raise InvalidInput("action", action, "one of " + ", ".join(Action))
-    values: dict[str, Any] = {"summary": summary, "action": action, "thinking": thinking, "wondering": wondering, "offering": offering, "data": {}}
+    if visibility not in set(Visibility):
+        raise InvalidInput("visibility", visibility, "one of " + ", ".join(Visibility))
+    said = {"summary": summary, "thinking": thinking, "wondering": wondering, "offering": offering}
+    values: dict[str, Any] = {**said, "action": action, "data": {}, "visibility": visibility}
     at, _ = _record(session, SubjectKind.AGENT, actor, values)
-    event_log.append(session, "agent.state_updated", f"agent:{actor}", payload=values)
+    # The log may be read by more than those whom it is for.
+    told = {"action": action, "visibility": visibility, "said_sha256": _digest(said)} | (said if visibility == Visibility.ALL else {})
+    event_log.append(session, "agent.state_updated", f"agent:{actor}", payload=told)
     return at
+
+
+def _digest(said: Mapping[str, str | None]) -> str:
+    # As PostgreSQL writes it too, so that replay can compare it.
+    return hashlib.sha256("".join(f"{name}={len(text)}:{text};" for name, text in said.items() if text is not None).encode()).hexdigest()
 
 
 def record_heartbeat(session: Session, node: str) -> None:

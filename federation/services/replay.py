@@ -62,7 +62,11 @@ STORED = {
     "message_receipts": "SELECT agent, jsonb_build_object('received', count(*), 'read', count(read_at)) FROM message_receipts GROUP BY agent",
     "cop_states": """
         SELECT kind || ' ' || subject, CASE kind WHEN 'node' THEN jsonb_build_object('action', action) ELSE jsonb_build_object(
-            'summary', summary, 'action', action, 'thinking', thinking, 'wondering', wondering, 'offering', offering) END FROM cop_states
+            'summary', summary, 'action', action, 'thinking', thinking, 'wondering', wondering, 'offering', offering, 'visibility', visibility,
+            'said_sha256', encode(sha256(convert_to(concat(
+                'summary=' || length(summary) || ':' || summary || ';', 'thinking=' || length(thinking) || ':' || thinking || ';',
+                'wondering=' || length(wondering) || ':' || wondering || ';', 'offering=' || length(offering) || ':' || offering || ';'
+            ), 'UTF8')), 'hex')) END FROM cop_states
     """,
     "nodes": """
         SELECT name, jsonb_build_object('role', role, 'tags', tags, 'engines', engines, 'models', models, 'gpus', gpus, 'missing', missing,
@@ -178,7 +182,9 @@ def _signer_registered(rows: Rows, event: Told) -> None:
 
 
 def _state_updated(rows: Rows, event: Told) -> None:
-    _set(rows, "cop_states", f"agent {event.actor}", **event.pick("summary", "action", "thinking", "wondering", "offering"))
+    # What is not for all is told by its digest alone, and what was said before is gone.
+    told = event.pick("summary", "action", "thinking", "wondering", "offering", "visibility", "said_sha256")
+    rows["cop_states"][f"agent {event.actor}"] = told
 
 
 def _node_state_changed(rows: Rows, event: Told) -> None:

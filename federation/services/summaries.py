@@ -133,7 +133,7 @@ def _asked(session: Session, windows: Mapping[tuple[str, int], int], *, patient:
                 if patient and failed and known[several[failed - 1]].ago < _pause(attempt + failed):
                     continue
                 kwargs = {"conversation_id": key[0], "to_position": upto}
-                outbox.record(session, SUMMARISE, kwargs, requirements={"engine": ENGINE}, execution_id=identity)
+                outbox.record(session, SUMMARISE, kwargs, requirements={"engine": ENGINE}, execution_id=identity, conversation_id=key[0])
             asked.append((Asked(identity, upto), identity not in known))
         attempt += AT_ONCE
     return asked

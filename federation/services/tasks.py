@@ -119,6 +119,7 @@ def begin(session: Session, task: AgentTask) -> None:
             {"task_id": str(task.id)},
             requirements=task.requirements,
             agent_task_id=task.id,
+            conversation_id=task.conversation_id,
             priority=task.priority,
             due_at=task.start_at,
         )

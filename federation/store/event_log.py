@@ -10,26 +10,17 @@ from sqlalchemy.orm import Session
 
 from federation.store.context import context
 
-# One statement: the row lock on the stream is held until the commit, so positions have no gaps and follow the order of commits.
+# The row lock on the stream is held until the commit, so positions have no gaps and follow the order of commits. The function takes it,
+# because names of streams hold those of conversations, and who may append an event may not see all of them.
 _APPEND = text(
     """
-    WITH next AS (
-        INSERT INTO streams (name, position) VALUES (:stream, 1)
-        ON CONFLICT (name) DO UPDATE SET position = streams.position + 1
-        RETURNING position
-    )
+    WITH next AS MATERIALIZED (SELECT federation_next_position(:stream) AS position)
     INSERT INTO events (stream, position, type, actor, conversation_id, session_id, payload, trace_id)
     SELECT :stream, next.position, :type, :actor, :conversation_id, :session_id, CAST(:payload AS jsonb), :trace_id FROM next
     RETURNING position
     """
 )
-_ADVANCE = text(
-    """
-    INSERT INTO streams (name, position) VALUES (:stream, 1)
-    ON CONFLICT (name) DO UPDATE SET position = streams.position + 1
-    RETURNING position
-    """
-)
+_ADVANCE = text("SELECT federation_next_position(:stream)")
 
 
 def append(

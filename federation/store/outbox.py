@@ -20,19 +20,17 @@ _NAMESPACE = uuid.UUID("6f0d3f0e-7c0c-5a55-9a53-0f4d2f1c8b11")
 # One statement, because two who ask for the same (beat and a caller, say) may do so at once; and as text, because every request records one.
 _RECORD = text(
     """
-    WITH made AS (
-        INSERT INTO executions (id, task_name, kwargs, requirements, affinity, priority, agent_task_id, due_at, actor, trace_id)
-        VALUES (
-            :id, :task_name, CAST(:kwargs AS jsonb), CAST(:requirements AS jsonb), :affinity, :priority, :agent_task_id, :due_at, :actor, :trace_id
-        )
-        ON CONFLICT DO NOTHING
-        RETURNING id, encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex') AS digest
-    ), waiting AS (
-        INSERT INTO outbox (execution_id) SELECT id FROM made
+    INSERT INTO executions (id, task_name, kwargs, requirements, affinity, priority, agent_task_id, conversation_id, due_at, actor, trace_id)
+    VALUES (
+        :id, :task_name, CAST(:kwargs AS jsonb), CAST(:requirements AS jsonb),
+        :affinity, :priority, :agent_task_id, :conversation_id, :due_at, :actor, :trace_id
     )
-    SELECT digest FROM made
+    ON CONFLICT DO NOTHING
+    RETURNING encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex')
     """
 )
+# A statement of its own: whether the execution is one's own is looked up, and no statement sees what it writes itself.
+_ENTER = text("INSERT INTO outbox (execution_id) VALUES (:id)")
 
 # Who sends an entry at this moment holds its row; it is not waited for.
 _UNSENT = text(
@@ -60,12 +58,14 @@ def record(
     affinity: str | None = None,
     execution_id: uuid.UUID | None = None,
     agent_task_id: uuid.UUID | None = None,
+    conversation_id: str | None = None,
     priority: int = 5,
     due_at: datetime | None = None,
 ) -> uuid.UUID:
     """Record an execution and its outbox entry; return its id. An id that is already recorded changes nothing.
 
-    Executions of one `affinity` go to one node, unless it is overloaded. One with a time is unplaced until `due_at`.
+    Who asks for it sees how it goes, and so do the members of `conversation_id`. Executions of one `affinity` go to one node, unless it is
+    overloaded. One with a time is unplaced until `due_at`.
     """
     who = context(session)
     identity = execution_id or uuid.uuid4()
@@ -77,6 +77,7 @@ def record(
         "affinity": affinity,
         "priority": priority,
         "agent_task_id": agent_task_id,
+        "conversation_id": conversation_id,
         "due_at": due_at,
         "actor": who.actor,
         "trace_id": who.trace_id,
@@ -86,6 +87,7 @@ def record(
     made = session.scalar(_RECORD, written)
     if made is None:
         return identity
+    session.execute(_ENTER, {"id": identity})
     told = {name: values[name] for name in ("task_name", "requirements", "affinity", "priority", "agent_task_id", "due_at")}
     # Not the arguments themselves: the log may be read by more than those whom they are for.
     payload = {**told, "kwargs_sha256": made}

@@ -115,7 +115,7 @@ SIGNS_OF_LIFE = {
     "outbox": {"waiting_for", "attempts", "tried_at"},
 }
 # Tests that turn a clock or lose a row do it by hand, under this name.
-BY_HAND = "test"
+BY_HAND = "test:hand"
 
 
 class Watch:
@@ -229,14 +229,15 @@ def publisher() -> Recorder:
 
 @contextmanager
 def with_agents(postgres, database: str, publisher: Recorder) -> Iterator[Transactions]:
-    """Transactions as the role `app`, on a database where ada (lead), bob and dan (developers) and eve (analyst) exist from now on."""
-    engine = connect(postgres.as_role("federation_app", database))
-    opened = Transactions(engine, publisher)
+    """Transactions of a door, on a database where ada (lead), bob and dan (developers) and eve (analyst) exist from now on."""
+    engine, service = (connect(postgres.as_role(f"federation_{role}", database)) for role in ("app", "service"))
+    opened = Transactions(engine, publisher, service=service)
     with opened.begin("test:setup") as session:
         for name, role in {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}.items():
             agents.add(session, name, role)
     yield opened
     engine.dispose()
+    service.dispose()
 
 
 @pytest.fixture

@@ -47,11 +47,11 @@ class World:
         self.folder, self.owner_url, self.database_url, self.service_url, self.broker_url = folder, owner_url, database_url, service_url, broker_url
         self.workers_dir = folder / "workers"
         self.workers_dir.mkdir()
-        given = Settings(data_dir=folder, broker_url=SecretStr(broker_url), database_url=SecretStr(database_url))
+        given = Settings(data_dir=folder, broker_url=SecretStr(broker_url), database_service_url=SecretStr(service_url))
         self.app = make(lambda: given)
-        engine = connect(database_url)
-        self.publisher = CeleryPublisher(self.app, engine, stale_s=6)
-        self.transactions = Transactions(engine, self.publisher)
+        service = connect(service_url)
+        self.publisher = CeleryPublisher(self.app, service, stale_s=6)
+        self.transactions = Transactions(connect(database_url), self.publisher, service=service)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.calm_node = ""
         self.calm_worker: subprocess.Popen[bytes] | None = None
@@ -61,9 +61,9 @@ class World:
 
     def trust_nodes(self, stale_s: float) -> None:
         """Take nodes for alive this long after their last sign of life: for tests that announce nodes which nobody then is."""
-        engine = self.transactions.engine
-        self.publisher = CeleryPublisher(self.app, engine, stale_s=stale_s)
-        self.transactions = Transactions(engine, self.publisher)
+        engine, service = self.transactions.engine, self.transactions.service
+        self.publisher = CeleryPublisher(self.app, service, stale_s=stale_s)
+        self.transactions = Transactions(engine, self.publisher, service=service)
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
@@ -138,7 +138,7 @@ class World:
         return AssertionError(f"no result in time: {self.state(execution_id)}; logs: {known}")
 
     def state(self, execution_id: uuid.UUID) -> executions.ExecutionView:
-        with self.transactions.begin("tester") as session:
+        with self.transactions.begin("cli:tester") as session:
             return executions.state(session, execution_id)
 
     def rows(self, query: str, *values: Any) -> list[Any]:
@@ -184,4 +184,5 @@ class World:
                 process.kill()
             process.wait()
         self.transactions.engine.dispose()
+        self.transactions.service.dispose()
         self.app.backend.close()

@@ -13,7 +13,7 @@ from federation.mcp.tools.arguments import LONGEST_LINE, text
 from federation.services import approvals, cop
 from federation.services.approvals import Awaiting
 from federation.services.cop import PulseRow
-from federation.store.models.cop import Action
+from federation.store.models.cop import Action, Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,23 @@ async def federation_update_state(
         str | None, text("A question that somebody else may be able to answer.", longest=LONGEST_LINE, examples=["Do we need refresh tokens?"])
     ] = None,
     offering: Annotated[str | None, text("What you could do for others.", longest=LONGEST_LINE, examples=["Crypto review"])] = None,
+    visibility: Annotated[
+        Visibility,
+        Field(
+            description="Who sees this: all; members (who share a conversation with you, beside commons); role (agents of your role); nobody. "
+            "The others see you as if you had never said anything."
+        ),
+    ] = Visibility.ALL,
 ) -> StateUpdated:
     """Tell all others what you are doing, thinking, wondering and offering, without sending anyone a message.
 
-    It replaces your whole former state, also what you leave out now, and is what others see in federation_pulse. Update it when you
+    It replaces your whole former state, also what you leave out now and who sees it, and is what others see in federation_pulse. Update it when you
     begin, when you get stuck and when you finish.
     """
     at = await call.transact(
-        lambda session: cop.update_state(session, summary, action=action, thinking=thinking, wondering=wondering, offering=offering)
+        lambda session: cop.update_state(
+            session, summary, action=action, thinking=thinking, wondering=wondering, offering=offering, visibility=visibility
+        )
     )
     return StateUpdated(call.caller.name, at)
 

@@ -16,6 +16,15 @@ class Action(StrEnum):
     WAITING = "WAITING"
 
 
+class Visibility(StrEnum):
+    """Who sees what an agent says of itself; it always does, and so do operators."""
+
+    ALL = "all"
+    MEMBERS = "members"
+    ROLE = "role"
+    NOBODY = "nobody"
+
+
 class SubjectKind(StrEnum):
     """Whose state it is."""
 
@@ -27,7 +36,7 @@ class CopState(Base):
     """What an agent or a node is doing, thinking, wondering and offering."""
 
     __tablename__ = "cop_states"
-    __table_args__ = (one_of("kind", SubjectKind), one_of("action", Action))
+    __table_args__ = (one_of("kind", SubjectKind), one_of("action", Action), one_of("visibility", Visibility))
 
     kind: Mapped[str] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(primary_key=True)
@@ -37,5 +46,6 @@ class CopState(Base):
     wondering: Mapped[str | None]
     offering: Mapped[str | None]
     data: Mapped[dict[str, Any]]
+    visibility: Mapped[str] = mapped_column(server_default=Visibility.ALL)
     updated_by: Mapped[str]
     updated_at: Mapped[CreatedAt]

@@ -28,6 +28,8 @@ class Execution(Base):
     affinity: Mapped[str | None]
     priority: Mapped[int]
     agent_task_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("agent_tasks.id"), index=True)
+    # Whose members see how it goes; null: only who asked for it.
+    conversation_id: Mapped[str | None] = mapped_column(ForeignKey("conversations.id"))
     actor: Mapped[str]
     trace_id: Mapped[str]
     created_at: Mapped[CreatedAt]

@@ -101,6 +101,8 @@ def test_the_federation_shows_its_queues(flower: Any, activemq: Any, bus: Any) -
     connection = bus.connect(queue_prefix=QUEUE_PREFIX)
     queue(connection.default_channel).purge()
     bus.publish(connection, queue, "lost")
-    port = flower("federation", url=activemq.url, FEDERATION_BROKER_URL=activemq.url, FEDERATION_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    port = flower(
+        "federation", url=activemq.url, FEDERATION_BROKER_URL=activemq.url, FEDERATION_DATABASE_SERVICE_URL="postgresql://nobody@127.0.0.1:1/none"
+    )
     bus.wait_for(lambda: rows(fetch(port, "/broker")).get(UNROUTED, [])[:3] == ["1", "0", "1"], "the page shows one")
     queue(connection.default_channel).purge()

@@ -15,7 +15,11 @@ from federation.transaction import Transactions
 @pytest.fixture
 def served(surroundings: dict[str, str], postgres: Any, activemq: Any, database: str) -> dict[str, str]:
     """An environment in which commands have their servers."""
-    surroundings |= {"FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database), "FEDERATION_BROKER_URL": activemq.url}
+    surroundings |= {
+        "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
+        "FEDERATION_BROKER_URL": activemq.url,
+    }
     return surroundings
 
 

@@ -67,7 +67,11 @@ def test_colours_are_for_terminals_that_want_them(surroundings: dict[str, str]) 
 @pytest.fixture
 def agents(federation: Callable[..., Any], surroundings: dict[str, str], postgres: Any, activemq: Any, database: str) -> Callable[..., Any]:
     """`federation agent …` on a database where ada, bob, dan and eve exist."""
-    surroundings |= {"FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database), "FEDERATION_BROKER_URL": activemq.url}
+    surroundings |= {
+        "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
+        "FEDERATION_BROKER_URL": activemq.url,
+    }
     return lambda *words, **more: federation("agent", *words, **more)
 
 

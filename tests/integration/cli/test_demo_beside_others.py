@@ -32,7 +32,7 @@ def test_agent_that_a_person_added_keeps_its_token(transactions: Transactions) -
         token = agents.add(session, ADA, "lead")
     with pytest.raises(DemoFailed, match=f"{ADA} is not the demo's: cli:nora added it"), transactions.begin(people.ACTOR) as session:
         people.token(session, ADA, "lead")
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         assert agents.authenticate(session, token).name == ADA
 
 
@@ -40,7 +40,7 @@ def test_agents_of_the_demo_get_fresh_tokens(transactions: Transactions) -> None
     for _ in range(2):
         with transactions.begin(people.ACTOR) as session:
             token = people.token(session, ADA, "lead")
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         assert agents.authenticate(session, token).name == ADA
 
 

@@ -20,7 +20,11 @@ def reached(surroundings: dict[str, str], postgres: Any, database: str, transact
     with transactions.begin("ada") as session:
         tasks.delegate(session, ATTACK, slug="hostile", parameters={ATTACK: ATTACK})
         tasks.cancel(session, "hostile", reason=ATTACK)
-    return surroundings | {"FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database), "TERM": "xterm-256color"}
+    return surroundings | {
+        "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
+        "TERM": "xterm-256color",
+    }
 
 
 def in_a_terminal(words: list[str], environment: dict[str, str]) -> str:

@@ -83,7 +83,11 @@ def test_data_directory_where_none_can_be_made_is_refused(federation: Callable[.
 @pytest.fixture
 def served(surroundings: dict[str, str], postgres: Any, activemq: Any, database: str) -> dict[str, str]:
     """An environment in which the front door has its servers."""
-    surroundings |= {"FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database), "FEDERATION_BROKER_URL": activemq.url}
+    surroundings |= {
+        "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
+        "FEDERATION_BROKER_URL": activemq.url,
+    }
     return surroundings
 
 

@@ -72,10 +72,12 @@ def work(identity: uuid.UUID, step: Steps) -> None:
     """What a door does: rows, events, an outbox entry, and the sending after the commit."""
     given = load()
     assert given.database_url is not None
-    engine = connect(given.database_url.get_secret_value())
+    assert given.database_service_url is not None
+    engine, service = connect(given.database_url.get_secret_value()), connect(given.database_service_url.get_secret_value())
     app = make(lambda: given)
-    watch(engine, step)
-    with Transactions(engine, CeleryPublisher(app, engine, stale_s=FOR_EVER_S)).begin("ada") as session:
+    for each in (engine, service):
+        watch(each, step)
+    with Transactions(engine, CeleryPublisher(app, service, stale_s=FOR_EVER_S), service=service).begin("ada") as session:
         agents.get(session, "ada")
         messages.send(session, f"about {identity}", conversation_id="crashing")
         outbox.record(session, "tests.where", {}, execution_id=identity)

@@ -55,9 +55,9 @@ def taken(world: World, node: str) -> list[str]:
 def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
     node = world.node("target")
     announce(world, node)
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         agents.add(session, "ada", "lead")
-    sweeper = CeleryPublisher(world.app, world.transactions.engine, stale_s=FOR_EVER_S)
+    sweeper = CeleryPublisher(world.app, world.transactions.service, stale_s=FOR_EVER_S)
     child = subprocess.Popen(
         [sys.executable, "-m", "crashing"], env=world.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=world.folder
     )

@@ -201,10 +201,10 @@ def test_door_does_not_wait_long_for_a_broker_that_accepts_and_never_answers(cal
         given = Settings(
             data_dir=calm.folder,
             broker_url=SecretStr(f"activemq://a:b@127.0.0.1:{silent.getsockname()[1]}/"),
-            database_url=SecretStr(calm.database_url),
+            database_service_url=SecretStr(calm.service_url),
         )
-        door = CeleryPublisher(make(lambda: given), calm.transactions.engine, stale_s=60)
-        with Transactions(calm.transactions.engine, door).begin("tester") as session:
+        door = CeleryPublisher(make(lambda: given), calm.transactions.service, stale_s=60)
+        with Transactions(calm.transactions.engine, door, service=calm.transactions.service).begin("tester") as session:
             identity = outbox.record(session, "tests.where", {})
     assert calm.state(identity).state == "recorded"
     calm.until(lambda: calm.publisher.sweep() == 1, "another publisher sends it")

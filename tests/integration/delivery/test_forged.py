@@ -57,7 +57,7 @@ def revoked(world: World) -> Signer:
     made = Signer("node:fired", world.folder / "fired", world.database_url)
     with suppress(KeyRevoked):
         made.register()
-        with world.transactions.begin("tester") as session:
+        with world.transactions.begin("cli:tester") as session:
             signers.revoke(session, made.key.public.identity)
     made.register = lambda: None  # type: ignore[method-assign]
     return made
@@ -259,16 +259,15 @@ def test_a_forged_message_does_not_end_the_execution_that_it_names(calm: World) 
     go.touch()
     assert calm.result(identity)["first"] is True
     assert calm.state(identity).state == "completed"
-    with pytest.raises(Conflict, match="has succeeded"), calm.transactions.begin("tester") as session:
+    with pytest.raises(Conflict, match="has succeeded"), calm.transactions.begin("cli:tester") as session:
         quarantine.redrive(session, identity)
 
 
 def test_work_whose_signer_was_revoked_is_sent_again_by_hand_as_it_was_recorded(calm: World) -> None:
     number = next(NUMBERS)
-    with Transactions(calm.transactions.engine, _Nowhere()).begin("tester") as session:
+    with Transactions(calm.transactions.engine, _Nowhere(), service=calm.transactions.service).begin("tester") as session:
         identity = outbox.record(session, "tests.leave_a_mark", {"path": str(mark(calm, number))}, requirements={"node": calm.calm_node})
-    with calm.transactions.begin("tester") as session:
-        session.connection().exec_driver_sql("SET LOCAL federation.actor = 'test'")
+    with calm.transactions.begin("test:hand") as session:
         session.connection().exec_driver_sql("DELETE FROM outbox WHERE execution_id = %s", (identity,))
     sent = signed(calm, unsigned(calm, number=number, task_id=str(identity)), signer=revoked(calm))
     put(calm, sent)

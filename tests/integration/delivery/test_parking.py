@@ -77,18 +77,18 @@ class Story:
         return f"{node}-{self.tag}"
 
     def comes(self, node: str) -> None:
-        with self.world.transactions.begin("tester") as session:
+        with self.world.transactions.begin("cli:tester") as session:
             made = Announcement(self.name(node), ROLES[node], TAGS[node], (), (), (), (), 2, "host", 1, uuid.uuid4(), simulated=False)
             nodes.announce(session, made)
         self.alive.add(node)
 
     def dies(self, node: str) -> None:
-        with self.world.transactions.begin("test") as session:
+        with self.world.transactions.begin("test:hand") as session:
             session.execute(text("UPDATE nodes SET last_seen_at = now() - interval '1 hour' WHERE name = :name"), {"name": self.name(node)})
         self.alive.discard(node)
 
     def beat(self) -> None:
-        with self.world.transactions.begin("tester") as session:
+        with self.world.transactions.begin("cli:tester") as session:
             known = nodes.views(session, stale_s=STALE_S)
         self.moved += self.rebalancer.rebalance(known)
         self.world.publisher.sweep()
@@ -97,7 +97,7 @@ class Story:
         with self.world.app.connection_for_write() as connection, waiting_messages(connection, self.name(node), limit=2) as found:
             for message in found:
                 identity = uuid.UUID(str(message.headers["id"]))
-                with self.world.transactions.begin("tester") as session:
+                with self.world.transactions.begin("cli:tester") as session:
                     ended = "INSERT INTO celery_results (task_id, state, date_done) VALUES (:id, 'SUCCESS', now())"
                     session.execute(text(ended), {"id": str(identity)})
                 message.drop()

@@ -33,20 +33,20 @@ def _nodes_that_are_only_announced(world: World) -> None:
 
 def announce(world: World, name: str, *, concurrency: int = 1) -> uuid.UUID:
     incarnation = uuid.uuid4()
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         nodes.announce(session, Announcement(name, "lead", (), (), (), (), (), concurrency, "host", 1, incarnation, simulated=False))
     return incarnation
 
 
 def door(world: World, broker_url: str, **options: Any) -> CeleryPublisher:
-    given = Settings(data_dir=world.folder, broker_url=SecretStr(broker_url), database_url=SecretStr(world.database_url))
+    given = Settings(data_dir=world.folder, broker_url=SecretStr(broker_url), database_service_url=SecretStr(world.service_url))
     app = make(lambda: given)
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
-    return CeleryPublisher(app, world.transactions.engine, stale_s=3600)
+    return CeleryPublisher(app, world.transactions.service, stale_s=3600)
 
 
 def record(world: World, publisher: CeleryPublisher, kwargs: dict[str, Any]) -> uuid.UUID:
-    with Transactions(world.transactions.engine, publisher).begin("tester") as session:
+    with Transactions(world.transactions.engine, publisher, service=world.transactions.service).begin("tester") as session:
         return outbox.record(session, "tests.where", kwargs)
 
 
@@ -123,7 +123,7 @@ def test_broker_that_refuses_a_user_parks_the_execution_and_the_caller_notices_n
 def test_message_that_is_too_large_does_not_hold_up_the_next(world: World) -> None:
     announce(world, "narrow")
     narrow = door(world, world.broker_url, max_frame_size=10_000)
-    with Transactions(world.transactions.engine, narrow).begin("tester") as session:
+    with Transactions(world.transactions.engine, narrow, service=world.transactions.service).begin("tester") as session:
         large = outbox.record(session, "tests.where", {"text": "x" * 20_000})
         small = outbox.record(session, "tests.where", {})
     assert world.state(small).state == "queued"
@@ -148,10 +148,10 @@ def test_message_whose_receipt_is_lost_is_sent_again_under_its_id_with_one_effec
     go.touch()
     with closing(Relay(world.broker_url)) as relay:
         publisher = door(world, relay.url)
-        with Transactions(world.transactions.engine, publisher).begin("tester") as session:
+        with Transactions(world.transactions.engine, publisher, service=world.transactions.service).begin("tester") as session:
             outbox.record(session, "tests.where", {})
         relay.cut.set()
-        with Transactions(world.transactions.engine, publisher).begin("tester") as session:
+        with Transactions(world.transactions.engine, publisher, service=world.transactions.service).begin("tester") as session:
             identity = outbox.record(session, "tests.effect", {"started": str(started), "go": str(go)})
         assert not relay.cut.is_set()
     assert world.state(identity).state == "queued"
@@ -181,10 +181,10 @@ def test_node_that_left_after_it_was_chosen_gets_nothing(world: World, monkeypat
     announce(world, "staying")
     leaver = announce(world, "leaving")
     assert {world.state(world.record("tests.where")).node for _ in range(4)} == {"staying", "leaving"}
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         assert nodes.leave(session, "leaving", leaver)
     assert {world.state(world.record("tests.where")).node for _ in range(4)} == {"staying"}
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         session.execute(text("UPDATE nodes SET last_seen_at = now() - interval '1 hour', updated_by = 'tester'"))
     alone = world.record("tests.where")
     assert world.state(alone).state == "unplaced"
@@ -195,7 +195,7 @@ def test_nodes_are_not_counted_anew_for_each_execution_and_share_it_all_the_same
     announce(world, "right")
     now = [0.0]
     known = KnownNodes(stale_s=60, clock=lambda: now[0])
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         assert known.look(session) is True
         assert known.look(session) is False
         chosen = [known.place(Requirements()) for _ in range(4)]

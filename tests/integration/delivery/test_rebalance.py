@@ -15,7 +15,7 @@ World = Any
 
 
 def rebalance(world: World, *, stale_s: float) -> int:
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         known = nodes.views(session, stale_s=stale_s)
     return Rebalancer(world.app, world.transactions, stale_s=stale_s).rebalance(known)
 
@@ -118,7 +118,7 @@ def test_two_rebalancers_at_once_do_no_harm(world: World) -> None:
     worker.kill()
     worker.wait()
     # By hand, so that the heir may stand still for some seconds and is not taken for dead as well.
-    with world.transactions.begin("test") as session:
+    with world.transactions.begin("test:hand") as session:
         session.execute(text("UPDATE nodes SET last_seen_at = last_seen_at - interval '1 hour' WHERE name = :name"), {"name": gone})
     go.touch()
     moved: list[int] = []

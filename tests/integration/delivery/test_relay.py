@@ -70,7 +70,7 @@ def followed(activemq: Any, topic: str = ">", **options: Any) -> Iterator[Follow
 
 @pytest.fixture
 def agents_of(world: World) -> World:
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         for name in ("ada", "bob"):
             agents.add(session, name, "developer")
     return world

@@ -48,12 +48,14 @@ def task_message(name: str, **headers: Any) -> dict[str, Any]:
 
 @contextmanager
 def revoked(world: World, right: str, table: str) -> Iterator[None]:
+    asked = "SELECT role FROM unnest(%s) AS role WHERE has_table_privilege(role, %s, %s)"
     with psycopg.connect(world.owner_url, autocommit=True) as owner:
-        owner.execute(f"REVOKE {right} ON {table} FROM federation_app")
+        had = [role for (role,) in owner.execute(asked, [["federation_app", "federation_service"], table, right])]
+        owner.execute(f"REVOKE {right} ON {table} FROM {', '.join(had)}")
         try:
             yield
         finally:
-            owner.execute(f"GRANT {right} ON {table} TO federation_app")
+            owner.execute(f"GRANT {right} ON {table} TO {', '.join(had)}")
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
@@ -100,7 +102,7 @@ def test_retry_that_cannot_be_sent_gives_its_delivery_back(calm: World) -> None:
 def test_delivery_that_another_transaction_was_in_the_way_of_comes_back(world: World) -> None:
     node = world.node("locked", concurrency=1)
     with psycopg.connect(world.owner_url, autocommit=True) as owner:
-        owner.execute(f"ALTER ROLE federation_app IN DATABASE {world.owner_url.rpartition('/')[2]} SET lock_timeout = '2s'")
+        owner.execute(f"ALTER ROLE federation_service IN DATABASE {world.owner_url.rpartition('/')[2]} SET lock_timeout = '2s'")
         world.worker(node)
         with owner.transaction():
             owner.execute("LOCK TABLE execution_deliveries IN ACCESS EXCLUSIVE MODE")
@@ -112,7 +114,7 @@ def test_delivery_that_another_transaction_was_in_the_way_of_comes_back(world: W
 
 def test_task_of_a_node_ends_when_its_execution_fails_unexpectedly(world: World) -> None:
     world.worker(world.node("failing", simulated=True, engines=["llamacpp"]))
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         agents.add(session, "ada", "lead")
     with revoked(world, "SELECT", "model_runs"):
         with world.transactions.begin("ada") as session:
@@ -123,7 +125,7 @@ def test_task_of_a_node_ends_when_its_execution_fails_unexpectedly(world: World)
 
 
 def test_task_ends_when_its_execution_is_put_aside(calm: World) -> None:
-    with calm.transactions.begin("tester") as session:
+    with calm.transactions.begin("cli:tester") as session:
         agents.add(session, "bob", "lead")
     with calm.transactions.begin("bob") as session:
         identity = tasks.delegate(session, "do", slug="future").id

@@ -51,8 +51,9 @@ def test_a_task_of_the_node_whose_execution_is_over_time_has_failed(world: World
     node = world.node("hanging", concurrency=1, pool=pool)
     world.worker(node, FEDERATION_TIME_LIMIT_S="1")
     started, go = files(world)
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         agents.add(session, "tester", "lead")
+    with world.transactions.begin("tester") as session:
         task = tasks.delegate(session, "Take too long.", executor="node", requirements={"node": node})
         kwargs = {"started": str(started), "go": str(go)}
         identity = outbox.record(session, "tests.late_effect", kwargs, requirements={"node": node}, agent_task_id=task.id)

@@ -82,12 +82,12 @@ def test_node_with_a_long_execution_does_not_look_dead(calm: World) -> None:
     [(seen,)] = world.rows("SELECT last_seen_at FROM nodes WHERE name = %s", node)
     later = "SELECT 1 FROM nodes WHERE name = %s AND last_seen_at > %s AND (load->>'running')::int = 1"
     world.until(lambda: world.rows(later, node, seen), "a sign of life while it runs")
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         assert nodes.load(session, node) == nodes.Load(running=1, queued=0)
         assert [view.outstanding for view in nodes.views(session, stale_s=6) if view.name == node] == [1]
     go.touch()
     assert world.result(identity)["first"] is True
-    with world.transactions.begin("tester") as session:
+    with world.transactions.begin("cli:tester") as session:
         assert nodes.load(session, node) == nodes.Load(running=0, queued=0)
 
 

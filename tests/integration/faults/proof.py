@@ -57,7 +57,7 @@ class Load:
         toll.happened(times, work=known, lost=ledger.lost + max(told - known, 0), doubled=ledger.doubled)
         redelivered = self.system.world.rows("SELECT count(*) FROM execution_deliveries WHERE number > 1")[0][0]
         toll.note = "; ".join(filter(None, (toll.note, f"{redelivered} deliveries were not the first")))
-        with self.system.world.transactions.begin("tests") as session:
+        with self.system.world.transactions.begin("test:hands") as session:
             flaws = [*ledger.flaws, *log_flaws(session, self.system.seal_key())]
         assert flaws == [], "\n".join(flaws)
         assert told <= known, f"{told - known} of {told} were told to be recorded and are not there"

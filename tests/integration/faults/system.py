@@ -44,7 +44,7 @@ class System:
         self.nodes: list[str] = []
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/mcp"
-        with world.transactions.begin("tests") as session:
+        with world.transactions.begin("test:hands") as session:
             agents.add(session, "ada", "lead")
         with world.transactions.begin("ada") as session:
             conversations.open_for(session, "steps", [])

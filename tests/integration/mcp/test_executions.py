@@ -52,11 +52,11 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
 
 
-def publishing(database_url: str, broker_url: str, data_dir: Path) -> Transactions:
+def publishing(database_url: str, service_url: str, broker_url: str, data_dir: Path) -> Transactions:
     """Return transactions whose executions are sent to this broker."""
-    app = make(lambda: Settings(data_dir=data_dir, broker_url=SecretStr(broker_url), database_url=SecretStr(database_url)))
-    engine = connect(database_url)
-    return Transactions(engine, CeleryPublisher(app, engine, stale_s=STALE_S))
+    app = make(lambda: Settings(data_dir=data_dir, broker_url=SecretStr(broker_url), database_service_url=SecretStr(service_url)))
+    service = connect(service_url)
+    return Transactions(connect(database_url), CeleryPublisher(app, service, stale_s=STALE_S), service=service)
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,15 @@ def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.
         'engines = ["llamacpp", "minilm"]\nmodels = ["all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"]\n'
     )
     with postgres.database(owner="federation_owner", template=template) as owner_url:
-        database_url = postgres.as_role("federation_app", owner_url)
-        transactions = publishing(database_url, activemq.url, folder)
+        database_url, service_url = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
+        transactions = publishing(database_url, service_url, activemq.url, folder)
         with transactions.begin("test:setup") as session:
             tokens = {name: agents.add(session, name, role) for name, role in {"ada": "lead", "bob": "developer", "dan": "developer"}.items()}
         ours = {
             "FEDERATION_DATA_DIR": str(folder),
             "FEDERATION_WORKERS_DIR": str(folder),
             "FEDERATION_DATABASE_URL": database_url,
+            "FEDERATION_DATABASE_SERVICE_URL": service_url,
             "FEDERATION_BROKER_URL": activemq.url,
             "FEDERATION_NODE_BEAT_S": "0.5",
             "FEDERATION_NODE_STALE_S": str(STALE_S),
@@ -208,7 +209,7 @@ async def test_model_answers_with_its_name_and_the_digest_of_its_weights(spine: 
         answer = (await bob.call_tool("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 16, "wait_s": 240})).data
     assert "Paris" in answer.text
     assert (answer.node, answer.state, len(answer.model_digest)) == ("solo", "completed", 64)
-    with spine.transactions.begin("test") as session:
+    with spine.transactions.begin("test:hand") as session:
         run = session.get_one(ModelRun, uuid.UUID(str(answer.execution_id)))
         asked = session.get_one(Execution, run.execution_id).kwargs
     # All that is needed to ask the same of the same weights again.
@@ -299,9 +300,11 @@ async def blocked(spine: Any) -> None:
     waiting = text("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
     async with asyncio.timeout(120):
         while True:
-            with spine.transactions.engine.connect() as connection:
-                if connection.execute(waiting).scalar_one():
-                    return
+            # Each role sees only its own wait.
+            for engine in (spine.transactions.engine, spine.transactions.service):
+                with engine.connect() as connection:
+                    if connection.execute(waiting).scalar_one():
+                        return
             await asyncio.sleep(0.05)
 
 
@@ -317,11 +320,12 @@ async def test_nothing_capable_alive_is_told_in_words(spine: Any) -> None:
 @pytest.fixture
 def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
     """A front door with a publisher behind it, and no node alive."""
-    database_url = postgres.as_role("federation_app", database)
-    opened = publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path)
+    database_url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
+    opened = publishing(database_url, service_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path)
     with serve(opened, database_url, tokens) as house:
         yield house
     opened.engine.dispose()
+    opened.service.dispose()
 
 
 @pytest.mark.parametrize(
@@ -352,10 +356,10 @@ async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(nobody: An
 async def test_dead_broker_is_told_and_the_task_recorded(
     postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path
 ) -> None:
-    database_url = postgres.as_role("federation_app", database)
-    with transactions.begin("test") as session:
+    database_url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
+    with transactions.begin("test:hand") as session:
         nodes.announce(session, A_NODE)
-    with serve(publishing(database_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path), database_url, tokens) as house:
+    with serve(publishing(database_url, service_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path), database_url, tokens) as house:
         async with house.client("ada") as ada:
             task = (await ada.call_tool("federation_delegate", {"description": "d", "role": "lead"})).data
             assert (task.state, task.note) == ("recorded", "recorded; ActiveMQ has not taken it yet, and it will be sent as soon as it does")

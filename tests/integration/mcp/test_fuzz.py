@@ -37,10 +37,10 @@ def fuzzed(
     """A front door with some life behind it, and what calls it."""
     # Many calls are one agent's here.
     monkeypatch.setattr(limits, "settings", lambda: Settings(messages_per_minute=0, open_tasks_per_agent=0, inference_tokens_per_day=0))
-    url = postgres.as_role("federation_app", database)
-    given = Settings(broker_url=SecretStr(NOWHERE), database_url=SecretStr(url))
-    engine = connect(url)
-    transactions = Transactions(engine, CeleryPublisher(make(lambda: given), engine, stale_s=6))
+    url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
+    given = Settings(broker_url=SecretStr(NOWHERE), database_service_url=SecretStr(service_url))
+    engine, service = connect(url), connect(service_url)
+    transactions = Transactions(engine, CeleryPublisher(make(lambda: given), service, stale_s=6), service=service)
     with transactions.begin("test:setup") as session:
         tokens = {name: agents.add(session, name, role) for name, role in CAST.items()}
     pool = _life(transactions)
@@ -49,6 +49,7 @@ def fuzzed(
         passwords = (*postgres.role_passwords.values(), "swordfish", *tokens.values())
         yield house, Fuzzer(house.url, tokens, passwords, outputs, pool), schemas
     engine.dispose()
+    service.dispose()
 
 
 def _life(transactions: Transactions) -> dict[str, list[Any]]:

@@ -30,6 +30,7 @@ def environment(postgres: Any, database: str, transactions: Any, tmp_path: Path)
     return os.environ | {
         "FEDERATION_DATA_DIR": str(tmp_path),
         "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
         "FEDERATION_BROKER_URL": "activemq://nobody:secret@127.0.0.1:9/",
         "FEDERATION_MCP_PORT": str(free_port()),
     }

@@ -77,7 +77,7 @@ async def test_revoked_token_dies_soon(house: Any, monkeypatch: pytest.MonkeyPat
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     async with httpx2.AsyncClient(headers=ACCEPT | {"Authorization": f"Bearer {house.tokens['bob']}"}) as http:
         assert (await http.post(f"{house.url}/mcp", json=listing)).status_code == 200
-        with house.transactions.begin("test") as session:
+        with house.transactions.begin("test:hand") as session:
             agents.revoke(session, "bob")
         assert (await http.post(f"{house.url}/mcp", json=listing)).status_code == 401
 
@@ -87,7 +87,7 @@ async def test_revoked_token_wakes_up_to_nothing(house: Any, monkeypatch: pytest
     async with house.client("ada") as ada, house.client("bob") as bob:
         waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 120}, raise_on_error=False))
         await house.heard("inbox:bob")
-        with house.transactions.begin("test") as session:
+        with house.transactions.begin("test:hand") as session:
             agents.revoke(session, "bob")
         await ada.call_tool("federation_send", {"content": "for bob only", "to": "bob"})
         told = await waiting
@@ -126,6 +126,7 @@ async def test_stdio_takes_the_identity_from_the_environment(house: Any, tmp_pat
     environment = {
         "FEDERATION_DATA_DIR": str(tmp_path),
         "FEDERATION_DATABASE_URL": house.database_url,
+        "FEDERATION_DATABASE_SERVICE_URL": house.transactions.service.url.render_as_string(hide_password=False).replace("+psycopg", ""),
         "FEDERATION_BROKER_URL": "activemq://nobody@127.0.0.1:9/",
         "FEDERATION_TOKEN": house.tokens["eve"],
     }

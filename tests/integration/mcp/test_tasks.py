@@ -177,7 +177,7 @@ async def test_what_ended_long_ago_is_finished_though_its_result_is_gone(house: 
     async with house.client("ada") as ada:
         asked = (await ada.call_tool("federation_infer", {"prompt": "?", "wait_s": 0})).structured_content["execution_id"]
         run = (await ada.call_tool("federation_index", {"path": "/srv/code"})).structured_content["run_id"]
-        with house.transactions.begin("test") as session:
+        with house.transactions.begin("test:hand") as session:
             session.execute(text("delete from outbox"))
             session.execute(text("update executions set outcome = 'SUCCESS', ended_at = clock_timestamp() - interval '8 days'"))
             indexing.record_scan(session, uuid.UUID(run), "/srv/code", paths=[], documents=[], skipped=[])
@@ -195,6 +195,7 @@ async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) ->
         with house.transactions.begin("ada") as session:
             document = NewDocument("a.py", "digest", 10, [chunk])
             indexing.record_scan(session, uuid.UUID(run), "/srv/code", paths=["a.py"], documents=[document], skipped=[])
+        with house.transactions.begin("test:hand") as session:
             session.execute(
                 text("update outbox set waiting_for = 'no live node has engine=minilm' where execution_id <> :id"), {"id": uuid.UUID(run)}
             )
@@ -206,7 +207,7 @@ async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) ->
 async def done_for(house: Any, agent: str, value: Any) -> None:
     """Let the execution that an agent waits for end with a value, as a worker would."""
     while True:
-        with house.transactions.begin("test") as session:
+        with house.transactions.begin("test:hand") as session:
             found = session.scalar(text("select id from executions where actor = :agent"), {"agent": agent})
             if found is not None:
                 statement = "insert into celery_results (task_id, state, result, date_done) values (:id, 'SUCCESS', :value, clock_timestamp())"

@@ -16,7 +16,7 @@ from celery import Celery
 from federation.results.backend import PostgresBackend
 from federation.results.tables import create_all, metadata
 
-ROLE = "federation_app"
+ROLE = "federation_service"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from federation.store.models.agents import AgentToken
 def test_a_token_tells_who_calls_and_is_stored_as_a_hash_only(transactions) -> None:
     with transactions.begin("cli:root") as session:
         token = agents.add(session, "ops/deploy-validator", "analyst")
-    with transactions.begin("frontdoor") as session:
+    with transactions.begin("service:door") as session:
         assert agents.authenticate(session, token) == agents.Caller("ops/deploy-validator", "analyst")
         stored = session.scalars(select(AgentToken.token_sha256)).all()
     assert token.encode() not in stored
@@ -34,7 +34,7 @@ def test_a_token_that_is_not_valid_opens_nothing(transactions, spoil: str) -> No
         if spoil == "rotated":
             fresh = agents.rotate(session, "zoe")
             assert agents.authenticate(session, fresh).name == "zoe"
-    with pytest.raises(Unauthenticated), transactions.begin("frontdoor") as session:
+    with pytest.raises(Unauthenticated), transactions.begin("service:door") as session:
         agents.authenticate(session, "fed_wrong" if spoil == "unknown" else token)
 
 
@@ -74,7 +74,7 @@ def test_one_token_is_left_of_two_rotations_at_once(transactions) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(rotate, range(8)))
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         valid = select(func.count()).where(AgentToken.agent == "bob", AgentToken.revoked_at.is_(None))
         assert session.scalar(valid) == 1
 
@@ -91,7 +91,7 @@ def test_each_of_several_tokens_ends_alone(transactions) -> None:
 
     def opens(secret: str) -> bool:
         try:
-            with transactions.begin("frontdoor") as session:
+            with transactions.begin("service:door") as session:
                 return agents.authenticate(session, secret).name == "bob"
         except Unauthenticated:
             return False
@@ -115,11 +115,11 @@ def test_what_names_no_one_token_ends_none(transactions) -> None:
 
 
 def test_doctor_warns_of_an_agents_last_token_when_it_is_about_to_end(transactions, postgres, database: str) -> None:
-    config = Settings(database_url=SecretStr(postgres.as_role("federation_app", database)))
+    config = Settings(database_service_url=SecretStr(postgres.as_role("federation_service", database)))
     with transactions.begin("cli:root") as session:
         agents.add(session, "zoe", "observer", lasting=timedelta(days=1))
     assert [told.verdict for told in checks.tokens(config)] == [checks.Verdict.OK]
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         nearly_over = {"created_at": func.clock_timestamp() - timedelta(days=1), "expires_at": func.clock_timestamp() + timedelta(hours=1)}
         session.execute(update(AgentToken).where(AgentToken.agent == "zoe").values(**nearly_over))
     [told] = checks.tokens(config)

@@ -28,13 +28,13 @@ def parked(transactions, **options) -> str:
 
 
 def told(transactions, task_id: str) -> list[tuple[str, str]]:
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         query = select(Event.type, Event.actor).where(Event.stream == f"task:{task_id}").order_by(Event.position)
         return [(type_, actor) for type_, actor in session.execute(query)]
 
 
 def count(transactions, model: type) -> int:
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         return session.scalars(select(func.count()).select_from(model)).one()
 
 
@@ -53,7 +53,7 @@ def test_parked_nodes_task_has_no_execution_until_it_is_approved_and_then_runs_i
     assert (count(transactions, Execution), count(transactions, OutboxEntry), publisher.published) == (0, 0, [])
     task = decide(transactions, "ada", Decision.APPROVE, "tested on a copy")
     assert (task.status, task.decided_by, task.decision_reason) == ("pending", "ada", "tested on a copy")
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         execution = session.scalars(select(Execution)).one()
         assert (execution.actor, execution.updated_by, execution.trace_id, execution.priority) == ("bob", "bob", task.trace_id, 8)
         assert executions.of_task(session, task.id) == publisher.published == [execution.id]
@@ -119,7 +119,7 @@ def test_of_32_who_decide_at_once_one_does_and_one_execution_is_recorded(transac
     assert len(won) == 1
     recorded = 1 if won == [Decision.APPROVE] else 0
     assert (count(transactions, Execution), len(publisher.published)) == (recorded, recorded)
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         decided = session.scalars(select(Event.type).where(Event.type.in_(["task.approved", "task.rejected"]))).all()
         task = session.scalars(select(AgentTask)).one()
     assert decided == ["task.approved" if won == [Decision.APPROVE] else "task.rejected"]

@@ -9,7 +9,7 @@ from federation.store import outbox
 
 @pytest.mark.parametrize(("result", "state"), [("SUCCESS", "completed"), ("FAILURE", "failed"), ("REVOKED", "cancelled")])
 def test_an_execution_whose_result_has_expired_keeps_its_outcome(transactions, result: str, state: str) -> None:
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         identity = outbox.record(session, "some.task", {})
         executions.record_delivery(session, identity, task_id=str(identity), task_name="some.task", worker="w", pid=1, redelivered=False)
         session.execute(text("delete from outbox"))
@@ -19,7 +19,7 @@ def test_an_execution_whose_result_has_expired_keeps_its_outcome(transactions, r
         before = executions.state(session, identity)
         executions.keep_outcomes(session)
         session.execute(text("delete from celery_results"))
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         after = executions.state(session, identity)
         again = executions.record_delivery(session, identity, task_id=str(identity), task_name="some.task", worker="w", pid=1, redelivered=True)
     assert (before.state, after.state) == (state, state)
@@ -29,12 +29,12 @@ def test_an_execution_whose_result_has_expired_keeps_its_outcome(transactions, r
 
 def test_a_delivery_is_repeated_where_the_same_message_was_delivered_before(transactions) -> None:
     def delivered(*, redelivered: bool, **message: int) -> int:
-        with transactions.begin("ada") as session:
+        with transactions.begin("cli:ada") as session:
             return executions.record_delivery(
                 session, identity, task_id=str(identity), task_name="some.task", worker="w", pid=1, redelivered=redelivered, **message
             ).redeliveries
 
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         identity = outbox.record(session, "some.task", {})
     # Marked by the broker, and never begun before.
     assert delivered(redelivered=True) == 0

@@ -30,14 +30,16 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
 @pytest.fixture
 def another_door(transactions: Transactions, publisher: Any) -> Iterator[Transactions]:
     """Connections of another process."""
-    engine = connect(transactions.engine.url.render_as_string(hide_password=False).replace("+psycopg", ""))
-    yield Transactions(engine, publisher)
+    urls = [engine.url.render_as_string(hide_password=False).replace("+psycopg", "") for engine in (transactions.engine, transactions.service)]
+    engine, service = map(connect, urls)
+    yield Transactions(engine, publisher, service=service)
     engine.dispose()
+    service.dispose()
 
 
 def later(transactions: Transactions, interval: str) -> None:
     """Let time pass, as far as what was taken can tell."""
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         session.execute(text("UPDATE allowances SET used_until = used_until - CAST(:interval AS interval)"), {"interval": interval})
 
 

@@ -22,7 +22,7 @@ _FILL = """
 
 @pytest.fixture(autouse=True)
 def _busy(transactions) -> None:
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         announced = nodes.Announcement("busy", "lead", (), (), (), (), (), 2, "host", 1, uuid.uuid4(), simulated=False)
         nodes.announce(session, announced)
 
@@ -44,7 +44,7 @@ def outstanding(session) -> int:
 
 @pytest.mark.parametrize(("state", "left"), [("SUCCESS", 1), ("FAILURE", 1), ("REVOKED", 1), ("RETRY", 2)])
 def test_an_execution_that_ended_is_no_load_whether_that_is_noted_or_not(transactions, state: str, left: int) -> None:
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         first, _ = sent(session), sent(session)
         assert (outstanding(session), nodes.load(session, "busy")) == (2, nodes.Load(running=0, queued=2))
         ends(session, first, state)
@@ -54,7 +54,7 @@ def test_an_execution_that_ended_is_no_load_whether_that_is_noted_or_not(transac
 
 
 def test_a_success_after_a_failure_is_kept_when_the_result_goes(transactions) -> None:
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         identity = sent(session)
         ends(session, identity, "FAILURE")
         executions.note_outcomes(session)
@@ -75,11 +75,11 @@ def test_what_has_ended_is_not_walked_through_to_count_the_rest(transactions, da
         owner.execute("VACUUM ANALYZE executions, celery_results")
 
     asked = []
-    event.listen(transactions.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-    with transactions.begin("ada") as session:
+    event.listen(transactions.service, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+    with transactions.begin("cli:ada") as session:
         assert nodes.load(session, "busy") == nodes.Load(running=0, queued=1)
         assert outstanding(session) == 1
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         for statement, parameters in [one for one in asked if "FROM executions" in one[0]]:
             [explained] = session.connection().exec_driver_sql("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement, parameters).scalar_one()
             # A walk through the executions alone reads 250 pages.

@@ -131,7 +131,7 @@ def _work_on_a_node(transactions: Transactions) -> None:
         assert inference.record_run(session, {**run, **answer})
     with transactions.begin("ada", execution_id=execution_id) as session:
         assert tasks.end_on_node(session, task_id, result={"text": "A race."})
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         stored = "INSERT INTO celery_results (task_id, state, date_done, expires_at) VALUES (:id, 'SUCCESS', now(), now())"
         session.execute(text(stored), {"id": str(execution_id)})
     with transactions.begin("service:beat") as session:

@@ -100,7 +100,7 @@ def _announced(transactions) -> Announcement:
 
 
 def _told(transactions) -> list[tuple[str, str]]:
-    with transactions.begin("ada") as session:
+    with transactions.begin("test:hand") as session:
         return [(row.type, row.actor) for row in session.scalars(select(Event).where(Event.stream == "node:taichi").order_by(Event.position))]
 
 
@@ -162,7 +162,7 @@ def test_parking_is_told_once_under_the_trace_of_its_request(transactions) -> No
     for reason in ("no node", "no node, still", None, "no node"):
         with transactions.begin("service:outbox") as session:
             outbox.record_unsent(session, {identity: reason}, tries=1)
-    with transactions.begin("ada") as session:
+    with transactions.begin("test:hand") as session:
         told = session.execute(text("SELECT actor, trace_id, payload->>'waiting_for' FROM events WHERE type = 'execution.parked' ORDER BY position"))
         assert [tuple(row) for row in told] == [("service:outbox", "ab" * 16, "no node")] * 2, "it had a node in between"
         assert session.scalar(select(OutboxEntry.attempts)) == 4

@@ -38,7 +38,7 @@ def test_events_are_numbered_once_from_one_without_gaps(database: str, transacti
     count, highest = number(service)
     assert count > 0
     assert number(service) == (0, 0)
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         append(session, "a")
     assert number(service) == (1, highest + 1)
     numbers = [row[0] for row in told(database)]
@@ -47,9 +47,9 @@ def test_events_are_numbered_once_from_one_without_gaps(database: str, transacti
 
 def test_a_transaction_that_commits_late_is_not_skipped(database: str, transactions: Transactions, service: Transactions) -> None:
     before, _ = number(service)
-    with transactions.begin("test") as late:
+    with transactions.begin("test:hand") as late:
         append(late, "late")
-        with transactions.begin("test") as session:
+        with transactions.begin("test:hand") as session:
             append(session, "early")
         assert number(service)[0] == 1
     assert number(service)[0] == 1
@@ -58,9 +58,9 @@ def test_a_transaction_that_commits_late_is_not_skipped(database: str, transacti
 
 def test_nothing_is_settled_while_somebody_may_still_commit_below(transactions: Transactions, service: Transactions) -> None:
     """What the relay awaits is reached only when all transactions of that moment have ended."""
-    with transactions.begin("test") as late:
+    with transactions.begin("test:hand") as late:
         append(late, "late")
-        with transactions.begin("test") as session:
+        with transactions.begin("test:hand") as session:
             append(session, "early")
         with service.begin("service:relay") as session:
             awaited = event_order.horizon(session, settled=0)
@@ -82,7 +82,7 @@ def test_writers_at_once_keep_the_order_of_their_streams(database: str, postgres
     def write(seed: int) -> None:
         chance = random.Random(seed)
         for _ in range(60):
-            with transactions.begin("test") as session:
+            with transactions.begin("test:hand") as session:
                 # Always in the same order, or two writers would wait for each other.
                 for stream in sorted(chance.sample(streams, 2)):
                     append(session, stream)
@@ -122,7 +122,7 @@ def test_a_backlog_larger_than_a_batch_is_settled_as_it_goes(
 
     monkeypatch.setattr(module, "NUMBERED_AT_ONCE", 10)
     for _ in range(6):
-        with transactions.begin("test") as session:
+        with transactions.begin("test:hand") as session:
             for _ in range(10):
                 append(session, "a")
     relay = module.Relay(None, service, listen_url="")  # type: ignore[arg-type]  # only numbers here
@@ -143,17 +143,17 @@ def test_the_order_and_the_seals_are_append_only(database: str, transactions: Tr
 
 
 def test_only_the_service_numbers(transactions: Transactions) -> None:
-    with pytest.raises(Exception, match="permission denied for table event_order"), transactions.begin("test") as session:
+    with pytest.raises(Exception, match="permission denied for table event_order"), transactions.begin("test:hand") as session:
         event_order.give_numbers(session, settled=0, limit=1)
 
 
 def test_a_line_is_the_same_text_for_the_same_values(transactions: Transactions, service: Transactions) -> None:
-    with transactions.begin("test") as session:
+    with transactions.begin("test:hand") as session:
         append(session, "a")
     number(service)
 
     def last(begin: Callable[..., Any]) -> event_order.Line:
-        with begin("test") as session:
+        with begin("test:hand") as session:
             session.execute(event_order.text("SET LOCAL timezone = 'Asia/Tokyo'"))
             highest = event_order.last_number(session)
             return event_order.lines(session, highest, highest)[0]

@@ -53,13 +53,13 @@ def test_what_the_url_says_of_time_outs_wins_over_ours(postgres, database: str, 
 
 
 def test_a_deadlock_is_an_error_that_passes(transactions) -> None:
-    with transactions.begin("ada") as session:
+    with transactions.begin("test:hand") as session:
         session.execute(text("insert into streams values ('one', 1), ('two', 1)"))
     both, raised = threading.Barrier(2), []
 
     def cross(first: str, second: str) -> None:
         try:
-            with transactions.begin("ada") as session:
+            with transactions.begin("test:hand") as session:
                 session.execute(text("update streams set position = 2 where name = :name"), {"name": first})
                 both.wait(60)
                 session.execute(text("update streams set position = 2 where name = :name"), {"name": second})

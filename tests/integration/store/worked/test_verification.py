@@ -280,7 +280,9 @@ def test_each_flipped_row_is_found(log: Log) -> None:
 def test_doctor_tells_of_events_that_nobody_seals(log: Log, transactions: Transactions) -> None:
     from federation.services import agents
 
-    config = Settings(database_url=SecretStr(log.service.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")), seal_s=0.01)
+    config = Settings(
+        database_service_url=SecretStr(log.service.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")), seal_s=0.01
+    )
     [told] = checks.audit_log(config)
     assert (told.verdict, told.saw) == ("ok", "sealed")
     with transactions.begin("cli:root") as session:
@@ -304,7 +306,7 @@ def test_a_restored_database_goes_on_behind_the_last_seal_that_it_has(log: Log, 
         with opened.begin("cli:root") as session:
             agents.rotate(session, "bob")
 
-    for engine in (log.service.engine, transactions.engine):
+    for engine in (log.service.engine, transactions.engine, transactions.service):
         engine.dispose()
     with postgres.database(template=log.url.rpartition("/")[2]) as url:
         more(transactions)
@@ -317,13 +319,11 @@ def test_a_restored_database_goes_on_behind_the_last_seal_that_it_has(log: Log, 
         path = seals_file(log.folder)
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: report.seals]))
         assert restored.findings() == []
-        app = connect(postgres.as_role("federation_app", url))
-        more(Transactions(app, None))  # type: ignore[arg-type]  # nothing is sent
+        more(restored.service)
         restored.number()
         restored.sealer.seal()
         report = restored.verify()
         assert (report.findings, report.seals, report.unsealed) == ([], report.filed, 0)
-        app.dispose()
         engine.dispose()
 
 
@@ -344,7 +344,7 @@ ROWS, AT_ONCE = 10_000, 50
 def test_each_of_ten_thousand_flipped_rows_is_found(log: Log, transactions: Transactions, toll: Any) -> None:
     """Fifty at a time, each in one of its columns; what verification names are these fifty and no others."""
     for _ in range(ROWS // 500):
-        with transactions.begin("tests") as session:
+        with transactions.begin("test:hands") as session:
             for number in range(500):
                 event_log.append(session, "tests.written", f"tests:{number % 7}", payload={"number": number})
     log.number()

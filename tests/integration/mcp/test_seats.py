@@ -1,0 +1,189 @@
+"""What each tool answers from the seats of strangers (a lead and an observer among them) and of a member: what one may not see is not there."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fastmcp.client.client import CallToolResult
+
+from federation.mcp.tools import claims, retrieval
+from federation.services import agents, cop, executions, inference, messages, tasks
+from federation.services.retrieval import request_index
+
+pytestmark = pytest.mark.anyio
+
+# bob and dan are members of the conversation; these are not, one of them a lead, one an observer.
+STRANGERS = ("eve", "ada", "zoe")
+MEMBER = "dan"
+# Names like no others, so that none is the nearest of another.
+CONVERSATION, SLUG, SAID = "qqq-kept", "www-kept", "swordfish"
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody works here, so there is nothing to wait for."""
+    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)
+    monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 0.0)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What bob keeps in a conversation with dan, as names of it → names of what never was."""
+
+    conversation: str
+    slug: str
+    task: str
+    gate: str
+    node_task: str
+    execution: str
+    asked: str
+    run: str
+    message: str
+
+    def never(self) -> dict[str, str]:
+        """Return for each of these one that does not exist, which looks alike."""
+        return {name: name.replace("kept", "none") if "kept" in name else str(uuid.uuid4()) for name in vars(self).values()}
+
+
+@pytest.fixture(scope="module")
+def house(lasting_house: Any) -> Iterator[Any]:
+    with lasting_house.transactions.begin("test:setup") as session:
+        lasting_house.tokens["zoe"] = agents.add(session, "zoe", "observer")
+    return lasting_house
+
+
+@pytest.fixture(scope="module")
+def kept(house: Any) -> Kept:
+    with house.transactions.begin("bob") as session:
+        said = messages.send(session, f"{SAID} to all", conversation_id=CONVERSATION)
+        messages.send(session, f"{SAID} to dan", conversation_id=CONVERSATION, to="dan")
+        open_ = tasks.delegate(session, f"{SAID} by an agent", conversation_id=CONVERSATION, slug=SLUG)
+        gate = tasks.delegate(session, f"{SAID} later", conversation_id=CONVERSATION, slug="eee-kept", requires_approval=True)
+        done = tasks.delegate(session, f"{SAID} on a node", conversation_id=CONVERSATION, executor="node")
+        [execution] = executions.of_task(session, done.id)
+        asked = inference.request(session, SAID)
+        run = request_index(session, "/srv/code")
+        tasks.claim(session, SLUG, description=SAID, ttl_s=3600)
+        cop.update_state(session, f"{SAID} of mine", visibility="members")
+    return Kept(CONVERSATION, SLUG, str(open_.id), gate.slug or "", str(done.id), str(execution), str(asked), str(run), str(said.message_id))
+
+
+def by_task(kept: Kept, *references: str, **more: Any) -> list[dict[str, Any]]:
+    named = [{"task_id": reference, **more} for reference in (kept.slug, kept.task, *references)]
+    return [*named, {"task_id": kept.slug, "conversation_id": kept.conversation, **more}]
+
+
+def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
+    """Return for each tool calls that name what is kept; a tool without an argument that could name it is called as it is."""
+    everything = (kept.node_task, kept.execution, kept.asked, kept.run)
+    return {
+        "federation_send": [{"content": "x", "reply_to": kept.message}],
+        "federation_inbox": [{}],
+        "federation_update_state": [{"summary": "x"}],
+        "federation_pulse": [{}],
+        # Whom it is for, and where, may be chosen freely; a name that is taken: below.
+        "federation_delegate": [],
+        "federation_approve": by_task(kept, kept.gate, decision="reject", reason="x"),
+        "federation_claim_task": by_task(kept),
+        "federation_release_task": by_task(kept),
+        "federation_complete_task": by_task(kept, fencing_token=1, result={}),
+        "federation_cancel_task": by_task(kept, *everything),
+        "federation_task_status": by_task(kept, *everything),
+        "federation_task_result": by_task(kept, *everything),
+        "federation_index": [{"run_id": kept.run, "wait_s": 0}, {"path": "/srv/code", "wait_s": 0}],
+        "federation_search": [{"query": SAID}],
+        "federation_infer": [{"prompt": "x", "wait_s": 0}],
+        "federation_summarize": [{"conversation_id": kept.conversation, "wait_s": 0}],
+    }
+
+
+def told(answer: CallToolResult) -> str:
+    """Return all that an agent reads."""
+    return json.dumps([answer.is_error, answer.structured_content, [part.text for part in answer.content]])
+
+
+async def test_each_tool_has_been_thought_of(house: Any, kept: Kept) -> None:
+    async with house.client("eve") as eve:
+        assert {tool.name for tool in await eve.list_tools()} == calls(kept).keys()
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+async def test_what_a_stranger_names_is_answered_as_if_it_had_never_been(house: Any, kept: Kept, name: str) -> None:
+    never = kept.never()
+    async with house.client(name) as stranger:
+        for tool, named in calls(kept).items():
+            for arguments in named:
+                answer = told(await stranger.call_tool(tool, arguments, raise_on_error=False))
+                twin = {key: never.get(value, value) if isinstance(value, str) else value for key, value in arguments.items()}
+                if twin == arguments:
+                    assert not [each for each in (*vars(kept).values(), f"{SAID} ") if each in answer], tool
+                    continue
+                expected = told(await stranger.call_tool(tool, twin, raise_on_error=False))
+                for real, other in never.items():
+                    answer = answer.replace(real, other)
+                assert answer == expected, (tool, arguments)
+                assert expected.startswith("[true"), (tool, arguments)
+                assert SAID not in answer
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("tool", ["federation_send", "federation_delegate"])
+async def test_only_a_name_that_is_taken_cannot_be_chosen(house: Any, kept: Kept, tool: str, name: str) -> None:
+    what = {"content": "x"} if tool == "federation_send" else {"description": "x", "requires_approval": True}
+    async with house.client(name) as stranger:
+        answer = told(await stranger.call_tool(tool, {**what, "conversation_id": kept.conversation}, raise_on_error=False))
+    assert answer.startswith("[true")
+    assert "choose another conversation_id" in answer or "may not put up a task" in answer
+    assert SAID not in answer
+
+
+async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None:
+    never = kept.never()
+    async with house.client(MEMBER) as member:
+        for tool in ("federation_task_status", "federation_task_result", "federation_approve", "federation_claim_task", "federation_summarize"):
+            for arguments in calls(kept)[tool]:
+                if arguments.get("task_id") in {kept.asked, kept.run}:
+                    continue  # what bob asked a model is his own, and so is his run of the indexer
+                answer = told(await member.call_tool(tool, arguments, raise_on_error=False))
+                twin = {key: never.get(value, value) if isinstance(value, str) else value for key, value in arguments.items()}
+                assert "no task" not in answer or arguments.get("task_id") == kept.execution, (tool, arguments, answer)
+                assert answer != told(await member.call_tool(tool, twin, raise_on_error=False))
+        inbox = told(await member.call_tool("federation_inbox", {}))
+        assert f"{SAID} to all" in inbox
+        assert f"{SAID} to dan" in inbox
+
+
+async def test_who_sees_what_an_agent_says_of_itself(house: Any, kept: Kept) -> None:
+    """ada is a lead, eve an analyst; bob and dan are developers and share a conversation; zoe observes."""
+
+    async def seen_by(level: str) -> set[str]:
+        async with house.client("bob") as bob:
+            await bob.call_tool("federation_update_state", {"summary": f"seen by {level}", "visibility": level})
+        found = set()
+        for name in ("ada", "bob", "dan", "eve", "zoe"):
+            async with house.client(name) as one:
+                [row] = [row for row in (await one.call_tool("federation_pulse")).structured_content["rows"] if row["name"] == "bob"]
+            assert row["summary"] in {"", f"seen by {level}"}
+            if row["summary"]:
+                found.add(name)
+        return found
+
+    with house.transactions.begin("test:setup") as session:
+        house.tokens["roy"] = agents.add(session, "roy", "developer")
+    assert await seen_by("all") == {"ada", "bob", "dan", "eve", "zoe"}
+    assert await seen_by("members") == {"bob", "dan"}
+    assert await seen_by("role") == {"bob", "dan"}
+    assert await seen_by("nobody") == {"bob"}
+    async with house.client("roy") as roy:
+        [row] = [row for row in (await roy.call_tool("federation_pulse")).structured_content["rows"] if row["name"] == "bob"]
+    assert row["summary"] == ""
+
+
+async def test_nothing_of_what_was_kept_has_changed(house: Any, kept: Kept) -> None:
+    with house.transactions.begin("bob") as session:
+        assert tasks.find(session, kept.task).assigned_to == "bob"
+        assert tasks.find(session, kept.gate).status == "awaiting_approval"
+        assert tasks.find(session, kept.node_task).status == "pending"

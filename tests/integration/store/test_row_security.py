@@ -1,0 +1,357 @@
+"""Who may do what with a row of each table: tried by role, table and verb; a table without a line here fails."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.types.json import Jsonb
+from sqlalchemy import event, text
+
+from federation.results.tables import metadata as results
+from federation.services import messages, retrieval, summaries, tasks
+from federation.store.models import Base
+from federation.transaction import Transactions, connect
+
+TABLES = {**Base.metadata.tables, **results.tables}
+ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
+
+# A row of each table: bob's, in the conversation `secret`, of which dan is a member too. Columns that are left out are null.
+EXECUTION = {"execution_id": ONE}
+ROWS: dict[str, dict[str, Any]] = {
+    "agents": {"name": "bob", "role": "developer", "created_by": "cli:root"},
+    "agent_tokens": {"id": ONE, "agent": "bob", "token_sha256": "\\x00", "label": "", "created_by": "cli:root", "updated_by": "cli:root"},
+    "agent_sessions": {"id": ONE, "context": {}, "status": "active", "created_by": "bob"},
+    "allowances": {"agent": "bob", "kind": "messages"},
+    "conversations": {"id": "secret", "unsummarised": 1, "created_by": "bob", "updated_by": "bob"},
+    "conversation_members": {"conversation_id": "secret", "agent": "dan", "added_by": "bob"},
+    "messages": {
+        "id": ONE,
+        "conversation_id": "secret",
+        "position": 1,
+        "sender": "bob",
+        "message_type": "chat",
+        "content": "psst",
+        "correlation_id": ONE,
+    },
+    "message_receipts": {"agent": "dan", "position": 1, "message_id": ONE, "updated_by": "bob"},
+    "summaries": {
+        "id": ONE,
+        "conversation_id": "secret",
+        "from_position": 1,
+        "to_position": 1,
+        "text": "psst",
+        "message_ids": [],
+        "created_by": "bob",
+    },
+    "cop_states": {"kind": "agent", "subject": "bob", "summary": "s", "action": "IDLE", "data": {}, "visibility": "members", "updated_by": "bob"},
+    "agent_tasks": {"id": ONE, "conversation_id": "secret", "description": "psst", "status": "pending", "created_by": "bob", "updated_by": "bob"},
+    "claims": {"resource": f"task:{ONE}", "holder": "bob", "fencing_token": 1, "description": "", "updated_by": "bob"},
+    "streams": {"name": "messages:secret", "position": 1},
+    "events": {
+        "id": ONE,
+        "stream": "messages:secret",
+        "position": 1,
+        "type": "message.sent",
+        "actor": "bob",
+        "payload": {},
+        "trace_id": "",
+        "sequence": 7,
+    },
+    "event_order": {"number": 1, "sequence": 7, "leaf": "\\x00"},
+    "event_relay": {"id": 1, "published": 0, "settled": 0},
+    "seals": {"number": 1, "first": 1, "last": 1, "statement": "", "signature": "\\x00", "leaves": "\\x00", "actor": "service:sealer"},
+    "executions": {
+        "id": ONE,
+        "task_name": "t",
+        "kwargs": {},
+        "requirements": {},
+        "priority": 5,
+        "conversation_id": "secret",
+        "actor": "bob",
+        "updated_by": "bob",
+    },
+    "outbox": {**EXECUTION, "attempts": 0, "updated_by": "bob"},
+    "execution_deliveries": {
+        **EXECUTION,
+        "number": 1,
+        "task_name": "t",
+        "worker": "w",
+        "pid": 1,
+        "retries": 0,
+        "returns": 0,
+        "redelivered": False,
+        "actor": "n",
+    },
+    "execution_effects": {**EXECUTION, "key": "k", "value": {}, "actor": "bob"},
+    "quarantine": {"id": ONE, **EXECUTION, "queue": "q", "worker": "w", "reason": "r", "headers": {}, "body": "\\x00", "actor": "node:q"},
+    "redrives": {"quarantine_id": ONE, **EXECUTION, "actor": "cli:root"},
+    "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
+    "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
+    "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
+    "index_runs": {"id": ONE, "root": "/srv/code", "skipped": [], "created_by": "bob", "updated_by": "bob"},
+    "index_batches": {**EXECUTION, "run_id": ONE, "chunk_ids": [], "updated_by": "bob"},
+    "documents": {"id": ONE, "root": "/srv/code", "path": "a.py", "sha256": "d", "size": 1, "run_id": ONE, "created_by": "bob", "updated_by": "bob"},
+    "chunks": {"id": ONE, "document_id": ONE, "kind": "k", "title": "t", "text": "x", "content_hash": "h", "updated_by": "bob"},
+    "vector_changes": {"chunk_id": TWO, "run_id": ONE, "updated_by": "bob"},
+    "celery_results": {"task_id": str(ONE), "state": "SUCCESS", "result": '"psst"'},
+    "celery_group_results": {"group_id": "g", "result": "[]"},
+    "celery_chords": {"group_id": "g"},
+}
+# S(elect), I(nsert, in one's own name), U(pdate), D(elete): what a stranger, a member, who wrote it, and the role `service` may do with it.
+# Whoever is no member is a stranger, whatever his role. The auditor reads all; the owner does all; who has no name does nothing.
+MAY = {
+    "agents": ("S", "S", "S", "SIU"),
+    "agent_tokens": ("", "", "", "SIU"),
+    "agent_sessions": ("I", "I", "SIU", "SIU"),
+    "allowances": ("I", "I", "SIU", "SIU"),
+    # A name that is taken is refused by its key.
+    "conversations": ("I", "SIU", "SIU", "SIU"),
+    "conversation_members": ("", "SI", "SI", "SIU"),
+    "messages": ("", "SI", "SI", "SI"),
+    "message_receipts": ("", "SU", "SI", "SIU"),
+    "summaries": ("", "SI", "SI", "SI"),
+    "cop_states": ("I", "SI", "SIU", "SIU"),
+    "agent_tasks": ("", "SIU", "SIU", "SIU"),
+    "claims": ("", "SIU", "SIU", "SIU"),
+    "streams": ("", "", "", "SIU"),
+    "events": ("I", "I", "SI", "SI"),
+    "event_order": ("", "", "", "SI"),
+    "event_relay": ("", "", "", "SU"),
+    "seals": ("", "", "", "SI"),
+    "executions": ("", "SIU", "SIU", "SIU"),
+    "outbox": ("", "SD", "SID", "SIUD"),
+    "execution_deliveries": ("", "S", "S", "SI"),
+    # Of what executions did, one may write in one's own name, and see that.
+    "execution_effects": ("I", "I", "SI", "SI"),
+    "quarantine": ("", "S", "S", "SI"),
+    "redrives": ("", "S", "S", "SI"),
+    "model_runs": ("I", "I", "SI", "SI"),
+    "nodes": ("S", "S", "S", "SIU"),
+    # A trigger lets it be revoked, and not written as it is.
+    "signers": ("", "", "", "SI"),
+    "index_runs": ("SIU", "SIU", "SIU", "SIU"),
+    "index_batches": ("SIU", "SIU", "SIU", "SIU"),
+    "documents": ("SIUD", "SIUD", "SIUD", "SIUD"),
+    "chunks": ("SIUD", "SIUD", "SIUD", "SIUD"),
+    "vector_changes": ("SIUD", "SIUD", "SIUD", "SIUD"),
+    "celery_results": ("", "S", "S", "SIUD"),
+    "celery_group_results": ("", "", "", "SIUD"),
+    "celery_chords": ("", "", "", "SIUD"),
+}
+STRANGERS = ("eve", "ada", "zoe")  # an analyst, a lead, and an observer
+GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers"}
+
+
+def test_each_table_has_been_thought_of() -> None:
+    assert MAY.keys() == TABLES.keys() == ROWS.keys()
+
+
+@pytest.fixture
+def planted(database: str, transactions: Transactions) -> str:
+    """A database with these rows."""
+    with psycopg.connect(database) as connection:
+        # So that only what matters here must be written down.
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for table, row in ROWS.items():
+            connection.execute(f"DELETE FROM {table} WHERE {_is(table)}", row)
+            for column in TABLES[table].columns:
+                if not column.nullable and column.name not in row:
+                    connection.execute(f"ALTER TABLE {table} ALTER {column.name} DROP NOT NULL")
+            connection.execute(*_insert(table, row))
+        connection.execute("INSERT INTO agents VALUES ('zoe', 'observer', 'cli:root')")
+        connection.execute("INSERT INTO conversation_members VALUES ('secret', 'bob', 'bob')")
+    return database
+
+
+def _is(table: str) -> str:
+    return " AND ".join(f"{column.name} = %({column.name})s" for column in TABLES[table].primary_key)
+
+
+def _insert(table: str, row: dict[str, Any]) -> tuple[str, list[Any]]:
+    told = {name: str(value) if isinstance(value, uuid.UUID) else value for name, value in row.items()}
+    names = ", ".join(told)
+    return f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM jsonb_populate_record(NULL::{table}, %s)", [Jsonb(told)]
+
+
+def _verbs(connection: psycopg.Connection[Any], table: str, name: str) -> str:
+    """Return the verbs that are not refused, and meet the row; what a key or another constraint refuses is not refused by rights."""
+    row = ROWS[table]
+    own = {column: name if value == "bob" else value for column, value in row.items()}
+    key = next(iter(TABLES[table].primary_key)).name
+    statements: dict[str, tuple[str, Any]] = {
+        "S": (f"SELECT FROM {table} WHERE {_is(table)}", row),
+        "I": _insert(table, own),
+        "U": (f"UPDATE {table} SET {key} = {key} WHERE {_is(table)}", row),
+        "D": (f"DELETE FROM {table} WHERE {_is(table)}", row),
+    }
+    may = ""
+    for verb, (statement, values) in statements.items():
+        try:
+            with connection.transaction(force_rollback=True):
+                met = connection.execute(statement, values).rowcount
+        except errors.InsufficientPrivilege:
+            continue
+        except errors.IntegrityError:
+            met = 1
+        may += verb if met else ""
+    return may
+
+
+def _may(postgres: Any, database: str, role: str, name: str | None) -> dict[str, str]:
+    with psycopg.connect(postgres.as_role(f"federation_{role}", database)) as connection:
+        if name is not None:
+            connection.execute("SELECT set_config('federation.actor', %s, false)", [name])
+        return {table: _verbs(connection, table, name or "nobody") for table in TABLES}
+
+
+def test_role_by_table_by_verb(postgres: Any, planted: str) -> None:
+    stranger, member, author, service = ({table: may[column] for table, may in MAY.items()} for column in range(4))
+    for name in STRANGERS:
+        assert _may(postgres, planted, "app", name) == stranger, name
+    assert _may(postgres, planted, "app", "dan") == member
+    assert _may(postgres, planted, "app", "bob") == author
+    assert set(_may(postgres, planted, "app", None).values()) == {""}
+    assert _may(postgres, planted, "service", "service:beat") == service
+    assert _may(postgres, planted, "auditor", None) == dict.fromkeys(TABLES, "S")
+    assert _may(postgres, planted, "owner", None) == {table: "SI" if table in GUARDED_BY_TRIGGERS else "SIUD" for table in TABLES}
+
+
+def test_security_is_on_and_forced_and_each_right_has_its_policy(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        forced = dict(connection.execute("SELECT relname, relrowsecurity AND relforcerowsecurity FROM pg_class WHERE relkind = 'r'").fetchall())
+        policies: dict[tuple[str, str], set[str]] = {}
+        for table, role, verb in connection.execute("SELECT tablename, roles[1], cmd FROM pg_policies").fetchall():
+            policies.setdefault((table, role), set()).add(verb)
+        granted = "SELECT privilege_type FROM information_schema.role_table_grants WHERE grantee = 'federation_app' AND table_name = %s"
+        for table in TABLES:
+            assert forced[table], table
+            assert {verb for (verb,) in connection.execute(granted, [table])} == policies.get((table, "federation_app"), set()), table
+            assert policies[table, "federation_service"] == policies[table, "federation_owner"] == {"ALL"}
+            assert policies[table, "federation_auditor"] == {"SELECT"}
+
+
+def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        query = "SELECT proname, pg_get_userbyid(proowner), proconfig[1] FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
+        found = connection.execute(query).fetchall()
+    path = "search_path=pg_catalog, public, pg_temp"
+    assert sorted(found) == [("federation_conversations", "federation_owner", path), ("federation_next_position", "federation_owner", path)]
+
+
+@pytest.fixture
+def one_connection(postgres: Any, database: str, transactions: Transactions, publisher: Any) -> Iterator[Transactions]:
+    """Transactions of agents that all go over one connection."""
+    engine = connect(postgres.as_role("federation_app", database), pool_size=1)
+    yield Transactions(engine, publisher, service=transactions.service)
+    engine.dispose()
+
+
+def test_a_pooled_connection_remembers_nobody(one_connection: Transactions) -> None:
+    def seen(session: Any) -> tuple[int, list[str]]:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        return pid, list(session.scalars(text("SELECT content FROM messages ORDER BY position")))
+
+    with one_connection.begin("ada") as session:
+        messages.send(session, "between us", to="bob")
+        backend, told = seen(session)
+    assert told == ["between us"]
+
+    def of_nobody() -> tuple[int, list[str]]:
+        with one_connection.engine.connect() as connection:
+            return seen(connection)
+
+    assert of_nobody() == (backend, [])
+    with one_connection.begin("eve") as session:
+        assert seen(session) == (backend, [])
+    with pytest.raises(ZeroDivisionError), one_connection.begin("bob") as session:
+        assert seen(session) == (backend, ["between us"])
+        raise ZeroDivisionError
+    assert of_nobody() == (backend, [])
+    with pytest.raises(Exception, match="violates row-level security"), one_connection.engine.begin() as connection:
+        connection.execute(text("INSERT INTO conversations (id, created_by, updated_by) VALUES ('mine', 'eve', 'eve')"))
+
+
+def test_a_private_message_in_a_conversation_is_hidden_from_its_other_members(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        for name in ("bob", "dan"):
+            messages.send(session, f"for {name}", conversation_id="secret", to=name)
+        messages.send(session, "for all", conversation_id="secret")
+    seen = {}
+    for name in ("ada", "bob", "dan", "eve"):
+        with transactions.begin(name) as session:
+            # As a query that somebody forgot a condition in.
+            seen[name] = session.scalars(text("SELECT content FROM messages ORDER BY position")).all()
+    assert seen == {"ada": ["for bob", "for dan", "for all"], "bob": ["for bob", "for all"], "dan": ["for dan", "for all"], "eve": []}
+
+
+def test_a_search_shows_what_postgresql_shows_to_who_asked(transactions: Transactions, database: str) -> None:
+    public, private = uuid.uuid4(), uuid.uuid4()
+    with psycopg.connect(database) as connection:
+        connection.execute("SELECT set_config('federation.actor', 'cli:root', true)")
+        for identity, root in ((public, "/srv/public"), (private, "/srv/private")):
+            connection.execute("INSERT INTO documents VALUES (%s, %s, 'a.py', 'd', 1, %s, 'ada')", [identity, root, identity])
+            connection.execute("INSERT INTO chunks VALUES (%s, %s, 'function', 'f', 1, 2, 'text', 'h')", [identity, identity])
+        # Whatever a later policy goes by; LanceDB ranks both for everybody.
+        connection.execute(
+            "CREATE POLICY not_yet ON documents AS RESTRICTIVE FOR SELECT TO federation_app "
+            "USING (root = '/srv/public' OR current_setting('federation.actor') = 'ada')"
+        )
+    ranked = [(private, 0.9, ["words"]), (public, 0.8, ["words"])]
+    shown = {}
+    for name in ("ada", "eve"):
+        with transactions.begin(name) as session:
+            shown[name] = [hit.root for hit in retrieval.show(session, ranked)]
+    assert shown == {"ada": ["/srv/private", "/srv/public"], "eve": ["/srv/public"]}
+
+
+def test_members_share_what_works_for_their_conversation(transactions: Transactions) -> None:
+    """Of an execution that one of them asked for, the others see how it goes; a stranger sees none of it."""
+    with transactions.begin("ada") as session:
+        messages.send(session, "hello", conversation_id="secret", to="bob")
+        messages.send(session, "to all", conversation_id="secret")
+        asked = summaries.request(session, "secret")
+        tasks.delegate(session, "Name one thing", executor="node", conversation_id="secret")
+        alone = retrieval.request_index(session, "/srv/code")
+    assert asked is not None
+    counted = text("SELECT count(*) FILTER (WHERE id = :alone), count(*) FILTER (WHERE id <> :alone) FROM executions")
+    seen = {}
+    for name in ("ada", "bob", "eve"):
+        with transactions.begin(name) as session:
+            seen[name] = tuple(session.execute(counted, {"alone": alone}).one())
+    assert seen == {"ada": (1, 2), "bob": (0, 2), "eve": (0, 0)}
+    with transactions.begin("bob") as session:
+        assert summaries.request(session, "secret") == asked
+
+
+def _plan(transactions: Transactions, name: str, work: Any) -> str:
+    """Return how PostgreSQL does the last statement of this work, as it would with many rows."""
+    statements: list[tuple[str, Any]] = []
+    event.listen(transactions.engine, "before_cursor_execute", note := lambda _c, _cursor, sent, values, *_: statements.append((sent, values)))
+    with transactions.begin(name) as session:
+        work(session)
+        event.remove(transactions.engine, "before_cursor_execute", note)
+        sent, values = statements[-1]
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+        session.execute(text("SET LOCAL enable_bitmapscan = off"))
+        return "\n".join(line for (line,) in session.connection().exec_driver_sql(f"EXPLAIN {sent}", values).fetchall())
+
+
+def test_indexes_are_used_with_the_policies_in_force(transactions: Transactions) -> None:
+    inbox = _plan(
+        transactions, "bob", lambda session: session.execute(text("SELECT position FROM message_receipts WHERE agent = 'bob' AND read_at IS NULL"))
+    )
+    assert "Index Cond: (agent = 'bob'::text)" in inbox
+    history = _plan(
+        transactions, "bob", lambda session: session.scalars(text("SELECT content FROM messages WHERE conversation_id = 'x' AND position > 3"))
+    )
+    assert "Index Cond: ((conversation_id = 'x'::text) AND (\"position\" > 3))" in history
+    # Once for the statement, and not for each row.
+    assert "hashed SubPlan" in history
+    hits = _plan(transactions, "bob", lambda session: retrieval.show(session, [(uuid.uuid4(), 1.0, ["words"])]))
+    assert "Index Scan using pk_chunks" in hits
+    assert "InitPlan" in hits
+    result = _plan(transactions, "bob", lambda session: session.execute(text("SELECT result FROM celery_results WHERE task_id = 'x'")))
+    assert "pk_executions" in result, "a result is looked for by the id of its execution"
