@@ -7,7 +7,7 @@ file=$folder/.env
 draft=$file.$$
 trap 'rm -f "$draft"' EXIT
 if [ -f "$file" ]; then cat "$file" >"$draft"; else : >"$draft"; fi
-for name in BROKER_ADMIN_PASSWORD BROKER_PASSWORD BROKER_PEER_PASSWORD POSTGRES_PASSWORD OWNER_PASSWORD APP_PASSWORD SERVICE_PASSWORD AUDITOR_PASSWORD FLOWER_PASSWORD; do
+for name in BROKER_ADMIN_PASSWORD BROKER_WORKER_PASSWORD BROKER_DOOR_PASSWORD BROKER_RELAY_PASSWORD BROKER_OBSERVER_PASSWORD BROKER_OPERATOR_PASSWORD BROKER_PEER_PASSWORD POSTGRES_PASSWORD OWNER_PASSWORD APP_PASSWORD SERVICE_PASSWORD AUDITOR_PASSWORD FLOWER_PASSWORD; do
     # Hexadecimal, so that it can stand in a URL and in XML as it is.
     grep -q "^$name=." "$draft" || printf '%s=%s\n' "$name" "$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" >>"$draft"
 done

@@ -15,6 +15,8 @@ from pydantic_settings import SettingsError as UnreadableVariable
 from federation.errors import NotFound, SettingsError
 
 PREFIX = "FEDERATION_"
+BROKER_URLS = ("broker_url", "broker_worker_url", "broker_door_url", "broker_relay_url", "broker_observer_url")
+DATABASE_URLS = ("database_url", "database_owner_url", "database_service_url", "database_auditor_url")
 
 
 def _default_data_dir() -> Path:
@@ -58,6 +60,15 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(
         None, description="ActiveMQ, as activemq://user:password@host:61613/ ; unset: the local one of `federation up`."
     )
+    broker_worker_url: SecretStr | None = Field(
+        None, description="ActiveMQ as the user of the workers that `federation up` starts; unset: as for all others."
+    )
+    broker_door_url: SecretStr | None = Field(None, description="The same for the front door that `federation up` starts.")
+    broker_relay_url: SecretStr | None = Field(None, description="The same for beat, with its relay of events, that `federation up` starts.")
+    broker_observer_url: SecretStr | None = Field(
+        None,
+        description="ActiveMQ as the user `observer`, which reads events and commands nobody: Flower, and clients of yours.",
+    )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL as the unprivileged role `app`: postgresql://user:password@host:5432/federation"
     )
@@ -88,6 +99,9 @@ class Settings(BaseSettings):
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of Flower.")
     flower_user: str = Field("operator", description="User of Flower's pages.")
     flower_password: SecretStr | None = Field(None, description="Password of Flower's pages; made at first start by `federation up`.")
+    flower_control: bool = Field(
+        False, description="Whether Flower may command workers: shut them down, revoke, change pools; else it only shows them."
+    )
 
     workers_dir: Folder | None = Field(None, description="Folder of node files (`<node>.toml`); unset: the ones that ship with the program.")
     charter: Folder | None = Field(
@@ -134,11 +148,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     log_json: bool = Field(False, description="One JSON object a line instead of text.")
 
-    @field_validator("broker_url", "database_url", "database_owner_url", "database_service_url", "database_auditor_url")
+    @field_validator(*BROKER_URLS, *DATABASE_URLS)
     @classmethod
     def _is_url(cls, value: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
         if value is not None:
-            shape = "activemq://user:password@host:61613/" if field.field_name == "broker_url" else "postgresql://user:password@host:5432/federation"
+            shape = "activemq://user:password@host:61613/" if field.field_name in BROKER_URLS else "postgresql://user:password@host:5432/federation"
             parts = urlsplit(value.get_secret_value())
             if parts.scheme != urlsplit(shape).scheme or not parts.hostname or not _has_port(parts):
                 raise ValueError(f"a URL such as {shape}")

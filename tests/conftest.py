@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from federation.local import children, jars, parts
-from federation.local.activemq import SERVICE, USERS, ActiveMQ
+from federation.local.activemq import ADMIN, USERS, ActiveMQ
 from federation.local.ports import LOOPBACK, free_port
 from federation.local.postgres import ROLES, Postgres
 from federation.settings import settings
@@ -123,15 +123,19 @@ class PostgresServer(Server):
 
 
 class ActiveMQServer(Server):
-    """An ActiveMQ with the users admin, federation and peer."""
+    """An ActiveMQ with all users; `url` is the administrator's, who may use any names."""
 
     def __init__(self, root: Path) -> None:
         passwords = {user: secrets.token_urlsafe(9) for user in USERS}
         self._activemq = ActiveMQ(root, free_port(), passwords, jars.find_or_fetch(settings().activemq_home, settings().cache_dir))
         self.host, self.port = LOOPBACK, self._activemq.port
-        self.user, self.password, self.passwords = SERVICE, passwords[SERVICE], passwords
+        self.user, self.password, self.passwords = ADMIN, passwords[ADMIN], passwords
         self.url = self._activemq.url()
         super().__init__(self._activemq.part(), root.with_name("activemq.log"))
+
+    def url_of(self, user: str) -> str:
+        """Return the URL of another user."""
+        return self._activemq.url(user)
 
 
 @pytest.fixture(scope="session")

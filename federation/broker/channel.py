@@ -195,9 +195,11 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._send(destinations.queue(queue, self.options.queue_prefix), message, **kwargs)
 
     def _put_fanout(self, exchange: str, message: Mapping[str, Any], routing_key: str, **kwargs: Any) -> None:
-        self._send(destinations.fanout(exchange, self.options.topic_prefix), message, **kwargs)
+        # A command to workers is rare, and who may not give it must hear so: without a receipt the broker would only cut the connection.
+        certain = destinations.is_remote_control(exchange)
+        self._send(destinations.fanout(exchange, self.options.topic_prefix), message, certain=certain, **kwargs)
 
-    def _send(self, destination: str, message: Mapping[str, Any], *, batch: PublishBatch | None = None, **kwargs: Any) -> None:
+    def _send(self, destination: str, message: Mapping[str, Any], *, batch: PublishBatch | None = None, certain: bool = False, **kwargs: Any) -> None:
         options = self.options
         headers, body = pack(message, destination, max_bytes=options.max_frame_size, schedule=options.schedule_eta)
         if batch is not None:
@@ -205,7 +207,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             return
         # Also with a receipt: a message that was never written is certainly not in the broker, and may be sent anew.
         self.wire.look_for_end()
-        if options.confirm_publish and is_persistent(message):
+        if options.confirm_publish and (certain or is_persistent(message)):
             receipt = headers["receipt"] = self.wire.next_id()
             timeout_s = kwargs.get("confirm_timeout") or kwargs.get("timeout") or options.confirm_timeout
             self.wire.request(encode("SEND", headers, body), receipt, timeout_s)

@@ -10,6 +10,7 @@ def addresses(config: Settings) -> dict[str, str | None]:
     login = f"{config.flower_user}:{config.flower_password.get_secret_value()}@" if config.flower_password else ""
     return {
         "broker_url": config.broker_url.get_secret_value() if config.broker_url else None,
+        "broker_observer_url": config.broker_observer_url.get_secret_value() if config.broker_observer_url else None,
         "database_url": database,
         "database_auditor_url": config.database_auditor_url.get_secret_value() if config.database_auditor_url else None,
         "result_backend": f"pgnotify+{database}" if database else None,

@@ -1,18 +1,18 @@
 """The parts of the federation on this machine, as data for the supervisor; starts nothing."""
 
 import http.client
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from pydantic import SecretStr
 
 from federation.errors import LocalServiceError, SettingsError
 from federation.local import credentials as local_credentials
 from federation.local import elsewhere, jars
-from federation.local.activemq import ActiveMQ
+from federation.local.activemq import DOOR, OBSERVER, OPERATOR, RELAY, WORKER, ActiveMQ
 from federation.local.credentials import Credentials
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
@@ -57,7 +57,24 @@ def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
         distribution = jars.find_or_fetch(settings.activemq_home, settings.cache_dir)
         services.append(ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution).part())
     migrations = _migrations(home, database, credentials) if database or settings.database_owner_url else None
-    return [services, [migrations] if migrations else [], [*(_worker(home, settings, node) for node in nodes), *_company(home, settings)]]
+    users = _Users(settings, credentials if local_broker else None)
+    workers = [_worker(home, settings, users, node) for node in nodes]
+    return [services, [migrations] if migrations else [], [*workers, *_company(home, settings, users)]]
+
+
+@dataclass(frozen=True)
+class _Users:
+    """As whom each part speaks to ActiveMQ: to the local one, whose credentials these are, as a user of its own."""
+
+    settings: Settings
+    credentials: Credentials | None
+
+    def environment(self, user: str) -> dict[str, str]:
+        """Return the variable that gives a part its URL; none where the settings have one URL for all parts."""
+        if self.credentials:
+            return {variable("broker_url"): self.credentials.broker_url(user)}
+        given: SecretStr | None = None if user == OPERATOR else getattr(self.settings, f"broker_{user}_url")
+        return {variable("broker_url"): given.get_secret_value()} if given else {}
 
 
 def nodes_of(view: View) -> list[str]:
@@ -76,7 +93,7 @@ def _migrations(home: Home, database: Postgres | None, credentials: Credentials)
     )
 
 
-def _worker(home: Home, settings: Settings, node: str) -> Part:
+def _worker(home: Home, settings: Settings, users: _Users, node: str) -> Part:
     if settings.database_service_url is None:
         raise SettingsError("FEDERATION_DATABASE_SERVICE_URL is not set: name the PostgreSQL as the role federation_service")
     seen = NodeSeen(settings.database_service_url.get_secret_value(), node)
@@ -86,11 +103,12 @@ def _worker(home: Home, settings: Settings, node: str) -> Part:
         prepare=seen.note,
         is_ready=seen.since_then,
         cwd=home.run_dir,
+        environment=users.environment(WORKER),
         ready_within_s=120.0,
     )
 
 
-def _company(home: Home, settings: Settings) -> list[Part]:
+def _company(home: Home, settings: Settings, users: _Users) -> list[Part]:
     celery = (*_PYTHON, "celery", "-A", "federation")
     # Not a name that Python could import: this folder is where the parts look for modules first.
     flower = home.run_dir / "flower-settings.py"
@@ -100,6 +118,7 @@ def _company(home: Home, settings: Settings) -> list[Part]:
             name="beat",
             command=[*celery, "beat", "--loglevel", settings.log_level, "--schedule", schedule, "--pidfile="],
             cwd=home.run_dir,
+            environment=users.environment(RELAY),
         ),
         Part(
             name="flower",
@@ -107,12 +126,14 @@ def _company(home: Home, settings: Settings) -> list[Part]:
             prepare=lambda: _write_flower_settings(flower, settings),
             is_ready=answers_http("127.0.0.1", settings.flower_port, "/"),
             cwd=home.run_dir,
+            environment=users.environment(OPERATOR if settings.flower_control else OBSERVER),
         ),
         Part(
             name="frontdoor",
             command=[*_PYTHON, "federation.cli.main", "serve"],
             is_ready=answers_http(settings.mcp_host, settings.mcp_port, "/mcp"),
             cwd=home.run_dir,
+            environment=users.environment(DOOR),
         ),
     ]
 
@@ -122,7 +143,16 @@ def _write_flower_settings(path: Path, settings: Settings) -> None:
     assert settings.flower_password is not None
     path.touch(mode=0o600)
     login = f"{settings.flower_user}:{settings.flower_password.get_secret_value()}"
-    path.write_text(f'address = "127.0.0.1"\nport = {settings.flower_port}\nbasic_auth = [{json.dumps(login)}]\n')
+    lines = {
+        "address": "127.0.0.1",
+        "port": settings.flower_port,
+        "basic_auth": [login],
+        # Its pages then show no buttons, and its interface answers 403; the broker refuses commands of the user `observer` besides.
+        "read_only": not settings.flower_control,
+        # A command, and needless: our workers always tell.
+        "enable_events": False,
+    }
+    path.write_text("".join(f"{name} = {value!r}\n" for name, value in lines.items()))
 
 
 def answers_http(host: str, port: int, path: str) -> Callable[[], bool]:

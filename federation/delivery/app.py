@@ -80,7 +80,12 @@ def configuration(given: Settings) -> dict[str, Any]:
 
 def make(read: Callable[[], Settings]) -> Celery:
     """Return an application with these settings, which are read when its configuration is first looked at."""
-    app: Any = Celery("federation", task_cls="federation.delivery.task:FederationTask", amqp="federation.delivery.amqp:SigningAMQP")
+    app: Any = Celery(
+        "federation",
+        task_cls="federation.delivery.task:FederationTask",
+        amqp="federation.delivery.amqp:SigningAMQP",
+        control="federation.delivery.control:FederationControl",
+    )
     # For whoever signs: where the keys lie, and who must know them.
     app.federation_settings = read
     app.add_defaults(lambda: _configured(read))

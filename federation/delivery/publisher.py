@@ -14,7 +14,7 @@ from sqlalchemy import Engine, func, or_, select, update
 from federation.delivery.breaker import Breaker
 from federation.delivery.envelope import HEADER, Envelope
 from federation.delivery.known_nodes import KnownNodes
-from federation.delivery.sending import MessageRefused, revoke, send
+from federation.delivery.sending import MessageRefused, send, tell_cancelled
 from federation.delivery.signer import KeyRevoked
 from federation.errors import BrokerUnavailable, SettingsError, TransientError
 from federation.placement.fitting import Unplaceable
@@ -70,7 +70,7 @@ class CeleryPublisher:
             for execution_id in execution_ids:
                 self._app.backend.mark_as_revoked(str(execution_id), reason="cancelled")
             if not self._breaker.is_open:
-                revoke(self._app, [str(execution_id) for execution_id in execution_ids])
+                tell_cancelled(self._app, [str(execution_id) for execution_id in execution_ids])
 
     def sweep(self, limit: int = 200) -> int:
         """Send what is left in the outbox, what was not tried for longest first; return how many were sent. Never raises."""

@@ -10,6 +10,7 @@ from kombu import Connection, Message
 from kombu.exceptions import KombuError, OperationalError
 
 from federation.broker.errors import BrokerError, ConfirmationMissing, ConnectionLost
+from federation.delivery.control import LOOK_FOR_CANCELLED
 from federation.errors import BrokerUnavailable, PermanentError
 
 logger = logging.getLogger(__name__)
@@ -109,9 +110,13 @@ def send_again(app: Celery, message: Message) -> None:
     )
 
 
-def revoke(app: Celery, task_ids: Sequence[str]) -> None:
-    """Tell all workers to drop these tasks, and to end those that run where the pool can. Raises BrokerUnavailable, MessageRefused."""
-    _publish(app, "revoke", lambda producer: app.control.revoke(list(task_ids), terminate=True, connection=producer.connection))
+def tell_cancelled(app: Celery, execution_ids: Sequence[str]) -> None:
+    """Have all workers look whether these were cancelled, drop those, and end those that run where the pool can.
+
+    No command: the database has decided. Raises BrokerUnavailable, MessageRefused.
+    """
+    given = {"ids": list(execution_ids)}
+    _publish(app, LOOK_FOR_CANCELLED, lambda producer: app.control.broadcast(LOOK_FOR_CANCELLED, given, connection=producer.connection))
 
 
 def _publish(app: Celery, task_name: str, publish: Callable[[Any], object]) -> None:

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from federation.delivery import logs, machine
 from federation.delivery.node_life import NodeLife
+from federation.delivery.questions import Questions
 from federation.delivery.runtime import runtime
 from federation.delivery.signer import act_as
 from federation.errors import FederationError, SettingsError
@@ -147,3 +148,4 @@ def install(app: Any) -> None:
     signals.worker_init.connect(settle_memory)
     signals.setup_logging.connect(set_up_logs)
     app.steps["worker"].add(NodeStep)
+    app.steps["consumer"].add(Questions)

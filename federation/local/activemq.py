@@ -12,8 +12,9 @@ from federation.local.jars import Distribution
 from federation.local.parts import Part
 from federation.local.ports import LOOPBACK
 
-ADMIN, SERVICE, PEER = "admin", "federation", "peer"
-USERS = (ADMIN, SERVICE, PEER)
+# A user for each kind of part, with the rights that it needs; `admin` has all of them and serves nobody but the tests and a person in need.
+ADMIN, WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER = "admin", "worker", "door", "relay", "observer", "operator", "peer"
+USERS = (ADMIN, WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER)
 
 _TEMPLATE = Path(__file__).with_name("activemq.xml")
 _LOGGING = """\
@@ -34,7 +35,7 @@ class ActiveMQ:
     passwords: Mapping[str, str]
     distribution: Distribution
 
-    def url(self, user: str = SERVICE) -> str:
+    def url(self, user: str = ADMIN) -> str:
         """Return the URL of the broker for kombu."""
         return f"activemq://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/"
 
@@ -70,7 +71,7 @@ class ActiveMQ:
         """Write the broker's configuration, readable by its user alone."""
         (self.root / "tmp").mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
-        values = {f"{user}_password": password for user, password in self.passwords.items()}
+        values = {f"{user}_password": self.passwords[user] for user in USERS}
         values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port)}
         filled = Template(_TEMPLATE.read_text()).substitute({name: escape(value, {'"': "&quot;"}) for name, value in values.items()})
         configuration = self.root / "activemq.xml"
@@ -79,9 +80,9 @@ class ActiveMQ:
         (self.root / "log4j.properties").write_text(_LOGGING)
 
     def answers(self) -> bool:
-        """Say whether the broker takes a STOMP connection with the service's password."""
+        """Say whether the broker takes a STOMP connection with our passwords."""
         try:
-            return connects(LOOPBACK, self.port, SERVICE, self.passwords[SERVICE])
+            return connects(LOOPBACK, self.port, OBSERVER, self.passwords[OBSERVER])
         except OSError:
             return False
 

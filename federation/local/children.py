@@ -7,7 +7,7 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +69,9 @@ def spawn(
     account: Account | None = None,
     death_signal: int = signal.SIGKILL,
     cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own, its output appended to the log.
+    """Start a child in a session of its own, its output appended to the log; `environment` is added to ours.
 
     The kernel sends it `death_signal` when the thread that called this ends: call it from the main thread.
     """
@@ -83,6 +84,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=cwd,
+            env={**os.environ, **environment} if environment else None,
             preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 - one system call, looked up beforehand
             user=account.uid if account else None,
             group=account.gid if account else None,

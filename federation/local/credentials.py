@@ -37,9 +37,9 @@ class Credentials:
             key: f"postgresql://{role}:{self.roles[role]}@{LOOPBACK}:{self.postgres_port}/{postgres.DATABASE}" for key, role in _DATABASE_KEYS.items()
         }
 
-    def broker_url(self) -> str:
-        """Return the URL of the local ActiveMQ for our own processes."""
-        return f"activemq://{activemq.SERVICE}:{self.users[activemq.SERVICE]}@{LOOPBACK}:{self.activemq_port}/"
+    def broker_url(self, user: str = activemq.OPERATOR) -> str:
+        """Return the URL of the local ActiveMQ for one of its users; who sits at this machine is its operator."""
+        return f"activemq://{user}:{self.users[user]}@{LOOPBACK}:{self.activemq_port}/"
 
 
 def _password() -> str:
@@ -72,7 +72,8 @@ def save(home: Home, credentials: Credentials, *, local_broker: bool, local_data
     write_json(home.secrets_file, asdict(credentials))
     content = {key: value for key, value in read_json(home.settings_file).items() if not (isinstance(value, str) and credentials.owns(value))}
     if local_broker:
-        content["broker_url"] = credentials.broker_url()
+        # The parts get theirs in their environment, each its own.
+        content |= {"broker_url": credentials.broker_url(), "broker_observer_url": credentials.broker_url(activemq.OBSERVER)}
     if local_database:
         content |= credentials.database_urls()
     write_json(home.settings_file, content | {"flower_password": credentials.flower} | dict(others))

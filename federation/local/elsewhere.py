@@ -13,7 +13,7 @@ from federation.errors import BrokerUnavailable, DatabaseUnavailable, Federation
 from federation.local import credentials
 from federation.local.home import Home
 from federation.results.patience import completed
-from federation.settings import Settings, masked, variable
+from federation.settings import BROKER_URLS, Settings, masked, variable
 
 assert federation.broker  # imported for its side effect: kombu then knows activemq://
 
@@ -54,23 +54,25 @@ def problems(config: Settings) -> Iterator[FederationError]:
 
 
 def _checks(config: Settings) -> Iterator[Callable[[], None]]:
-    if is_elsewhere(config, "broker_url"):
-        yield partial(check_broker, config)
+    for name in BROKER_URLS:
+        if is_elsewhere(config, name):
+            yield partial(check_broker, config, name)
     for name in _ROLES:
         if is_elsewhere(config, name):
             yield partial(check_database, config, name, migrated=name == "database_url" and config.database_owner_url is None)
 
 
-def check_broker(config: Settings) -> None:
+def check_broker(config: Settings, name: str = "broker_url") -> None:
     """Pass if ActiveMQ takes us. Raises SettingsError where trying again is useless, else BrokerUnavailable."""
-    assert config.broker_url is not None
-    url = config.broker_url.get_secret_value()
+    given: SecretStr | None = getattr(config, name)
+    assert given is not None
+    url = given.get_secret_value()
     transport = Connection(url, connect_timeout=ANSWERS_WITHIN_S).transport
     try:
         transport.close_connection(transport.establish_connection())
     except transport.connection_errors as error:
         later = isinstance(error, transport.recoverable_connection_errors) and not isinstance(error.__cause__, socket.gaierror)
-        raise (BrokerUnavailable if later else SettingsError)(_told("broker_url", url, "an ActiveMQ that takes us", str(error))) from error
+        raise (BrokerUnavailable if later else SettingsError)(_told(name, url, "an ActiveMQ that takes us", str(error))) from error
 
 
 def check_database(config: Settings, name: str = "database_url", *, migrated: bool = True) -> None:

@@ -2,8 +2,8 @@
 
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from federation.errors import LocalServiceError
@@ -14,6 +14,7 @@ from federation.local import children
 class Part:
     """One process, or one step that must succeed before the next part starts (`once`).
 
+    `environment` is added to ours, and is where a part gets secrets of its own: other users cannot read it, as they can a command line.
     `stop_signal` ends it in good order; `death_signal` ends it at once and loses nothing: the kernel sends it when who started the part is gone.
     """
 
@@ -24,6 +25,7 @@ class Part:
     once: bool = False
     account: children.Account | None = None
     cwd: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL
     ready_within_s: float = 60.0
@@ -32,7 +34,7 @@ class Part:
 
 def spawn(part: Part, log: Path) -> subprocess.Popen[bytes]:
     """Start the part's process and do not wait for it."""
-    return children.spawn(part.command, log=log, account=part.account, death_signal=part.death_signal, cwd=part.cwd)
+    return children.spawn(part.command, log=log, account=part.account, death_signal=part.death_signal, cwd=part.cwd, environment=part.environment)
 
 
 def tail(log: Path, lines: int = 15) -> str:

@@ -269,6 +269,11 @@ def once(session: Session, key: str, value: Mapping[str, Any]) -> bool:
     return True
 
 
+def cancelled_among(session: Session, execution_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """Return which of these executions were cancelled."""
+    return list(session.scalars(select(Execution.id).where(Execution.id.in_(execution_ids), Execution.cancelled_at.is_not(None))))
+
+
 def cancel(session: Session, execution_id: uuid.UUID, reason: str) -> bool:
     """Cancel an execution that has not ended: in the outbox, in a queue, or running; False if it has ended, or was cancelled before.
 

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,14 +44,18 @@ def until(ask: Callable[[], T], what: str, *, within_s: float = 90.0) -> T:
 class World:
     """One database and one broker, with the publisher of a door and the workers that a test starts."""
 
-    def __init__(self, folder: Path, *, owner_url: str, database_url: str, service_url: str, broker_url: str) -> None:
-        self.folder, self.owner_url, self.database_url, self.service_url, self.broker_url = folder, owner_url, database_url, service_url, broker_url
+    def __init__(self, folder: Path, *, owner_url: str, database_url: str, service_url: str, broker: Any) -> None:
+        self.folder, self.owner_url, self.database_url, self.service_url = folder, owner_url, database_url, service_url
+        # Who looks into it as a test may do anything there; the parts are the users that they are in a federation.
+        self.broker, self.broker_url = broker, broker.url
         self.workers_dir = folder / "workers"
         self.workers_dir.mkdir()
-        given = Settings(data_dir=folder, broker_url=SecretStr(broker_url), database_service_url=SecretStr(service_url))
-        self.app = make(lambda: given)
+        self.app, self._door = (
+            make(partial(Settings, data_dir=folder, broker_url=SecretStr(url), database_service_url=SecretStr(service_url)))
+            for url in (broker.url, broker.url_of("door"))
+        )
         service = connect(service_url)
-        self.publisher = CeleryPublisher(self.app, service, stale_s=6)
+        self.publisher = CeleryPublisher(self._door, service, stale_s=6)
         self.transactions = Transactions(connect(database_url), self.publisher, service=service)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.calm_node = ""
@@ -62,7 +67,7 @@ class World:
     def trust_nodes(self, stale_s: float) -> None:
         """Take nodes for alive this long after their last sign of life: for tests that announce nodes which nobody then is."""
         engine, service = self.transactions.engine, self.transactions.service
-        self.publisher = CeleryPublisher(self.app, service, stale_s=stale_s)
+        self.publisher = CeleryPublisher(self._door, service, stale_s=stale_s)
         self.transactions = Transactions(engine, self.publisher, service=service)
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -93,10 +98,11 @@ class World:
 
     def celery(self, *arguments: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{name}.log").open("ab")
+        user = {"worker": "worker", "beat": "relay"}.get(arguments[0], "operator")
         process = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "federation", *arguments],
             cwd=self.folder,
-            env=self.environment(**environment),
+            env=self.environment(**{"FEDERATION_BROKER_URL": self.broker.url_of(user), **environment}),
             stdout=log,
             stderr=log,
         )
@@ -186,3 +192,4 @@ class World:
         self.transactions.engine.dispose()
         self.transactions.service.dispose()
         self.app.backend.close()
+        self._door.backend.close()

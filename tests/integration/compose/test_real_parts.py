@@ -48,15 +48,15 @@ def broker(tmp_path: Path, passwords: dict[str, str]) -> Iterator[int]:
 
 
 def healthy(port: int, password: str) -> bool:
-    surroundings = os.environ | {"BROKER_STOMP_PORT": str(port), "BROKER_PASSWORD": password}
+    surroundings = os.environ | {"BROKER_STOMP_PORT": str(port), "BROKER_OBSERVER_PASSWORD": password}
     return subprocess.run(["bash", FOLDER / "broker-health.sh"], env=surroundings, capture_output=True, check=False).returncode == 0
 
 
 def test_broker_takes_the_password_of_the_environment_and_no_other(broker: int, passwords: dict[str, str], tmp_path: Path) -> None:
-    came_up = children.wait_until(lambda: healthy(broker, passwords["BROKER_PASSWORD"]), 120, every_s=0.3)
+    came_up = children.wait_until(lambda: healthy(broker, passwords["BROKER_OBSERVER_PASSWORD"]), 120, every_s=0.3)
     assert came_up, (tmp_path / "broker.log").read_text()[-3000:]
     assert not healthy(broker, secrets.token_hex(24))
-    assert not healthy(broker, "${BROKER_PASSWORD}")
+    assert not healthy(broker, "${BROKER_OBSERVER_PASSWORD}")
 
 
 def make_roles(server: Postgres, passwords: dict[str, str]) -> "subprocess.CompletedProcess[str]":

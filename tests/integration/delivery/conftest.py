@@ -16,7 +16,7 @@ def _world(postgres: Any, activemq: Any, stock: Any, watch: Any, folder: Path) -
     activemq.start()
     with stock.lend() as owner_url:
         app, service = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
-        made = World(folder, owner_url=owner_url, database_url=app, service_url=service, broker_url=activemq.url)
+        made = World(folder, owner_url=owner_url, database_url=app, service_url=service, broker=activemq)
         try:
             yield made
         finally:

@@ -25,7 +25,7 @@ def system(postgres: Any, activemq: Any, plain_template: str, tmp_path: Path) ->
     activemq.start()
     with postgres.database(template=plain_template) as owner_url:
         app, service = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
-        world = World(tmp_path, owner_url=owner_url, database_url=app, service_url=service, broker_url=activemq.url)
+        world = World(tmp_path, owner_url=owner_url, database_url=app, service_url=service, broker=activemq)
         try:
             with running_system(world, postgres, activemq) as made:
                 yield made

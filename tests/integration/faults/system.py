@@ -68,9 +68,8 @@ class System:
         if name == "door":
             command = [sys.executable, "-m", "federation.cli.main", "serve"]
             log = (self.world.folder / "door.log").open("ab")
-            self.parts[name] = subprocess.Popen(
-                command, cwd=self.world.folder, env=self.world.environment(FEDERATION_MCP_PORT=str(self.port), **QUIET), stdout=log, stderr=log
-            )
+            surroundings = {"FEDERATION_MCP_PORT": str(self.port), "FEDERATION_BROKER_URL": self.activemq.url_of("door"), **QUIET}
+            self.parts[name] = subprocess.Popen(command, cwd=self.world.folder, env=self.world.environment(**surroundings), stdout=log, stderr=log)
             self.world.processes.append(self.parts[name])
         elif name.startswith("beat"):
             self.parts[name] = self.world.celery("beat", name=name, **QUIET, **given)

@@ -51,7 +51,7 @@ def on_small_disk(disk: tuple[SmallDisk, Postgres], activemq: Any, alembic: Any,
     urls = {role: server.url("work", user=role, password=password) for role, password in passwords.items()}
     alembic(urls["federation_owner"], "upgrade", "head")
     app, service = urls["federation_app"], urls["federation_service"]
-    world = World(tmp_path, owner_url=server.url("work"), database_url=app, service_url=service, broker_url=activemq.url)
+    world = World(tmp_path, owner_url=server.url("work"), database_url=app, service_url=service, broker=activemq)
     try:
         with running_system(world, None, activemq) as system:
             yield system, small
