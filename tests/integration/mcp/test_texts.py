@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+import psycopg
 import pytest
 from fastmcp.exceptions import ToolError
-from sqlalchemy import text
 
 pytestmark = pytest.mark.anyio
 
@@ -20,28 +20,27 @@ ATTACKS = (
 GATE = {"description": "Restart the cache", "task_id": "gate", "executor": "node", "requires_approval": True}
 
 
-def stands(house: Any) -> list[tuple[Any, ...]]:
+def stands(database: str) -> list[tuple[Any, ...]]:
     """Return all that says what somebody may do, and what was decided."""
-    with house.transactions.begin("test") as session:
-        asked = (
+    with psycopg.connect(database) as connection:
+        return connection.execute(
             "SELECT 'role', name, role FROM agents "
             "UNION ALL SELECT 'token', agent, token_sha256::text || coalesce(revoked_at::text, '') FROM agent_tokens "
             "UNION ALL SELECT 'gate', slug, status || coalesce(assigned_to, '') FROM agent_tasks WHERE slug = 'gate' ORDER BY 1, 2, 3"
-        )
-        return [tuple(row) for row in session.execute(text(asked))]
+        ).fetchall()
 
 
-async def test_no_text_changes_rights_or_decides_and_each_comes_back_as_it_was_written(house: Any) -> None:
+async def test_no_text_changes_rights_or_decides_and_each_comes_back_as_it_was_written(house: Any, database: str) -> None:
     async with house.client("eve") as eve, house.client("bob") as bob, house.client("ada") as ada:
         await bob.call_tool("federation_delegate", GATE)
-        before = stands(house)
+        before = stands(database)
         for number, attack in enumerate(ATTACKS):
             await eve.call_tool("federation_send", {"content": attack, "to": "ada"})
             await eve.call_tool("federation_send", {"content": attack, "message_type": "task"})
             await eve.call_tool("federation_update_state", {"summary": attack[:200]})
             await eve.call_tool("federation_delegate", {"description": attack, "task_id": f"attack-{number}", "requires_approval": True})
 
-        assert stands(house) == before
+        assert stands(database) == before
         read = (await ada.call_tool("federation_inbox", {"limit": 200})).structured_content["messages"]
         from_eve = [message for message in read if message["sender"] == "eve"]
         assert [message["content"] for message in from_eve if message["message_type"] == "chat"] == list(ATTACKS)

@@ -34,7 +34,8 @@ def database(postgres: Any, worked: Stock, watch: Any) -> Iterator[str]:
 
 @pytest.fixture
 def transactions(postgres: Any, database: str, publisher: Recorder) -> Iterator[Transactions]:
-    """Transactions on it as the role `app`; the four agents are there."""
-    engine = connect(postgres.as_role("federation_app", database))
-    yield Transactions(engine, publisher)
-    engine.dispose()
+    """Transactions on it as the program makes them; the four agents are there."""
+    app, service = (connect(postgres.as_role(role, database)) for role in ("federation_app", "federation_service"))
+    yield Transactions(app, publisher, service=service)
+    app.dispose()
+    service.dispose()
