@@ -14,6 +14,9 @@ MINE = "(SELECT federation_conversations())"
 ANYBODY = f"{ME} IS NOT NULL"
 
 MEMBERS = f"conversation_id IN {MINE}"
+# Who opens a conversation is its first member; the conversation of two has no third.
+OPENED = f"EXISTS (SELECT FROM conversations c WHERE c.id = conversation_id AND c.created_by = {ME})"
+OF_TWO = "agent IN (split_part(conversation_id, ':', 2), split_part(conversation_id, ':', 3))"
 MY_MESSAGE = f"EXISTS (SELECT FROM messages m WHERE m.id = message_id AND m.sender = {ME})"
 MY_EXECUTION = f"EXISTS (SELECT FROM executions e WHERE e.id = execution_id AND e.actor = {ME})"
 # These look through the policies of the table that they ask.
@@ -40,8 +43,7 @@ APP: dict[str, dict[str, str]] = {
     "conversations": {"SELECT": f"id IN {MINE} OR created_by = {ME}", "INSERT": f"created_by = {ME}", "UPDATE": f"id IN {MINE}"},
     "conversation_members": {
         "SELECT": f"agent = {ME} OR {MEMBERS}",
-        # Who opens a conversation is its first member.
-        "INSERT": f"added_by = {ME} AND ({MEMBERS} OR EXISTS (SELECT FROM conversations c WHERE c.id = conversation_id AND c.created_by = {ME}))",
+        "INSERT": f"added_by = {ME} AND ({MEMBERS} OR {OPENED}) AND ({OF_TWO} OR conversation_id NOT LIKE 'direct:%')",
     },
     "messages": {"SELECT": f"{MEMBERS} AND (recipient IS NULL OR recipient = {ME} OR sender = {ME})", "INSERT": f"{MEMBERS} AND sender = {ME}"},
     "message_receipts": {"SELECT": f"agent = {ME} OR {MY_MESSAGE}", "INSERT": MY_MESSAGE, "UPDATE": f"agent = {ME}"},

@@ -185,7 +185,7 @@ def test_node_that_left_after_it_was_chosen_gets_nothing(world: World, monkeypat
         assert nodes.leave(session, "leaving", leaver)
     assert {world.state(world.record("tests.where")).node for _ in range(4)} == {"staying"}
     with world.transactions.begin("cli:tester") as session:
-        session.execute(text("UPDATE nodes SET last_seen_at = now() - interval '1 hour', updated_by = 'tester'"))
+        session.execute(text("UPDATE nodes SET last_seen_at = now() - interval '1 hour', updated_by = 'cli:tester'"))
     alone = world.record("tests.where")
     assert world.state(alone).state == "unplaced"
 

@@ -58,8 +58,8 @@ def house(lasting_house: Any) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def kept(house: Any) -> Kept:
     with house.transactions.begin("bob") as session:
-        said = messages.send(session, f"{SAID} to all", conversation_id=CONVERSATION)
         messages.send(session, f"{SAID} to dan", conversation_id=CONVERSATION, to="dan")
+        said = messages.send(session, f"{SAID} to all", conversation_id=CONVERSATION)
         open_ = tasks.delegate(session, f"{SAID} by an agent", conversation_id=CONVERSATION, slug=SLUG)
         gate = tasks.delegate(session, f"{SAID} later", conversation_id=CONVERSATION, slug="eee-kept", requires_approval=True)
         done = tasks.delegate(session, f"{SAID} on a node", conversation_id=CONVERSATION, executor="node")

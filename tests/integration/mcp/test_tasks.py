@@ -76,7 +76,7 @@ async def test_stranger_sees_neither_task_nor_execution(house: Any) -> None:
                 with pytest.raises(ToolError, match=f"no task '{reference}'") as raised:
                     await bob.call_tool(tool, {"task_id": reference})
                 assert "nearest: secret" not in str(raised.value)
-        with pytest.raises(ToolError, match="Need to know"):
+        with pytest.raises(ToolError, match="no conversation 'incident-7'; there is commons"):
             await bob.call_tool("federation_summarize", {"conversation_id": "incident-7"})
 
 

@@ -27,7 +27,7 @@ def test_two_who_record_the_same_execution_at_once_record_one(transactions, publ
     for thread in threads:
         thread.join(90)
     assert publisher.published == [identity]
-    with transactions.begin("ada") as session:
+    with transactions.begin("test:hand") as session:
         assert session.get_one(Execution, identity).actor in {"ada", "bob"}
 
 
