@@ -88,7 +88,7 @@ bench-broker: fetch ## The transport alone beside RabbitMQ and Redis: rates, lat
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.broker
 
-bench-results: fetch ## The result backend beside Celery's database backend, Redis, and rpc over RabbitMQ (about 15 minutes)
+bench-results: fetch ## The result backend beside Celery's database backend, Redis, and rpc over RabbitMQ (15 to 40 minutes)
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.backends
 

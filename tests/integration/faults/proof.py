@@ -3,7 +3,8 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 
 from tests.integration.faults.ledger import log_flaws, prove
 from tests.integration.faults.load import Agents, Steps, Worker, numbers_until
@@ -63,10 +64,17 @@ class Load:
         assert told <= known, f"{told - known} of {told} were told to be recorded and are not there"
 
 
-def again_and_again(system: System, load: Load, toll: Toll, dice: random.Random, fault: Callable[[], object], *, times: int = TIMES) -> None:
-    """Do this to the system so many times, and prove that it held."""
-    for _ in range(times):
+def each(system: System, load: Load, toll: Toll, dice: random.Random, faults: Iterable[Callable[[], object]]) -> int:
+    """Do one of these to the system after the other while it works; return how many they were."""
+    done = 0
+    for fault in faults:
         time.sleep(dice.uniform(*PAUSE_S))
         toll.recovery_s.append(system.recovery_s(fault))
         assert not load.failures, load.failures
-    load.proven(toll, times=times)
+        done += 1
+    return done
+
+
+def again_and_again(system: System, load: Load, toll: Toll, dice: random.Random, fault: Callable[[], object], *, times: int = TIMES) -> None:
+    """Do this to the system so many times, and prove that it held."""
+    load.proven(toll, times=each(system, load, toll, dice, repeat(fault, times)))

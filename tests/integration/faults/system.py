@@ -179,20 +179,23 @@ class System:
         size = self.world.size(self.world.destination(node))
         return size is None or size.waiting + size.in_flight == 0
 
-    def any_fault(self, dice: random.Random) -> tuple[str, Callable[[], object]]:
-        """Return one of the faults, and its name."""
+    def faults(self, dice: random.Random) -> dict[str, Callable[[], object]]:
+        """Return each fault under its name, with a node of chance."""
         node = dice.choice(self.nodes)
-        faults: list[tuple[str, Callable[[], object]]] = [
-            ("PostgreSQL killed", self.kill_database),
-            ("ActiveMQ killed", self.kill_broker),
-            ("worker killed", lambda: self.kill(node)),
-            ("worker killed", lambda: self.kill(node)),
-            ("worker frozen past its lease", lambda: self.freeze(node, 8)),
-            ("worker stopped in good order", lambda: self.stop(node)),
-            ("leading beat killed", lambda: self.kill(self.leading_beat())),
-            ("front door killed", lambda: self.kill("door")),
-        ]
-        return dice.choice(faults)
+        return {
+            "PostgreSQL killed": self.kill_database,
+            "ActiveMQ killed": self.kill_broker,
+            "worker killed": lambda: self.kill(node),
+            "worker frozen past its lease": lambda: self.freeze(node, 8),
+            "worker stopped in good order": lambda: self.stop(node),
+            "leading beat killed": lambda: self.kill(self.leading_beat()),
+            "front door killed": lambda: self.kill("door"),
+        }
+
+    def any_fault(self, dice: random.Random) -> tuple[str, Callable[[], object]]:
+        """Return one of the faults, and its name; workers are killed twice as often as anything else."""
+        found = list(self.faults(dice).items())
+        return dice.choice([*found, *(each for each in found if each[0] == "worker killed")])
 
 
 @contextmanager
