@@ -48,7 +48,7 @@ def task_message(name: str, **headers: Any) -> dict[str, Any]:
 
 @contextmanager
 def revoked(world: World, right: str, table: str) -> Iterator[None]:
-    asked = "SELECT role FROM unnest(%s) AS role WHERE has_table_privilege(role, %s, %s)"
+    asked = "SELECT role FROM unnest(%s::text[]) AS role WHERE has_table_privilege(role, %s, %s)"
     with psycopg.connect(world.owner_url, autocommit=True) as owner:
         had = [role for (role,) in owner.execute(asked, [["federation_app", "federation_service"], table, right])]
         owner.execute(f"REVOKE {right} ON {table} FROM {', '.join(had)}")

@@ -102,6 +102,7 @@ def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.
                     except subprocess.TimeoutExpired:
                         process.kill()
         transactions.engine.dispose()
+        transactions.service.dispose()
 
 
 async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> None:

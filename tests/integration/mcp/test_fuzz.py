@@ -105,7 +105,7 @@ def _fuzz(fuzzed: tuple[Any, Fuzzer, dict[str, Any]], count: int) -> None:
     # The door lives, and what is in the tables is what the events make of it: no half of anything.
     with urllib.request.urlopen(f"{house.url}/health", timeout=30) as answer:
         assert json.loads(answer.read()) == {"status": "ok"}
-    with reading(house.transactions.engine) as session:
+    with reading(house.transactions.service) as session:
         assert replay(session).differences == []
 
 

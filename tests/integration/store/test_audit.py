@@ -88,7 +88,7 @@ def test_a_write_outside_of_our_transactions_is_refused_for_want_of_an_actor(tra
     with transactions.begin("ada") as session:
         identity = outbox.record(session, "some.task", {})
     # The connection has had an actor, for a transaction that is over.
-    with transactions.engine.connect() as connection, pytest.raises(IntegrityError, match="updated_by"):
+    with transactions.service.connect() as connection, pytest.raises(IntegrityError, match="updated_by"):
         connection.execute(update(OutboxEntry).where(OutboxEntry.execution_id == identity).values(attempts=1))
 
 
