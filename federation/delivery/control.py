@@ -41,6 +41,10 @@ class FederationControl(Control):
             reply_queue_expires=conf.control_queue_expires,
         )
 
+    def _after_fork(self) -> None:
+        super()._after_fork()  # type: ignore[misc]  # missing in the stubs
+        del self.questions.producer_pool
+
     def broadcast(self, command: str, *args: Any, **kwargs: Any) -> Any:
         """Ask or command workers. Raises Refused for a command where the broker's user is no operator, RequestRefused for a question."""
         if command in QUESTIONS:

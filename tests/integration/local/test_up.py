@@ -1,5 +1,6 @@
 """`federation up`, `status`, `down` as a person runs them, with the real parts and one node."""
 
+import base64
 import json
 import os
 import signal
@@ -7,9 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -75,6 +79,28 @@ def machine() -> Iterator[Machine]:
         made("down", "--purge")
 
 
+def flower_shows_and_does_not_command(url: str) -> None:
+    parts = urlsplit(url)
+    login = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+    node = f"baby@{socket.gethostname()}"
+
+    def ask(path: str, **more: Any) -> str:
+        request = urllib.request.Request(f"http://{parts.hostname}:{parts.port}{path}", headers={"Authorization": f"Basic {login}"}, **more)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(answer.read().decode())
+
+    def is_known() -> bool:
+        # Asked of the worker itself: until it has answered once, Flower does not know it.
+        return node in ask("/api/workers?refresh=true")
+
+    assert children.wait_until(is_known, WITHIN_S)
+    assert "worker-shutdown" not in ask(f"/worker/{node}")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        ask(f"/api/worker/shutdown/{node}", method="POST", data=b"")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://{parts.hostname}:{parts.port}/workers", timeout=60)
+
+
 @pytest.mark.timeout(900)
 def test_a_day_in_the_life(machine: Machine) -> None:
     assert machine("status")[0] == 3
@@ -95,6 +121,7 @@ def test_a_day_in_the_life(machine: Machine) -> None:
         "flower": "running",
         "frontdoor": "running",
     }
+    flower_shows_and_does_not_command(status["flower_url"])
     password = status["flower_password"]
     assert password not in machine("status")[1]
     assert password not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
