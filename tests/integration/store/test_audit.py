@@ -46,22 +46,22 @@ def test_nothing_but_the_log_itself_is_left_out(watch) -> None:
 
 
 @pytest.mark.parametrize(
-    "write",
+    ("who", "write"),
     [
-        insert(Conversation).values(id="x", created_by="ada"),
-        update(AgentTask).values(priority=9),
-        update(AgentTask).values(status="running", assigned_to="bob"),
-        delete(OutboxEntry),
-        update(OutboxEntry).values(waiting_for="a node"),
-        update(Node).values(concurrency=9, load={}),
+        ("ada", insert(Conversation).values(id="x", created_by="ada")),
+        ("ada", update(AgentTask).values(priority=9)),
+        ("ada", update(AgentTask).values(status="running", assigned_to="bob")),
+        ("ada", delete(OutboxEntry)),
+        ("service:outbox", update(OutboxEntry).values(waiting_for="a node")),
+        ("node:aorus", update(Node).values(concurrency=9, load={})),
     ],
     ids=["conversation", "priority", "task", "outbox", "parking", "node"],
 )
-def test_a_write_without_an_event_is_seen(database: str, transactions, watch, main_job, write) -> None:
+def test_a_write_without_an_event_is_seen(database: str, transactions, watch, main_job, who: str, write) -> None:
     main_job()
-    with transactions.begin("ada") as session:
+    with transactions.begin(who) as session:
         session.execute(write)
-    assert any("by ada: no event" in flaw for flaw in watch.flaws(database))
+    assert any(f"by {who}: no event" in flaw for flaw in watch.flaws(database))
     watch.forget(database)
 
 

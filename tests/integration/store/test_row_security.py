@@ -347,7 +347,14 @@ def _plan(transactions: Transactions, name: str, work: Any) -> str:
         return "\n".join(line for (line,) in session.connection().exec_driver_sql(f"EXPLAIN {sent}", values).fetchall())
 
 
-def test_indexes_are_used_with_the_policies_in_force(transactions: Transactions) -> None:
+def test_indexes_are_used_with_the_policies_in_force(database: str, transactions: Transactions) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        # Among few it costs least to look at all of them.
+        connection.execute(
+            "INSERT INTO executions (id, task_name, kwargs, requirements, priority, actor, trace_id, updated_by) "
+            "SELECT gen_random_uuid(), 'some.task', '{}', '{}', 5, 'test', '', 'test' FROM generate_series(1, 5000)"
+        )
+        connection.execute("ANALYZE executions")
     inbox = _plan(
         transactions, "bob", lambda session: session.execute(text("SELECT position FROM message_receipts WHERE agent = 'bob' AND read_at IS NULL"))
     )
