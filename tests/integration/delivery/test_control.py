@@ -24,8 +24,8 @@ def control(calm: World, tmp_path: Path) -> Any:
     """Remote control as one of the broker's users."""
 
     def of(user: str) -> Any:
-        url, database = SecretStr(calm.broker.url_of(user)), SecretStr(calm.database_url)
-        return make(partial(Settings, data_dir=tmp_path, broker_url=url, database_url=database)).control
+        url, database = SecretStr(calm.broker.url_of(user)), SecretStr(calm.service_url)
+        return make(partial(Settings, data_dir=tmp_path, broker_url=url, database_service_url=database)).control
 
     return of
 
