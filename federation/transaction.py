@@ -12,8 +12,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from federation.errors import DatabaseUnavailable, TransientError
+from federation.errors import DatabaseUnavailable, Equivocation, TransientError
 from federation.results.patience import patience
+from federation.security.statements import Voice
+from federation.services import statements
 from federation.services.charter import is_agent
 from federation.store.context import ACTOR_SETTING, Context, attach
 
@@ -104,23 +106,33 @@ class Transactions:
     over `service`. Without one all goes over `engine`: for parts that act for no agent.
     """
 
-    def __init__(self, engine: Engine, publisher: Publisher, *, service: Engine | None = None) -> None:
+    def __init__(self, engine: Engine, publisher: Publisher, *, service: Engine | None = None, voice: Voice | None = None) -> None:
+        """`voice` signs what is stated in these transactions, unless one brings its own; without any, nothing is stated."""
         self.engine, self.service = engine, service or engine
         self._publisher = publisher
+        self._voice = voice
 
     @contextmanager
-    def begin(self, actor: str, *, trace_id: str | None = None, execution_id: uuid.UUID | None = None) -> Iterator[Session]:
+    def begin(
+        self, actor: str, *, trace_id: str | None = None, execution_id: uuid.UUID | None = None, voice: Voice | None = None
+    ) -> Iterator[Session]:
         """Yield a session whose writes commit together with their events and outbox entries.
 
-        Raises DatabaseUnavailable where PostgreSQL does not answer, TransientError where the same call may succeed at once.
+        Raises DatabaseUnavailable where PostgreSQL does not answer, TransientError where the same call may succeed at once. An Equivocation
+        that comes out of it is raised after the commit.
         """
         context = Context(actor=actor, trace_id=trace_id or new_trace_id(), execution_id=execution_id)
         committing = False
+        equivocation: Equivocation | None = None
         try:
             with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
+                statements.give_voice(session, voice or self._voice)
                 session.execute(text("SELECT set_config(:setting, :actor, true)"), {"setting": ACTOR_SETTING, "actor": actor})
-                yield session
+                try:
+                    yield session
+                except Equivocation as error:
+                    equivocation = error
                 session.flush()
                 committing = True
                 session.commit()
@@ -132,6 +144,8 @@ class Transactions:
                 raise
             raise ours from error
         self._after_commit(context)
+        if equivocation is not None:
+            raise equivocation
 
     def _after_commit(self, context: Context) -> None:
         if context.notices:

@@ -6,6 +6,7 @@ from functools import cache
 
 from federation.delivery.app import application, database_url, service_url
 from federation.delivery.publisher import CeleryPublisher
+from federation.delivery.voices import PartVoice
 from federation.settings import settings
 from federation.transaction import Transactions, connect
 
@@ -25,7 +26,8 @@ def build(service: str, *, agents: str | None = None) -> Runtime:
     """
     engine = connect(service)
     publisher = CeleryPublisher(application(), engine, stale_s=settings().node_stale_s)
-    return Runtime(Transactions(connect(agents) if agents else engine, publisher, service=engine), publisher)
+    agents_engine = connect(agents) if agents else engine
+    return Runtime(Transactions(agents_engine, publisher, service=engine, voice=PartVoice(application())), publisher)
 
 
 @cache

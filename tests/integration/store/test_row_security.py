@@ -92,6 +92,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
     "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
     "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
+    "agent_keys": {"identity": "i", "agent": "bob", "public_key": "k", "created_by": "bob", "updated_by": "bob"},
+    "statements": {"digest": "d", "subject": f"task:{ONE}", "actor": "bob", "mode": "signed", "nonce": "n", "signature": "\\x00"},
     "index_runs": {"id": ONE, "root": "/srv/code", "skipped": [], "created_by": "bob", "updated_by": "bob"},
     "index_batches": {**EXECUTION, "run_id": ONE, "chunk_ids": [], "updated_by": "bob"},
     "documents": {"id": ONE, "root": "/srv/code", "path": "a.py", "sha256": "d", "size": 1, "run_id": ONE, "created_by": "bob", "updated_by": "bob"},
@@ -133,6 +135,8 @@ MAY = {
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
     "signers": ("", "", "", "SI"),
+    "agent_keys": ("I", "I", "SI", "SI"),
+    "statements": ("I", "SI", "SI", "SI"),
     "index_runs": ("SIU", "SIU", "SIU", "SIU"),
     "index_batches": ("SIU", "SIU", "SIU", "SIU"),
     "documents": ("SIUD", "SIUD", "SIUD", "SIUD"),
@@ -143,7 +147,7 @@ MAY = {
     "celery_chords": ("", "", "", "SIUD"),
 }
 STRANGERS = ("eve", "ada", "zoe")  # an analyst, a lead, and an observer
-GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers"}
+GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers", "agent_keys", "statements"}
 
 
 def test_each_table_has_been_thought_of() -> None:
@@ -239,7 +243,7 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         query = "SELECT proname, pg_get_userbyid(proowner), proconfig[1] FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
         found = connection.execute(query).fetchall()
     path = "search_path=pg_catalog, public, pg_temp"
-    assert sorted(found) == [("federation_conversations", "federation_owner", path), ("federation_next_position", "federation_owner", path)]
+    assert sorted(found) == [(f"federation_{name}", "federation_owner", path) for name in ("conversations", "key", "next_position")]
 
 
 @pytest.fixture
