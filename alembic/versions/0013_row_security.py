@@ -14,19 +14,20 @@ MINE = "(SELECT federation_conversations())"
 ANYBODY = f"{ME} IS NOT NULL"
 
 MEMBERS = f"conversation_id IN {MINE}"
-# Who opens a conversation is its first member; the conversation of two has no third.
-OPENED = f"EXISTS (SELECT FROM conversations c WHERE c.id = conversation_id AND c.created_by = {ME})"
-OF_TWO = "agent IN (split_part(conversation_id, ':', 2), split_part(conversation_id, ':', 3))"
-MY_MESSAGE = f"EXISTS (SELECT FROM messages m WHERE m.id = message_id AND m.sender = {ME})"
-MY_EXECUTION = f"EXISTS (SELECT FROM executions e WHERE e.id = execution_id AND e.actor = {ME})"
-# These look through the policies of the table that they ask.
-SEEN_EXECUTION = "EXISTS (SELECT FROM executions e WHERE e.id = execution_id)"
+# A row is looked for by its key, however many are asked for: with OFFSET it cannot become a list of all that the actor may see, which the
+# planner would make whenever it expects more than a few rows. These look through the policies of the table that they ask.
+SEEN_EXECUTION = "EXISTS (SELECT FROM executions e WHERE e.id = execution_id OFFSET 0)"
+MY_EXECUTION = f"EXISTS (SELECT FROM executions e WHERE e.id = execution_id AND e.actor = {ME} OFFSET 0)"
+MY_MESSAGE = f"EXISTS (SELECT FROM messages m WHERE m.id = message_id AND m.sender = {ME} OFFSET 0)"
 UUID = "'^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'"
-SEEN_RESULT = f"EXISTS (SELECT FROM executions e WHERE e.id = CASE WHEN task_id ~ {UUID} THEN task_id::uuid END)"
+SEEN_RESULT = f"EXISTS (SELECT FROM executions e WHERE e.id = CASE WHEN task_id ~ {UUID} THEN task_id::uuid END OFFSET 0)"
 SEEN_CLAIM = f"""
     resource NOT LIKE 'task:%'
-    OR EXISTS (SELECT FROM agent_tasks t WHERE t.id = CASE WHEN substr(resource, 6) ~ {UUID} THEN substr(resource, 6)::uuid END)
+    OR EXISTS (SELECT FROM agent_tasks t WHERE t.id = CASE WHEN substr(resource, 6) ~ {UUID} THEN substr(resource, 6)::uuid END OFFSET 0)
 """
+# Who opens a conversation is its first member; the conversation of two has no third.
+OPENED = f"EXISTS (SELECT FROM conversations c WHERE c.id = conversation_id AND c.created_by = {ME} OFFSET 0)"
+OF_TWO = "agent IN (split_part(conversation_id, ':', 2), split_part(conversation_id, ':', 3))"
 SEEN_STATE = f"""
     kind = 'node' OR visibility = 'all' OR subject = {ME}
     OR visibility = 'role' AND subject IN (SELECT other.name FROM agents me JOIN agents other ON other.role = me.role WHERE me.name = {ME})

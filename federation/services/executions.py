@@ -79,6 +79,8 @@ class Recorded:
         return self.passed or self.result_state in _FINAL
 
 
+# Results are looked for by a text that is given. One that is made from an execution's id could not use the index: PostgreSQL calls the policy of
+# results for each of them first, because a cast may tell of what it got.
 # One statement, so that the parts of the answer are of one moment. A state that is not final (RETRY) waits in a queue again.
 _STATE = text(
     """
@@ -104,7 +106,7 @@ _STATE = text(
     LEFT JOIN LATERAL (SELECT execution_id, created_at FROM quarantine
         WHERE execution_id = e.id AND NOT EXISTS (SELECT FROM redrives WHERE redrives.quarantine_id = quarantine.id)
         ORDER BY created_at DESC LIMIT 1) q ON true
-    LEFT JOIN celery_results s ON s.task_id = e.id::text
+    LEFT JOIN celery_results s ON s.task_id = :task_id
     CROSS JOIN LATERAL (SELECT o.execution_id IS NOT NULL AND coalesce(e.due_at > clock_timestamp(), false) AS early) w
     CROSS JOIN LATERAL (SELECT coalesce(s.state, e.outcome) AS state, coalesce(s.date_done, e.ended_at) AS date_done) r
     WHERE e.id = :id
@@ -141,7 +143,7 @@ _CANCEL = text(
     """
     UPDATE executions SET cancelled_at = clock_timestamp(), updated_by = :actor
     WHERE id = :id AND cancelled_at IS NULL AND outcome IS NULL AND NOT EXISTS (
-        SELECT FROM celery_results WHERE task_id = executions.id::text AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+        SELECT FROM celery_results WHERE task_id = :task_id AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
     )
     RETURNING id
     """
@@ -194,7 +196,7 @@ def keep_outcomes(session: Session) -> None:
 
 def state(session: Session, execution_id: uuid.UUID) -> ExecutionView:
     """Return how far an execution has come. Raises NotFound."""
-    row = session.execute(_STATE, {"id": execution_id}).mappings().one_or_none()
+    row = session.execute(_STATE, {"id": execution_id, "task_id": str(execution_id)}).mappings().one_or_none()
     if row is None:
         latest = session.scalars(select(Execution.id).order_by(Execution.created_at.desc()).limit(3))
         raise NotFound("execution", str(execution_id), map(str, latest))
@@ -280,7 +282,7 @@ def cancel(session: Session, execution_id: uuid.UUID, reason: str) -> bool:
     What it has done stays done; nothing that it does after this commit has an effect. Who may ask for it is the caller's to know.
     """
     who = context(session)
-    if session.scalar(_CANCEL, {"id": execution_id, "actor": who.actor}) is None:
+    if session.scalar(_CANCEL, {"id": execution_id, "task_id": str(execution_id), "actor": who.actor}) is None:
         return False
     session.execute(delete(OutboxEntry).where(OutboxEntry.execution_id == execution_id))
     event_log.append(session, "execution.cancelled", f"execution:{execution_id}", payload={"reason": reason})

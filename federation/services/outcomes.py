@@ -18,8 +18,8 @@ from federation.store.models.executions import Execution
 _ENDED = text(
     """
     SELECT CASE WHEN e.cancelled_at IS NOT NULL THEN 'REVOKED' ELSE coalesce(r.state, e.outcome) END AS state, r.result, r.task_id IS NOT NULL AS kept
-    FROM (SELECT CAST(:id AS uuid) AS id) asked
-    LEFT JOIN celery_results r ON r.task_id = asked.id::text
+    FROM (SELECT CAST(:id AS uuid) AS id, CAST(:id AS text) AS task_id) asked
+    LEFT JOIN celery_results r ON r.task_id = asked.task_id
     LEFT JOIN executions e ON e.id = asked.id
     WHERE e.cancelled_at IS NOT NULL OR coalesce(r.state, e.outcome) IN ('SUCCESS', 'FAILURE', 'REVOKED')
     """

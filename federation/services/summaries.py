@@ -45,8 +45,8 @@ _FORMER = text(
     """
     SELECT e.id, coalesce(r.state, e.outcome, '') IN ('FAILURE', 'REVOKED') OR e.cancelled_at IS NOT NULL AS failed,
         clock_timestamp() - coalesce(r.date_done, e.ended_at, e.created_at) AS ago
-    FROM executions e LEFT JOIN celery_results r ON r.task_id = e.id::text
-    WHERE e.id = ANY(:ids)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:task_ids AS text[])) AS asked(id, task_id)
+    JOIN executions e ON e.id = asked.id LEFT JOIN celery_results r ON r.task_id = asked.task_id
     """
 )
 
@@ -121,7 +121,8 @@ def _asked(session: Session, windows: Mapping[tuple[str, int], int], *, patient:
     while left:
         # The same window has the same id, so that all who ask for it meet in one execution; after a failure it has another.
         ids = {key: [outbox.fixed_id("summary", *key, upto, attempt + more) for more in range(AT_ONCE)] for key, upto in left.items()}
-        known = {row.id: row for row in session.execute(_FORMER, {"ids": [identity for several in ids.values() for identity in several]})}
+        looked_at = [identity for several in ids.values() for identity in several]
+        known = {row.id: row for row in session.execute(_FORMER, {"ids": looked_at, "task_ids": list(map(str, looked_at))})}
         for key, several in ids.items():
             failed = 0
             while failed < AT_ONCE and several[failed] in known and known[several[failed]].failed:
