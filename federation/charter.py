@@ -82,12 +82,25 @@ class RoleRules(BaseModel):
         return may
 
 
+Vouching = Literal["attested", "signed"]
+
+
+class Demands(BaseModel):
+    """Who must vouch for what agents state: the front door, which knew the token, or a key of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: Vouching = "attested"
+    completion: Vouching = "attested"
+
+
 class Charter(BaseModel):
     """The rules of the team."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     principles: Principles
+    demands: Demands = Demands()
     roles: dict[RoleName, RoleRules]
 
     @model_validator(mode="after")
@@ -132,6 +145,7 @@ def read(file: Path) -> tuple[Charter, str]:
         raise SettingsError("\n".join(f"{file}: {_told(problem)}" for problem in error.errors(include_url=False))) from error
 
 
+_TABLES: Mapping[str, type[BaseModel]] = {"principles": Principles, "demands": Demands}
 _WANTS = {
     "frozen_set_type": 'a list, such as ["claim"]',
     "string_pattern_mismatch": "a name of small letters, digits, - and _, that begins with a letter",
@@ -143,7 +157,7 @@ def _told(problem: ErrorDetails) -> str:
     *above, last = [str(part) for part in problem["loc"] if part != "[key]"] or ["roles"]
     key = ".".join([*above, last])
     if problem["type"] == "extra_forbidden":
-        known = Charter if not above else Principles if above == ["principles"] else RoleRules
+        known = _TABLES.get(above[0], RoleRules) if above else Charter
         return f"{key}: {NotFound('key', last, known.model_fields)}"
     if problem["type"] == "missing":
         return f"{key}: got nothing, wants a value"

@@ -52,6 +52,13 @@ class Conflict(PermanentError):
     """The request contradicts what is already recorded."""
 
 
+class Equivocation(Conflict):
+    """Somebody signed the contrary of what he signed before: nothing follows of it, and both signatures are kept.
+
+    The only error with which a transaction commits.
+    """
+
+
 class Refused(PermanentError):
     """The caller may not do this; names the principle and what to do instead."""
 

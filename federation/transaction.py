@@ -12,8 +12,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from federation.errors import DatabaseUnavailable, TransientError
+from federation.errors import DatabaseUnavailable, Equivocation, TransientError
 from federation.results.patience import patience
+from federation.security.statements import Voice
+from federation.services import statements
 from federation.store.context import ACTOR_SETTING, Context, attach
 
 logger = logging.getLogger(__name__)
@@ -99,23 +101,33 @@ def reading(engine: Engine) -> Iterator[Session]:
 class Transactions:
     """Opens transactions for the doors: MCP tools, executions, commands."""
 
-    def __init__(self, engine: Engine, publisher: Publisher) -> None:
+    def __init__(self, engine: Engine, publisher: Publisher, *, voice: Voice | None = None) -> None:
+        """`voice` signs what is stated in these transactions, unless one brings its own; without any, nothing is stated."""
         self.engine = engine
         self._publisher = publisher
+        self._voice = voice
 
     @contextmanager
-    def begin(self, actor: str, *, trace_id: str | None = None, execution_id: uuid.UUID | None = None) -> Iterator[Session]:
+    def begin(
+        self, actor: str, *, trace_id: str | None = None, execution_id: uuid.UUID | None = None, voice: Voice | None = None
+    ) -> Iterator[Session]:
         """Yield a session whose writes commit together with their events and outbox entries.
 
-        Raises DatabaseUnavailable where PostgreSQL does not answer, TransientError where the same call may succeed at once.
+        Raises DatabaseUnavailable where PostgreSQL does not answer, TransientError where the same call may succeed at once. An Equivocation
+        that comes out of it is raised after the commit.
         """
         context = Context(actor=actor, trace_id=trace_id or new_trace_id(), execution_id=execution_id)
         committing = False
+        equivocation: Equivocation | None = None
         try:
             with Session(self.engine, expire_on_commit=False) as session:
                 attach(session, context)
+                statements.give_voice(session, voice or self._voice)
                 session.execute(text("SELECT set_config(:setting, :actor, true)"), {"setting": ACTOR_SETTING, "actor": actor})
-                yield session
+                try:
+                    yield session
+                except Equivocation as error:
+                    equivocation = error
                 session.flush()
                 committing = True
                 session.commit()
@@ -127,6 +139,8 @@ class Transactions:
                 raise
             raise ours from error
         self._after_commit(context)
+        if equivocation is not None:
+            raise equivocation
 
     def _after_commit(self, context: Context) -> None:
         if context.notices:

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from federation.charter import Right
 from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput
-from federation.services import announcements, charter, conversations, task_events, tasks
+from federation.security.statements import Mode
+from federation.services import announcements, charter, conversations, statements, task_events, tasks
 from federation.store.context import context, on_behalf_of
 from federation.store.models.agents import Agent
 from federation.store.models.conversations import Member
@@ -49,7 +50,8 @@ class Awaiting:
 def decide(session: Session, reference: str, decision: Decision, *, reason: str = "", conversation_id: str | None = None) -> AgentTask:
     """Approve or reject a task that awaits approval, as the charter lets the caller; the same again by the same changes nothing.
 
-    Raises NotFound, Refused, Conflict for a task that awaits none (any more), InvalidInput for a rejection without a reason.
+    Raises NotFound, Refused, Conflict for a task that awaits none (any more), Equivocation for the signed contrary of what the caller signed
+    before, InvalidInput for a rejection without a reason.
     """
     task = tasks.find(session, reference, conversation_id=conversation_id)
     charter.require(session, Right.APPROVE, instead="ask one of them to decide.")
@@ -63,6 +65,14 @@ def settle(session: Session, task: AgentTask, decision: Decision, *, reason: str
     if decision == Decision.REJECT and not reason.strip():
         raise InvalidInput("reason", reason, "why it is rejected, for who asked for it")
     actor = context(session).actor
+    said = statements.say(
+        session,
+        action="task.decide",
+        choice=decision,
+        subject=f"task:{task.id}",
+        content={"reason": reason},
+        demanded=Mode(rules().demands.decision),
+    )
     if decision == Decision.APPROVE:
         outcome: Mapping[str, Any] = tasks.at_first(task.reserved_for)
     else:
@@ -77,7 +87,9 @@ def settle(session: Session, task: AgentTask, decision: Decision, *, reason: str
     )
     session.refresh(task)
     if won is None:
+        statements.keep_contrary(session, said, conversation_id=task.conversation_id)
         return _decided_before(task, decision, reason, actor)
+    statements.keep(session, said, conversation_id=task.conversation_id)
     if decision == Decision.APPROVE:
         task_events.append(session, "task.approved", task, reason=reason)
         announcements.of_decision(session, task)

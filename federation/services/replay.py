@@ -88,6 +88,14 @@ STORED = {
         SELECT identity, jsonb_build_object('name', name, 'public_key', public_key, 'created_by', created_by, 'revoked', revoked_at IS NOT NULL)
         FROM signers
     """,
+    "agent_keys": """
+        SELECT identity, jsonb_build_object('agent', agent, 'public_key', public_key, 'created_by', created_by, 'revoked', revoked_at IS NOT NULL)
+        FROM agent_keys
+    """,
+    "statements": """
+        SELECT digest, jsonb_build_object('subject', subject, 'actor', actor, 'mode', mode, 'statement', statement,
+            'signature', replace(encode(signature, 'base64'), E'\\n', '')) FROM statements
+    """,
     "execution_deliveries": """
         SELECT execution_id || ' ' || number, jsonb_build_object('task_name', task_name, 'worker', worker, 'pid', pid, 'actor', actor)
         FROM execution_deliveries
@@ -175,6 +183,16 @@ def _tokens_revoked(rows: Rows, event: Told) -> None:
 
 def _signer_registered(rows: Rows, event: Told) -> None:
     _set(rows, "signers", event.payload["identity"], created_by=event.actor, revoked=False, **event.pick("name", "public_key"))
+
+
+def _key_added(rows: Rows, event: Told) -> None:
+    told = event.pick("public_key")
+    _set(rows, "agent_keys", event.payload["identity"], agent=event.payload["name"], created_by=event.actor, revoked=False, **told)
+
+
+def _stated(rows: Rows, event: Told) -> None:
+    told = event.pick("mode", "statement", "signature")
+    _set(rows, "statements", event.payload["digest"], subject=event.stream, actor=event.actor, **told)
 
 
 def _state_updated(rows: Rows, event: Told) -> None:
@@ -297,6 +315,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "agent.added": _agent_added,
     "agent.token_issued": _token_issued,
     "agent.tokens_revoked": _tokens_revoked,
+    "agent.key_added": _key_added,
+    "agent.key_revoked": lambda rows, event: _set(rows, "agent_keys", event.payload["identity"], revoked=True),
     "agent.state_updated": _state_updated,
     "node.state_changed": _node_state_changed,
     "node.announced": _node_announced,
@@ -330,6 +350,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "execution.quarantined": _quarantined,
     "signer.registered": _signer_registered,
     "signer.revoked": lambda rows, event: _set(rows, "signers", event.payload["identity"], revoked=True),
+    "statement.made": _stated,
     "model.ran": _model_ran,
     "index.scanned": _scanned,
     "index.finished": lambda rows, event: _set(rows, "index_runs", _subject(event), finished=True),

@@ -11,8 +11,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.charter import Right
+from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, charter, claims, conversations, executions, inference, limits, task_events
+from federation.security.statements import Mode
+from federation.services import agents, charter, claims, conversations, executions, inference, limits, statements, task_events
 from federation.services.names import valid_slug
 from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
@@ -274,10 +276,12 @@ def complete(
 ) -> AgentTask:
     """Record the result of a task that the caller holds with the current fencing token; the same again changes nothing.
 
-    Raises Refused for anyone else, Conflict for a task that ended otherwise.
+    Raises Refused for anyone else, Conflict for a task that ended otherwise, Equivocation for the signed contrary of what the caller signed before.
     """
     task = find(session, reference, conversation_id=conversation_id)
     status = TaskStatus.COMPLETED if success else TaskStatus.FAILED
+    told, demanded = {"result": dict(result)}, Mode(rules().demands.completion)
+    said = statements.say(session, action="task.complete", choice=status, subject=f"task:{task.id}", content=told, demanded=demanded)
     # The row of the claim is locked, so that of two calls at once the second sees what the first has done.
     current = claims.locked(session, _resource(task.id))
     session.refresh(task)
@@ -285,8 +289,10 @@ def complete(
         mine = current is not None and (current.holder, current.fencing_token) == (context(session).actor, fencing_token)
         if mine and (task.status, task.result) == (status, dict(result)):
             return task
+        statements.keep_contrary(session, said, conversation_id=task.conversation_id)
         raise Conflict(f"task {reference} is {task.status} already, by {task.assigned_to}; read it with federation_task_result")
     claims.require(session, _resource(task.id), fencing_token)
+    statements.keep(session, said, conversation_id=task.conversation_id)
     _end(session, task, status, dict(result))
     claims.release(session, _resource(task.id))
     return task

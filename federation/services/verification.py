@@ -1,4 +1,7 @@
-"""Compares the event log with its seals, and says which event was changed, removed, inserted or moved; changes nothing."""
+"""Compares the event log with its seals, and says which event was changed, removed, inserted or moved; looks at each signature of a statement.
+
+Changes nothing.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +14,7 @@ from sqlalchemy.orm import Session
 from federation.security import merkle
 from federation.security.seals import Seal
 from federation.security.signing import PublicKey
-from federation.services import seals
+from federation.services import seals, statements
 from federation.store import event_order
 from federation.store.event_order import Line
 
@@ -30,6 +33,7 @@ class Kind(StrEnum):
     MOVED = "moved"
     SEAL = "seal"
     CUT = "cut"
+    STATEMENT = "statement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ _LEAVES = text("SELECT number, leaf FROM event_order WHERE number BETWEEN :first
 
 
 def verify(session: Session, key: PublicKey, *, filed: Sequence[Seal] | None, progress: Progress = lambda done, total: None) -> Report:
-    """Look at all events and seals; `filed` are the seals from the file outside of the database, None to do without.
+    """Look at all events, seals and statements; `filed` are the seals from the file outside of the database, None to do without.
 
     With the file every change to an event that it has sealed is found; a file may be older than the database, as a copy is. Without it
     a tail that was cut off together with its seals is not found.
@@ -93,6 +97,7 @@ def verify(session: Session, key: PublicKey, *, filed: Sequence[Seal] | None, pr
     report.unnumbered = session.execute(_NEWEST).scalar_one()
     _look_at_the_unsealed(session, report)
     _look_at_the_rest(session, report)
+    report.findings += (Finding(Kind.STATEMENT, None, flaw) for flaw in statements.unsound(session))
     return report
 
 

@@ -84,6 +84,7 @@ BOOKKEEPING = {
 # How the events of a table's writes begin; a table that is new wants a line here.
 EVENTS = {
     "agent_tasks": ("task.",),
+    "agent_keys": ("agent.key",),
     "agent_tokens": ("agent.token",),
     "agents": ("agent.",),
     "chunks": ("index.scanned", "index.written"),
@@ -105,6 +106,7 @@ EVENTS = {
     "quarantine": ("execution.quarantined",),
     "redrives": ("execution.redriven",),
     "signers": ("signer.",),
+    "statements": ("statement.",),
     "summaries": ("conversation.summarised",),
     "vector_changes": ("index.scanned", "index.embedded", "index.written"),
 }

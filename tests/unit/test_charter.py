@@ -44,6 +44,8 @@ WRONG = [
     ('claim = "Claim before you code."', 'claim = " "', r"principles\.claim: got ' ', wants a sentence"),
     ("[principles]", "[principle]", r"principle: no key 'principle'; nearest: principles"),
     ("may = []", "may []", "is not TOML"),
+    ('decision = "attested"', 'decision = "sworn"', r"demands\.decision: got 'sworn', wants 'attested' or 'signed'"),
+    ("decision =", "decide =", r"demands\.decide: no key 'decide'; nearest: decision"),
 ]
 
 
@@ -55,6 +57,13 @@ def test_wrong_value_is_named_with_file_and_key_what_it_got_and_what_it_wants(tm
     with pytest.raises(SettingsError, match=says) as raised:
         read(file)
     assert all(line.startswith(f"{file}: ") for line in str(raised.value).splitlines())
+
+
+def test_charter_without_demands_demands_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "charter.toml"
+    before, _, after = charter_text().partition("[demands]")
+    file.write_text(before + after[after.index("[roles.lead]") :])
+    assert read(file)[0].demands == charter().demands
 
 
 def test_missing_file_is_named_by_its_setting(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from sqlalchemy import text
 
 from federation.placement.node import Gpu
 from federation.security.signing import SigningKey
+from federation.security.statements import KeyVoice
 from federation.services import (
+    agent_keys,
     agents,
     approvals,
     cop,
@@ -184,6 +186,11 @@ def _give_up(transactions: Transactions) -> None:
     with transactions.begin("bob") as session:
         for slug in ("approved", "rejected", "undecided"):
             tasks.delegate(session, "Restart the cache", slug=slug, executor="node", requires_approval=True)
+    own = SigningKey(Ed25519PrivateKey.generate())
     with transactions.begin("ada") as session:
+        agent_keys.register(session, "ada", own.public)
+    with transactions.begin("ada", voice=KeyVoice(own, "ada")) as session:
         approvals.decide(session, "approved", Decision.APPROVE, reason="fine")
+    with transactions.begin("ada") as session:
+        agent_keys.revoke(session, "ada")
         approvals.decide(session, "rejected", Decision.REJECT, reason="not on a Friday")

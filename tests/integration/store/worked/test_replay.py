@@ -30,6 +30,8 @@ CHANGES = {
     "quarantine": "UPDATE quarantine SET reason = 'none'",
     "redrives": "DELETE FROM redrives",
     "signers": "UPDATE signers SET revoked_at = NULL",
+    "agent_keys": "UPDATE agent_keys SET revoked_at = NULL",
+    "statements": "UPDATE statements SET statement = replace(statement, 'approve', 'reject')",
     "summaries": "UPDATE summaries SET text = 'nothing was said'",
     "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
     "index_runs": "UPDATE index_runs SET finished_at = NULL",

@@ -1,5 +1,7 @@
 """Whatever a superuser does to the log shows, and is told by its number: changed, removed, inserted, moved, cut."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from federation.cli.bundle import write
 from federation.delivery.relay import Relay
 from federation.delivery.sealing import Sealer, WrongKey, key_file, seals_file
 from federation.local import checks, children
@@ -366,3 +369,21 @@ def test_each_of_ten_thousand_flipped_rows_is_found(log: Log, transactions: Tran
     toll.happened(events, work=events, lost=missed)
     assert missed == 0
     assert log.findings() == []
+
+
+def test_a_changed_statement_is_found_with_and_without_its_event(log: Log) -> None:
+    log.tamper("UPDATE statements SET choice = 'reject'")
+    [finding] = log.verify().findings
+    assert (finding.kind, "says choice 'approve', and stands as 'reject'" in finding.text) == (Kind.STATEMENT, True)
+    log.tamper("UPDATE statements SET choice = 'approve'", "UPDATE agent_keys SET agent = 'bob'")
+    [finding] = log.verify().findings
+    assert (finding.kind, "which is not ada's" in finding.text) == (Kind.STATEMENT, True)
+
+
+def test_a_stranger_finds_the_statements_in_a_bundle_and_that_they_hold(log: Log, tmp_path: Path) -> None:
+    with reading(log.service.engine) as session:
+        write(session, tmp_path / "bundle", load(key_file(log.folder)).public, seals.read(seals_file(log.folder)), progress=lambda done, total: None)
+    verified = subprocess.run([sys.executable, "verify.py", "--statements"], cwd=tmp_path / "bundle", capture_output=True, text=True, check=False)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert "task.decide: approve by ada, signed\n" in verified.stdout
+    assert "Statements: 1 signed by their authors, 0 attested for them.\n" in verified.stdout

@@ -1,0 +1,223 @@
+"""Statements: who says what about what, in one form, with an Ed25519 signature; as values. Refuses a text in any other form.
+
+The form is RFC 8785: keys in order, no blanks, UTF-8. What is signed are the bytes of that text, and nothing else.
+"""
+
+import base64
+import binascii
+import json
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from hashlib import sha256
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from federation.errors import InvalidInput
+from federation.security.signing import SigningKey
+
+# In each of them, so that no text that is signed for another purpose (a message, a seal) is ever taken for a statement.
+TYPE: Literal["federation.statement/1"] = "federation.statement/1"
+LONGEST = 4_000
+SIGNATURE_BYTES = 64
+_LARGEST_PLAIN = 21
+# Beyond it doubles do not tell one whole number from the next.
+_EXACT = 2**53
+
+_Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_MOMENT = TypeAdapter(AwareDatetime)
+
+
+class Mode(StrEnum):
+    """Who vouches for a statement: its author's own key, or a part of the federation that knew his token."""
+
+    SIGNED = "signed"
+    ATTESTED = "attested"
+
+
+class NotAStatement(ValueError):
+    """A text is no statement in its one form; says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be stated, before anybody has signed it; two of one author on one subject and action with another choice contradict."""
+
+    actor: str
+    action: str
+    choice: str
+    subject: str
+    content_sha256: str
+    at: str
+    nonce: str
+
+
+class Statement(BaseModel):
+    """What was signed, field by field; `attested_by` is the part that signed for somebody else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    type: Literal["federation.statement/1"] = TYPE
+    actor: _Word
+    action: _Word
+    choice: _Word
+    subject: _Word
+    content_sha256: _Sha256
+    at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT")]
+    nonce: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32,64}$")]
+    key: _Sha256
+    attested_by: _Word | None = Field(...)
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.SIGNED if self.attested_by is None else Mode.ATTESTED
+
+    @property
+    def moment(self) -> datetime:
+        """When it was signed, by the clock of who did."""
+        return _MOMENT.validate_strings(self.at)
+
+    @property
+    def text(self) -> str:
+        """The one form."""
+        return canonical(self.model_dump())
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The text of a statement, and 64 bytes over it; neither was looked at."""
+
+    text: str
+    signature: bytes
+
+    @property
+    def digest(self) -> str:
+        """What names it."""
+        return sha256(self.text.encode()).hexdigest()
+
+
+class Voice(Protocol):
+    """Signs what is stated in a transaction."""
+
+    def speak(self, draft: Draft) -> Signed:
+        """Return the statement, signed, or another one that was signed before; whoever hears it looks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVoice:
+    """Signs with a key: in its owner's own name, and as the one who attests in the name of anybody else."""
+
+    key: SigningKey
+    owner: str
+
+    def speak(self, draft: Draft) -> Signed:
+        """Return the statement, signed."""
+        by = None if draft.actor == self.owner else self.owner
+        text = Statement(**asdict(draft), key=self.key.public.identity, attested_by=by).text
+        return Signed(text, self.key.sign(text.encode()))
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """Says what somebody has signed elsewhere."""
+
+    signed: Signed
+
+    def speak(self, draft: Draft) -> Signed:
+        """Return what was presented, whatever is to be stated."""
+        return self.signed
+
+
+def presented(statement: str | None, signature: str | None) -> Presented | None:
+    """Return a statement that came with a call; None if none did. Raises InvalidInput for half of one."""
+    if statement is None and signature is None:
+        return None
+    if statement is None or signature is None:
+        missing = "statement" if statement is None else "signature"
+        raise InvalidInput(missing, None, "both, statement and signature, or neither")
+    try:
+        raw = base64.b64decode(signature, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != SIGNATURE_BYTES:
+        raise InvalidInput("signature", signature[:100], f"an Ed25519 signature, {SIGNATURE_BYTES} bytes in base64")
+    return Presented(Signed(statement, raw))
+
+
+def parse(text: str) -> Statement:
+    """Return the statement of a text. Raises NotAStatement."""
+    if len(text) > LONGEST:
+        raise NotAStatement(f"it has {len(text)} characters, and may have {LONGEST}")
+    try:
+        found = Statement.model_validate_json(text)
+        moment = found.moment
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        raise NotAStatement(f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}") from error
+    except ValueError as error:
+        raise NotAStatement(str(error)) from error
+    if moment.year < 1970 or found.text != text:
+        raise NotAStatement("it is not in the one form of RFC 8785: keys in order, no blanks, each once")
+    return found
+
+
+def nonce() -> str:
+    """Return what makes a statement unlike each other one."""
+    return secrets.token_hex(16)
+
+
+def content_sha256(content: Mapping[str, Any]) -> str:
+    """Return the hash of what a statement is about, the same for the same JSON however it is written. Raises ValueError for what is no JSON."""
+    return sha256(canonical(content).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """Return JSON as RFC 8785 writes it, to which each number is a double. Raises ValueError for what is no JSON."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, str):
+        value.encode()  # half a character is no text
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int):
+        return str(int(value)) if abs(value) < _EXACT else _number(float(value))
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("a key that is no text")
+        # By the units of UTF-16, as JavaScript sorts.
+        ordered = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return "{" + ",".join(f"{canonical(key)}:{canonical(value[key])}" for key in ordered) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return "[" + ",".join(map(canonical, value)) + "]"
+    raise ValueError(f"a {type(value).__name__} is no JSON")
+
+
+def _number(value: float) -> str:
+    """Return a number as ECMAScript writes it (7.1.12.1): the fewest digits that tell it from all others."""
+    if not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    if value == 0:
+        return "0"
+    sign, figures, exponent = Decimal(repr(value)).as_tuple()
+    assert isinstance(exponent, int)  # it is finite
+    digits = "".join(map(str, figures)).lstrip("0")
+    exponent += len(digits) - len(digits := digits.rstrip("0"))
+    point = len(digits) + exponent
+    if len(digits) <= point <= _LARGEST_PLAIN:
+        text = digits + "0" * (point - len(digits))
+    elif 0 < point <= _LARGEST_PLAIN:
+        text = f"{digits[:point]}.{digits[point:]}"
+    elif -6 < point <= 0:
+        text = "0." + "0" * -point + digits
+    else:
+        rest = f".{digits[1:]}" if len(digits) > 1 else ""
+        text = f"{digits[0]}{rest}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+    return "-" + text if sign else text

@@ -1,0 +1,227 @@
+"""What somebody states about a subject, signed by himself or attested by the part that knew his token; refuses what is not what it should be.
+
+A verb says it (`say`), which looks at the signature and records nothing; then does what it does; then keeps it (`keep`). Where nothing is done
+because it was done before, nothing is kept, unless it is the signed contrary of what its author signed before (`keep_contrary`).
+"""
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, aliased
+
+from federation.errors import Equivocation, Refused
+from federation.security.signing import PublicKey, parse_public
+from federation.security.statements import Draft, Mode, NotAStatement, Presented, Signed, Statement, Voice, content_sha256, nonce, parse
+from federation.services import charter
+from federation.store import event_log
+from federation.store.context import context
+from federation.store.models.signers import Signer
+from federation.store.models.statements import AgentKey, SignedStatement
+
+# By so much the clock of who signs may differ from PostgreSQL's; so long may a statement be on its way.
+FRESH = timedelta(minutes=10)
+_VOICE = "voice"
+_SAME = ("actor", "action", "choice", "subject", "content_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A statement whose signature holds and that says what is being done; `again`: it is recorded already."""
+
+    statement: Statement
+    signed: Signed
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatementView:
+    """A recorded statement."""
+
+    digest: str
+    subject: str
+    actor: str
+    action: str
+    choice: str
+    mode: str
+    attested_by: str | None
+    key: str
+    statement: str
+    signature: bytes
+    created_at: datetime
+
+
+_COLUMNS = [getattr(SignedStatement, field.name) for field in fields(StatementView)]
+
+
+def give_voice(session: Session, voice: Voice | None) -> None:
+    """Say who signs in this transaction."""
+    session.info[_VOICE] = voice
+
+
+def say(session: Session, *, action: str, choice: str, subject: str, content: Mapping[str, Any], demanded: Mode = Mode.ATTESTED) -> Heard | None:
+    """Have the caller state this, and look at what was signed; records nothing. None in a transaction without a voice.
+
+    Raises Refused for what is no statement of this by the caller, for a key that is unknown, revoked or another's, for one that is out of
+    date, and for one that is attested where a signature is `demanded`.
+    """
+    voice: Voice | None = session.info.get(_VOICE)
+    actor = context(session).actor
+    if voice is None:
+        _require_mode(None, demanded, actor=actor, action=action)
+        return None
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    draft = Draft(actor, action, choice, subject, content_sha256(content), now.isoformat(), nonce())
+    signed = voice.speak(draft)
+    said = _understood(signed, draft, by_others=not isinstance(voice, Presented))
+    _require_key(session, said, signed)
+    _require_mode(said.mode, demanded, actor=actor, action=action)
+    again = session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
+    if not again and abs(said.moment - now) > FRESH:
+        raise _refused(f"this one was signed at {said.at}, and it is {now.isoformat(timespec='seconds')}: set the clock, or sign it anew.")
+    return Heard(said, signed, again)
+
+
+def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:
+    try:
+        said = parse(signed.text)
+    except NotAStatement as error:
+        raise _refused(f"this is none, because {error}.") from error
+    for name in _SAME:
+        told, done = getattr(said, name), getattr(draft, name)
+        if told != done:
+            raise _refused(f"this one has {name} {told!r}, and what is asked for has {done!r}: sign that.")
+    if said.attested_by is not None and (not by_others or charter.is_agent(said.attested_by)):
+        raise _refused("this one is attested, which only a part of the federation does: leave attested_by null, and sign with a key of your own.")
+    return said
+
+
+def _require_key(session: Session, said: Statement, signed: Signed) -> None:
+    """Pass if the statement is signed by a key that may; the key cannot be revoked before the commit. Raises Refused."""
+    shown = said.key[:16]
+    owner = said.attested_by or said.actor
+    table, of = (AgentKey, AgentKey.agent) if charter.is_agent(owner) else (Signer, Signer.name)
+    query = select(of, table.public_key, table.revoked_at).where(table.identity == said.key).with_for_update(read=True)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise _refused(f"key {shown} is not known as {owner}'s: make it known with `federation agent key add {owner} FILE`.")
+    whose, pem, revoked_at = row
+    if whose != owner:
+        raise _refused(f"key {shown} is not {owner}'s but {whose}'s.")
+    if revoked_at is not None:
+        raise _refused(f"key {shown} was revoked at {revoked_at:%Y-%m-%d %H:%M}: sign with another.")
+    if not _holds(pem, said.key, signed):
+        raise _refused(f"the signature is not that of key {shown} over this text.")
+
+
+def _holds(pem: str, identity: str, signed: Signed) -> bool:
+    try:
+        key: PublicKey = parse_public(pem.encode())
+    except ValueError:
+        return False
+    return key.identity == identity and key.signed(signed.text.encode(), signed.signature)
+
+
+def _require_mode(mode: Mode | None, demanded: Mode, *, actor: str, action: str) -> None:
+    if demanded is Mode.SIGNED and mode is not Mode.SIGNED:
+        raise Refused(
+            f"The charter demands a signature to {action}:",
+            f"{actor} has not signed this. Call over `federation mcp`, which signs with a key on your side, or pass statement and signature.",
+        )
+
+
+def _refused(remedy: str) -> Refused:
+    return Refused("A statement is signed by its author, for one thing, once:", remedy)
+
+
+def keep(session: Session, heard: Heard | None, *, conversation_id: str | None = None) -> None:
+    """Record a statement, because what it states was done. Raises Refused for one that is recorded already."""
+    if heard is None:
+        return
+    said, signed = heard.statement, heard.signed
+    row = {name: getattr(said, name) for name in ("subject", "actor", "action", "choice", "mode", "attested_by", "key", "nonce")}
+    row |= {"digest": signed.digest, "statement": signed.text, "signature": signed.signature}
+    if session.scalar(insert(SignedStatement).values(**row).on_conflict_do_nothing().returning(SignedStatement.digest)) is None:
+        raise _refused("this one, or its nonce, was used already: sign anew, with another nonce.")
+    payload = {
+        "digest": signed.digest,
+        "mode": said.mode,
+        "statement": signed.text,
+        "signature": base64.b64encode(signed.signature).decode(),
+    }
+    # The stream is the subject's own.
+    stream = f"{said.subject}"
+    event_log.append(session, "statement.made", stream, payload=payload, conversation_id=conversation_id)
+
+
+def keep_contrary(session: Session, heard: Heard | None, *, conversation_id: str | None = None) -> None:
+    """Record what its author signed and what contradicts what he signed before; pass if it contradicts nothing. Raises Equivocation."""
+    if heard is None or heard.again or heard.statement.mode is not Mode.SIGNED:
+        return
+    said = heard.statement
+    before = session.scalars(
+        select(SignedStatement.choice)
+        .where(SignedStatement.subject == said.subject, SignedStatement.actor == said.actor, SignedStatement.action == said.action)
+        .where(SignedStatement.mode == Mode.SIGNED)
+        .order_by(SignedStatement.created_at)
+    ).all()
+    # One signature for each choice is proof enough: nobody fills the table with more.
+    if not before or said.choice in before:
+        return
+    keep(session, heard, conversation_id=conversation_id)
+    raise Equivocation(
+        f"{said.actor} has signed to {said.action} {said.subject} with {before[0]!r} before, and now with {said.choice!r}: the first counts, nothing "
+        "follows of the second, and both signatures are kept for all to see (federation audit equivocations)"
+    )
+
+
+def about(session: Session, subject: str) -> list[StatementView]:
+    """Return what was stated about a subject, in order."""
+    query = select(*_COLUMNS).where(SignedStatement.subject == subject).order_by(SignedStatement.created_at, SignedStatement.digest)
+    return [StatementView(**row) for row in session.execute(query).mappings()]
+
+
+def equivocations(session: Session) -> list[StatementView]:
+    """Return all statements that their own authors signed the contrary of, side by side: by subject, action and author."""
+    other = aliased(SignedStatement)
+    contrary = (
+        select(other.digest)
+        .where(other.subject == SignedStatement.subject, other.actor == SignedStatement.actor, other.action == SignedStatement.action)
+        .where(other.mode == Mode.SIGNED, other.choice != SignedStatement.choice)
+    )
+    query = select(*_COLUMNS).where(SignedStatement.mode == Mode.SIGNED, contrary.exists())
+    ordered = query.order_by(SignedStatement.subject, SignedStatement.action, SignedStatement.actor, SignedStatement.created_at)
+    return [StatementView(**row) for row in session.execute(ordered).mappings()]
+
+
+def unsound(session: Session) -> Iterator[str]:
+    """Yield in words what is wrong with recorded statements: a signature that does not hold, a key that is not its author's, a wrong column."""
+    owners: dict[str, tuple[str, str]] = {}
+    for keys in (select(AgentKey.identity, AgentKey.agent, AgentKey.public_key), select(Signer.identity, Signer.name, Signer.public_key)):
+        owners |= {identity: (owner, pem) for identity, owner, pem in session.execute(keys)}
+    query = select(*_COLUMNS).order_by(SignedStatement.created_at, SignedStatement.digest)
+    for row in session.execute(query, execution_options={"yield_per": 1_000}).mappings():
+        view = StatementView(**row)
+        if flaw := _flaw(view, owners):
+            yield f"statement {view.digest[:16]} of {view.actor} about {view.subject}: {flaw}"
+
+
+def _flaw(view: StatementView, owners: Mapping[str, tuple[str, str]]) -> str | None:
+    signed = Signed(view.statement, view.signature)
+    try:
+        said = parse(view.statement)
+    except NotAStatement as error:
+        return f"is none: {error}"
+    if signed.digest != view.digest:
+        return "stands under another digest than its own"
+    for name in ("subject", "actor", "action", "choice", "mode", "attested_by", "key"):
+        if getattr(said, name) != getattr(view, name):
+            return f"says {name} {getattr(said, name)!r}, and stands as {getattr(view, name)!r}"
+    owner, pem = owners.get(said.key, (None, ""))
+    if owner != (said.attested_by or said.actor):
+        return f"is of key {said.key[:16]}, which is not {said.attested_by or said.actor}'s"
+    return None if _holds(pem, said.key, signed) else f"its signature is not that of key {said.key[:16]}"

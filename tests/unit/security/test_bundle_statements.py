@@ -1,0 +1,151 @@
+"""A stranger's program looks at each statement in a bundle: whose key signed it, whether it was valid then, who contradicts himself."""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from federation.security import bundle_verifier, merkle, seals
+from federation.security.signing import SigningKey
+from federation.security.statements import Draft, KeyVoice, canonical, content_sha256, nonce
+
+TEXTS = st.text(st.characters(codec="utf-8"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+SEALING, ADA, BOB, DOOR = (SigningKey(Ed25519PrivateKey.generate()) for _ in range(4))
+
+
+def event(type_: str, actor: str, stream: str, **payload: Any) -> dict[str, Any]:
+    return {"type": type_, "actor": actor, "stream": stream, "payload": payload}
+
+
+def added(key: SigningKey, name: str) -> dict[str, Any]:
+    part = ":" in name
+    type_, stream = ("signer.registered", f"signer:{key.public.identity}") if part else ("agent.key_added", f"agent:{name}")
+    return event(type_, name, stream, identity=key.public.identity, name=name, public_key=key.public.pem)
+
+
+def revoked(key: SigningKey, name: str) -> dict[str, Any]:
+    return event("agent.key_revoked", "cli:root", f"agent:{name}", identity=key.public.identity, name=name)
+
+
+def stated(
+    key: SigningKey, owner: str, choice: str = "approve", *, subject: str = "task:1", actor: str = "ada", action: str = "task.decide", **content: Any
+) -> dict[str, Any]:
+    draft = Draft(actor, action, choice, subject, content_sha256(content), datetime.now(UTC).isoformat(), nonce())
+    signed = KeyVoice(key, owner).speak(draft)
+    signature = base64.b64encode(signed.signature).decode()
+    mode = "signed" if actor == owner else "attested"
+    return event("statement.made", actor, subject, digest=signed.digest, mode=mode, statement=signed.text, signature=signature)
+
+
+def changed(one: dict[str, Any], **payload: str) -> dict[str, Any]:
+    return {**one, "payload": {**one["payload"], **payload}}
+
+
+Verify = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def verify(tmp_path: Path) -> Verify:
+    """Seal these events in a bundle, and let the program in it look at them."""
+
+    def run(*events: Mapping[str, Any], words: tuple[str, ...] = (), python: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        lines = [json.dumps(each) for each in events]
+        (tmp_path / "events.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        made = seals.make([merkle.leaf(line.encode()) for line in lines], None, SEALING, at=datetime.now(UTC))
+        (tmp_path / "seals.jsonl").write_text(seals.line(made) + "\n")
+        (tmp_path / "key.pub.pem").write_text(SEALING.public.pem)
+        command = [sys.executable, *python, bundle_verifier.__file__, *words, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_it_counts_who_signed_and_who_was_attested_and_lists_them(verify: Verify) -> None:
+    events = (added(ADA, "ada"), added(DOOR, "service:door"), stated(ADA, "ada"), stated(DOOR, "service:door", subject="task:2"), revoked(ADA, "ada"))
+    told = verify(*events, words=("--statements",))
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.splitlines() == [
+        "event 3: task:1, task.decide: approve by ada, signed",
+        "event 4: task:2, task.decide: approve by ada, attested by service:door",
+        "5 events under 1 seals.",
+        "Statements: 1 signed by their authors, 1 attested for them.",
+        "All signatures, roots and hashes hold.",
+    ]
+
+
+def test_contraries_of_one_author_are_named(verify: Verify) -> None:
+    told = verify(added(ADA, "ada"), stated(ADA, "ada"), stated(ADA, "ada", "reject"), stated(ADA, "ada", subject="task:2"))
+    assert told.returncode == 0
+    assert "EQUIVOCATION: ada signed task.decide of task:1 with approve (event 2) and reject (event 3).\n" in told.stdout
+    assert told.stdout.count("EQUIVOCATION") == 1
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="OpenSSL's command is not here")
+def test_openssl_alone_looks_at_them_too(verify: Verify) -> None:
+    events = (added(ADA, "ada"), stated(ADA, "ada"), changed(stated(ADA, "ada"), signature=base64.b64encode(bytes(64)).decode()))
+    told = verify(*events, python=("-I", "-S"))
+    assert (told.returncode, "event 3: its statement does not hold: its signature is wrong" in told.stdout) == (1, True)
+
+
+RESULT = {"leaks": 1.0, "share": 1e23, "tiny": 5e-324, "many": 2**60, "none": -0.0, "ö": ["€", None, True]}
+
+
+@given(value=JSON)
+def test_the_stranger_writes_the_one_form_too(value: object) -> None:
+    assert bundle_verifier.canonical(value) == canonical(value)
+
+
+def test_what_was_done_is_compared_with_what_was_stated(verify: Verify) -> None:
+    # As PostgreSQL writes numbers: without exponents.
+    stored = {**RESULT, "leaks": 1, "share": 10**23, "none": 0}
+    done = event("task.completed", "ada", "task:1", result=stored)
+    decided = event("task.approved", "ada", "task:2", reason="tested")
+    told = verify(
+        added(ADA, "ada"),
+        stated(ADA, "ada", "completed", action="task.complete", result=RESULT),
+        done,
+        stated(ADA, "ada", subject="task:2", reason="tested"),
+        decided,
+        event("task.approved", "bob", "task:2", reason="before there were statements"),
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+DECIDED = event("task.approved", "ada", "task:1", reason="b")
+PLAIN = stated(ADA, "ada")
+WRONG = {
+    "altered": ((added(ADA, "ada"), changed(PLAIN, statement=PLAIN["payload"]["statement"].replace("approve", "reject"))), "signature is wrong"),
+    "another actor": ((added(ADA, "ada"), {**stated(ADA, "ada"), "actor": "bob"}), "it is not by bob about task:1"),
+    "another subject": ((added(ADA, "ada"), {**stated(ADA, "ada"), "stream": "task:2"}), "it is not by ada about task:2"),
+    "another mode": ((added(DOOR, "service:door"), changed(stated(DOOR, "service:door"), mode="signed")), "it is not signed"),
+    "another's key": ((added(BOB, "bob"), stated(BOB, "ada")), "its key is not ada's"),
+    "an agent attests": ((added(BOB, "bob"), stated(BOB, "bob")), "its key is not bob's"),
+    "a key that is not known yet": ((stated(ADA, "ada"), added(ADA, "ada")), "its key is not ada's"),
+    "a revoked key": ((added(ADA, "ada"), revoked(ADA, "ada"), stated(ADA, "ada")), "its key was revoked before"),
+    "another reason": ((added(ADA, "ada"), stated(ADA, "ada", reason="a"), DECIDED), "not what ada stated"),
+    "another choice": ((added(ADA, "ada"), stated(ADA, "ada", "reject", reason="b"), DECIDED), "not what ada stated"),
+    "a key under another's name": ((changed(added(ADA, "ada"), public_key=BOB.public.pem), stated(ADA, "ada")), "another than it is named after"),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_what_does_not_hold_is_named(verify: Verify, how: str) -> None:
+    events, says = WRONG[how]
+    told = verify(*events)
+    assert (told.returncode, told.stderr) == (1, "")
+    assert says in told.stdout
