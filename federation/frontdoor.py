@@ -19,6 +19,7 @@ from federation.delivery import logs
 from federation.delivery.app import application, database_url
 from federation.delivery.runtime import transactions
 from federation.delivery.signer import act_as
+from federation.delivery.voices import agent_voice
 from federation.errors import DatabaseUnavailable, SettingsError
 from federation.local.elsewhere import check_database
 from federation.local.ports import listen
@@ -129,7 +130,10 @@ def serve() -> None:
 
 
 def serve_stdio() -> None:
-    """Serve one client over standard input and output. Raises SettingsError, Unauthenticated, DatabaseUnavailable."""
+    """Serve one client over standard input and output, and sign what he states with his key.
+
+    Raises SettingsError, KeyRevoked, Unauthenticated, DatabaseUnavailable.
+    """
     config = settings()
     charter()
     _log("WARNING", as_json=config.log_json)
@@ -139,7 +143,8 @@ def serve_stdio() -> None:
     door = Door(transactions(), config, database_url=database_url(config), token=config.token.get_secret_value())
 
     async def run() -> None:
-        await door.call()
+        name = (await door.call()).caller.name
+        door.voice = await anyio.to_thread.run_sync(agent_voice, config, door.transactions, name)
         await build(door).run_stdio_async(show_banner=False)
 
     anyio.run(run)

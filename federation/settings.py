@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     seal_s: Seconds = Field(30.0, description="Seconds between two seals over the event log.")
 
     keys_dir: Folder | None = Field(
-        None, description="Folder of the keys that this machine's parts sign executions with; made at first start; unset: <data_dir>/keys."
+        None, description="Folder of the keys that this machine's parts and agents sign with; made at first start; unset: <data_dir>/keys."
     )
     signatures: Literal["required", "accepted"] = Field(
         "required", description="`required`: workers put aside what is not signed; `accepted`: they run it, and check what is signed."

@@ -6,6 +6,7 @@ from functools import cache
 
 from federation.delivery.app import application, database_url
 from federation.delivery.publisher import CeleryPublisher
+from federation.delivery.voices import PartVoice
 from federation.settings import settings
 from federation.transaction import Transactions, connect
 
@@ -22,7 +23,7 @@ def build(url: str) -> Runtime:
     """Return transactions on this database whose executions are sent by this process's application."""
     engine = connect(url)
     publisher = CeleryPublisher(application(), engine, stale_s=settings().node_stale_s)
-    return Runtime(Transactions(engine, publisher), publisher)
+    return Runtime(Transactions(engine, publisher, voice=PartVoice(application())), publisher)
 
 
 @cache

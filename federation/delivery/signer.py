@@ -7,13 +7,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from federation.delivery.envelope import canonical_bytes, signature_header
 from federation.errors import PermanentError, SettingsError, TransientError
-from federation.security.signing import SigningKey, load_or_make
+from federation.security.signing import SigningKey, load_or_make, public_file
 from federation.services import signers
 from federation.settings import Settings
 from federation.transaction import Silent, Transactions, connect
@@ -59,6 +60,25 @@ def key_file(folder: Path, name: str) -> Path:
     return folder / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.pem"
 
 
+def own_key(folder: Path, name: str) -> SigningKey:
+    """Return the private key of this name, made if there is none yet. Raises SettingsError where the folder cannot be read or written."""
+    path = key_file(folder, name)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = load_or_make(path)
+        # Who removed a private key has left the public half of that one.
+        if public_file(path).read_text() != key.public.pem:
+            public_file(path).write_text(key.public.pem)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; set FEDERATION_KEYS_DIR to a folder that this user can write") from error
+    return key
+
+
+def revoked(path: Path, at: datetime) -> KeyRevoked:
+    """Return what whoever has a key must know that was revoked."""
+    return KeyRevoked(f"the key {path} was revoked at {at:%Y-%m-%d %H:%M}: remove the file and start anew, and another is made")
+
+
 class Signer:
     """Signs in one name; safe to share between threads, never between processes."""
 
@@ -71,12 +91,7 @@ class Signer:
     @cached_property
     def key(self) -> SigningKey:
         """The private key, made if there is none yet. Raises SettingsError where the folder cannot be read or written."""
-        path = key_file(self._folder, self.name)
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return load_or_make(path)
-        except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror}; set FEDERATION_KEYS_DIR to a folder that this user can write") from error
+        return own_key(self._folder, self.name)
 
     def register(self) -> None:
         """See to it that PostgreSQL knows the key. Raises KeyRevoked, SettingsError, DatabaseUnavailable where it was not known so far."""
@@ -101,8 +116,7 @@ class Signer:
         finally:
             engine.dispose()
         if found.revoked_at is not None:
-            path = key_file(self._folder, self.name)
-            raise KeyRevoked(f"the key {path} was revoked at {found.revoked_at:%Y-%m-%d %H:%M}: remove the file and start anew, and another is made")
+            raise revoked(key_file(self._folder, self.name), found.revoked_at)
         self._registered = True
 
     def sign(

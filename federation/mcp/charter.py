@@ -42,6 +42,10 @@ def words(rules: Charter, caller: Caller) -> str:
     lines = [f"You are {caller.name}, of the role {caller.role}." + (f" {own.about}" if own else " The charter does not have this role any more.")]
     lines += ["", "The team works by these principles:", *(f"- {sentence}" for sentence in rules.principles.model_dump().values())]
     lines += ["", *_rights(rules, caller.role)]
+    signed = [name for name, demanded in rules.demands.model_dump().items() if demanded == "signed"]
+    if signed:
+        what = " and each ".join(signed)
+        lines += ["", f"Each {what} of yours takes a signature of your own: `federation mcp` signs for you; over HTTP you pass it with the call."]
     if own and own.proposes:
         kinds = " or ".join(sorted(own.proposes))
         lines += ["", f"Work of the kind {kinds} you propose first: federation_delegate with requires_approval=true. It begins when it is approved."]

@@ -19,6 +19,7 @@ from federation.mcp.issuer import Issuer
 from federation.results.options import Options
 from federation.results.waiting import Notifications, Subscription
 from federation.security.issuer_keys import issuer_keys
+from federation.security.statements import Voice
 from federation.services.agents import Caller
 from federation.settings import Settings
 from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
@@ -39,6 +40,8 @@ class Door:
     def __init__(self, transactions: Transactions, settings: Settings, *, database_url: str, token: str | None = None) -> None:
         """Raises SettingsError for an issuer whose keys cannot be used."""
         self.transactions, self.settings = transactions, settings
+        # Over stdio the one caller's own key; without one the transactions' voice attests.
+        self.voice: Voice | None = None
         self.limiter = anyio.CapacityLimiter(THREADS)
         keys = issuer_keys(settings)
         issuer = None if keys is None else Issuer(settings, keys)
@@ -72,11 +75,11 @@ class Call:
     def settings(self) -> Settings:
         return self.door.settings
 
-    async def transact(self, work: Callable[[Session], T]) -> T:
-        """Do this in one transaction as the caller. Raises what the services raise, and DatabaseUnavailable."""
+    async def transact(self, work: Callable[[Session], T], *, voice: Voice | None = None) -> T:
+        """Do this in one transaction as the caller, who may bring what signs for him. Raises what the services raise, and DatabaseUnavailable."""
 
         def run() -> T:
-            with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id) as session:
+            with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id, voice=voice or self.door.voice) as session:
                 return work(session)
 
         return await to_thread.run_sync(run, limiter=self.door.limiter)

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
-from federation.mcp.tools.arguments import LONGEST_LINE, InConversation, TaskReference
+from federation.mcp.tools.arguments import LONGEST_LINE, InConversation, StatementSignature, StatementText, TaskReference
+from federation.security.statements import presented
 from federation.services import approvals
 from federation.services.approvals import Decision
 from federation.services.executions import State
@@ -39,6 +40,8 @@ async def federation_approve(
         str, Field(max_length=LONGEST_LINE, description="Why, for who asked for it; a rejection needs one.", examples=["Tested on a copy first"])
     ] = "",
     conversation_id: InConversation = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> Decided:
     """Decide on a task that awaits approval, for good: the first decision counts.
 
@@ -46,10 +49,12 @@ async def federation_approve(
     you is in your inbox, and in `awaiting_approval` of federation_pulse.
     """
 
+    voice = presented(statement, signature)
+
     def work(session: Session) -> AgentTask:
         return approvals.decide(session, task_id, decision, reason=reason, conversation_id=conversation_id)
 
-    task = await call.transact(work)
+    task = await call.transact(work, voice=voice)
     # Placement happens with the sending, after the commit: so this is another look.
     stands = await call.transact(lambda session: standing_of(session, task))
     ended = task.status == TaskStatus.CANCELLED

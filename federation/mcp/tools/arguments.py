@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from federation.security.statements import LONGEST as LONGEST_STATEMENT
 from federation.services.claims import LONGEST_TTL_S, SHORTEST_TTL_S
 from federation.services.names import PATTERN
 
@@ -102,6 +103,11 @@ TtlS = Annotated[
     NUMBER,
 ]
 FencingToken = Annotated[int, Field(ge=1, lt=2**63, description="The fencing_token that federation_claim_task gave you.", examples=[1]), NUMBER]
+StatementText = Annotated[
+    str | None,
+    Field(max_length=LONGEST_STATEMENT, description="Only with a key of your own that you sign with yourself: the statement of this call, as JSON."),
+]
+StatementSignature = Annotated[str | None, Field(max_length=88, description="Your Ed25519 signature of `statement`, in base64.")]
 MessageId = Annotated[
     UUID | None,
     Field(

@@ -10,8 +10,9 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import LONGEST_LINE, FencingToken, InConversation, TaskReference, TtlS
+from federation.mcp.tools.arguments import LONGEST_LINE, FencingToken, InConversation, StatementSignature, StatementText, TaskReference, TtlS
 from federation.mcp.waits import value_of
+from federation.security.statements import presented
 from federation.services import tasks
 from federation.services.executions import State
 from federation.store.models.tasks import TaskStatus
@@ -117,6 +118,8 @@ async def federation_complete_task(
     ],
     success: Annotated[bool, Field(description="False if it cannot be done; say why in the result.")] = True,
     conversation_id: InConversation = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> Completed:
     """Record the result of a task that you hold, and end it for good.
 
@@ -124,8 +127,10 @@ async def federation_complete_task(
     If the connection breaks before the answer, call again with the same arguments: the task ends once.
     """
 
+    voice = presented(statement, signature)
+
     def work(session: Session) -> Completed:
         task = tasks.complete(session, task_id, fencing_token=fencing_token, result=result, success=success, conversation_id=conversation_id)
         return Completed(task.id, task.slug, TaskStatus(task.status), task.completed_at)
 
-    return await call.transact(work)
+    return await call.transact(work, voice=voice)

@@ -76,3 +76,10 @@ async def test_who_waits_for_a_parked_task_hears_of_its_rejection(house: Any) ->
         outcome = (await waiting).structured_content
     assert (outcome["finished"], outcome["state"]) == (True, "cancelled")
     assert outcome["result"] == {"rejected_by": "ada", "reason": "not on a Friday"}
+
+
+async def test_prompt_says_what_must_be_signed(house: Any, chartered: Any) -> None:
+    chartered(charter_text().replace('decision = "attested"', 'decision = "signed"'))
+    async with house.client("ada") as ada:
+        told = (await ada.get_prompt("charter")).messages[0].content.text
+    assert "Each decision of yours takes a signature of your own" in told

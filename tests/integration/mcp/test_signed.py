@@ -1,0 +1,149 @@
+"""What comes over plain HTTP is attested by the door, what its caller signed is signed; over stdio it is signed with the key that stays there."""
+
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastmcp import Client
+from fastmcp.client.transports import StdioTransport
+from fastmcp.exceptions import ToolError
+from pydantic import SecretStr
+
+from federation.delivery.app import make
+from federation.delivery.signer import KeyRevoked, name_of_process
+from federation.delivery.voices import PartVoice, agent_voice
+from federation.security.signing import load, load_public, parse_public
+from federation.services import agent_keys, signers, tasks
+from federation.settings import Settings
+from federation.transaction import Transactions
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[3]
+GATE = {"description": "Restart the cache", "task_id": "gate", "requires_approval": True}
+
+
+@pytest.fixture
+def attesting(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
+    """A front door whose own key attests, as in a running federation."""
+    url = postgres.as_role("federation_app", database)
+    given = Settings(data_dir=tmp_path, broker_url=SecretStr("activemq://nobody@127.0.0.1:9/"), database_url=SecretStr(url))
+    voiced = Transactions(transactions.engine, transactions._publisher, voice=PartVoice(make(lambda: given)))
+    with serve(voiced, url, tokens) as opened:
+        yield opened
+
+
+def stated(database: str) -> list[Any]:
+    with psycopg.connect(database) as connection:
+        query = "SELECT actor, action, choice, mode, attested_by FROM statements ORDER BY created_at"
+        return connection.execute(query).fetchall()
+
+
+async def parked(bob: Any) -> str:
+    return str((await bob.call_tool("federation_delegate", GATE)).data.task_id)
+
+
+async def test_plain_http_is_attested_by_the_door_whose_key_stays_with_it(attesting: Any, database: str, tmp_path: Path) -> None:
+    async with attesting.client("bob") as bob, attesting.client("ada") as ada:
+        await parked(bob)
+        await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "approve"})
+        # A worker decides claims, and there is none here.
+        with attesting.transactions.begin("bob") as session:
+            token = tasks.claim(session, "gate", description="", ttl_s=600).fencing_token
+        await bob.call_tool("federation_complete_task", {"task_id": "gate", "fencing_token": token, "result": {"leaks": 0.5}})
+        with pytest.raises(ToolError, match="approved by ada already"):
+            await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject", "reason": "no"})
+    me = name_of_process()
+    assert stated(database) == [
+        ("ada", "task.decide", "approve", "attested", me),
+        ("bob", "task.complete", "completed", "attested", me),
+    ]
+    [file] = [path for path in (tmp_path / "keys").iterdir() if not path.name.endswith(".pub.pem")]
+    assert file.stat().st_mode & 0o777 == 0o600
+    with attesting.transactions.begin("test") as session:
+        assert load(file).public.identity in signers.known(session, [load(file).public.identity])
+
+
+def signed(key: Ed25519PrivateKey, **fields: Any) -> dict[str, str]:
+    """Sign as a client in any language would: nothing of ours, but a sorted object of JSON."""
+    identity = sha256(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
+    said = {"type": "federation.statement/1", "at": datetime.now(UTC).isoformat(), "nonce": "ab" * 16, "key": identity, "attested_by": None, **fields}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return {"statement": text, "signature": base64.b64encode(key.sign(text.encode())).decode()}
+
+
+async def test_a_caller_over_http_may_bring_a_signature_of_its_own(attesting: Any, database: str) -> None:
+    key = Ed25519PrivateKey.generate()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with attesting.transactions.begin("cli:root") as session:
+        agent_keys.register(session, "ada", parse_public(pem))
+    async with attesting.client("bob") as bob, attesting.client("ada") as ada:
+        task = await parked(bob)
+        hashed = sha256(b'{"reason":"tested"}').hexdigest()
+        said = {"actor": "ada", "action": "task.decide", "choice": "approve", "subject": f"task:{task}", "content_sha256": hashed}
+        call = {"task_id": "gate", "decision": "approve", "reason": "tested"}
+        for wrong, says in (
+            (signed(key, **said | {"choice": "reject"}), "choice 'reject'"),
+            (signed(Ed25519PrivateKey.generate(), **said), "federation agent key add ada FILE"),
+            ({"statement": signed(key, **said)["statement"]}, "both, statement and signature"),
+            (signed(key, **said) | {"signature": "AAAA"}, "64 bytes in base64"),
+            ({"statement": "x" * 5000, "signature": "AAAA"}, "at most 4000 characters"),
+        ):
+            with pytest.raises(ToolError, match=says):
+                await ada.call_tool("federation_approve", call | wrong)
+        assert stated(database) == []
+        once = call | signed(key, **said)
+        first = await ada.call_tool("federation_approve", once)
+        assert (await ada.call_tool("federation_approve", once)).data == first.data
+    assert stated(database) == [("ada", "task.decide", "approve", "signed", None)]
+
+
+def test_a_revoked_key_of_this_machine_is_told_with_what_to_do(attesting: Any, tmp_path: Path) -> None:
+    given = Settings(data_dir=tmp_path / "adas")
+    first = agent_voice(given, attesting.transactions, "ada")
+    assert agent_voice(given, attesting.transactions, "ada").key.public == first.key.public
+    with attesting.transactions.begin("cli:root") as session:
+        agent_keys.revoke(session, "ada")
+    with pytest.raises(KeyRevoked, match=r"agent-ada\.pem was revoked at .*: remove the file"):
+        agent_voice(given, attesting.transactions, "ada")
+    (tmp_path / "adas" / "keys" / "agent-ada.pem").unlink()
+    second = agent_voice(given, attesting.transactions, "ada").key
+    assert second.public != first.key.public
+    assert load_public(tmp_path / "adas" / "keys" / "agent-ada.pub.pem") == second.public
+
+
+def over_stdio(house: Any, name: str, folder: Path) -> Client[StdioTransport]:
+    environment = {
+        "FEDERATION_DATA_DIR": str(folder),
+        "FEDERATION_DATABASE_URL": house.database_url,
+        "FEDERATION_BROKER_URL": "activemq://nobody@127.0.0.1:9/",
+        "FEDERATION_TOKEN": house.tokens[name],
+        "PYTHONPATH": str(ROOT),
+    }
+    return Client(StdioTransport(sys.executable, ["-m", "federation.cli.main", "mcp"], env=environment, cwd=str(folder)))
+
+
+async def test_stdio_signs_with_a_key_that_it_makes_and_makes_known(attesting: Any, database: str, tmp_path: Path) -> None:
+    async with attesting.client("bob") as bob:
+        await parked(bob)
+    folder = tmp_path / "adas"
+    folder.mkdir()
+    async with over_stdio(attesting, "ada", folder) as ada:
+        await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "approve"})
+        with pytest.raises(ToolError, match="both signatures are kept"):
+            await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject", "reason": "no"})
+    assert stated(database) == [("ada", "task.decide", "approve", "signed", None), ("ada", "task.decide", "reject", "signed", None)]
+    private = folder / "keys" / "agent-ada.pem"
+    assert (private.stat().st_mode & 0o777, private.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    with attesting.transactions.begin("test") as session:
+        [known] = agent_keys.of(session, "ada")
+    assert (known.identity, known.created_by) == (load(private).public.identity, "ada")
+    assert "PRIVATE" not in known.public_key
