@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.orm import Session
 
+from federation.cli import agent_key
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.mcp_clients import FILES, Client, configuration
 from federation.cli.operator import transact
@@ -23,6 +24,8 @@ _FROM_STDIN = "-"
 app = typer.Typer(
     name="agent", help="Add agents, give and take tokens, configure MCP clients.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
+
+app.add_typer(agent_key.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the agent.")]
 Role = Annotated[

@@ -1,11 +1,12 @@
 """`federation audit`: compares the event log with its seals, and hands it over to a stranger; reads as the auditor and changes nothing."""
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,12 +19,20 @@ from federation.errors import InvalidInput, SettingsError
 from federation.local.elsewhere import check_database
 from federation.security import seals
 from federation.security.signing import PublicKey, load_public, public_file
+from federation.services import statements
 from federation.services.replay import Replayed, replay
+from federation.services.statements import StatementView
 from federation.services.verification import Report, verify
 from federation.settings import settings
 from federation.transaction import connect, reading
 
-app = typer.Typer(name="audit", help="Verify, export and replay the event log.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    name="audit",
+    help="Verify, export and replay the event log; show who signed the contrary of what he signed.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SealsFile = Annotated[Path | None, typer.Option("--seals", metavar="FILE", help="The file of seals; else the one that beat writes here.")]
@@ -89,6 +98,35 @@ def replay_log(as_json: AsJson = False) -> None:
     else:
         _print_replayed(replayed)
     raise typer.Exit(1 if replayed.differences else 0)
+
+
+@app.command()
+def equivocations(as_json: AsJson = False) -> None:
+    """Show who signed contraries.
+
+    Each with all of his signatures. Exit code 1 when there is one.
+    """
+    with _reading() as session:
+        found = statements.equivocations(session)
+    if as_json:
+        print_json(json.dumps([_told(one) for one in found], indent=2, default=str))
+    else:
+        _print_equivocations(found)
+    raise typer.Exit(1 if found else 0)
+
+
+def _told(one: StatementView) -> dict[str, Any]:
+    return {**asdict(one), "signature": base64.b64encode(one.signature).decode()}
+
+
+def _print_equivocations(found: list[StatementView]) -> None:
+    rows = table("who", "about", "action", "signed", "at", "key", "statement")
+    for one in found:
+        when = f"{one.created_at:%Y-%m-%d %H:%M:%S}"
+        rows.add_row(*map(inert, (one.actor, one.subject, one.action, one.choice, when, one.key[:16], one.digest[:16])))
+    console.print(rows if found else "[green]Nobody has signed the contrary of what he signed.[/]")
+    if found:
+        errors.print("The first of each counted, and nothing followed of the others. --json has statements and signatures.")
 
 
 def _print_replayed(replayed: Replayed) -> None:

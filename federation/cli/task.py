@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, NotFound, PermanentError
-from federation.services import approvals, executions, quarantine, tasks
+from federation.services import approvals, executions, quarantine, statements, tasks
 from federation.services.approvals import Decision
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
@@ -229,6 +229,8 @@ def _story(session: Session, reference: str) -> dict[str, Any]:
     streams = []
     if isinstance(found, AgentTask):
         told[f"task {found.slug or found.id}"] = _told(session, found)
+        if stated := statements.about(session, f"task:{found.id}"):
+            told["stated"] = [_stated(one) for one in stated]
         streams.append(f"task:{found.id}")
     for one in executions.of_task(session, found.id) if isinstance(found, AgentTask) else [found]:
         view = executions.state(session, one)
@@ -237,6 +239,13 @@ def _story(session: Session, reference: str) -> dict[str, Any]:
     columns = (Event.created_at, Event.type, Event.actor, Event.payload)
     events = session.execute(select(*columns).where(Event.stream.in_(streams)).order_by(Event.sequence))
     return told | {"events": [{"at": at, "type": kind, "actor": actor, "payload": payload} for at, kind, actor, payload in events]}
+
+
+def _stated(one: statements.StatementView) -> dict[str, Any]:
+    # In the form of an event, and as short.
+    told = {"choice": one.choice, "key": one.key[:16], "statement": one.digest[:16]}
+    whose = {} if one.attested_by is None else {"attested_by": one.attested_by}
+    return {"at": one.created_at, "type": f"{one.action}: {one.mode}", "actor": one.actor, "payload": {**told, **whose}}
 
 
 def _story_of_entry(session: Session, reference: uuid.UUID) -> dict[str, Any]:

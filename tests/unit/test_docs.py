@@ -160,8 +160,15 @@ def commands() -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
     for entry in cli.COMMANDS:
         _, command, _ = cli.app.resolve_command(context, [entry.name])
-        found[entry.name] = command
-        found |= {f"{entry.name} {name}": child for name, child in getattr(command, "commands", {}).items()}
+        found |= within(entry.name, command)
+    return found
+
+
+def within(path: str, command: click.Command) -> dict[str, click.Command]:
+    """Return a command and all below it by their paths."""
+    found = {path: command}
+    for name, child in getattr(command, "commands", {}).items():
+        found |= within(f"{path} {name}", child)
     return found
 
 
@@ -180,7 +187,7 @@ def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None
         words = shlex.split(line.replace("…", "X"))[1:]
         if words in (["--help"], ["--version"]):
             continue
-        path = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        path = next((path for many in (3, 2) if (path := " ".join(words[:many])) in known), words[0])
         assert path in known, line
         given = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
         assert given <= {option for parameter in known[path].params for option in parameter.opts}, line

@@ -13,7 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federation.security.signing import SigningKey
-from federation.services import signers
+from federation.security.statements import KeyVoice
+from federation.services import approvals, signers, tasks
+from federation.services.approvals import Decision
 
 COLOUR = re.compile(r"\x1b\[")
 
@@ -114,6 +116,37 @@ def test_signers_are_listed_and_revoked_as_a_script_sees_it(agents: Callable[...
     unknown = federation("signer", "revoke", "node:taich")
     assert (unknown.returncode, "nearest: node:taichi" in unknown.stderr) == (1, True)
     assert [row.split()[2] for row in federation("signer", "list").stdout.splitlines()[1:]] == ["revoked", "revoked", "valid"]
+
+
+def test_keys_of_agents_and_what_is_signed_with_them_as_a_script_sees_it(
+    agents: Callable[..., Any], federation: Callable[..., Any], transactions: Any, tmp_path: Any
+) -> None:
+    own = SigningKey(Ed25519PrivateKey.generate())
+    file = tmp_path / "ada.pub.pem"
+    file.write_text(own.public.pem)
+    assert "`federation mcp` makes one when it starts" in agents("key", "list", "ada").stdout
+    added = json.loads(agents("key", "add", "ada", "-", "--json", text=own.public.pem).stdout)
+    assert (added["identity"], added["agent"], added["state"]) == (own.public.identity, "ada", "valid")
+    others = agents("key", "add", "bob", str(file))
+    assert (others.returncode, "is ada's" in others.stderr) == (1, True)
+    private = agents("key", "add", "ada", "-", text="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    assert (private.returncode, "AAAA" in private.stderr, "the public half" in private.stderr) == (2, False, True)
+    with transactions.begin("bob") as session:
+        for slug in ("gate", "other"):
+            tasks.delegate(session, "Restart the cache", slug=slug, requires_approval=True)
+    assert federation("task", "approve", "gate").returncode == 0
+    contrary = federation("task", "reject", "gate", "--reason", "no")
+    assert (contrary.returncode, "both signatures are kept" in contrary.stderr) == (1, True)
+    with transactions.begin("ada", voice=KeyVoice(own, "ada")) as session:
+        approvals.decide(session, "other", Decision.APPROVE)
+    assert "task.decide: signed" in federation("task", "show", "gate").stdout
+    shown = json.loads(federation("task", "show", "other", "--json").stdout)
+    assert [(one["type"], one["actor"]) for one in shown["stated"]] == [("task.decide: signed", "ada")]
+    found = federation("audit", "equivocations", "--json")
+    assert (found.returncode, [one["choice"] for one in json.loads(found.stdout)]) == (1, ["approve", "reject"])
+    assert json.loads(agents("key", "revoke", "ada", own.public.identity[:10], "--json").stdout)[0]["identity"] == own.public.identity
+    assert [row.split()[1] for row in agents("key", "list", "ada").stdout.splitlines()[1:]] == ["revoked"]
+    assert agents("key", "add", "ada", str(file)).returncode == 1
 
 
 def test_token_comes_by_standard_input_or_the_environment_and_is_the_agents_own(agents: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from federation.cli.main import COMMANDS, main
 
-AGENT = [("agent", name) for name in ("add", "list", "rotate", "revoke", "config")]
+AGENT = [("agent", name) for name in ("add", "list", "rotate", "revoke", "config", "key")]
 ALL = [(entry.name,) for entry in COMMANDS] + AGENT
 
 
