@@ -57,4 +57,4 @@ def test_operator_approves_and_rejects(federation: Callable[..., Any], served: d
     assert federation("task", "reject", "unwanted", "--reason", "not on a Friday").stdout == "Rejected unwanted: it has ended.\n"
     late = federation("task", "approve", "unwanted")
     assert (late.returncode, late.stdout) == (1, "")
-    assert "task unwanted was rejected by cli:" in late.stderr
+    assert "with 'reject' before, and now with 'approve': the first counts" in late.stderr

@@ -62,6 +62,7 @@ FREE = {
     ("federation_delegate", "task_id"),
     ("federation_delegate", "start_at"),
     ("federation_approve", "reason"),
+    *((name, word) for name in ("federation_approve", "federation_complete_task") for word in ("statement", "signature")),
     ("federation_claim_task", "description"),
     ("federation_cancel_task", "reason"),
     ("federation_index", "path"),
