@@ -54,6 +54,9 @@ class World:
             make(partial(Settings, data_dir=folder, broker_url=SecretStr(url), database_service_url=SecretStr(service_url)))
             for url in (broker.url, broker.url_of("door"))
         )
+        # One signer, as in any process.
+        signing: Any = (self.app.amqp, self._door.amqp)
+        signing[1]._signers = signing[0]._signers
         service = connect(service_url)
         self.publisher = CeleryPublisher(self._door, service, stale_s=6)
         self.transactions = Transactions(connect(database_url), self.publisher, service=service)

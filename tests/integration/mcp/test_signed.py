@@ -34,9 +34,10 @@ GATE = {"description": "Restart the cache", "task_id": "gate", "requires_approva
 @pytest.fixture
 def attesting(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
     """A front door whose own key attests, as in a running federation."""
-    url = postgres.as_role("federation_app", database)
-    given = Settings(data_dir=tmp_path, broker_url=SecretStr("activemq://nobody@127.0.0.1:9/"), database_url=SecretStr(url))
-    voiced = Transactions(transactions.engine, transactions._publisher, voice=PartVoice(make(lambda: given)))
+    url, service = (postgres.as_role(f"federation_{role}", database) for role in ("app", "service"))
+    given = Settings(data_dir=tmp_path, broker_url=SecretStr("activemq://nobody@127.0.0.1:9/"), database_service_url=SecretStr(service))
+    voice = PartVoice(make(lambda: given))
+    voiced = Transactions(transactions.engine, transactions._publisher, service=transactions.service, voice=voice)
     with serve(voiced, url, tokens) as opened:
         yield opened
 
@@ -68,7 +69,7 @@ async def test_plain_http_is_attested_by_the_door_whose_key_stays_with_it(attest
     ]
     [file] = [path for path in (tmp_path / "keys").iterdir() if not path.name.endswith(".pub.pem")]
     assert file.stat().st_mode & 0o777 == 0o600
-    with attesting.transactions.begin("test") as session:
+    with attesting.transactions.begin("test:hand") as session:
         assert load(file).public.identity in signers.known(session, [load(file).public.identity])
 
 
@@ -124,6 +125,7 @@ def over_stdio(house: Any, name: str, folder: Path) -> Client[StdioTransport]:
     environment = {
         "FEDERATION_DATA_DIR": str(folder),
         "FEDERATION_DATABASE_URL": house.database_url,
+        "FEDERATION_DATABASE_SERVICE_URL": house.transactions.service.url.render_as_string(hide_password=False).replace("+psycopg", ""),
         "FEDERATION_BROKER_URL": "activemq://nobody@127.0.0.1:9/",
         "FEDERATION_TOKEN": house.tokens[name],
         "PYTHONPATH": str(ROOT),
@@ -143,7 +145,7 @@ async def test_stdio_signs_with_a_key_that_it_makes_and_makes_known(attesting: A
     assert stated(database) == [("ada", "task.decide", "approve", "signed", None), ("ada", "task.decide", "reject", "signed", None)]
     private = folder / "keys" / "agent-ada.pem"
     assert (private.stat().st_mode & 0o777, private.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    with attesting.transactions.begin("test") as session:
+    with attesting.transactions.begin("test:hand") as session:
         [known] = agent_keys.of(session, "ada")
     assert (known.identity, known.created_by) == (load(private).public.identity, "ada")
     assert "PRIVATE" not in known.public_key

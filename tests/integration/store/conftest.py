@@ -191,6 +191,7 @@ def _give_up(transactions: Transactions) -> None:
         agent_keys.register(session, "ada", own.public)
     with transactions.begin("ada", voice=KeyVoice(own, "ada")) as session:
         approvals.decide(session, "approved", Decision.APPROVE, reason="fine")
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:root") as session:
         agent_keys.revoke(session, "ada")
+    with transactions.begin("ada") as session:
         approvals.decide(session, "rejected", Decision.REJECT, reason="not on a Friday")
