@@ -15,7 +15,6 @@ from rich.console import Console
 
 from benchmarks.broker import cells
 from benchmarks.broker.goals import judged
-from benchmarks.goals import show_goals
 from benchmarks.rounds import MEASURES, Plan, Progress, Taken, measure, measure_client
 from benchmarks.run import compare, tell_and_keep
 from benchmarks.running import Running
@@ -53,9 +52,9 @@ def broker(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile = N
         plan=asdict(plan),
         measures=(*cells.MEASURES, *MEASURES),
         notes=NOTES,
+        judge=lambda readings: judged(readings, OURS),
     )
     tell_and_keep(outcome, console, json_file)
-    show_goals(judged(outcome.readings, OURS), console)
     raise typer.Exit(0 if outcome.comparable else 1)
 
 
