@@ -37,7 +37,9 @@ def judged(readings: Sequence[Reading], ours: str) -> list[Goal]:
             assert amqp.ratio is not None
             goals.append(Goal("p50 not above RabbitMQ's", row, f"{told(amqp.ratio)} of {amqp.peer}", amqp.ratio.median <= 1))
         elif measure == "idle_worker_percent":
-            goals.append(Goal(f"idle ≤ {IDLE_PERCENT:g} %", row, f"{here[ours].median:.2f} %", here[ours].median <= IDLE_PERCENT))
+            broker = next((line.median for line in lines if (line.table, line.measure, line.peer) == (table, "idle_broker_percent", ours)), None)
+            beside = "" if broker is None else f" (its broker {broker:.2f} %)"
+            goals.append(Goal(f"idle ≤ {IDLE_PERCENT:g} %", row, f"{here[ours].median:.2f} %{beside}", here[ours].median <= IDLE_PERCENT))
     for table in dict.fromkeys(line.table for line in lines if line.measure == RAW.name):
         mine, raw = (values(readings, table, name, ours) for name in (_CONSUME, RAW.name))
         ratio = paired_ratio(mine, raw)

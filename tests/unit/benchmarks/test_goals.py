@@ -72,5 +72,15 @@ def test_a_kept_run_has_a_row_for_each_measure_with_interval_and_verdict() -> No
     assert memory == ("memory of a connection in the client, KiB", *("1", "redis 0") * 2)
 
 
+def test_idling_is_told_with_what_the_broker_takes_meanwhile() -> None:
+    text = told("threads, 4 at once, durable and confirmed", ("idle_worker_percent", OURS, 0.1), ("idle_broker_percent", OURS, 0.75))
+    assert "0.10 % (its broker 0.75 %), held" in text
+
+
+def test_a_cell_says_by_how_many_it_publishes() -> None:
+    titles = {cell.title for cell in CELLS}
+    assert {"batch_publish by 100, 100 B, 10 queues, messages/s", "batch_publish by 20, 1 MB, messages/s"} <= titles
+
+
 def test_names_of_cells_differ() -> None:
     assert len({cell.name for cell in (*CELLS, RAW)}) == len(CELLS) + 1
