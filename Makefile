@@ -99,8 +99,8 @@ simulate-placement: fetch ## Placement on up to 10,000 simulated nodes, with a m
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.placement
 
-soak-broker: fetch ## 100,000 messages through the broker transport, with memory flat and none lost (about 5 minutes)
-	$(BIN)/python -m benchmarks.soak
+soak-broker: fetch ## 100,000 messages through the broker transport, with memory flat and none lost (about 5 minutes; SOAK_JSON=FILE keeps it)
+	$(BIN)/python -m benchmarks.soak $(if $(SOAK_JSON),--json "$(SOAK_JSON)")
 
 docs: install ## Make the documentation in docs/_build/html
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[docs]"

@@ -18,12 +18,17 @@ class Goal(NamedTuple):
     found: str
     held: bool
 
+    @property
+    def verdict(self) -> str:
+        """Whether it is reached, in words."""
+        return "held" if self.held else "not held"
+
 
 def show_goals(goals: Sequence[Goal], console: Console) -> None:
     """Print each goal with what was found."""
     table = Table("goal", "row", "found", title="Goals", title_justify="left", title_style="bold")
     for goal in goals:
-        table.add_row(goal.goal, goal.row, f"[{'green' if goal.held else 'red'}]{goal.found}, {'held' if goal.held else 'not held'}[/]")
+        table.add_row(goal.goal, goal.row, f"[{'green' if goal.held else 'red'}]{goal.found}, {goal.verdict}[/]")
     console.print(table)
 
 

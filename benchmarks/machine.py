@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,15 @@ def facts(folder: Path) -> dict[str, Any]:
         "system": platform.platform(),
         "file_system": _file_system(folder),
     }
+
+
+def revision() -> str:
+    """Return the commit that is measured, with `-dirty` where files differ from it; empty without git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.goals import Goal
 from benchmarks.readings import Measure, Reading
 from benchmarks.servers.peer import Peer
 from benchmarks.summary import Line, summarize
@@ -28,6 +29,8 @@ class Outcome:
     commits_ms: Sequence[float]
     notes: Mapping[str, str]
     took_s: float
+    commit: str = ""
+    goals: Sequence[Goal] = ()
 
     @property
     def lines(self) -> list[Line]:
@@ -43,6 +46,7 @@ class Outcome:
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as it is kept; no address and no password is in it."""
     return {
+        "commit": outcome.commit,
         "plan": dict(outcome.plan),
         "celery": SAME_FOR_ALL,
         "machine": dict(outcome.machine),
@@ -51,6 +55,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "absent": dict(outcome.absent),
         "notes": dict(outcome.notes),
         "took_s": round(outcome.took_s, 1),
+        "goals": [goal._asdict() for goal in outcome.goals],
         "summary": [asdict(line) for line in outcome.lines],
         "commits_ms": list(outcome.commits_ms),
         "readings": [asdict(reading) for reading in outcome.readings],

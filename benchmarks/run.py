@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.readings import Measure
+from benchmarks.goals import Goal, show_goals
+from benchmarks.readings import Measure, Reading
 from benchmarks.report import Outcome, as_json, show
 from benchmarks.rounds import Progress, Taken
 from benchmarks.running import Running, running
@@ -30,8 +31,9 @@ def compare(
     plan: Mapping[str, Any],
     measures: Sequence[Measure],
     notes: Mapping[str, str],
+    judge: Callable[[Sequence[Reading]], Sequence[Goal]] = lambda readings: (),
 ) -> Outcome:
-    """Start each server, let `measuring` take its readings, and return all that there is to tell."""
+    """Start each server, let `measuring` take its readings and `judge` see them, and return all that there is to tell."""
     began = time.monotonic()
     absent: dict[str, str] = {}
     with running() as here, ExitStack() as servers:
@@ -64,13 +66,22 @@ def compare(
         commits_ms=taken.commits_ms,
         notes=notes,
         took_s=time.monotonic() - began,
+        commit=machine.revision(),
+        goals=judge(taken.readings),
     )
 
 
 def tell_and_keep(outcome: Outcome, console: Console, json_file: Path | None) -> None:
-    """Print the tables, and write the JSON if asked."""
+    """Print tables and goals, and write the JSON if asked."""
     show(outcome, console)
+    if outcome.goals:
+        show_goals(outcome.goals, console)
+    keep(as_json(outcome), console, json_file)
+
+
+def keep(told: Mapping[str, Any], console: Console, json_file: Path | None) -> None:
+    """Write the JSON if asked."""
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(as_json(outcome), indent=1) + "\n")
+        json_file.write_text(json.dumps(told, indent=1) + "\n")
         console.print(f"Written to {json_file}.")

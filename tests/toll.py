@@ -34,6 +34,8 @@ class Toll:
     recovery_s: list[float] = field(default_factory=list)
     held: bool = False
     note: str = ""
+    # No test fails on a clock; where there is a goal in seconds, this says whether it was reached.
+    in_time: bool = True
 
     def happened(self, times: int, *, work: int, lost: int = 0, doubled: int = 0) -> None:
         """Say how often the fault happened, and of how much work how much was lost or had its effect twice."""
@@ -55,11 +57,11 @@ _OF_TEST = pytest.StashKey[Toll]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
-    """Note whether the test with a fault has passed."""
+    """Note whether the test with a fault has passed and reached its goals."""
     report = yield
     toll = item.stash.get(_OF_TEST, None)
     if toll is not None and call.when == "call":
-        toll.held = report.passed and toll.lost == toll.doubled == 0
+        toll.held = report.passed and toll.lost == toll.doubled == 0 and toll.in_time
     return report
 
 

@@ -14,7 +14,6 @@ from rich.console import Console
 from benchmarks.backends.client import WRITERS
 from benchmarks.backends.goals import judged
 from benchmarks.backends.names import ALONE, DATABASE, MEASURES, OURS, POOL, RABBITMQ, REDIS
-from benchmarks.goals import show_goals
 from benchmarks.rounds import MEASURES as WITH_A_WORKER
 from benchmarks.rounds import Plan, Progress, Taken, measure, measure_client
 from benchmarks.run import compare, tell_and_keep
@@ -53,9 +52,9 @@ def backends(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile =
         plan={name: value for name, value in asdict(plan).items() if value},
         measures=(*MEASURES, *WITH_A_WORKER),
         notes=NOTES,
+        judge=judged,
     )
     tell_and_keep(outcome, console, json_file)
-    show_goals(judged(outcome.readings), console)
     raise typer.Exit(0 if outcome.comparable else 1)
 
 

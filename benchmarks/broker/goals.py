@@ -35,11 +35,13 @@ def judged(readings: Sequence[Reading], ours: str) -> list[Goal]:
         elif measure == "p50_ms" and peers and "durable and" in table and "neither" not in table:
             amqp = min(peers, key=lambda line: line.peer != "pyamqp")
             assert amqp.ratio is not None
-            goals.append(Goal("p50 not above RabbitMQ's", row, f"{told(amqp.ratio)} of {amqp.peer}", amqp.ratio.low <= 1))
+            goals.append(Goal("p50 not above RabbitMQ's", row, f"{told(amqp.ratio)} of {amqp.peer}", amqp.ratio.median <= 1))
         elif measure == "idle_worker_percent":
-            goals.append(Goal(f"idle ≤ {IDLE_PERCENT:g} %", row, f"{here[ours].median:.2f} %", here[ours].median <= IDLE_PERCENT))
+            broker = next((line.median for line in lines if (line.table, line.measure, line.peer) == (table, "idle_broker_percent", ours)), None)
+            beside = "" if broker is None else f" (its broker {broker:.2f} %)"
+            goals.append(Goal(f"idle ≤ {IDLE_PERCENT:g} %", row, f"{here[ours].median:.2f} %{beside}", here[ours].median <= IDLE_PERCENT))
     for table in dict.fromkeys(line.table for line in lines if line.measure == RAW.name):
         mine, raw = (values(readings, table, name, ours) for name in (_CONSUME, RAW.name))
         ratio = paired_ratio(mine, raw)
-        goals.append(Goal(f"{OF_RAW:g} × a raw socket", f"{table}: {_CONSUME}", told(ratio), ratio.median >= OF_RAW))
+        goals.append(Goal(f"{OF_RAW:g} × a raw socket", f"{table}: {_CONSUME}", f"{told(ratio)} of a raw socket", ratio.median >= OF_RAW))
     return goals

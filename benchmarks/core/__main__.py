@@ -3,7 +3,6 @@
 Exit code 0 when it was measured, whether or not the goals held.
 """
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.core.database import migrated
 from benchmarks.core.sealing import seal_all
 from benchmarks.goals import Goal, show_goals, told
 from benchmarks.intervals import paired_ratio
+from benchmarks.run import keep
 from benchmarks.running import running
 
 ROUNDS, TRANSACTIONS, EVENTS = 10, 500, 1_000_000
@@ -58,27 +58,24 @@ def core(*, rounds: Rounds = ROUNDS, events: Events = EVENTS, json_file: JsonFil
     console.print(f"A signature of an execution: made in {signed.signing_us:.0f} µs, checked in {signed.checking_us:.0f} µs")
     console.print(f"  Ed25519 alone, of the same bytes, takes {signed.bare_us:.0f} µs of them\n")
     sealed_s = took.numbering_s + took.sealing_s
-    show_goals(
-        [
-            Goal(f"with event and outbox ≥ {KEPT:g} of the row alone", "transactions/s", told(ratio), ratio.median >= KEPT),
-            Goal(f"signed and checked in {SIGNED_WITHIN_US:g} µs", "an execution", f"{signed.both_us:.0f} µs", signed.both_us <= SIGNED_WITHIN_US),
-            Goal(f"numbered and sealed in {SEALED_WITHIN_S:g} s", f"{events:,} events", f"{sealed_s:.1f} s", sealed_s <= SEALED_WITHIN_S),
-        ],
-        console,
-    )
-    if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        kept = {
-            "machine": about,
-            "versions": machine.versions(),
-            "transactions_per_s": rates,
-            "ratio": asdict(ratio),
-            "events": events,
-            "signature": asdict(signed),
-            **asdict(took),
-        }
-        json_file.write_text(json.dumps(kept, indent=1) + "\n")
-        console.print(f"Written to {json_file}.")
+    goals = [
+        Goal(f"with event and outbox ≥ {KEPT:g} of the row alone", "transactions/s", told(ratio), ratio.median >= KEPT),
+        Goal(f"signed and checked in {SIGNED_WITHIN_US:g} µs", "an execution", f"{signed.both_us:.0f} µs", signed.both_us <= SIGNED_WITHIN_US),
+        Goal(f"numbered and sealed in {SEALED_WITHIN_S:g} s", f"{events:,} events", f"{sealed_s:.1f} s", sealed_s <= SEALED_WITHIN_S),
+    ]
+    show_goals(goals, console)
+    kept = {
+        "commit": machine.revision(),
+        "goals": [goal._asdict() for goal in goals],
+        "machine": about,
+        "versions": machine.versions(),
+        "transactions_per_s": rates,
+        "ratio": asdict(ratio),
+        "events": events,
+        "signature": asdict(signed),
+        **asdict(took),
+    }
+    keep(kept, console, json_file)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Exit code 0 when it was measured, whether or not the goals held.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from benchmarks.goals import Goal, show_goals
 from benchmarks.placement.cost import Cost, cost
 from benchmarks.placement.plot import draw
 from benchmarks.placement.simulation import BUSY, DOORS, FRESH_S, Outcome, Policy, Simulation
+from benchmarks.run import keep
 
 SIZES, LARGE = (10, 30, 100, 300, 1_000, 3_000, 10_000), 1_000
 EXECUTIONS, MANY = 200_000, 1_000_000
@@ -49,24 +49,19 @@ def placement(*, quick: Quick = False, json_file: JsonFile = None, plot_file: Pl
         f"{DOORS} processes place, each looks anew after {FRESH_S:g} s; places {BUSY:.0%} busy; an execution takes 1 s on average (exponential)."
     )
     _show(outcomes, costs, console)
-    show_goals(_judged(outcomes, costs), console)
+    goals = _judged(outcomes, costs)
+    show_goals(goals, console)
     if plot_file:
         draw(outcomes, costs, plot_file)
         console.print(f"Drawn in {plot_file}.")
-    if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(
-            json.dumps(
-                {
-                    "machine": machine.facts(Path.cwd()),
-                    "costs": {size: asdict(found) for size, found in costs.items()},
-                    "outcomes": [asdict(found) for found in outcomes],
-                },
-                indent=1,
-            )
-            + "\n"
-        )
-        console.print(f"Written to {json_file}.")
+    kept = {
+        "commit": machine.revision(),
+        "goals": [goal._asdict() for goal in goals],
+        "machine": machine.facts(Path.cwd()),
+        "costs": {size: asdict(found) for size, found in costs.items()},
+        "outcomes": [asdict(found) for found in outcomes],
+    }
+    keep(kept, console, json_file)
 
 
 def _show(outcomes: list[Outcome], costs: dict[int, Cost], console: Console) -> None:

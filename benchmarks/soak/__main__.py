@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from benchmarks import machine
 from benchmarks.processes import pss_mib, rss_mib, tree, usages
+from benchmarks.run import keep
 from benchmarks.running import Running, running
 from benchmarks.soak.flatness import Growth, Sample, growths
 from benchmarks.soak.load import CONSUMED, PUBLISHED, RAN, VERDICT, Plan, counted, write_plan
@@ -36,13 +39,15 @@ WITHOUT_PROGRESS_S = 120.0
 Messages = Annotated[int, typer.Option(min=100, help="Messages in all.")]
 BodyBytes = Annotated[int, typer.Option(min=10, help="Bytes of a body.")]
 TaskEvery = Annotated[int, typer.Option(min=2, help="Every so manieth message is a task for the Celery worker.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write samples, verdicts and settings to this file too.")]
 
 
-def soak(*, messages: Messages = 100_000, body_bytes: BodyBytes = 2000, task_every: TaskEvery = 10) -> None:
-    """Run, print a line for each sample and a verdict for each part."""
+def soak(*, messages: Messages = 100_000, body_bytes: BodyBytes = 2000, task_every: TaskEvery = 10, json_file: JsonFile = None) -> None:
+    """Run, print a line for each sample and a verdict for each part, and write the JSON if asked."""
     console = Console(highlight=False)
     began = time.monotonic()
     with running() as here, ExitStack() as stack:
+        about = machine.facts(here.folder)
         activemq = ActiveMQ(here.folder_of("activemq"), free_port(), {user: secrets.token_urlsafe(18) for user in USERS}, _distribution())
         plan = Plan(activemq.url(), messages, body_bytes, task_every)
         pids = {"broker": stack.enter_context(here.part(activemq.part()))}
@@ -56,10 +61,27 @@ def soak(*, messages: Messages = 100_000, body_bytes: BodyBytes = 2000, task_eve
     lost_or_doubled = _account(plan, verdict["doubled"], ran)
     limits = {part: limit if part != "broker" or messages >= BROKER_JUDGED_FROM else math.inf for part, limit in LIMITS_MIB.items()}
     grown = growths(samples, limits, warm_up=WARM_UP)
-    console.print(f"{messages} messages of {body_bytes} bytes, {plan.tasks} of them tasks, in {time.monotonic() - began:.0f} s.")
+    took_s = time.monotonic() - began
+    console.print(f"{messages} messages of {body_bytes} bytes, {plan.tasks} of them tasks, in {took_s:.0f} s.")
     for line in [_told(growth) for growth in grown] + lost_or_doubled:
         console.print(line, soft_wrap=True)
-    raise typer.Exit(1 if lost_or_doubled or any(growth.too_much for growth in grown) else 0)
+    flat = not any(growth.too_much for growth in grown)
+    told = {
+        "commit": machine.revision(),
+        "plan": {"messages": messages, "body_bytes": body_bytes, "task_every": task_every, "warm_up": WARM_UP},
+        "machine": about,
+        "versions": machine.versions(),
+        "took_s": round(took_s, 1),
+        "held": flat and not lost_or_doubled,
+        "tasks_sent": plan.tasks,
+        "tasks_ran": ran,
+        "doubled": verdict["doubled"],
+        # JSON knows no infinity: without a limit a part is not judged.
+        "growths": [asdict(growth) | {"limit_mib": growth.limit_mib if math.isfinite(growth.limit_mib) else None} for growth in grown],
+        "samples": [asdict(sample) for sample in samples],
+    }
+    keep(told, console, json_file)
+    raise typer.Exit(0 if told["held"] else 1)
 
 
 def _distribution() -> jars.Distribution:

@@ -16,6 +16,7 @@ import click
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from benchmarks.broker import kept
 from federation import charter
 from federation.broker import options as broker_options
 from federation.cli import main as cli
@@ -333,20 +334,31 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def faults() -> str:
     """Return what each fault cost in the kept run of `make faults`."""
-    kept = json.loads(max((PACKAGE.parent / "benchmarks" / "results").glob("*-faults.json")).read_text("utf-8"))
+    run = _newest("faults")
     rows = []
-    for fault in sorted(kept["faults"], key=lambda fault: str(fault["fault"])):
+    for fault in sorted(run["faults"], key=lambda fault: str(fault["fault"])):
         took = fault["recovery_s"]
         recovery = (f"{median(took):.1f} s", f"{max(took):.1f} s") if took else ("", "")
         held = "yes" if fault["held"] else "**no**"
         rows.append((fault["fault"], str(fault["times"]), held, str(fault["work"]), str(fault["lost"]), str(fault["doubled"]), *recovery))
     table = _table(("fault", "times", "held", "work", "lost", "doubled", "recovery p50", "max"), rows)
-    commits = ", ".join(f"`{commit}`" for commit in sorted({fault["commit"] for fault in kept["faults"]}))
-    return f"{table}\n\nAt {commits}, on {kept['cores']} cores."
+    commits = ", ".join(f"`{commit}`" for commit in sorted({fault["commit"] for fault in run["faults"]}))
+    return f"{table}\n\nAt {commits}, on {run['cores']} cores."
+
+
+def broker_benchmark() -> str:
+    """Return the transport beside its peers in the kept run of `make bench-broker`."""
+    found = _newest("broker")
+    return f"{_table(kept.HEAD, kept.rows(found))}\n\n{kept.about(found)}"
+
+
+def _newest(what: str) -> Any:
+    return json.loads(max((PACKAGE.parent / "benchmarks" / "results").glob(f"*-{what}.json")).read_text("utf-8"))
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "faults": faults,
+    "broker-benchmark": broker_benchmark,
     "settings": settings,
     "tools": tools,
     "rights": rights,

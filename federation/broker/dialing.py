@@ -47,7 +47,7 @@ class Dialed:
 
 def _open(address: Address, deadline: float) -> socket.socket:
     try:
-        sock = socket.create_connection((address.host, address.port), _remaining(deadline))
+        sock = _reach(address, deadline)
     except OSError as error:
         raise ConnectionLost(f"cannot connect to {address}: {error}; is ActiveMQ running there?") from error
     try:
@@ -60,6 +60,34 @@ def _open(address: Address, deadline: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _reach(address: Address, deadline: float) -> socket.socket:
+    """Connect to the first of a host's addresses that answers; each gets an equal part of the time that is left, so that a dead one leaves some.
+
+    `socket.create_connection` would give each of them all of it. How long the system takes to resolve the name is not bounded.
+    """
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    failure: OSError | None = None
+    for left, (family, kind, protocol, _, at) in zip(range(len(found), 0, -1), found, strict=True):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            # A family that this machine does not speak.
+            failure = error
+            continue
+        try:
+            sock.settimeout(_remaining(deadline) / left)
+            sock.connect(at)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure or OSError("the host has no address")
 
 
 def _remaining(deadline: float) -> float:

@@ -180,3 +180,11 @@ class StatisticsMissing(BrokerError):
             address,
             reason,
         )
+
+
+class StatisticsSilent(StatisticsMissing):
+    """ActiveMQ has not told the size of a queue in time; it may be able to, and the next question goes to it again."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        BrokerError.__init__(self, f"{address} has not told queue sizes ({reason}); ask again when it answers", address, reason)
+        self.address, self.reason = address, reason

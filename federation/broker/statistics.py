@@ -3,21 +3,27 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from federation.broker.connection import StompConnection
-from federation.broker.errors import BrokerError, ConnectionLost, RequestRefused, StatisticsMissing
+from federation.broker.errors import BrokerError, ConfirmationMissing, ConnectionLost, RequestRefused, StatisticsMissing, StatisticsSilent
 from federation.broker.frames import Frame, encode
 
 SECONDS_TO_ANSWER = 5.0
+# After so long a broker that says nothing is asked whether it reads at all.
+SECONDS_BEFORE_DOUBT = 1.0
+# Without the plugin a question is a message like any other, and must not stay in a queue of that name for ever.
+QUESTIONS_EXPIRE_S = 60
 
 _BROKER = "/queue/ActiveMQ.Statistics.Broker"
 _QUEUE = "/queue/ActiveMQ.Statistics.Destination."
 _TOPIC = "/topic/ActiveMQ.Statistics.Destination."
 _REPLIES = "/temp-queue/federation.statistics"
+_PROBED = "/queue/federation.probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,10 @@ class Statistics:
         headers = {"id": self._id, "destination": _REPLIES, "ack": "auto", "transformation": "jms-map-json", "receipt": receipt}
         wire.request(encode("SUBSCRIBE", headers), receipt, SECONDS_TO_ANSWER)
 
-    def size(self, destination: str) -> QueueSize | None:
-        """Return the size of a queue destination, None if the broker has no such queue."""
+    def size(self, destination: str, *, within_s: float | None = None) -> QueueSize | None:
+        """Return the size of a queue destination, None if the broker has no such queue; raises StatisticsSilent."""
         with self._asking:
-            return next(iter(self._ask(destination.removeprefix("/queue/")).values()), None)
+            return next(iter(self._ask(destination.removeprefix("/queue/"), within_s=within_s).values()), None)
 
     def sizes(self) -> dict[str, QueueSize]:
         """Return the sizes of all queues that this user may know of, by their destinations."""
@@ -76,7 +82,7 @@ class Statistics:
             except RequestRefused:
                 return True
 
-    def _ask(self, name: str, kind: str = _QUEUE) -> dict[str, QueueSize]:
+    def _ask(self, name: str, kind: str = _QUEUE, *, within_s: float | None = None) -> dict[str, QueueSize]:
         number = self._wire.next_id()
         # The broker says nothing about a queue that it does not know, but always something about itself: that ends the wait.
         last = f"{number}-end"
@@ -88,7 +94,8 @@ class Statistics:
         else:
             self._wire.send(self._query(kind + name, number) + self._query(_BROKER, last))
         found = {}
-        deadline = monotonic() + SECONDS_TO_ANSWER
+        within_s = within_s or SECONDS_TO_ANSWER
+        deadline = monotonic() + within_s
         while True:
             for reply in self._take():
                 correlation = reply.headers.get("correlation-id")
@@ -100,23 +107,44 @@ class Statistics:
                 elif correlation == last:
                     return found
             if not self._wire.read(deadline - monotonic(), lambda: bool(self._replies)):
-                raise StatisticsMissing(str(self._wire.address), f"no answer within {SECONDS_TO_ANSWER:g} s")
+                raise StatisticsSilent(str(self._wire.address), f"no answer within {within_s:g} s")
 
     def _query(self, destination: str, correlation: str, **more: str) -> bytes:
-        return encode("SEND", {"destination": destination, "reply-to": _REPLIES, "correlation-id": correlation, **more})
+        expires = str(int((time.time() + QUESTIONS_EXPIRE_S) * 1000))
+        return encode("SEND", {"destination": destination, "reply-to": _REPLIES, "correlation-id": correlation, "expires": expires, **more})
+
+    def wait_for_broker(self) -> None:
+        """Return when the broker has read all that was asked of it; raises ConfirmationMissing."""
+        receipt = self._wire.next_id()
+        self._wire.request(encode("BEGIN", {"transaction": receipt, "receipt": receipt}), receipt, SECONDS_TO_ANSWER)
 
     def _take(self) -> Iterable[Frame]:
         while self._replies:
             yield self._replies.popleft()
 
 
+def _ask_again(statistics: Statistics) -> None:
+    try:
+        statistics.size(_PROBED)
+    except StatisticsSilent as error:
+        raise StatisticsMissing(error.address, "it answers, but not this") from error
+
+
 def probe(wire: StompConnection) -> None:
     """Ask on a connection of its own, because a broker without the jars cuts the one that asks.
 
-    Raises StatisticsMissing.
+    Raises StatisticsMissing, StatisticsSilent where it may only have stood still.
     """
     try:
-        Statistics(wire).size("/queue/federation.probe")
+        statistics = Statistics(wire)
+        try:
+            statistics.size(_PROBED, within_s=SECONDS_BEFORE_DOUBT)
+        except StatisticsSilent:
+            # Who says nothing may have no plugin, or may stand still. One that reads has had the question, and answers the next one at once.
+            statistics.wait_for_broker()
+            _ask_again(statistics)
+    except ConfirmationMissing as error:
+        raise StatisticsSilent(str(wire.address), str(error)) from error
     except (ConnectionLost, RequestRefused) as error:
         raise StatisticsMissing(str(wire.address), str(error)) from error
     finally:

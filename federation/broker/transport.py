@@ -26,6 +26,7 @@ from federation.broker.errors import (
     OptionRefused,
     RequestRefused,
     StatisticsMissing,
+    StatisticsSilent,
     TlsFailed,
     Unroutable,
 )
@@ -119,7 +120,8 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
     def _forget(self) -> None:
         if self._wire is not None:
             self._wire.close()
-        self._wire = self._statistics = None
+        # The next connection may lead to another broker, or to this one with its plugin.
+        self._wire = self._statistics = self._statistics_missing = None
         self.subscriptions = {}
         self._avail_channels.clear()
 
@@ -251,6 +253,8 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
             if self._statistics is None:
                 try:
                     probe(self._dial(0))
+                except StatisticsSilent:
+                    raise
                 except StatisticsMissing as error:
                     self._statistics_missing = error
                     raise

@@ -1,4 +1,7 @@
-"""The broker is stopped or killed ten times while tasks are sent and run: workers consume again by themselves, and nothing is lost."""
+"""The broker is stopped or killed ten times while tasks are sent and run: workers consume again by themselves, and nothing is lost.
+
+Ten seconds each time are the goal. No test fails on a clock: the table of what faults cost says whether it held.
+"""
 
 import random
 import threading
@@ -66,4 +69,6 @@ def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(
     # A second run is not always marked here: see test_redelivered.py.
     diary.wait_until_all_ended(client.sent)
     toll.recovery_s += took
+    toll.in_time = max(took) <= GOAL_S
+    toll.note = f"the goal is {GOAL_S:g} s each time"
     toll.happened(RESTARTS, work=len(client.sent))

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from federation.broker.options import Options
 from tests.faults.diary import Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
@@ -39,7 +38,6 @@ def test_a_task_that_kills_its_whole_worker_comes_back_marked(fleet: Fleet, clie
     diary.check_reruns_are_marked()
 
 
-@pytest.mark.skipif("on_redelivered" not in Options.__slots__, reason="this version of the transport has no hook")
 @pytest.mark.parametrize("whole_worker", [False, True])
 def test_a_task_that_always_kills_is_quarantined_after_the_limit(
     fleet: Fleet, client: Client, diary: Diary, prefix: str, size_of: Callable[[str], Any], whole_worker: bool

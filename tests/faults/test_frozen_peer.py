@@ -7,9 +7,10 @@ import kombu
 import pytest
 
 from federation.broker.errors import ConnectionLost
-from tests.faults.diary import Diary, wait_for
+from tests.faults.diary import PATIENCE_S, Diary, wait_for
 from tests.faults.fleet import Fleet
 from tests.faults.publishing import Client
+from tests.faults.receiving import take
 from tests.toll import Toll
 
 LOST = "Connection to broker lost"
@@ -38,6 +39,26 @@ def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, clie
     assert {line.worker for line in diary.lines if line.task_id == after} == {frozen.pid}
     diary.check_reruns_are_marked()
     toll.happened(1, work=len(held) + 1)
+
+
+def test_a_long_task_of_a_solo_pool_is_cut_by_its_own_silence_and_its_second_run_is_marked(
+    broker: Any, fleet: Fleet, client: Client, diary: Diary, prefix: str, tmp_path: Path
+) -> None:
+    """Such a pool runs the task where the heart-beats would be sent; docs/how-to/celery-on-activemq.md says what to do."""
+    gate = tmp_path / "gate"
+    solo = fleet.start(pool="solo", heartbeat_s=1)
+    held = client.send("hold", str(gate))
+    wait_for(lambda: held in diary.ids("start"), "it runs")
+    with kombu.Connection(broker.url, connect_timeout=PATIENCE_S) as peer:
+        message = take(peer, f"{prefix}work")
+        assert (message.headers["id"], message.delivery_info["redelivered"]) == (held, True)
+        assert held not in diary.ids("end")
+        message.ack()
+    gate.touch()
+    wait_for(lambda: LOST in solo.log, lambda: f"it sees that it was cut\n{solo.log}")
+    after = client.send("work")
+    diary.wait_until_all_ended([after])
+    assert len(diary.starts(held)) == 1
 
 
 def test_a_frozen_broker_is_left_and_found_again(broker: Any, fleet: Fleet, client: Client, diary: Diary) -> None:

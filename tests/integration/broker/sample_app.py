@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
@@ -72,6 +73,14 @@ def write_delivery(self: Task, folder: str, wait_for: str | None = None) -> bool
     while wait_for and not Path(wait_for).exists():
         time.sleep(0.01)
     return redelivered
+
+
+@app.task(bind=True)
+def done_when_back(self: Task) -> bool:
+    """Go back to the queue once, and end when it comes again."""
+    if not self.request.delivery_info.get("redelivered"):
+        raise Reject("not yet", requeue=True)
+    return True
 
 
 @app.task(bind=True)

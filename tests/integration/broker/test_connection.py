@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -94,6 +95,41 @@ def test_a_peer_that_never_finishes_its_answer_is_left_within_the_time_out(drip:
 
     with peer(speak) as port, pytest.raises((ConnectionLost, NotStomp), match=r"said nothing|longer than"):
         connection_to(port, connect_timeout=SHORT_S).transport.establish_connection()
+
+
+@contextmanager
+def full() -> Iterator[tuple[str, int]]:
+    """A listener whose backlog is full, so that who connects waits and hears nothing; yields its address."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as clients:
+        connected = True
+        while connected:
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+            _, connected, _ = select.select([], [client], [], SHORT_S)
+        yield server.getsockname()
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    """Let every name have these addresses: there is no server of names here that could."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+# With the whole time for each address it would take five minutes.
+@pytest.mark.timeout(120)
+def test_all_addresses_of_a_host_share_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with full() as nowhere:
+        resolve_to(monkeypatch, *[nowhere] * 600)
+        with pytest.raises(ConnectionLost, match=r"cannot connect to.*timed out"):
+            connection_to(nowhere[1], connect_timeout=SHORT_S).transport.establish_connection()
+
+
+def test_a_host_whose_first_address_says_nothing_is_reached_by_its_second(activemq: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with full() as nowhere:
+        resolve_to(monkeypatch, nowhere, (activemq.host, activemq.port))
+        with kombu.Connection(activemq.url, connect_timeout=8) as connection:
+            assert connection.connect().connected
 
 
 def test_a_password_cannot_smuggle_a_header_in() -> None:

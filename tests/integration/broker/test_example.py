@@ -1,5 +1,6 @@
 """The example and the page for a Celery user of any project, as they stand."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from celery import Celery
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "docs" / "examples" / "celery_on_activemq.py"
+FOLLOWER = ROOT / "docs" / "examples" / "follow_events.py"
 PAGE = ROOT / "docs" / "how-to" / "celery-on-activemq.md"
 
 
@@ -30,6 +32,25 @@ def test_the_example_runs(activemq: Any, tmp_path: Path, bus: Any) -> None:
         worker.kill()
         worker.wait()
     assert done.stdout.splitlines() == ["Hello, Ada!", "Hello, Bob!", "Hello, Zoë!"], done.stderr + log.read_text()
+
+
+def test_the_example_that_follows_events_prints_a_line_for_each(activemq: Any, plain: Any) -> None:
+    """What the federation publishes is in the tests of its relay, which follow with the same code."""
+    event = {"number": 7, "at": "2026-11-28T12:00:00.000000Z", "actor": "ada", "type": "test.followed", "stream": "test:ä", "position": 1}
+    command = [sys.executable, str(FOLLOWER), activemq.host, str(activemq.port), activemq.user, "test.followed"]
+    environment = os.environ | {"STOMP_PASSCODE": activemq.password, "PYTHONUTF8": "1"}
+    follower = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    try:
+        assert follower.stderr is not None
+        assert follower.stdout is not None
+        told = follower.stderr.readline()
+        assert told == "following\n", told + follower.stderr.read()
+        for kind in ("another", "followed"):
+            plain.send(f"/topic/federation.events.test.{kind}", json.dumps(event | {"type": f"test.{kind}"}).encode())
+        assert follower.stdout.readline() == "7 2026-11-28T12:00:00.000000Z ada test.followed test:ä#1\n"
+    finally:
+        follower.kill()
+        follower.communicate(timeout=60)
 
 
 def test_the_example_uses_nothing_of_ours_but_the_transport() -> None:

@@ -1,8 +1,7 @@
 """What happened reaches the topics once it is committed, in the one order, over a broker and a beat that die; any STOMP client reads it."""
 
-import json
+import importlib.util
 import os
-import queue
 import shutil
 import signal
 import subprocess
@@ -22,34 +21,25 @@ World = Any
 ROOT = Path(__file__).parents[3]
 NPM = ROOT / ".tools" / "npm" / "node_modules"
 EXAMPLE = ROOT / "docs" / "examples" / "follow_events.mjs"
+PYTHON_EXAMPLE = EXAMPLE.with_suffix(".py")
+
+
+def example() -> Any:
+    """The example in Python, which is what these tests follow with."""
+    specification = importlib.util.spec_from_file_location("follow_events", PYTHON_EXAMPLE)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 class Follower:
     """A plain STOMP client, stomp.py, on topics of events."""
 
-    def __init__(self, activemq: Any, topic: str = ">", *, durable: str | None = None) -> None:
-        os.environ.setdefault("STOMP_SKIP_HOSTNAME_SCAN", "1")
-        import stomp
-
-        arrived: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self.arrived = arrived
-        subscribed = threading.Event()
-
-        class Listener(stomp.ConnectionListener):  # type: ignore[misc]
-            def on_message(self, frame: Any) -> None:
-                arrived.put(json.loads(frame.body))
-
-            def on_receipt(self, frame: Any) -> None:
-                subscribed.set()
-
-        self.client = stomp.Connection12([(activemq.host, activemq.port)])
-        self.client.set_listener("", Listener())
-        named = {"client-id": durable} if durable else {}
-        self.client.connect(activemq.user, activemq.password, wait=True, headers=named)
-        headers = {"activemq.subscriptionName": durable} if durable else {}
-        self.client.subscribe(f"/topic/federation.events.{topic}", id="1", ack="auto", headers={"receipt": "subscribed", **headers})
-        # A topic tells nothing to who comes later.
-        assert subscribed.wait(60), "ActiveMQ does not confirm the subscription"
+    def __init__(self, activemq: Any, topic: str = ">", **options: Any) -> None:
+        made = example().Follower(activemq.host, activemq.port, activemq.user, activemq.password, topic, **options)
+        self.client, self.arrived = made.client, made.arrived
 
     def until(self, event_type: str, *, within_s: float = 120.0) -> list[dict[str, Any]]:
         """Return what came up to the first event of this type."""

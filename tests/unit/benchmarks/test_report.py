@@ -6,6 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
+from benchmarks.goals import Goal
 from benchmarks.readings import Measure, Reading
 from benchmarks.report import Outcome, as_json, show
 from benchmarks.servers.peer import Peer
@@ -44,6 +45,8 @@ def outcome(*rates: tuple[str, float], absent: dict[str, str] | None = None) -> 
         commits_ms=[0.2, 0.3],
         notes={"measures": "one after the other"},
         took_s=12.0,
+        commit="abc1234",
+        goals=[Goal("faster", "a row", "1.50", held=True)],
     )
 
 
@@ -77,6 +80,8 @@ def test_json_holds_everything_but_addresses() -> None:
     read = json.loads(told)
     assert len(read["readings"]) == 24
     assert read["plan"] == {"rounds": 3}
+    assert read["commit"] == "abc1234"
+    assert read["goals"] == [{"goal": "faster", "row": "a row", "found": "1.50", "held": True}]
     assert {peer["name"]: peer["durability"] for peer in read["peers"]} == {OURS: "all on disk", PEER: "all on disk"}
     assert {line["peer"] for line in read["summary"]} == {OURS, PEER}
 
