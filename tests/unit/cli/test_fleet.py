@@ -17,7 +17,7 @@ ELSEWHERE = "activemq://all:secret@broker.example:61613/"
 def parts(home: Home, **given: Any) -> dict[str, Any]:
     made = credentials.load_or_make(home)
     database = SecretStr("postgresql://nobody@127.0.0.1:1/none")
-    config = Settings(data_dir=home.data_dir, database_url=database, flower_password=SecretStr("words"), **given)
+    config = Settings(data_dir=home.data_dir, database_url=database, database_service_url=database, flower_password=SecretStr("words"), **given)
     users = fleet._Users(config, None if config.broker_url else made)
     found = [fleet._worker(home, config, users, "baby"), *fleet._company(home, config, users)]
     return {part.name: part for part in found}
