@@ -19,7 +19,7 @@ assert federation.broker  # imported for its side effect: kombu then knows activ
 
 UP = ("federation", "up", "--nodes", "baby")
 WITHIN_S = 240.0
-KEPT = Queue("kept", durable=True)
+KEPT = Queue("federation.kept", durable=True)
 
 
 def starts(name: str) -> Callable[[Any], bool]:

@@ -47,7 +47,7 @@ async def delegate_to_agents(stage: Stage) -> None:
     row = stage.sql("select status, assigned_to, result from agent_tasks where id = %s", given["task_id"])[0]
     check((row.status, row.assigned_to, row.result["leaks"]) == ("completed", winner, 0), f"the database has the task completed by {winner}")
     types = [event.type for event in stage.sql("select type from events where stream = %s order by position", f"task:{given['task_id']}")]
-    check(types == ["task.created", "task.claimed", "task.completed"], "its events: " + ", ".join(types))
+    check(types == ["task.created", "task.claimed", "statement.made", "task.completed"], "its events: " + ", ".join(types))
 
 
 async def delegate_to_a_node(stage: Stage) -> None:
