@@ -59,9 +59,9 @@ def test_nothing_but_the_log_itself_is_left_out(watch) -> None:
 )
 def test_a_write_without_an_event_is_seen(database: str, transactions, watch, main_job, write) -> None:
     main_job()
-    with transactions.begin("ada") as session:
+    with transactions.begin("cli:ada") as session:
         session.execute(write)
-    assert any("by ada: no event" in flaw for flaw in watch.flaws(database))
+    assert any("by cli:ada: no event" in flaw for flaw in watch.flaws(database))
     watch.forget(database)
 
 

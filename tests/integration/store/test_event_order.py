@@ -143,7 +143,7 @@ def test_the_order_and_the_seals_are_append_only(database: str, transactions: Tr
 
 
 def test_only_the_service_numbers(transactions: Transactions) -> None:
-    with pytest.raises(Exception, match="permission denied for table event_order"), transactions.begin("test:hand") as session:
+    with pytest.raises(Exception, match="permission denied for table event_order"), transactions.begin("ada") as session:
         event_order.give_numbers(session, settled=0, limit=1)
 
 
