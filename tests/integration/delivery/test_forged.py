@@ -48,13 +48,13 @@ def in_body(place: int, **changed: Any) -> Callable[[World, Sent], Sent]:
 
 def stranger(world: World) -> Signer:
     """Somebody with a key that nobody registered."""
-    made = Signer("node:stranger", world.folder / "stranger", world.database_url)
+    made = Signer("node:stranger", world.folder / "stranger", world.service_url)
     made.register = lambda: None  # type: ignore[method-assign]
     return made
 
 
 def revoked(world: World) -> Signer:
-    made = Signer("node:fired", world.folder / "fired", world.database_url)
+    made = Signer("node:fired", world.folder / "fired", world.service_url)
     with suppress(KeyRevoked):
         made.register()
         with world.transactions.begin("cli:tester") as session:
@@ -287,7 +287,7 @@ class _Nowhere:
 
 
 def test_a_signer_that_is_revoked_dies_within_seconds(calm: World) -> None:
-    leaver = Signer("node:leaver", calm.folder / "leaver", calm.database_url)
+    leaver = Signer("node:leaver", calm.folder / "leaver", calm.service_url)
     sent = signed(calm, unsigned(calm, "tests.where", kwargs={}), signer=leaver)
     put(calm, sent)
     assert calm.result(sent.id)["node"] == calm.calm_node
@@ -336,7 +336,7 @@ def test_the_stock_command_signs_and_a_program_without_our_application_does_not(
 
 
 def test_messages_wait_for_a_database_that_is_away_and_none_is_put_aside(calm: World, postgres: Any) -> None:
-    newcomer = Signer("node:newcomer", calm.folder / "newcomer", calm.database_url)
+    newcomer = Signer("node:newcomer", calm.folder / "newcomer", calm.service_url)
     sent = [signed(calm, unsigned(calm, "tests.where", kwargs={"n": n}), signer=newcomer) for n in range(3)]
     [(before,)] = calm.rows("SELECT count(*) FROM quarantine")
     known = calm.log(calm.calm_node).count("consumer.paused")
