@@ -21,6 +21,7 @@ from federation.delivery.runtime import transactions
 from federation.delivery.signer import act_as
 from federation.delivery.voices import agent_voice
 from federation.errors import DatabaseUnavailable, SettingsError
+from federation.local.certificates import DOOR, usable
 from federation.local.elsewhere import check_database
 from federation.local.ports import listen
 from federation.mcp.door import Door
@@ -107,6 +108,7 @@ def serve() -> None:
     config = settings()
     charter()
     _log(config.log_level, as_json=config.log_json)
+    certificates = usable(config)
     check_database(config)
     act_as("service:door")
     amqp: Any = application().amqp
@@ -119,6 +121,8 @@ def serve() -> None:
     with listen(config.mcp_host, config.mcp_port) as listening:
         given = uvicorn.Config(
             app,
+            ssl_certfile=certificates.certificate(DOOR) if certificates else None,
+            ssl_keyfile=certificates.key(DOOR) if certificates else None,
             log_config=None,
             access_log=False,
             ws="none",

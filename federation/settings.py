@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     database_auditor_url: SecretStr | None = Field(None, description="PostgreSQL as the role `auditor`, which only reads.")
     result_expires_s: Seconds = Field(7 * 86400, description="Seconds that the result of an execution is kept.")
 
+    tls: bool = Field(
+        False,
+        description="Whether the ActiveMQ, the Flower and the front door that `federation up` starts speak TLS and nothing else; "
+        "first: federation tls init. The embedded PostgreSQL is built without TLS, and stays on loopback.",
+    )
+
     mcp_host: str = Field("127.0.0.1", description="Address that the front door binds.")
     mcp_port: int = Field(8765, ge=1, le=65535, description="Port of the front door.")
     mcp_allowed_hosts: list[str] = Field(
@@ -152,9 +158,11 @@ class Settings(BaseSettings):
     @classmethod
     def _is_url(cls, value: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
         if value is not None:
-            shape = "activemq://user:password@host:61613/" if field.field_name in BROKER_URLS else "postgresql://user:password@host:5432/federation"
+            of_broker = field.field_name in BROKER_URLS
+            shape = "activemq://user:password@host:61613/" if of_broker else "postgresql://user:password@host:5432/federation"
             parts = urlsplit(value.get_secret_value())
-            if parts.scheme != urlsplit(shape).scheme or not parts.hostname or not _has_port(parts):
+            schemes = {"activemq", "activemqs"} if of_broker else {"postgresql"}
+            if parts.scheme not in schemes or not parts.hostname or not _has_port(parts):
                 raise ValueError(f"a URL such as {shape}")
         return value
 

@@ -15,6 +15,8 @@ from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.mcp_clients import FILES, Client, configuration
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, Refused
+from federation.local.certificates import Certificates
+from federation.local.home import Home
 from federation.mcp.where import mcp_url
 from federation.services import agents
 from federation.settings import settings
@@ -155,6 +157,9 @@ def config(
         errors.print(f"Put the token of {name} in; if it is lost: federation agent rotate {name}")
     else:
         errors.print("The lines hold the token: keep them out of version control.")
+    if settings().tls:
+        trusted = Certificates(Home(settings().data_dir).tls_dir).authority
+        errors.print(f"The client must trust {inert(str(trusted))}; those on Node take its path from the variable NODE_EXTRA_CA_CERTS.")
     print_json(configuration(client, url=mcp_url(settings(), for_others=True), token=secret or f"TOKEN-OF-{name}"))
 
 

@@ -1,6 +1,7 @@
 """The parts of the federation on this machine, as data for the supervisor; starts nothing."""
 
 import http.client
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from federation.errors import LocalServiceError, SettingsError
 from federation.local import credentials as local_credentials
 from federation.local import elsewhere, jars
 from federation.local.activemq import DOOR, OBSERVER, OPERATOR, RELAY, WORKER, ActiveMQ
+from federation.local.certificates import DOOR as FRONT_DOOR
+from federation.local.certificates import MAKE, Certificates, usable
 from federation.local.credentials import Credentials
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
@@ -42,7 +45,11 @@ def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
     if mcp_port == flower_port:
         raise SettingsError(f"FEDERATION_FLOWER_PORT: got {flower_port}, wants another port than FEDERATION_MCP_PORT")
     others = {"mcp_port": mcp_port, "flower_port": flower_port}
-    local_credentials.save(home, credentials, local_broker=local_broker, local_database=local_database, others=others)
+    certificates = usable(before)
+    if certificates and not certificates.are_for(FRONT_DOOR, near(before.mcp_host)):
+        wants = f"a host that the front door's certificate is for; make it so: {MAKE} --host {before.mcp_host}"
+        raise SettingsError(f"FEDERATION_MCP_HOST: got {before.mcp_host!r}, wants {wants}")
+    local_credentials.save(home, credentials, local_broker=local_broker, local_database=local_database, others=others, certificates=certificates)
     settings = load()
     for name, free in others.items():
         if getattr(settings, name) != free:
@@ -55,9 +62,10 @@ def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
         services.append(database.part())
     if local_broker:
         distribution = jars.find_or_fetch(settings.activemq_home, settings.cache_dir)
-        services.append(ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution).part())
+        broker = ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution, certificates)
+        services.append(broker.part())
     migrations = _migrations(home, database, credentials) if database or settings.database_owner_url else None
-    users = _Users(settings, credentials if local_broker else None)
+    users = _Users(settings, credentials if local_broker else None, certificates)
     workers = [_worker(home, settings, users, node) for node in nodes]
     return [services, [migrations] if migrations else [], [*workers, *_company(home, settings, users)]]
 
@@ -68,11 +76,12 @@ class _Users:
 
     settings: Settings
     credentials: Credentials | None
+    certificates: Certificates | None = None
 
     def environment(self, user: str) -> dict[str, str]:
         """Return the variable that gives a part its URL; none where the settings have one URL for all parts."""
         if self.credentials:
-            return {variable("broker_url"): self.credentials.broker_url(user)}
+            return {variable("broker_url"): self.credentials.broker_url(user, self.certificates)}
         given: SecretStr | None = None if user == OPERATOR else getattr(self.settings, f"broker_{user}_url")
         return {variable("broker_url"): given.get_secret_value()} if given else {}
 
@@ -113,6 +122,7 @@ def _company(home: Home, settings: Settings, users: _Users) -> list[Part]:
     # Not a name that Python could import: this folder is where the parts look for modules first.
     flower = home.run_dir / "flower-settings.py"
     schedule = home.run_dir / "beat-schedule"
+    trusted = users.certificates.client_context() if users.certificates else None
     return [
         Part(
             name="beat",
@@ -123,22 +133,22 @@ def _company(home: Home, settings: Settings, users: _Users) -> list[Part]:
         Part(
             name="flower",
             command=[*celery, "flower", f"--conf={flower}"],
-            prepare=lambda: _write_flower_settings(flower, settings),
-            is_ready=answers_http("127.0.0.1", settings.flower_port, "/"),
+            prepare=lambda: _write_flower_settings(flower, settings, users.certificates),
+            is_ready=answers_http("127.0.0.1", settings.flower_port, "/", trusted),
             cwd=home.run_dir,
             environment=users.environment(OPERATOR if settings.flower_control else OBSERVER),
         ),
         Part(
             name="frontdoor",
             command=[*_PYTHON, "federation.cli.main", "serve"],
-            is_ready=answers_http(settings.mcp_host, settings.mcp_port, "/mcp"),
+            is_ready=answers_http(settings.mcp_host, settings.mcp_port, "/mcp", trusted),
             cwd=home.run_dir,
             environment=users.environment(DOOR),
         ),
     ]
 
 
-def _write_flower_settings(path: Path, settings: Settings) -> None:
+def _write_flower_settings(path: Path, settings: Settings, certificates: Certificates | None) -> None:
     # A file of mode 0600, because a command line can be read by every user of the machine.
     assert settings.flower_password is not None
     path.touch(mode=0o600)
@@ -152,14 +162,21 @@ def _write_flower_settings(path: Path, settings: Settings) -> None:
         # A command, and needless: our workers always tell.
         "enable_events": False,
     }
+    if certificates:
+        lines |= {"certfile": str(certificates.certificate(FRONT_DOOR)), "keyfile": str(certificates.key(FRONT_DOOR))}
     path.write_text("".join(f"{name} = {value!r}\n" for name, value in lines.items()))
 
 
-def answers_http(host: str, port: int, path: str) -> Callable[[], bool]:
-    """Return a question: does a server answer there with anything but an error of its own?"""
+def answers_http(host: str, port: int, path: str, trusted: ssl.SSLContext | None = None) -> Callable[[], bool]:
+    """Return a question: does a server answer there with anything but an error of its own? Over TLS where it says whom to trust."""
 
     def ask() -> bool:
-        connection = http.client.HTTPConnection(near(host), port, timeout=2)
+        address, timeout_s = near(host), 2
+        connection = (
+            http.client.HTTPSConnection(address, port, timeout=timeout_s, context=trusted)
+            if trusted
+            else http.client.HTTPConnection(address, port, timeout=timeout_s)
+        )
         try:
             connection.request("GET", path)
             return connection.getresponse().status < 500

@@ -43,6 +43,7 @@ COMMANDS = (
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),
     Entry("model", "federation.cli.model:app", "List, verify and add the models whose files are trusted."),
+    Entry("tls", "federation.cli.tls:app", "Make and show the certificates of the services."),
     Entry("audit", "federation.cli.audit:app", "Verify, export and replay the event log."),
     Entry("serve", "federation.cli.serve:serve", "Serve MCP over HTTP: the front door."),
     Entry("mcp", "federation.cli.serve:mcp", "Serve MCP over stdio to the client that starts it."),

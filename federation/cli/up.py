@@ -16,7 +16,8 @@ from federation.cli.fleet import NODES, nodes_of, stages
 from federation.delivery import logs
 from federation.errors import Conflict, InvalidInput, LocalServiceError, SettingsError
 from federation.local import checks, children, elsewhere, jars, state
-from federation.local.home import Home
+from federation.local.certificates import Certificates
+from federation.local.home import Home, read_json, write_json
 from federation.local.interrupts import Interrupts
 from federation.local.lock import exclusive, holder
 from federation.local.state import Phase, View
@@ -30,6 +31,9 @@ _ENDS_WITHIN_S = 60.0
 
 Nodes = Annotated[str | None, typer.Option(metavar="NAMES", help=f"Nodes that run here, separated by commas; unset: {','.join(NODES)}.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when everything answers, and leave it running.")]
+Tls = Annotated[
+    bool | None, typer.Option("--tls/--no-tls", help="Speak TLS and nothing else, with the certificates of `federation tls init`; unset: as before.")
+]
 StartedBy = Annotated[str, typer.Option(hidden=True)]
 
 
@@ -40,7 +44,7 @@ def _names(nodes: str) -> list[str]:
     return names
 
 
-def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up") -> None:
+def up(nodes: Nodes = None, detach: Detach = False, tls: Tls = None, started_by: StartedBy = "up") -> None:
     """Start PostgreSQL, ActiveMQ, the nodes' workers, beat, Flower and the front door; Ctrl-C stops all of them, a second one at once.
 
     Exit code 0 also when it is running already, with these nodes.
@@ -49,6 +53,8 @@ def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up"
     charter()
     issuer_keys(settings())
     home.create()
+    if tls is not None:
+        _remember_tls(home, tls)
     if (pid := holder(home)) is not None:
         _join(home, pid, asked, wait=detach)
         return
@@ -61,6 +67,20 @@ def up(nodes: Nodes = None, detach: Detach = False, started_by: StartedBy = "up"
             console.print(line)
     else:
         _run_here(home, names)
+
+
+def _remember_tls(home: Home, tls: bool) -> None:
+    """Write it to the settings of this data directory, where all parts and commands find it. Raises Conflict while it runs otherwise."""
+    if tls == settings().tls:
+        return
+    if holder(home) is not None:
+        raise Conflict(f"the federation in {home.data_dir} is running {'with' if settings().tls else 'without'} TLS; first: federation down")
+    if tls:
+        Certificates(home.tls_dir).check()
+    write_json(home.settings_file, read_json(home.settings_file) | {"tls": tls})
+    settings.cache_clear()
+    if settings().tls != tls:
+        raise InvalidInput("--tls" if tls else "--no-tls", f"FEDERATION_TLS={str(not tls).lower()} in the environment", "that variable unset")
 
 
 def _join(home: Home, pid: int, asked: list[str], *, wait: bool) -> None:

@@ -1,13 +1,17 @@
 """A local ActiveMQ Classic with a configuration of ours, on loopback, with passwords; speaks STOMP only."""
 
+import secrets
 import socket
+import ssl
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from xml.sax.saxutils import escape
 
 from federation.local import java
+from federation.local.certificates import BROKER, Certificates, write_secret
 from federation.local.jars import Distribution
 from federation.local.parts import Part
 from federation.local.ports import LOOPBACK
@@ -17,6 +21,7 @@ ADMIN, WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER = "admin", "worker", "door"
 USERS = (ADMIN, WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER)
 
 _TEMPLATE = Path(__file__).with_name("activemq.xml")
+_TLS_HERE = "<!-- Here is the key store where TLS is asked for. -->"
 _LOGGING = """\
 log4j.rootLogger=WARN, stdout
 log4j.logger.org.apache.activemq.broker.BrokerService=INFO
@@ -28,16 +33,17 @@ log4j.appender.stdout.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n
 
 @dataclass(frozen=True)
 class ActiveMQ:
-    """A broker whose data lie below `root`; `passwords` holds one for each of USERS."""
+    """A broker whose data lie below `root`; `passwords` holds one for each of USERS. With `certificates` it speaks TLS and nothing else."""
 
     root: Path
     port: int
     passwords: Mapping[str, str]
     distribution: Distribution
+    certificates: Certificates | None = None
 
     def url(self, user: str = ADMIN) -> str:
         """Return the URL of the broker for kombu."""
-        return f"activemq://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/"
+        return url(self.port, user, self.passwords[user], self.certificates)
 
     def part(self) -> Part:
         """Return what the supervisor needs to run the broker."""
@@ -73,23 +79,43 @@ class ActiveMQ:
         self.root.chmod(0o700)
         values = {f"{user}_password": self.passwords[user] for user in USERS}
         values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port)}
+        values |= {"scheme": "stomp+ssl" if self.certificates else "stomp"}
         filled = Template(_TEMPLATE.read_text()).substitute({name: escape(value, {'"': "&quot;"}) for name, value in values.items()})
+        if self.certificates:
+            filled = filled.replace(_TLS_HERE, self._key_store(self.certificates))
         configuration = self.root / "activemq.xml"
         configuration.touch(mode=0o600)
         configuration.write_text(filled)
         (self.root / "log4j.properties").write_text(_LOGGING)
 
+    def _key_store(self, certificates: Certificates) -> str:
+        """Write the key store anew, under a password that only the configuration has, and return the line that names it."""
+        password = secrets.token_urlsafe(24)
+        write_secret(self.root / "broker.p12", certificates.key_store(BROKER, password))
+        # Named from the working directory, as all files are.
+        return f'<sslContext><sslContext keyStore="file:broker.p12" keyStorePassword="{password}" keyStoreType="PKCS12"/></sslContext>'
+
     def answers(self) -> bool:
         """Say whether the broker takes a STOMP connection with our passwords."""
         try:
-            return connects(LOOPBACK, self.port, OBSERVER, self.passwords[OBSERVER])
+            context = self.certificates.client_context() if self.certificates else None
+            return connects(LOOPBACK, self.port, OBSERVER, self.passwords[OBSERVER], context=context)
         except OSError:
             return False
 
 
-def connects(host: str, port: int, user: str, password: str, *, within_s: float = 5.0) -> bool:
+def url(port: int, user: str, password: str, certificates: Certificates | None = None) -> str:
+    """Return the URL of a broker on this machine; with certificates it says whom to trust."""
+    scheme, query = ("activemqs", f"?{certificates.query(ssl_ca_certs='')}") if certificates else ("activemq", "")
+    return f"{scheme}://{user}:{password}@{LOOPBACK}:{port}/{query}"
+
+
+def connects(host: str, port: int, user: str, password: str, *, within_s: float = 5.0, context: ssl.SSLContext | None = None) -> bool:
     """Say whether a STOMP broker takes this user; OSError when nobody answers."""
     frame = f"CONNECT\naccept-version:1.2\nhost:{host}\nlogin:{user}\npasscode:{password}\n\n\0"
-    with socket.create_connection((host, port), timeout=within_s) as connection:
+    with ExitStack() as stack:
+        connection = stack.enter_context(socket.create_connection((host, port), timeout=within_s))
+        if context:
+            connection = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
         connection.sendall(frame.encode())
         return connection.recv(9) == b"CONNECTED"

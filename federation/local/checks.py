@@ -15,6 +15,7 @@ import psycopg
 from federation import charter
 from federation.errors import LocalServiceError, SettingsError
 from federation.local import children, elsewhere, jars, java, postgres, state
+from federation.local.certificates import MAKE, Certificates
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
 from federation.local.ports import is_free
@@ -24,6 +25,7 @@ OLDEST_PYTHON = (3, 11)
 NEEDED_GIB, WANTED_GIB = 1.0, 5.0
 # Less than one segment of PostgreSQL's write-ahead log.
 FULL_MIB = 16
+CERTIFICATE_ENDS_SOON_DAYS = 30
 _SKEW_S = 2.0
 # So many times as long as beat takes between two seals.
 _SEALS_LATE = 3
@@ -247,6 +249,27 @@ def servers(config: Settings) -> Iterator[Finding]:
         yield _ok("servers", f"{' and '.join(named)}: answers")
 
 
+def encryption(config: Settings) -> Iterator[Finding]:
+    """The certificates last, where TLS is asked for."""
+    if not config.tls:
+        return
+    certificates = Certificates(Home(config.data_dir).tls_dir)
+    try:
+        certificates.check()
+    except SettingsError as error:
+        yield Finding("tls", Verdict.FAIL, str(error), f"{MAKE}, then start anew")
+        return
+    name, end = min(certificates.ends().items(), key=lambda item: item[1])
+    left = (end - datetime.datetime.now(datetime.UTC)).days
+    if left < CERTIFICATE_ENDS_SOON_DAYS:
+        yield Finding("tls", Verdict.WARN, f"{certificates.certificate(name)} ends in {left} days, on {end:%Y-%m-%d}", f"{MAKE}, then start anew")
+    else:
+        yield _ok("tls", f"the first certificate to end is {name}, on {end:%Y-%m-%d}")
+    if not is_elsewhere(config, "database_url"):
+        saw = "the embedded PostgreSQL is built without TLS; it takes connections of this machine only, in the clear"
+        yield Finding("tls", Verdict.WARN, saw, "for TLS there too, use a PostgreSQL of yours: FEDERATION_DATABASE_URL with sslmode=verify-full")
+
+
 CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
     python,
     rules,
@@ -260,6 +283,7 @@ CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
     clock,
     audit_log,
     tokens,
+    encryption,
 )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from federation.local import activemq, postgres
+from federation.local.certificates import Certificates
 from federation.local.home import Home, read_json, write_json
 from federation.local.ports import LOOPBACK, keep_or_choose
 
@@ -37,9 +38,9 @@ class Credentials:
             key: f"postgresql://{role}:{self.roles[role]}@{LOOPBACK}:{self.postgres_port}/{postgres.DATABASE}" for key, role in _DATABASE_KEYS.items()
         }
 
-    def broker_url(self, user: str = activemq.OPERATOR) -> str:
+    def broker_url(self, user: str = activemq.OPERATOR, certificates: Certificates | None = None) -> str:
         """Return the URL of the local ActiveMQ for one of its users; who sits at this machine is its operator."""
-        return f"activemq://{user}:{self.users[user]}@{LOOPBACK}:{self.activemq_port}/"
+        return activemq.url(self.activemq_port, user, self.users[user], certificates)
 
 
 def _password() -> str:
@@ -67,13 +68,22 @@ def with_free_ports(credentials: Credentials) -> Credentials:
     )
 
 
-def save(home: Home, credentials: Credentials, *, local_broker: bool, local_database: bool, others: Mapping[str, Any]) -> None:
+def save(
+    home: Home,
+    credentials: Credentials,
+    *,
+    local_broker: bool,
+    local_database: bool,
+    others: Mapping[str, Any],
+    certificates: Certificates | None = None,
+) -> None:
     """Write the secrets, then the settings that follow from them; settings of other origin stay as they are."""
     write_json(home.secrets_file, asdict(credentials))
     content = {key: value for key, value in read_json(home.settings_file).items() if not (isinstance(value, str) and credentials.owns(value))}
     if local_broker:
         # The parts get theirs in their environment, each its own.
-        content |= {"broker_url": credentials.broker_url(), "broker_observer_url": credentials.broker_url(activemq.OBSERVER)}
+        for key, user in (("broker_url", activemq.OPERATOR), ("broker_observer_url", activemq.OBSERVER)):
+            content[key] = credentials.broker_url(user, certificates)
     if local_database:
         content |= credentials.database_urls()
     write_json(home.settings_file, content | {"flower_password": credentials.flower} | dict(others))

@@ -13,8 +13,8 @@ from federation.errors import LocalServiceError, SettingsError
 
 _MARK = ".made-by-federation"
 # What the program makes in the data directory; `vectors`, `settings.json` and `models.json` may be there before the first `federation up`: a
-# node's worker makes the one, a person may write the others.
-_OURS = ("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "seals", "keys", "demo", "models.json")
+# node's worker makes the one, a person may write the others or have them made.
+_OURS = ("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "seals", "keys", "demo", "models.json", "tls")
 _FIRST_MADE_BY_UP = ("secrets.json", "run", "logs", "postgres", "activemq", "demo")
 _VARIABLE = "FEDERATION_DATA_DIR"
 # The disk, or the share of it that this user may fill.
@@ -47,6 +47,10 @@ class Home:
     @property
     def lock_file(self) -> Path:
         return self.run_dir / "lock"
+
+    @property
+    def tls_dir(self) -> Path:
+        return self.data_dir / "tls"
 
     def log(self, part: str) -> Path:
         """Return the path of a part's log."""

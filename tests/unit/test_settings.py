@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.errors import NotFound, SettingsError
-from federation.settings import load
+from federation.settings import BROKER_URLS, load
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,10 @@ def test_a_url_of_another_kind_is_named_without_its_password(monkeypatch: pytest
     with pytest.raises(SettingsError, match=f"FEDERATION_{name}: got") as refusal:
         load()
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", BROKER_URLS)
+def test_a_url_of_the_broker_may_say_tls(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    url = "activemqs://user:words@broker.example:61614/?ssl_ca_certs=%2Fetc%2Fca.pem"
+    monkeypatch.setenv(f"FEDERATION_{name.upper()}", url)
+    assert getattr(load(), name).get_secret_value() == url

@@ -17,6 +17,7 @@ from federation.cli.down import stop
 from federation.cli.fleet import NODES
 from federation.cli.mcp_clients import FILES, Client, configuration
 from federation.local import state
+from federation.local.certificates import Certificates
 from federation.local.home import Home
 from federation.local.interrupts import Interrupts
 from federation.local.lock import holder
@@ -117,12 +118,14 @@ def _how_to_go_on(settings: Settings) -> None:
     console.print("    The demo is done, and everything is still running.\n")
     lines = {
         "Front door": mcp_url(settings),
-        "Flower": f"http://127.0.0.1:{settings.flower_port}/   user {settings.flower_user}, password {secret}",
+        "Flower": f"{'https' if settings.tls else 'http'}://127.0.0.1:{settings.flower_port}/   user {settings.flower_user}, password {secret}",
         "Add an agent": f"{program} agent add NAME --role developer",
         "Connect a client": f"{program} agent config NAME --client claude-code --token -   (or cline, continue, cursor, vscode)",
         "See what runs": f"{program} status",
         "Stop": f"{program} down   (down --purge removes all that was made)",
     }
+    if settings.tls:
+        lines["Clients trust"] = f"{Certificates(Home(settings.data_dir).tls_dir).authority}   (NODE_EXTRA_CA_CERTS for those on Node)"
     for name, line in lines.items():
         console.print(f"    [bold]{name:<18}[/]{line}", soft_wrap=True)
     console.print(f"\n    The lines for Claude Code, in {FILES[Client.CLAUDE_CODE]}:")

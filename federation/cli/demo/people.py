@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from federation.cli.demo.stage import ADA, BOB, CONVERSATION, EVE, DemoFailed, Stage, check, heading, said
 from federation.delivery.runtime import transactions
 from federation.errors import NotFound
+from federation.local.certificates import Certificates
+from federation.local.home import Home
 from federation.mcp.where import mcp_url
 from federation.services import agents
 
@@ -42,10 +44,11 @@ async def connect(stage: Stage) -> None:
     heading(2, "Three agents connect to the front door, each with a token of its own")
     leave_others_alone(stage)
     url = mcp_url(stage.settings)
+    trusted = Certificates(Home(stage.settings.data_dir).tls_dir).client_context() if stage.settings.tls else None
     with transactions().begin(ACTOR) as session:
         tokens = {name: token(session, name, role) for name, role in CAST.items()}
     for name, secret in tokens.items():
-        stage.clients[name] = await stage.stack.enter_async_context(Client(url, auth=secret))
+        stage.clients[name] = await stage.stack.enter_async_context(Client(url, auth=secret, verify=trusted))
         tools = await stage.clients[name].list_tools()
         updated = await stage.call(name, "federation_update_state", summary="joining the demo", action="IDLE")
         said(name, "tools/list", f"{len(tools)} tools; the front door knows the caller as {updated['agent']} ({CAST[name]})")

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import kombu
 import pytest
 
+import federation.broker  # noqa: F401  # registers activemq://
+from federation.broker.errors import BrokerError
+from federation.cli.fleet import answers_http
 from federation.local import children
 
 WITHIN_S = 240.0
@@ -174,3 +179,52 @@ def test_a_port_that_was_demanded_and_is_taken_is_named(machine: Machine) -> Non
     assert code == 69
     assert "FEDERATION_MCP_PORT" in told
     assert children.wait_until(lambda: not machine.pids(), WITHIN_S)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_with_tls_broker_flower_and_front_door_speak_it_and_nothing_else(machine: Machine) -> None:
+    code, told = machine("up", "--tls", "--detach", "--nodes", "baby")
+    assert code == 2
+    assert "federation tls init" in told
+    assert machine("tls", "init", "--host", "fed.example")[0] == 0
+
+    code, told = machine("up", "--tls", "--detach", "--nodes", "baby")
+    assert code == 0, told
+    status = machine.status()
+    assert status["mcp_url"].startswith("https://")
+    assert status["flower_url"].startswith("https://")
+    authority = str(machine.data_dir / "tls" / "ca.pem")
+    trusted = ssl.create_default_context(cafile=authority)
+    for key in ("mcp_url", "flower_url"):
+        url = urlsplit(status[key])
+        assert url.port is not None
+        assert answers_http("127.0.0.1", url.port, "/", trusted)()
+        assert not answers_http("127.0.0.1", url.port, "/")()
+    with pytest.raises(BrokerError):
+        clear = status["broker_url"].replace("activemqs:", "activemq:").partition("?")[0]
+        kombu.Connection(clear, connect_timeout=60).transport.establish_connection()
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "federation",
+        "inspect",
+        "ping",
+        "--timeout",
+        "60",
+        "--destination",
+        f"baby@{socket.gethostname()}",
+    ]
+    done = subprocess.run(command, env=machine.environment, capture_output=True, text=True, check=False)
+    assert "1 node online" in done.stdout, done.stdout + done.stderr
+    assert machine("agent", "add", "ada", "--role", "lead")[0] == 0
+    lines = machine("agent", "config", "ada", "--client", "claude-code")[1]
+    assert authority in lines
+    assert '"https://' in lines
+    assert "tls" in machine("doctor")[1]
+
+    code, told = machine("up", "--no-tls", "--detach")
+    assert code == 1
+    assert "is running with TLS" in told

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from federation.cli import fleet
 from federation.local import credentials
+from federation.local.certificates import Certificates
 from federation.local.home import Home
 from federation.settings import Settings
 
@@ -18,7 +19,8 @@ def parts(home: Home, **given: Any) -> dict[str, Any]:
     made = credentials.load_or_make(home)
     database = SecretStr("postgresql://nobody@127.0.0.1:1/none")
     config = Settings(data_dir=home.data_dir, database_url=database, database_service_url=database, flower_password=SecretStr("words"), **given)
-    users = fleet._Users(config, None if config.broker_url else made)
+    certificates = Certificates(home.tls_dir) if config.tls else None
+    users = fleet._Users(config, None if config.broker_url else made, certificates)
     found = [fleet._worker(home, config, users, "baby"), *fleet._company(home, config, users)]
     return {part.name: part for part in found}
 
@@ -56,3 +58,16 @@ def test_flower_commands_only_where_that_was_asked_for(home: Home, control: bool
     assert f"read_only = {not control}\n" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
     assert "words" not in " ".join(map(str, flower.command))
+
+
+def test_with_tls_parts_trust_the_authority_and_flower_shows_a_certificate(home: Home) -> None:
+    Certificates(home.tls_dir).make([])
+    found = parts(home, tls=True)
+    for name in users(found):
+        url = found[name].environment["FEDERATION_BROKER_URL"]
+        assert url.startswith("activemqs://")
+        assert url.endswith("ca.pem")
+    found["flower"].prepare()
+    told = (home.run_dir / "flower-settings.py").read_text()
+    assert f"certfile = {str(home.tls_dir / 'frontdoor.pem')!r}\n" in told
+    assert f"keyfile = {str(home.tls_dir / 'frontdoor.key')!r}\n" in told
