@@ -1,7 +1,7 @@
 """The URL of the result backend as a value; reads no setting and opens no connection."""
 
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from federation.results.errors import WrongUrl
 from federation.results.patience import patience
@@ -34,7 +34,9 @@ def parse(url: str) -> Options:
         raise WrongUrl(f"the result backend got a URL with the scheme {parts.scheme!r}; it wants pgnotify+postgresql://…")
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     own = {name: given.pop(name) for name in _OWN & given.keys()}
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(patience(given) | given), ""))
+    # Not with a plus for a blank, which libpq does not read so.
+    query = urlencode(patience(given) | given, quote_via=quote)
+    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, query, ""))
     return Options(
         conninfo=conninfo,
         schema=own.get("schema"),

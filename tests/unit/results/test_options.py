@@ -30,6 +30,12 @@ def test_a_time_out_in_the_url_or_the_environment_wins_over_ours(monkeypatch) ->
     assert "connect_timeout" not in conninfo_to_dict(parse("postgresql://db/work").conninfo)
 
 
+def test_what_goes_to_libpq_means_the_same_to_it() -> None:
+    there = "/srv/a b+c&d/ca.pem"
+    found = conninfo_to_dict(parse("postgresql://db/work?sslmode=verify-full&sslrootcert=%2Fsrv%2Fa%20b%2Bc%26d%2Fca.pem").conninfo)
+    assert (found["sslmode"], found["sslrootcert"]) == ("verify-full", there)
+
+
 def test_libpq_refuses_what_nobody_knows() -> None:
     with pytest.raises(psycopg.ProgrammingError, match="colour"):
         conninfo_to_dict(parse("postgresql://db/work?colour=red").conninfo)
