@@ -106,7 +106,7 @@ class ActiveMQ:
 
 def url(port: int, user: str, password: str, certificates: Certificates | None = None) -> str:
     """Return the URL of a broker on this machine; with certificates it says whom to trust."""
-    scheme, query = ("activemqs", f"?{certificates.query(ssl_ca_certs='')}") if certificates else ("activemq", "")
+    scheme, query = ("activemqs", f"?{certificates.query('ssl_ca_certs')}") if certificates else ("activemq", "")
     return f"{scheme}://{user}:{password}@{LOOPBACK}:{port}/{query}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat, load_pem_private_key, pkcs12
@@ -71,11 +72,13 @@ class Certificates:
             certificate = _read(self.certificate(name))
             try:
                 certificate.verify_directly_issued_by(authority)
-                _context(self.certificate(name), self.key(name))
-            except (ValueError, TypeError, OSError) as error:
-                raise SettingsError(f"{self.certificate(name)} does not go with its key or with {self.authority}; make it anew: {MAKE}") from error
-            except Exception as error:  # cryptography's InvalidSignature is no ValueError
+            except (ValueError, TypeError, InvalidSignature) as error:
                 raise SettingsError(f"{self.certificate(name)} was not made by {self.authority}; make it anew: {MAKE}") from error
+            try:
+                # An empty password, so that nobody is asked at a terminal for that of a locked key.
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate(name), self.key(name), password="")
+            except OSError as error:
+                raise SettingsError(f"{self.certificate(name)} does not go with {self.key(name)}; make both anew: {MAKE}") from error
 
     def key_store(self, name: str, password: str) -> bytes:
         """Return a certificate, its key and its authority as Java reads them, locked with the password."""
@@ -84,10 +87,10 @@ class Certificates:
         locked = BestAvailableEncryption(password.encode())
         return pkcs12.serialize_key_and_certificates(name.encode(), key, _read(self.certificate(name)), [_read(self.authority)], locked)
 
-    def query(self, **names: str) -> str:
-        """Return the query of a URL that has these parameters beside the path of the authority, whose parameter is the one without a value."""
+    def query(self, authority: str, **others: str) -> str:
+        """Return the query of a URL whose parameter `authority` is the path of the certificate to trust, beside these others."""
         # Not with a plus for a blank, which libpq does not read so.
-        return urlencode({name: value or str(self.authority) for name, value in names.items()}, quote_via=quote)
+        return urlencode({**others, authority: str(self.authority)}, quote_via=quote)
 
     def client_context(self) -> ssl.SSLContext:
         """Return what trusts this authority and no other."""
@@ -100,7 +103,8 @@ class Certificates:
     def make(self, hosts: Iterable[str]) -> Mapping[str, datetime]:
         """Make what is missing or has ended of the authority, and new certificates for all services; return when each ends.
 
-        They are for this machine's names, those of before, and these hosts. Raises InvalidInput for a host that is neither a name nor an address.
+        They are for this machine's names, those of before, and these hosts. Raises InvalidInput for a host that is neither a name nor an address,
+        SettingsError for an authority whose key is missing or another's.
         """
         names = list(dict.fromkeys((*_HERE, socket.gethostname(), *self.hosts(DOOR), *hosts)))
         alternatives = [_general_name(name) for name in names]
@@ -120,14 +124,9 @@ class Certificates:
         return [str(name.value) for name in found]
 
     def _authority(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-        try:
-            certificate, key = _read(self.authority), load_pem_private_key(_bytes(self.key(AUTHORITY)), None)
-        except SettingsError:
-            pass
-        else:
-            # One that ends before what it signs would end it with it.
-            if isinstance(key, ec.EllipticCurvePrivateKey) and certificate.not_valid_after_utc > datetime.now(UTC) + SERVER_LASTS:
-                return key, certificate
+        # One that ends before what it signs would end it with it.
+        if self.authority.exists() and _read(self.authority).not_valid_after_utc > datetime.now(UTC) + SERVER_LASTS:
+            return self._signing_key(), _read(self.authority)
         made = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"federation on {socket.gethostname()}"[:64])])
         builder = _builder(name, name, made.public_key(), AUTHORITY_LASTS)
@@ -136,6 +135,20 @@ class Certificates:
         signed = builder.sign(made, hashes.SHA256())
         self._write(AUTHORITY, made, signed)
         return made, signed
+
+    def _signing_key(self) -> ec.EllipticCurvePrivateKey:
+        # Whoever trusts this authority would not trust another one, so that none takes its place unasked.
+        try:
+            key = load_pem_private_key(self.key(AUTHORITY).read_bytes(), None)
+        except (OSError, ValueError, TypeError) as error:
+            raise self._without_key(str(error)) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != _read(self.authority).public_key():
+            raise self._without_key("it is the key of another")
+        return key
+
+    def _without_key(self, why: str) -> SettingsError:
+        ways = f"put the right one there, or remove {self.authority} to have another authority made, which clients must then be told to trust"
+        return SettingsError(f"{self.authority} cannot sign with {self.key(AUTHORITY)} ({why}); {ways}")
 
     def _issue(self, service: str, alternatives: list[x509.GeneralName], signer: ec.EllipticCurvePrivateKey, authority: x509.Certificate) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -186,10 +199,6 @@ def _read(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(_bytes(path))
     except ValueError as error:
         raise SettingsError(f"{path} is no certificate in PEM; remove it, then: {MAKE}") from error
-
-
-def _context(certificate: Path, key: Path) -> None:
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
 
 
 def _general_name(host: str) -> x509.GeneralName:

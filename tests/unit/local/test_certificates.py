@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, load_pem_private_key
 
 from federation.errors import InvalidInput, SettingsError
 from federation.local import certificates as module
@@ -81,6 +82,32 @@ def test_an_authority_that_would_end_before_what_it_signs_is_replaced(tmp_path: 
     assert ends[module.AUTHORITY] > ends[DOOR] > datetime.now(UTC) + timedelta(days=800)
 
 
+def test_an_authority_without_its_key_is_not_replaced_unasked(made: Certificates, tmp_path: Path) -> None:
+    before, key = made.authority.read_bytes(), made.key(module.AUTHORITY)
+    other = Certificates(tmp_path / "other")
+    other.make([])
+    for content in (None, b"no key", other.key(module.AUTHORITY).read_bytes()):
+        key.unlink()
+        if content:
+            key.write_bytes(content)
+        with pytest.raises(SettingsError, match=r"ca\.pem cannot sign with .*ca\.key .*remove"):
+            made.make([])
+        assert made.authority.read_bytes() == before
+        key.touch()
+    made.check()
+    made.authority.unlink()
+    made.make([])
+    made.check()
+    assert made.authority.read_bytes() != before
+
+
+def test_a_locked_key_is_refused_and_nobody_is_asked_for_its_password(made: Certificates) -> None:
+    key = load_pem_private_key(made.key(DOOR).read_bytes(), None)
+    made.key(DOOR).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"words")))
+    with pytest.raises(SettingsError, match=r"frontdoor\.pem does not go with .*frontdoor\.key"):
+        made.check()
+
+
 def test_what_has_ended_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificates = Certificates(tmp_path / "tls")
     with monkeypatch.context() as patch:
@@ -118,4 +145,4 @@ def test_a_host_that_is_none_is_refused_and_nothing_is_made(tmp_path: Path, host
 
 def test_a_path_of_any_kind_stands_in_a_url(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path / "a b+c&d=e%f")
-    assert certificates.query(sslmode="verify-full", sslrootcert="").endswith("a%20b%2Bc%26d%3De%25f%2Fca.pem")
+    assert certificates.query("sslrootcert", sslmode="verify-full").endswith("a%20b%2Bc%26d%3De%25f%2Fca.pem")
