@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile | $(UV)
 .tools/bin/uv:
 	@scripts/get-uv
 
-fetch: install $(NPM)/.fetched ## Fetch what tests need besides: ActiveMQ's jars, kombu's test suite, a STOMP client in JavaScript; no network is needed after it
+fetch: install $(NPM)/.fetched ## Fetch what tests need besides: ActiveMQ's jars, stunnel, kombu's test suite, a STOMP client in JavaScript; no network is needed after it
 	@$(BIN)/federation fetch
 	@if [ -f $(KOMBU_SUITE) ]; then $(BIN)/python $(KOMBU_SUITE) --uv $(UV); fi
 

@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: Folder = Field(default_factory=_default_data_dir, description="Where local services, logs, vectors and the file of settings lie.")
-    cache_dir: Folder = Field(default_factory=_default_cache_dir, description="Where fetched programs are kept (ActiveMQ's jars); safe to delete.")
+    cache_dir: Folder = Field(
+        default_factory=_default_cache_dir, description="Where fetched programs are kept (ActiveMQ's jars, stunnel); safe to delete."
+    )
     activemq_home: Folder | None = Field(
         None,
         validation_alias=AliasChoices("ACTIVEMQ_HOME", "activemq_home"),
@@ -81,8 +83,8 @@ class Settings(BaseSettings):
 
     tls: bool = Field(
         False,
-        description="Whether the ActiveMQ, the Flower and the front door that `federation up` starts speak TLS and nothing else; "
-        "first: federation tls init. The embedded PostgreSQL is built without TLS, and stays on loopback.",
+        description="Whether the PostgreSQL, the ActiveMQ, the Flower and the front door that `federation up` starts speak TLS and nothing else; "
+        "first: federation tls init.",
     )
 
     mcp_host: str = Field("127.0.0.1", description="Address that the front door binds.")

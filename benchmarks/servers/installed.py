@@ -18,7 +18,7 @@ def find(package: str, pattern: str) -> Path:
     found = _look(cached, pattern)
     if found is None:
         print(f"Fetching Debian's {package} into {cached} (once).")
-        debian.unpack([package], cached, with_dependencies=True)
+        debian.unpack([], cached, needed=[package])
         found = _look(cached, pattern)
     if found is None:
         raise LocalServiceError(f"Debian's package {package} has no {pattern}; remove {cached} and try again")

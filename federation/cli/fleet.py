@@ -27,12 +27,12 @@ from federation.mcp.where import near
 from federation.settings import Settings, load, variable
 
 NODES = ("taichi", "aorus", "baby")
-_NO_NODES = frozenset({"postgres", "activemq", "migrations", "beat", "flower", "frontdoor"})
+_NO_NODES = frozenset({"postgres", "postgres-tls", "activemq", "migrations", "beat", "flower", "frontdoor"})
 _PYTHON = (sys.executable, "-m")
 
 
 def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
-    """Make what is missing (passwords, ports, ActiveMQ's jars), write the settings, and return the parts to run.
+    """Make what is missing (passwords, ports, ActiveMQ's jars, stunnel), write the settings, and return the parts to run.
 
     Raises SettingsError, BrokerUnavailable or DatabaseUnavailable for a server elsewhere that does not take us,
     LocalServiceError when a service cannot be had here.
@@ -57,9 +57,9 @@ def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
                 f"{variable(name)}: got {getattr(settings, name)}, which cannot be had; wants a free port, or nothing to have one chosen"
             )
     services = []
-    database = Postgres(home.data_dir / "postgres", credentials.postgres_port) if local_database else None
+    database = Postgres(home.data_dir / "postgres", credentials.postgres_port, certificates=certificates) if local_database else None
     if database:
-        services.append(database.part())
+        services.extend(database.parts(settings.cache_dir))
     if local_broker:
         distribution = jars.find_or_fetch(settings.activemq_home, settings.cache_dir)
         broker = ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution, certificates)

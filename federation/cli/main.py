@@ -38,7 +38,7 @@ COMMANDS = (
     Entry("down", "federation.cli.down:down", "Stop it; --purge removes all that was made."),
     Entry("status", "federation.cli.status:status", "Show parts, nodes and addresses."),
     Entry("doctor", "federation.cli.doctor:doctor", "Check this machine and say what to do."),
-    Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ now, so that `up` needs no network."),
+    Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ and stunnel now, so that `up` needs no network."),
     Entry("agent", "federation.cli.agent:app", "Add agents, give and take tokens and keys, configure MCP clients."),
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),

@@ -12,10 +12,11 @@ from federation.charter import charter
 from federation.cli.addresses import addresses
 from federation.cli.console import address_lines, console, inert
 from federation.cli.display import Display
+from federation.cli.fetch import announce
 from federation.cli.fleet import NODES, nodes_of, stages
 from federation.delivery import logs
 from federation.errors import Conflict, InvalidInput, LocalServiceError, SettingsError
-from federation.local import checks, children, elsewhere, jars, state
+from federation.local import checks, children, elsewhere, jars, state, stunnel
 from federation.local.certificates import Certificates
 from federation.local.home import Home, read_json, write_json
 from federation.local.interrupts import Interrupts
@@ -100,8 +101,11 @@ def _join(home: Home, pid: int, asked: list[str], *, wait: bool) -> None:
 
 
 def _announce_fetch() -> None:
-    if not elsewhere.is_elsewhere(settings(), "broker_url") and jars.find(settings().activemq_home, settings().cache_dir) is None:
-        console.print(f"Fetching ActiveMQ from Debian's packages into {inert(str(settings().cache_dir))} ({jars.SIZE}, once).")
+    config = settings()
+    if not elsewhere.is_elsewhere(config, "broker_url") and jars.find(config.activemq_home, config.cache_dir) is None:
+        announce("ActiveMQ", jars.SIZE, config.cache_dir)
+    if config.tls and not elsewhere.is_elsewhere(config, "database_url") and stunnel.find(config.cache_dir) is None:
+        announce("stunnel", stunnel.SIZE, config.cache_dir)
 
 
 def _run_here(home: Home, names: list[str]) -> None:

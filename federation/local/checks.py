@@ -14,7 +14,7 @@ import psycopg
 
 from federation import charter
 from federation.errors import LocalServiceError, SettingsError
-from federation.local import children, elsewhere, jars, java, postgres, state
+from federation.local import children, elsewhere, jars, java, postgres, state, stunnel
 from federation.local.certificates import MAKE, Certificates
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
@@ -69,6 +69,17 @@ def _ok(check: str, saw: str) -> Finding:
     return Finding(check, Verdict.OK, saw)
 
 
+def _here(check: str, found: jars.Distribution | stunnel.Stunnel | None, size: str, ways_out: str) -> Finding:
+    """Say whether a program is there, or can be fetched from Debian."""
+    if found:
+        return _ok(check, found.origin)
+    if shutil.which("apt-get"):
+        return Finding(
+            check, Verdict.WARN, "not here yet", f"`federation up` fetches it ({size}); without a network later, do it now: federation fetch"
+        )
+    return Finding(check, Verdict.FAIL, "not here, and no apt-get to fetch it", ways_out)
+
+
 def python(config: Settings) -> Iterator[Finding]:
     """The interpreter is new enough."""
     found = ".".join(map(str, sys.version_info[:3]))
@@ -118,14 +129,7 @@ def runtime(config: Settings) -> Iterator[Finding]:
     except LocalServiceError as error:
         yield Finding("activemq", Verdict.FAIL, "not usable", str(error))
         return
-    if distribution:
-        yield _ok("activemq", distribution.origin)
-    elif shutil.which("apt-get"):
-        yield Finding(
-            "activemq", Verdict.WARN, "not here yet", f"`federation up` fetches it ({jars.SIZE}); without a network later, do it now: make fetch"
-        )
-    else:
-        yield Finding("activemq", Verdict.FAIL, "not here, and no apt-get to fetch it", jars.WAYS_OUT)
+    yield _here("activemq", distribution, jars.SIZE, jars.WAYS_OUT)
 
 
 def database(config: Settings) -> Iterator[Finding]:
@@ -250,7 +254,7 @@ def servers(config: Settings) -> Iterator[Finding]:
 
 
 def encryption(config: Settings) -> Iterator[Finding]:
-    """The certificates last, where TLS is asked for."""
+    """The certificates last, and stunnel is there or can be fetched, where TLS is asked for."""
     if not config.tls:
         return
     certificates = Certificates(Home(config.data_dir).tls_dir)
@@ -266,8 +270,7 @@ def encryption(config: Settings) -> Iterator[Finding]:
     else:
         yield _ok("tls", f"the first certificate to end is {name}, on {end:%Y-%m-%d}")
     if not is_elsewhere(config, "database_url"):
-        saw = "the embedded PostgreSQL is built without TLS; it takes connections of this machine only, in the clear"
-        yield Finding("tls", Verdict.WARN, saw, "for TLS there too, use a PostgreSQL of yours: FEDERATION_DATABASE_URL with sslmode=verify-full")
+        yield _here("stunnel", stunnel.find(config.cache_dir), stunnel.SIZE, stunnel.WAYS_OUT)
 
 
 CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (

@@ -8,7 +8,7 @@ from typing import Any
 from federation.local import activemq, postgres
 from federation.local.certificates import Certificates
 from federation.local.home import Home, read_json, write_json
-from federation.local.ports import LOOPBACK, keep_or_choose
+from federation.local.ports import keep_or_choose
 
 _DATABASE_KEYS = {
     "database_url": "federation_app",
@@ -32,10 +32,10 @@ class Credentials:
         """Say whether the URL leads to a service of ours, which is so when one of our passwords is in it."""
         return any(f":{password}@" in url for password in (*self.roles.values(), *self.users.values()))
 
-    def database_urls(self) -> dict[str, str]:
+    def database_urls(self, certificates: Certificates | None = None) -> dict[str, str]:
         """Return the settings that lead to the local PostgreSQL, one URL a role."""
         return {
-            key: f"postgresql://{role}:{self.roles[role]}@{LOOPBACK}:{self.postgres_port}/{postgres.DATABASE}" for key, role in _DATABASE_KEYS.items()
+            key: postgres.url(self.postgres_port, role, self.roles[role], postgres.DATABASE, certificates) for key, role in _DATABASE_KEYS.items()
         }
 
     def broker_url(self, user: str = activemq.OPERATOR, certificates: Certificates | None = None) -> str:
@@ -85,5 +85,5 @@ def save(
         for key, user in (("broker_url", activemq.OPERATOR), ("broker_observer_url", activemq.OBSERVER)):
             content[key] = credentials.broker_url(user, certificates)
     if local_database:
-        content |= credentials.database_urls()
+        content |= credentials.database_urls(certificates)
     write_json(home.settings_file, content | {"flower_password": credentials.flower} | dict(others))

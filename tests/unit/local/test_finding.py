@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from federation.errors import LocalServiceError
-from federation.local import jars, java, ports
+from federation.local import jars, java, ports, stunnel
 
 
 def test_home_without_activemq_is_refused_by_name(tmp_path: Path) -> None:
@@ -51,6 +51,30 @@ def test_failed_download_leaves_nothing_and_tells_why(tmp_path: Path, monkeypatc
     with pytest.raises(LocalServiceError, match="no network"):
         jars.find_or_fetch(None, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_stunnel_is_the_systems_else_the_cached_one_with_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "stunnel" / "usr" / "bin" / "stunnel4"
+    library = tmp_path / "stunnel" / "usr" / "lib" / "x86_64-linux-gnu" / "libwrap.so.0"
+    for made in (program, library):
+        made.parent.mkdir(parents=True)
+        made.touch()
+    monkeypatch.setenv("PATH", "")
+    found = stunnel.find(tmp_path)
+    assert found
+    assert (found.program, found.libraries) == (program, [library.parent])
+    system = tmp_path / "bin" / "stunnel"
+    system.parent.mkdir()
+    system.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(system.parent))
+    assert stunnel.find(tmp_path) == stunnel.Stunnel(str(system), system)
+
+
+def test_without_stunnel_and_apt_the_ways_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(LocalServiceError, match=r"apt-get(?s:.)*stunnel4(?s:.)*FEDERATION_DATABASE_URL"):
+        stunnel.find_or_fetch(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
