@@ -56,7 +56,9 @@ def _known_hosts(config: Settings) -> list[str]:
     """Return the names by which the settings say that clients call the front door."""
     public = urlsplit(config.mcp_url or "").hostname
     bound = [] if is_everywhere(config.mcp_host) else [config.mcp_host]
-    return [*bound, *([public] if public else []), *config.mcp_allowed_hosts]
+    # These may come with a port, and "*" stands for all.
+    allowed = [urlsplit(f"//{host}").hostname for host in config.mcp_allowed_hosts if host != "*"]
+    return [*bound, *filter(None, (public, *allowed))]
 
 
 def _show(certificates: Certificates, *, as_json: bool) -> None:

@@ -179,7 +179,8 @@ def permissions(config: Settings) -> Iterator[Finding]:
         yield Finding("permissions", Verdict.FAIL, f"{account.name} cannot enter {folder}", "set FEDERATION_DATA_DIR outside of root's home")
     else:
         yield _ok("permissions", f"{config.data_dir} can be written")
-    for secret in (Home(config.data_dir).settings_file, Home(config.data_dir).secrets_file):
+    home = Home(config.data_dir)
+    for secret in (home.settings_file, home.secrets_file, *sorted(home.tls_dir.glob("*.key"))):
         if secret.exists() and secret.stat().st_mode & 0o077:
             yield Finding("permissions", Verdict.FAIL, f"{secret} can be read by others", f"chmod 600 {secret}")
 
