@@ -28,8 +28,8 @@ _ROLES = {
 _LATER = (
     *("starting up", "shutting down", "recovery", "too many clients", "connection slots"),
     *("connection refused", "timeout", "no route", "unreachable"),
-    # So says what speaks TLS for a PostgreSQL that is away.
-    "server closed the connection",
+    # Either is heard of what speaks TLS for a PostgreSQL that is away.
+    *("server closed the connection", "unexpected eof"),
 )
 _ROW_OF_OURS = "select to_regclass('agents') is not null and has_table_privilege('agents', 'select')"
 

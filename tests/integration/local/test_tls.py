@@ -14,17 +14,20 @@ from typing import Any
 import kombu
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.errors import BrokerError, TlsFailed
 from federation.cli.fleet import answers_http
+from federation.errors import DatabaseUnavailable
 from federation.local import children, jars
 from federation.local.activemq import OBSERVER, USERS, ActiveMQ
 from federation.local.certificates import Certificates
+from federation.local.elsewhere import check_database
 from federation.local.parts import Part, spawn
 from federation.local.ports import LOOPBACK, keep_or_choose
 from federation.local.postgres import OWNER, ROLES, Postgres
-from federation.settings import settings
+from federation.settings import Settings, settings
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,27 @@ def test_notifications_copies_and_cancelling_pass_through_tls(secure_database: P
             other.cancel_safe()
             with pytest.raises(psycopg.errors.QueryCanceled):
                 asleep.result(60)
+
+
+def test_a_postgresql_that_is_away_behind_tls_may_come_back(certificates: Certificates, tmp_path: Path) -> None:
+    server = Postgres(tmp_path / "postgres", keep_or_choose(None), certificates=certificates)
+    server.root.mkdir()
+    _, alone = server.parts(settings().cache_dir)
+    alone.prepare()
+    process = spawn(alone, tmp_path / "alone.log")
+    config = Settings(data_dir=tmp_path / "data", database_url=SecretStr(server.url(password="words")))
+
+    def listens() -> bool:
+        with socket.socket() as asking:
+            return asking.connect_ex((LOOPBACK, server.port)) == 0
+
+    try:
+        assert children.wait_until(listens, 60), (tmp_path / "alone.log").read_text()
+        for _ in range(20):
+            with pytest.raises(DatabaseUnavailable, match=r"server closed the connection|unexpected eof"):
+                check_database(config)
+    finally:
+        children.stop(process)
 
 
 @pytest.fixture(scope="module")
