@@ -21,7 +21,7 @@ from federation.local.ports import LOOPBACK, free_port
 from federation.local.postgres import ROLES, Postgres
 from federation.settings import settings
 
-pytest_plugins = ["tests.toll"]
+pytest_plugins = ["tests.toll", "tests.logs"]
 
 # No test fails on a clock, and Hypothesis would give each example 200 ms, and the making of the first ten some seconds.
 hypothesis.settings.register_profile("without a clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from federation.errors import LocalServiceError
@@ -56,10 +57,11 @@ _JARS = (
 
 @dataclass(frozen=True)
 class Distribution:
-    """Where ActiveMQ's jars were found, and the class path to run them with."""
+    """Where ActiveMQ's jars were found, the class path to run them with, and where an archive of its classes is if one was made."""
 
     origin: str
     class_path: Sequence[str]
+    archive: Path
 
 
 def find(home: Path | None, cache_dir: Path) -> Distribution | None:
@@ -68,8 +70,17 @@ def find(home: Path | None, cache_dir: Path) -> Distribution | None:
     Raises LocalServiceError when the given home holds no ActiveMQ.
     """
     if home is not None:
-        return _from_home(home)
-    return _from_jars(_SYSTEM_JARS, "Debian's package") or _from_jars(_cached(cache_dir), f"fetched to {_cached(cache_dir)}")
+        return _distribution(f"ACTIVEMQ_HOME={home}", _of_home(home), cache_dir)
+    for folder, origin in ((_SYSTEM_JARS, "Debian's package"), (_cached(cache_dir), f"fetched to {_cached(cache_dir)}")):
+        jars = [folder / f"{name}.jar" for name in _JARS]
+        if all(jar.exists() for jar in jars):
+            return _distribution(origin, [str(jar) for jar in jars], cache_dir)
+    return None
+
+
+def _distribution(origin: str, class_path: Sequence[str], cache_dir: Path) -> Distribution:
+    # Java looks itself whether an archive is of these jars and of this Java.
+    return Distribution(origin, class_path, cache_dir / f"activemq-{sha256(':'.join(class_path).encode()).hexdigest()[:12]}.jsa")
 
 
 def find_or_fetch(home: Path | None, cache_dir: Path) -> Distribution:
@@ -90,15 +101,10 @@ def _cached(cache_dir: Path) -> Path:
     return cache_dir / "activemq"
 
 
-def _from_home(home: Path) -> Distribution:
+def _of_home(home: Path) -> list[str]:
     if not any(home.glob("lib/activemq-broker*.jar")):
         raise LocalServiceError(f"ACTIVEMQ_HOME: got {home}, which has no lib/activemq-broker*.jar; wants the folder of an unpacked ActiveMQ Classic")
-    return Distribution(f"ACTIVEMQ_HOME={home}", [f"{home}/lib/*", f"{home}/lib/optional/*", f"{home}/lib/extra/*"])
-
-
-def _from_jars(folder: Path, origin: str) -> Distribution | None:
-    jars = [folder / f"{name}.jar" for name in _JARS]
-    return Distribution(origin, [str(jar) for jar in jars]) if all(jar.exists() for jar in jars) else None
+    return [f"{home}/lib/*", f"{home}/lib/optional/*", f"{home}/lib/extra/*"]
 
 
 def _fetch(target: Path) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from federation.errors import LocalServiceError
@@ -11,6 +12,7 @@ from federation.errors import LocalServiceError
 OLDEST = 11
 
 
+@cache
 def version(java: Path | str) -> int:
     """Return the major version of a Java runtime; 0 when it does not run."""
     try:

@@ -5,17 +5,15 @@ The form is RFC 8785: keys in order, no blanks, UTF-8. What is signed are the by
 
 import base64
 import binascii
-import json
-import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Protocol
 
+import rfc8785
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from federation.errors import InvalidInput
@@ -25,7 +23,6 @@ from federation.security.signing import SigningKey
 TYPE: Literal["federation.statement/1"] = "federation.statement/1"
 LONGEST = 4_000
 SIGNATURE_BYTES = 64
-_LARGEST_PLAIN = 21
 # Beyond it doubles do not tell one whole number from the next.
 _EXACT = 2**53
 
@@ -180,44 +177,16 @@ def content_sha256(content: Mapping[str, Any]) -> str:
 
 def canonical(value: Any) -> str:
     """Return JSON as RFC 8785 writes it, to which each number is a double. Raises ValueError for what is no JSON."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, str):
-        value.encode()  # half a character is no text
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, int):
-        return str(int(value)) if abs(value) < _EXACT else _number(float(value))
-    if isinstance(value, float):
-        return _number(value)
+    return rfc8785.dumps(_doubles(value)).decode()
+
+
+def _doubles(value: Any) -> Any:
+    # The library refuses whole numbers that doubles do not tell apart; results may hold them.
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _EXACT:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError("a number that no double holds") from error
     if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError("a key that is no text")
-        # By the units of UTF-16, as JavaScript sorts.
-        ordered = sorted(value, key=lambda key: key.encode("utf-16-be"))
-        return "{" + ",".join(f"{canonical(key)}:{canonical(value[key])}" for key in ordered) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return "[" + ",".join(map(canonical, value)) + "]"
-    raise ValueError(f"a {type(value).__name__} is no JSON")
-
-
-def _number(value: float) -> str:
-    """Return a number as ECMAScript writes it (7.1.12.1): the fewest digits that tell it from all others."""
-    if not math.isfinite(value):
-        raise ValueError("a number that is not finite")
-    if value == 0:
-        return "0"
-    sign, figures, exponent = Decimal(repr(value)).as_tuple()
-    assert isinstance(exponent, int)  # it is finite
-    digits = "".join(map(str, figures)).lstrip("0")
-    exponent += len(digits) - len(digits := digits.rstrip("0"))
-    point = len(digits) + exponent
-    if len(digits) <= point <= _LARGEST_PLAIN:
-        text = digits + "0" * (point - len(digits))
-    elif 0 < point <= _LARGEST_PLAIN:
-        text = f"{digits[:point]}.{digits[point:]}"
-    elif -6 < point <= 0:
-        text = "0." + "0" * -point + digits
-    else:
-        rest = f".{digits[1:]}" if len(digits) > 1 else ""
-        text = f"{digits[0]}{rest}e{'+' if point > 0 else '-'}{abs(point - 1)}"
-    return "-" + text if sign else text
+        return {key: _doubles(item) for key, item in value.items()}
+    return [_doubles(item) for item in value] if isinstance(value, list | tuple) else value

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
-from federation.errors import Equivocation, Refused
+from federation.errors import Equivocation, InvalidInput, Refused
 from federation.security.signing import PublicKey, parse_public
 from federation.security.statements import Draft, Mode, NotAStatement, Presented, Signed, Statement, Voice, content_sha256, nonce, parse
 from federation.services import agent_keys, charter
@@ -75,7 +75,11 @@ def say(session: Session, *, action: str, choice: str, subject: str, content: Ma
         _require_mode(None, demanded, actor=actor, action=action)
         return None
     now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    draft = Draft(actor, action, choice, subject, content_sha256(content), now.isoformat(), nonce())
+    try:
+        hashed = content_sha256(content)
+    except ValueError as error:
+        raise InvalidInput(", ".join(content), str(error), "JSON whose numbers fit into doubles, so that it can be signed") from error
+    draft = Draft(actor, action, choice, subject, hashed, now.isoformat(), nonce())
     signed = voice.speak(draft)
     said = _understood(signed, draft, by_others=not isinstance(voice, Presented))
     _require_key(session, said, signed)
@@ -150,9 +154,7 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
         "statement": signed.text,
         "signature": base64.b64encode(signed.signature).decode(),
     }
-    # The stream is the subject's own.
-    stream = f"{said.subject}"
-    event_log.append(session, "statement.made", stream, payload=payload, conversation_id=conversation_id)
+    event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id)
 
 
 def keep_contrary(session: Session, heard: Heard | None, *, conversation_id: str | None = None) -> None:

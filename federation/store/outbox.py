@@ -20,17 +20,20 @@ _NAMESPACE = uuid.UUID("6f0d3f0e-7c0c-5a55-9a53-0f4d2f1c8b11")
 # One statement, because two who ask for the same (beat and a caller, say) may do so at once; and as text, because every request records one.
 _RECORD = text(
     """
-    INSERT INTO executions (id, task_name, kwargs, requirements, affinity, priority, agent_task_id, conversation_id, due_at, actor, trace_id)
-    VALUES (
-        :id, :task_name, CAST(:kwargs AS jsonb), CAST(:requirements AS jsonb),
-        :affinity, :priority, :agent_task_id, :conversation_id, :due_at, :actor, :trace_id
+    WITH made AS (
+        INSERT INTO executions (id, task_name, kwargs, requirements, affinity, priority, agent_task_id, conversation_id, due_at, actor, trace_id)
+        VALUES (
+            :id, :task_name, CAST(:kwargs AS jsonb), CAST(:requirements AS jsonb),
+            :affinity, :priority, :agent_task_id, :conversation_id, :due_at, :actor, :trace_id
+        )
+        ON CONFLICT DO NOTHING
+        RETURNING id, encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex') AS digest
+    ), waiting AS (
+        INSERT INTO outbox (execution_id) SELECT id FROM made
     )
-    ON CONFLICT DO NOTHING
-    RETURNING encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex')
+    SELECT digest FROM made
     """
 )
-# A statement of its own: whether the execution is one's own is looked up, and no statement sees what it writes itself.
-_ENTER = text("INSERT INTO outbox (execution_id) VALUES (:id)")
 
 # Who sends an entry at this moment holds its row; it is not waited for.
 _UNSENT = text(
@@ -87,7 +90,6 @@ def record(
     made = session.scalar(_RECORD, written)
     if made is None:
         return identity
-    session.execute(_ENTER, {"id": identity})
     told = {name: values[name] for name in ("task_name", "requirements", "affinity", "priority", "agent_task_id", "due_at")}
     # Not the arguments themselves: the log may be read by more than those whom they are for.
     payload = {**told, "kwargs_sha256": made}

@@ -4,13 +4,12 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from federation.local.children import die_with_parent, signal_group
+from federation.local.children import signal_group
+from tests import forks
 from tests.faults.diary import Diary, wait_for
 
 HERE = Path(__file__).parent
@@ -23,19 +22,10 @@ class Worker:
     def __init__(self, number: int, folder: Path, diary: Diary, settings: Mapping[str, Any], *, pool: str, slots: int) -> None:
         self.name = f"w{number}@faults"
         self._log = folder / f"worker{number}.log"
-        command = [sys.executable, "-m", "celery", "-A", "project", "worker", "-n", self.name, "-P", pool, "-c", str(slots), "-l", "INFO"]
-        command += ["--without-mingle", "--without-gossip"]
+        words = ["-A", "project", "worker", "-n", self.name, "-P", pool, "-c", str(slots), "-l", "INFO", "--without-mingle", "--without-gossip"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "FAULTS_DIARY": str(diary.path), "FAULTS_SETTINGS": json.dumps(settings)}
         with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=HERE,
-                env=environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, looked up beforehand
-            )
+            self.process = forks.celery(*words, cwd=HERE, env=environment, stdout=output)
 
     @property
     def pid(self) -> int:

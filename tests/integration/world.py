@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +21,8 @@ from federation.services import executions
 from federation.settings import Settings
 from federation.store import outbox
 from federation.transaction import Transactions, connect
+from tests import forks
+from tests.forks import Forked
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -60,9 +61,9 @@ class World:
         service = connect(service_url)
         self.publisher = CeleryPublisher(self._door, service, stale_s=6)
         self.transactions = Transactions(connect(database_url), self.publisher, service=service)
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Forked] = []
         self.calm_node = ""
-        self.calm_worker: subprocess.Popen[bytes] | None = None
+        self.calm_worker: Forked | None = None
         self.tag = uuid.uuid4().hex[:6]
 
     until = staticmethod(until)
@@ -99,20 +100,15 @@ class World:
         (self.workers_dir / f"{full}.toml").write_text("\n".join(lines))
         return full
 
-    def celery(self, *arguments: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
+    def celery(self, *arguments: str, name: str, **environment: str) -> Forked:
         log = (self.folder / f"{name}.log").open("ab")
         user = {"worker": "worker", "beat": "relay"}.get(arguments[0], "operator")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "federation", *arguments],
-            cwd=self.folder,
-            env=self.environment(**{"FEDERATION_BROKER_URL": self.broker.url_of(user), **environment}),
-            stdout=log,
-            stderr=log,
-        )
+        surroundings = self.environment(**{"FEDERATION_BROKER_URL": self.broker.url_of(user), **environment})
+        process = forks.start("celery", "-A", "federation", *arguments, cwd=self.folder, env=surroundings, stdout=log)
         self.processes.append(process)
         return process
 
-    def worker(self, node: str, *flags: str, wait: bool = True, **environment: str) -> subprocess.Popen[bytes]:
+    def worker(self, node: str, *flags: str, wait: bool = True, **environment: str) -> Forked:
         """Start the worker of a node and wait until it has announced itself."""
         process = self.celery("worker", "-Q", node, "-I", "delivery_tasks", *flags, name=node, **environment)
         if wait:
@@ -178,7 +174,7 @@ class World:
         with self.app.connection_for_write() as connection:
             return connection.default_channel.connection.statistics().size(queue)
 
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
+    def stop(self, process: Forked) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:

@@ -42,7 +42,8 @@ async def index(stage: Stage) -> None:
             progress.update(task, completed=done)
             return stage.one("select finished_at is not null from index_runs where id = %s", run_id) is True
 
-        await stage.until("the index", finished, within_s=300)
+        # However slow a machine is, it embeds one more batch in this time.
+        await stage.until("the index", finished, within_s=300, moves=lambda: progress.tasks[task].completed)
     _check_run(stage, tree, run_id, first=not before)
 
 

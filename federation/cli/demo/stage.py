@@ -14,12 +14,16 @@ from psycopg.rows import namedtuple_row
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from federation.cli.console import console, inert
+from federation.delivery.runtime import transactions
 from federation.errors import FederationError, SettingsError
+from federation.services import executions
 from federation.settings import Settings
 
 # The demo's own agents, so that it takes no name, token or inbox of anybody's.
 ADA, BOB, EVE = "demo-ada", "demo-bob", "demo-eve"
 CONVERSATION = "project-123"
+# Not the name of an agent, because of the colon: who was added by this name is the demo's own.
+ACTOR = "service:demo"
 
 
 class DemoFailed(FederationError):
@@ -65,15 +69,39 @@ class Stage:
         check(len(rows) == 1, f"one row in the database, not {len(rows)}: {query}", quiet=True)
         return rows[0][0]
 
-    async def until(self, what: str, look: Callable[[], Any], *, within_s: float = 60.0) -> Any:
-        """Look into the database until there is something. Raises DemoFailed after `within_s` seconds."""
-        deadline = asyncio.get_running_loop().time() + within_s
+    async def until(self, what: str, look: Callable[[], Any], *, within_s: float = 60.0, moves: Callable[[], Any] = lambda: None) -> Any:
+        """Look into the database until there is something. Raises DemoFailed when `moves` has told nothing new for `within_s` seconds."""
+        clock = asyncio.get_running_loop().time
+        told, deadline = moves(), clock() + within_s
         while not (found := await asyncio.to_thread(look)):
             self._refuse_failures()
-            if asyncio.get_running_loop().time() > deadline:
-                raise DemoFailed(f"{what}: not seen within {within_s:.0f} s; the logs are in {self.settings.data_dir / 'logs'}")
+            if (tells := moves()) != told:
+                told, deadline = tells, clock() + within_s
+            if clock() > deadline:
+                unfinished = "; ".join(self._unfinished()) or "every execution has ended"
+                raise DemoFailed(f"{what}: not seen within {within_s:.0f} s ({unfinished}); the logs are in {self.settings.data_dir / 'logs'}")
             await asyncio.sleep(0.2)
         return found
+
+    def _unfinished(self) -> list[str]:
+        """Return a few of the demo's executions that have no end yet, with how far each has come."""
+        rows = self.sql(
+            """
+            select id from executions e
+            where created_at > %s and outcome is null
+                and not exists (select from celery_results r where r.task_id = e.id::text and r.state = 'SUCCESS')
+            order by created_at limit 5
+            """,
+            self.started_at,
+        )
+        with transactions().begin(ACTOR) as session:
+            views = [executions.state(session, row.id) for row in rows]
+        return [
+            f"{view.task_name} {view.id} is {view.state}"
+            + (f" on {view.node} since {view.started_at or view.sent_at:%H:%M:%S}" if view.sent_at else f", waiting for {view.waiting_for}")
+            + f", {view.deliveries} deliveries"
+            for view in views
+        ]
 
     def _refuse_failures(self) -> None:
         failed = self.sql(

@@ -3,8 +3,6 @@
 import importlib.util
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
 from federation.broker.frames import Frame, encode
+from tests import forks
 
 PATIENCE_S = 60.0
 HERE = Path(__file__).parent
@@ -134,12 +133,11 @@ class Worker:
     def __init__(self, url: str, pool: str, log: Path, *, mingle: bool) -> None:
         self.name = f"w{uuid.uuid4().hex[:6]}@here"
         self.log = log
-        command = [sys.executable, "-m", "celery", "-A", "sample_app", "-b", url, "worker", "-n", self.name]
-        command += ["-P", pool, "-c", "2", "-Q", "work,everywhere", "-E"]
-        command += ["-l", "DEBUG"] if mingle else ["-l", "INFO", "--without-mingle"]
+        words = ["-A", "sample_app", "-b", url, "worker", "-n", self.name, "-P", pool, "-c", "2", "-Q", "work,everywhere", "-E"]
+        words += ["-l", "DEBUG"] if mingle else ["-l", "INFO", "--without-mingle"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with log.open("wb") as output:
-            self.process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=output, start_new_session=True)
+            self.process = forks.celery(*words, cwd=HERE, env=environment, stdout=output)
 
     @property
     def ready(self) -> bool:

@@ -2,12 +2,13 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import forks
 
 WITHIN_S = 120.0
 
@@ -32,14 +33,6 @@ def federation(surroundings: dict[str, str]) -> Callable[..., "subprocess.Comple
     """Run `federation` with these words to its end, its output in pipes."""
 
     def run(*words: str, text: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "federation.cli.main", *words],
-            env=surroundings | variables,
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=WITHIN_S,
-        )
+        return forks.run("federation.cli.main", *words, cwd=Path.cwd(), env=surroundings | variables, text=text, timeout_s=WITHIN_S)
 
     return run

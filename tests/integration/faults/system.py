@@ -3,8 +3,6 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +17,8 @@ from federation.delivery.sealing import key_file
 from federation.local.ports import free_port
 from federation.security.signing import PublicKey, load_public, public_file
 from federation.services import agents, conversations
+from tests import forks
+from tests.forks import Forked
 from tests.integration.world import World
 
 BEATS, PLACES = 2, 4
@@ -39,7 +39,7 @@ class System:
 
     def __init__(self, world: World, postgres: Any, activemq: Any) -> None:
         self.world, self.postgres, self.activemq = world, postgres, activemq
-        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self.parts: dict[str, Forked] = {}
         self._environment: dict[str, Mapping[str, str]] = {}
         self.nodes: list[str] = []
         self.port = free_port()
@@ -66,10 +66,10 @@ class System:
         """Start a part anew, without waiting; what is set for it once stays set."""
         given = self._environment[name] = {**self._environment.get(name, {}), **environment}
         if name == "door":
-            command = [sys.executable, "-m", "federation.cli.main", "serve"]
             log = (self.world.folder / "door.log").open("ab")
             surroundings = {"FEDERATION_MCP_PORT": str(self.port), "FEDERATION_BROKER_URL": self.activemq.url_of("door"), **QUIET}
-            self.parts[name] = subprocess.Popen(command, cwd=self.world.folder, env=self.world.environment(**surroundings), stdout=log, stderr=log)
+            environment = self.world.environment(**surroundings)
+            self.parts[name] = forks.start("federation.cli.main", "serve", cwd=self.world.folder, env=environment, stdout=log)
             self.world.processes.append(self.parts[name])
         elif name.startswith("beat"):
             self.parts[name] = self.world.celery("beat", name=name, **QUIET, **given)
@@ -131,9 +131,8 @@ class System:
 
     def agent(self, name: str) -> str:
         """Add an agent; return its token."""
-        environment = self.world.environment()
-        command = [sys.executable, "-m", "federation.cli.main", "agent", "add", name, "--role", "developer", "--json"]
-        done = subprocess.run(command, env=environment, cwd=self.world.folder, capture_output=True, text=True, check=True)
+        words = ("agent", "add", name, "--role", "developer", "--json")
+        done = forks.run("federation.cli.main", *words, cwd=self.world.folder, env=self.world.environment(), text="", timeout_s=LONGEST_S)
         token: str = json.loads(done.stdout)["token"]
         return token
 

@@ -31,9 +31,9 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "/topic/celery.questions.pidbox": ((WORKER, OPERATOR), (WORKER, DOOR, RELAY, OBSERVER, OPERATOR)),
     f"/queue/{TAG}.reply.celery.questions.pidbox": ((WORKER, OBSERVER, OPERATOR), (WORKER, OPERATOR)),
     "/topic/celeryev.worker.heartbeat": ((WORKER, OBSERVER, OPERATOR), (WORKER, OPERATOR)),
-    "/topic/celeryev.task.succeeded": ((OBSERVER, OPERATOR), (WORKER, OPERATOR)),
-    "/topic/celeryev.task.sent": ((OBSERVER, OPERATOR), (WORKER, DOOR, RELAY, OPERATOR)),
-    "/topic/federation.events.message.sent": ((OBSERVER, OPERATOR), (RELAY, OPERATOR)),
+    "/topic/celeryev.task.succeeded": ((WORKER, OBSERVER, OPERATOR), (WORKER, OPERATOR)),
+    "/topic/celeryev.task.sent": ((WORKER, DOOR, RELAY, OBSERVER, OPERATOR), (WORKER, DOOR, RELAY, OPERATOR)),
+    "/topic/federation.events.message.sent": ((RELAY, OBSERVER, OPERATOR), (RELAY, OPERATOR)),
     f"/queue/ActiveMQ.Statistics.Destination.{TAG}": (NOBODY, (RELAY, OBSERVER, OPERATOR)),
     "/topic/ActiveMQ.Scheduler.Management": (NOBODY, (OPERATOR,)),
     f"/queue/{TAG}": (NOBODY, NOBODY),
@@ -54,7 +54,7 @@ WIDE_TOPICS = ("/topic/>", "/topic/federation.>", "/topic/*.*", "/topic/celery.>
 class Client:
     """A plain STOMP client that is told after each request whether the broker took it, and how not."""
 
-    def __init__(self, server: Any, user: str) -> None:
+    def __init__(self, server: Any, user: str, *, name: str | None = None) -> None:
         os.environ.setdefault("STOMP_SKIP_HOSTNAME_SCAN", "1")
         import stomp
 
@@ -74,7 +74,7 @@ class Client:
 
         self.connection = stomp.Connection12([(server.host, server.port)], reconnect_attempts_max=1)
         self.connection.set_listener("", Listener())
-        self.connection.connect(user, server.passwords[user], wait=True)
+        self.connection.connect(user, server.passwords[user], wait=True, headers={"client-id": name} if name else {})
 
     def end(self) -> None:
         """Part, if that is not done."""
@@ -86,9 +86,9 @@ class Client:
         self.connection.send(destination, "words", headers={"receipt": "1", "expires": str(int(time.time() * 1000) + 60_000)})
         return self._told.get(timeout=WITHIN_S)
 
-    def read(self, destination: str) -> str:
+    def read(self, destination: str, **headers: str) -> str:
         """Return the same of a subscription."""
-        self.connection.subscribe(destination, id=destination, ack="client-individual", headers={"receipt": "1"})
+        self.connection.subscribe(destination, id=destination, ack="client-individual", headers={"receipt": "1", **headers})
         return self._told.get(timeout=WITHIN_S)
 
 
@@ -99,8 +99,8 @@ class Clients:
         self.server = server
         self._opened: list[Client] = []
 
-    def __call__(self, user: str) -> Client:
-        self._opened.append(Client(self.server, user))
+    def __call__(self, user: str, *, name: str | None = None) -> Client:
+        self._opened.append(Client(self.server, user, name=name))
         return self._opened[-1]
 
     def end(self) -> None:
@@ -222,6 +222,19 @@ def test_a_peer_that_reads_by_a_wildcard_keeps_nobody_out(wild: Clients) -> None
     assert not peer.read("/topic/federation.>")
     for user, name in ((WORKER, "/queue/federation.node.{}"), (RELAY, "/queue/federation.node.{}"), (OBSERVER, "/topic/federation.events.{}")):
         assert wild(user).read(name.format(uuid.uuid4().hex)) == ""
+
+
+@pytest.mark.parametrize(("writer", "name"), [(RELAY, "/topic/federation.events.{}"), (WORKER, "/topic/celeryev.{}")])
+def test_who_keeps_what_is_told_while_it_is_away_keeps_no_writer_out(wild: Clients, writer: str, name: str) -> None:
+    """ActiveMQ adds such a subscription to a new topic in the name of who writes there first."""
+    pattern, mine = name.format(">"), name.format(f"{uuid.uuid4().hex}.made")
+    keeper = wild(OBSERVER, name=f"keeper-{TAG}")
+    assert keeper.read(pattern, **{"activemq.subscriptionName": f"keeps-{TAG}"}) == ""
+    keeper.end()
+    assert wild(writer).write(mine) == ""
+    keeper = wild(OBSERVER, name=f"keeper-{TAG}")
+    assert keeper.read(pattern, **{"activemq.subscriptionName": f"keeps-{TAG}"}) == ""
+    assert keeper.arrived.get(timeout=WITHIN_S) == mine
 
 
 def test_a_refusal_says_who_may_not_do_what(activemq: Any) -> None:

@@ -15,6 +15,7 @@ from celery import Celery
 
 from federation.results.backend import PostgresBackend
 from federation.results.tables import create_all, metadata
+from tests import forks
 
 ROLE = "federation_service"
 
@@ -95,13 +96,8 @@ def canvas(postgres: Any, activemq: Any, tmp_path_factory: pytest.TempPathFactor
 @contextmanager
 def worker(log: Path) -> Iterator[None]:
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "results_app", "worker", "-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip"],
-            cwd=Path(__file__).parent,
-            env=os.environ.copy(),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        words = ("-A", "results_app", "worker", "-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip")
+        process = forks.celery(*words, cwd=Path(__file__).parent, env=os.environ, stdout=output)
         try:
             yield
         finally:

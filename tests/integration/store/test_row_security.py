@@ -126,7 +126,7 @@ MAY = {
     "event_relay": ("", "", "", "SU"),
     "seals": ("", "", "", "SI"),
     "executions": ("", "SIU", "SIU", "SIU"),
-    "outbox": ("", "SD", "SID", "SIUD"),
+    "outbox": ("I", "SID", "SID", "SIUD"),
     "execution_deliveries": ("", "S", "S", "SI"),
     # Of what executions did, one may write in one's own name, and see that.
     "execution_effects": ("I", "I", "SI", "SI"),

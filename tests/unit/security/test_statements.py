@@ -161,7 +161,7 @@ def test_the_form_is_that_of_the_standard(value: object, text: str) -> None:
     assert canonical(value) == text
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, b"bytes", "\ud800", object(), {"a": {"b": {1, 2}}}])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, b"bytes", "\ud800", object(), {"a": {"b": {1, 2}}}, {"leaks": 10**400}])
 def test_what_is_no_json_has_no_form(value: object) -> None:
     with pytest.raises(ValueError):
         canonical(value)

@@ -4,8 +4,6 @@ import importlib.util
 import os
 import re
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -14,6 +12,8 @@ from typing import Any
 
 import pytest
 from kombu import pools
+
+from tests import forks
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = ROOT / "docs" / "examples" / "broker"
@@ -26,16 +26,10 @@ class Worker:
     def __init__(self, project: str, log: Path, folder: Path, *arguments: str, **environment: str) -> None:
         self.name = f"w{uuid.uuid4().hex[:6]}@here"
         self._log = log
-        command = [sys.executable, "-m", "celery", "-A", project, "worker", "-n", self.name, "-l", "INFO", "--without-mingle", *arguments]
+        words = ["-A", project, "worker", "-n", self.name, "-l", "INFO", "--without-mingle", *arguments]
+        surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *PROJECTS))), **environment}
         with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *PROJECTS))), **environment},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            self.process = forks.celery(*words, cwd=folder, env=surroundings, stdout=output)
 
     @property
     def log(self) -> str:
