@@ -94,7 +94,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     table = Table("fault", "times", "held", "work", "lost", "doubled", "recovery p50", "max", title="Faults")
     for toll in tolls:
-        recovery = (f"{median(toll.recovery_s):.1f} s", f"{max(toll.recovery_s):.1f} s") if toll.recovery_s else ("", "")
+        recovery = (f"{median(toll.recovery_s):.1f} s", f"{max(toll.recovery_s):.1f} s") if toll.recovery_s else ("–", "–")
         told = (toll.times, "yes" if toll.held else "NO", toll.work, toll.lost, toll.doubled)
         table.add_row(toll.fault, *map(str, told), *recovery)
     Console(width=120).print(table)

@@ -338,7 +338,7 @@ def faults() -> str:
     rows = []
     for fault in sorted(run["faults"], key=lambda fault: str(fault["fault"])):
         took = fault["recovery_s"]
-        recovery = (f"{median(took):.1f} s", f"{max(took):.1f} s") if took else ("", "")
+        recovery = (f"{median(took):.1f} s", f"{max(took):.1f} s") if took else ("–", "–")
         held = "yes" if fault["held"] else "**no**"
         rows.append((fault["fault"], str(fault["times"]), held, str(fault["work"]), str(fault["lost"]), str(fault["doubled"]), *recovery))
     table = _table(("fault", "times", "held", "work", "lost", "doubled", "recovery p50", "max"), rows)

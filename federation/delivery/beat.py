@@ -5,12 +5,13 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
 from celery import Celery
 from celery.beat import Scheduler
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from federation.delivery.app import service_url
@@ -40,11 +41,11 @@ CLEANUP_S = 3600.0
 
 @dataclass(slots=True)
 class Job:
-    """Something that is done every so many seconds."""
+    """Something that is done every so many seconds, or again after as many as it says itself."""
 
     name: str
     every_s: float
-    action: Callable[[], None]
+    action: Callable[[], float | None]
     next_at: float = 0.0
 
 
@@ -54,23 +55,29 @@ class Leadership:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        self._since: datetime | None = None
 
-    def held(self) -> bool:
-        """Return whether this beat acts. Raises sqlalchemy's DBAPIError where PostgreSQL does not answer."""
+    def since(self) -> datetime | None:
+        """Return since when this beat acts, by the database's clock; None if another does.
+
+        Raises sqlalchemy's DBAPIError where PostgreSQL does not answer.
+        """
         if self._connection is not None:
             try:
                 self._connection.execute(text("SELECT 1"))
             except DBAPIError:
                 self.release()
                 raise
-            return True
+            return self._since
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}).scalar_one():
             connection.close()
-            return False
+            return None
         self._connection = connection
+        # In a statement of its own, so that whoever led before did all that it did earlier than this.
+        self._since = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         logger.info("beat.leads")
-        return True
+        return self._since
 
     def release(self) -> None:
         """Let another beat act."""
@@ -105,6 +112,9 @@ class FederationScheduler(Scheduler):
             Job("results", CLEANUP_S, self._clean_up, next_at=time.monotonic() + CLEANUP_S),
         ]
         self._retry_s = FIRST_RETRY_S
+        # Since when this beat acts, and the period in which it last sent heartbeats.
+        self._since: datetime | None = None
+        self._sent_in: int | None = None
         self._relay = Relay(app, self._runtime.transactions, listen_url=url)
         super().__init__(app, *args, **kwargs)
 
@@ -116,7 +126,8 @@ class FederationScheduler(Scheduler):
         # Not where it is made: a beat that detaches forks after that.
         self._relay.start()
         try:
-            if not self._leadership.held():
+            self._since = self._leadership.since()
+            if self._since is None:
                 return STANDBY_S
             due = [job for job in self._jobs if time.monotonic() >= job.next_at]
             # Each has its turn, whatever became of the one before it.
@@ -146,7 +157,9 @@ class FederationScheduler(Scheduler):
         """Return whether the job was done."""
         job.next_at = time.monotonic() + job.every_s
         try:
-            job.action()
+            again_in_s = job.action()
+            if again_in_s is not None:
+                job.next_at = time.monotonic() + again_in_s
         except (TransientError, DBAPIError, psycopg.Error) as error:
             self._deferred(error)
             return False
@@ -161,19 +174,33 @@ class FederationScheduler(Scheduler):
         delay_s, self._retry_s = self._retry_s, min(self._retry_s * 2, LONGEST_RETRY_S)
         return delay_s
 
-    def _nodes(self) -> list[NodeView]:
+    def _look_at_nodes(self) -> tuple[list[NodeView], datetime]:
+        """Return all nodes, and the database's time."""
         with self._runtime.transactions.begin(ACTOR) as session:
             lost = nodes.record_lost(session, stale_s=self._stale_s)
             known = nodes.views(session, stale_s=self._stale_s)
+            now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
         for name in lost:
             logger.warning("node.lost", extra={"node": name})
-        return known
+        return known, now
 
-    def _send_heartbeats(self) -> None:
-        known = self._nodes()
-        for node in known:
-            self._send(HEARTBEAT, {"node": node.name}, queue=node.name, expires_s=2 * self._heartbeat_s, priority=9)
+    def _send_heartbeats(self) -> float:
+        """Send each node its heartbeat of this period, once, whichever beats act in it; return the seconds until the next period."""
+        known, now = self._look_at_nodes()
+        period = self._period(now)
+        assert self._since is not None
+        # What was sent in a period is written nowhere: the one in which this beat took over is left to who acted before it.
+        if period not in (self._sent_in, self._period(self._since)):
+            # First, because what fails half-way is no reason to send the rest twice.
+            self._sent_in = period
+            for node in known:
+                self._send_heartbeat(node.name, period)
         self._rebalancer.rebalance(known)
+        return self._heartbeat_s - now.timestamp() % self._heartbeat_s
+
+    def _period(self, moment: datetime) -> int:
+        """Return the number of a period of heartbeats; all beats count alike, by the database's clock."""
+        return int(moment.timestamp() // self._heartbeat_s)
 
     def _request_summaries(self) -> None:
         # Recorded in beat's own name; a window that was asked for before is the same execution.
@@ -182,16 +209,17 @@ class FederationScheduler(Scheduler):
         if due:
             logger.info("summaries.due", extra={"windows": len(due)})
 
-    def _send(self, task_name: str, kwargs: dict[str, Any], *, queue: str, expires_s: float, priority: int) -> None:
+    def _send_heartbeat(self, node: str, period: int) -> None:
         # What repeats by itself need survive nothing: not persistent, soon expired, without a result.
         send(
             self.app,
-            task_name,
-            kwargs,
-            execution_id=uuid.uuid4(),
-            queue=queue,
-            priority=priority,
-            expires_s=expires_s,
+            HEARTBEAT,
+            {"node": node},
+            # One name for the one heartbeat of a node in a period, whoever sends it.
+            execution_id=uuid.uuid5(uuid.NAMESPACE_OID, f"{HEARTBEAT} {node} {period} {self._heartbeat_s:g}"),
+            queue=node,
+            priority=9,
+            expires_s=2 * self._heartbeat_s,
             persistent=False,
             ignore_result=True,
         )

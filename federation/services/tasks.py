@@ -314,6 +314,8 @@ def cancel(session: Session, reference: str, *, reason: str = "", conversation_i
 def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask:
     """Cancel a task for a caller whose right to do so was looked at before. Raises Conflict for a task that ended otherwise."""
     actor = context(session).actor
+    # Waits for who approves it at this moment, so that the execution which he records is found; nobody works yet on what awaits approval.
+    session.execute(select(AgentTask.id).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.AWAITING_APPROVAL).with_for_update())
     # Before the task: who works on it locks the execution or the claim first, and then the task.
     for execution_id in executions.of_task(session, task.id):
         executions.cancel(session, execution_id, reason)

@@ -25,13 +25,14 @@ def some(ids: Iterable[object]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: `worker` is the pid of the main process, `child` that of the one that runs the task."""
+    """One line: `worker` is the pid of the main process, `child` that of the one that runs the task, `at` as `time.monotonic` has it."""
 
     what: str
     task_id: str
     worker: int
     child: int
     redelivered: bool
+    at: float
 
 
 class Diary:
@@ -47,13 +48,23 @@ class Diary:
         read = []
         for text in self.path.read_text().splitlines(keepends=True):
             if text.endswith("\n"):
-                what, task_id, worker, child, redelivered = text.split()
-                read.append(Line(what, task_id, int(worker), int(child), redelivered == "True"))
+                what, task_id, worker, child, redelivered, at = text.split()
+                read.append(Line(what, task_id, int(worker), int(child), redelivered == "True", float(at)))
         return read
 
     def starts(self, task_id: str) -> list[Line]:
         """Return the runs of one task."""
         return [line for line in self.lines if line.what == "start" and line.task_id == task_id]
+
+    def unended(self, worker: int) -> set[str]:
+        """Return the tasks that a worker began and did not end."""
+        mine = [line for line in self.lines if line.worker == worker]
+        return {line.task_id for line in mine if line.what == "start"} - {line.task_id for line in mine if line.what == "end"}
+
+    def taken_over_s(self, task_ids: Iterable[str], worker: int, since: float) -> float:
+        """Return the seconds from a time until other workers had begun each of these tasks of a worker."""
+        others = [line for line in self.lines if line.what == "start" and line.worker != worker and line.at > since]
+        return max(min(line.at for line in others if line.task_id == task_id) for task_id in task_ids) - since
 
     def ids(self, what: str) -> set[str]:
         """Return the tasks of which a start, or an end, is written."""

@@ -34,14 +34,14 @@ app.conf.update(json.loads(os.environ["FAULTS_SETTINGS"]))
 
 def note(task: Task, what: str) -> None:
     """Say that a run starts or ends."""
-    write(f"{what} {task.request.id} {os.getppid()} {os.getpid()} {bool(task.request.delivery_info.get('redelivered'))}\n")
+    write(f"{what} {task.request.id} {os.getppid()} {os.getpid()} {bool(task.request.delivery_info.get('redelivered'))}")
 
 
 def write(line: str) -> None:
-    """Add a line in one write, so that lines of many processes do not mix and a kill leaves none half written."""
+    """Add a line, with the time of a clock that all processes share, in one write: lines of many do not mix, and a kill leaves none half written."""
     diary = os.open(DIARY, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(diary, line.encode())
+        os.write(diary, f"{line} {time.monotonic()}\n".encode())
     finally:
         os.close(diary)
 
@@ -49,7 +49,7 @@ def write(line: str) -> None:
 def refuse_after_two(message: Any) -> str | None:
     """Say no to a task that comes back for the third time: the transport's hook, with the diary as its store."""
     task_id = message.headers["id"]
-    write(f"again {task_id} {os.getpid()} {os.getpid()} True\n")
+    write(f"again {task_id} {os.getpid()} {os.getpid()} True")
     times = sum(line.startswith(f"again {task_id} ") for line in Path(DIARY).read_text().splitlines())
     return f"came back {times} times" if times > 2 else None
 

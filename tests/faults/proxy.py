@@ -5,6 +5,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ class Link:
         self._ends = (broker, client)
         self._fate, self._happened = fate, happened
         self._passed = 0
+        # When its trouble came, as `time.monotonic` has it.
+        self.trouble_at: float | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._vanished = threading.Event()
@@ -94,6 +97,7 @@ class Link:
     def _make_trouble(self, source: socket.socket, sink: socket.socket) -> None:
         trouble = self._fate.trouble
         self._happened[trouble] += 1
+        self.trouble_at = time.monotonic()
         if trouble == "half-close":
             # One direction ends; the other goes on. What still comes from the side that was cut off goes nowhere, unnoticed by it.
             sink.shutdown(socket.SHUT_WR)
@@ -152,6 +156,11 @@ class Proxy:
         """Return the broker's URL with the proxy's port."""
         parts = urlsplit(broker_url)
         return parts._replace(netloc=f"{parts.username}:{parts.password}@{LOOPBACK}:{self.port}").geturl()
+
+    @property
+    def troubles_at(self) -> list[float]:
+        """When connections came to their trouble."""
+        return [link.trouble_at for link in self.links if link.trouble_at is not None]
 
     def vanish(self) -> None:
         """Be a host without power: what is connected stays so and hears nothing, who connects waits."""

@@ -1,6 +1,7 @@
 """Publishers that keep book: what was confirmed, and what had to be published again because no confirmation came."""
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ class Sender(threading.Thread):
         self._url, self._queue, self._bodies, self._options = url, queue, bodies, options
         self.confirmed: list[str] = []
         self.published_again: set[str] = set()
+        # Of those that were published again: the seconds from the first try to the confirmation.
+        self.held_up_s: list[float] = []
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -30,8 +33,11 @@ class Sender(threading.Thread):
                 producer = kombu.Producer(connection)
                 for body in self._bodies:
                     policy = {**RETRIES, "errback": lambda *_, body=body: self.published_again.add(body)}
+                    began = time.monotonic()
                     producer.publish(body, routing_key=self._queue, message_id=body, retry=True, retry_policy=policy, **TEXT)
                     self.confirmed.append(body)
+                    if body in self.published_again:
+                        self.held_up_s.append(time.monotonic() - began)
         except BaseException as error:
             self.failure = error
             raise

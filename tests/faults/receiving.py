@@ -1,6 +1,7 @@
 """Consumers of kombu: one that takes a single message, and one that keeps book and comes back after each loss of its connection."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,13 @@ def take(connection: kombu.Connection, name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One delivery: its body, the publisher's id for it, and the mark."""
+    """One delivery: its body, the publisher's id for it, the mark, when it came, and since when its connection had been there."""
 
     body: str
     message_id: str
     redelivered: bool
+    at: float
+    since: float
 
 
 class Receiver(ConsumerMixin, threading.Thread):  # type: ignore[misc]  # kombu has no types
@@ -43,15 +46,18 @@ class Receiver(ConsumerMixin, threading.Thread):  # type: ignore[misc]  # kombu 
         self.connection = kombu.Connection(url, transport_options=options, connect_timeout=2)
         self._queue, self._prefetch = queue, prefetch
         self.arrivals: list[Arrival] = []
+        self._since = 0.0
         self.failure: BaseException | None = None
 
     def get_consumers(self, consumer_class: Any, channel: Any) -> Sequence[Any]:
         """Consume from the one queue."""
+        self._since = time.monotonic()
         queue = kombu.Queue(self._queue, routing_key=self._queue)
         return [consumer_class([queue], on_message=self._receive, prefetch_count=self._prefetch)]
 
     def _receive(self, message: Any) -> None:
-        self.arrivals.append(Arrival(message.decode(), message.properties["message_id"], message.delivery_info["redelivered"]))
+        told = message.properties["message_id"], message.delivery_info["redelivered"]
+        self.arrivals.append(Arrival(message.decode(), *told, time.monotonic(), self._since))
         message.ack()
 
     def on_connection_error(self, exc: BaseException, interval: float) -> None:

@@ -54,7 +54,12 @@ def test_two_thousand_messages_pass_a_bad_network_both_ways(broker: Any, prefix:
         assert receiver.failure is None
         happened = {"out": dict(way_out.happened), "in": dict(way_in.happened)}
         receiver.stop()
+        troubles_at = way_in.troubles_at
     tell(f"{happened}")
+    toll.recovery_s += [held_up_s for sender in senders for held_up_s in sender.held_up_s]
+    # Until something came over a connection that is younger than the trouble; after the last message nothing more can come.
+    again = (next((arrival.at - at for arrival in receiver.arrivals if arrival.since > at), None) for at in troubles_at)
+    toll.recovery_s += [seconds for seconds in again if seconds is not None]
     toll.happened(sum(way.get(trouble, 0) for way in happened.values() for trouble in TROUBLES), work=MESSAGES, lost=len(missing()))
     assert all(way.get(trouble) for way in happened.values() for trouble in (*TROUBLES, "pause")), f"the network was too good: {happened}"
     # What the last loss of a connection gave back, and what nobody knows of.

@@ -1,6 +1,7 @@
 """The broker dies in the middle of confirmed sends: what was confirmed is there afterwards, as an independent client sees it."""
 
 import random
+import time
 from collections import Counter
 from typing import Any
 
@@ -24,6 +25,9 @@ def test_two_thousand_confirmed_messages_survive_a_killed_broker(broker: Any, pr
         wait_for(lambda count=count: sum(len(sender.confirmed) for sender in senders) >= count, f"{count} messages are confirmed")
         broker.kill()
         broker.start()
+        began, before = time.monotonic(), {sender: len(sender.confirmed) for sender in senders if sender.is_alive()}
+        wait_for(lambda before=before: all(len(sender.confirmed) > had or not sender.is_alive() for sender, had in before.items()), "all send again")
+        toll.recovery_s.append(time.monotonic() - began)
     for sender in senders:
         sender.join(120)
         assert sender.failure is None

@@ -1,5 +1,6 @@
 """A peer that is there and does nothing: its silence is noticed by the heart-beats of the other side."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, clie
     frozen = fleet.start(heartbeat_s=1, slots=1, worker_prefetch_multiplier=3)
     held = [client.send("hold", str(gate)) for _ in range(3)]
     wait_for(lambda: diary.ids("start"), "the first runs")
+    frozen_at = time.monotonic()
     frozen.freeze()
     peer = fleet.start(slots=3)
     # One was running and two were waiting in the worker's memory.
@@ -30,6 +32,7 @@ def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, clie
     diary.wait_until_all_ended(held)
     again = [line for line in diary.lines if line.worker == peer.pid and line.what == "start"]
     assert all(line.redelivered for line in again)
+    toll.recovery_s.append(diary.taken_over_s(held, frozen.pid, frozen_at))
     frozen.thaw()
     # It ends what it had begun, cannot acknowledge it, and consumes again.
     wait_for(lambda: LOST in frozen.log, lambda: f"it sees that it was cut\n{frozen.log}")

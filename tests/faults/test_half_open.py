@@ -1,6 +1,7 @@
 """The broker's host vanishes without a word: the sockets look healthy, and nothing passes."""
 
 import random
+import time
 from typing import Any
 
 import kombu
@@ -24,8 +25,11 @@ def test_a_publisher_into_nothing_gets_an_error_and_what_was_confirmed_is_there(
         for count in sorted(dice.sample(range(20, 280), 2)):
             wait_for(lambda count=count: len(sender.confirmed) >= count, f"{count} are confirmed")
             way.vanish()
+            began = time.monotonic()
             wait_for(lambda: sender.published_again - set(sender.confirmed), "the sender is told that no confirmation came")
             way.come_back()
+            wait_for(lambda: sender.published_again <= set(sender.confirmed) or sender.failure, "the sender sends again")
+            toll.recovery_s.append(time.monotonic() - began)
         sender.join(60)
         assert sender.failure is None
         assert sender.confirmed == bodies

@@ -1,10 +1,21 @@
-"""Who may cancel a task, and what ends with it."""
+"""Who may cancel a task, what ends with it, and what becomes of one that is approved at the same moment."""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
 from federation.errors import Conflict, Refused
-from federation.services import conversations, executions, tasks
-from federation.store.models.executions import Execution
+from federation.services import approvals, conversations, executions, tasks
+from federation.services.approvals import Decision
+from federation.store.models.events import Event
+from federation.store.models.executions import Execution, OutboxEntry
+from federation.store.models.tasks import AgentTask
+
+ROUNDS = 20
 
 
 def test_a_task_is_cancelled_by_its_author_or_the_lead_and_ends_with_its_execution(transactions, publisher) -> None:
@@ -43,3 +54,102 @@ def test_a_cancelled_claim_is_worth_nothing(transactions) -> None:
         tasks.cancel(session, "unwanted")
     with transactions.begin("bob") as session, pytest.raises(Conflict, match="cancelled already"):
         tasks.complete(session, "unwanted", fencing_token=token or 0, result={})
+
+
+def parked(transactions: Any, slug: str) -> None:
+    """Let bob ask for something that needs approval."""
+    with transactions.begin("bob") as session:
+        tasks.delegate(session, "Restart the cache", slug=slug, executor="node", requires_approval=True)
+
+
+def approve(session: Any, slug: str) -> None:
+    approvals.decide(session, slug, Decision.APPROVE, reason="fine")
+
+
+def cancel(session: Any, slug: str) -> None:
+    tasks.cancel(session, slug, reason="not needed")
+
+
+def wait_until_blocked(transactions: Any, pending: "Future[Any]") -> None:
+    """Return as soon as the other transaction waits for ours."""
+    deadline = time.monotonic() + 90
+    with transactions.engine.connect() as connection:
+        while not connection.execute(
+            text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+        ).scalar_one():
+            connection.rollback()
+            assert not pending.done(), f"it waited for nobody: {pending.exception()}"
+            assert time.monotonic() < deadline, "nobody waits"
+
+
+def assert_cancelled(transactions: Any, publisher: Any, slug: str, *, after_approval: bool) -> None:
+    """Compare the task, its story, its executions, the outbox and what was handed over for sending."""
+    with transactions.begin("test:hand") as session:
+        task = session.scalars(select(AgentTask).where(AgentTask.slug == slug)).one()
+        assert (task.status, task.result) == ("cancelled", {"cancelled_by": "bob", "reason": "not needed"})
+        assert task.decided_by == ("ada" if after_approval else None)
+        story = list(session.scalars(select(Event.type).where(Event.stream == f"task:{task.id}").order_by(Event.position)))
+        assert story == ["task.created", *(["task.approved"] if after_approval else []), "task.cancelled"]
+        found = executions.of_task(session, task.id)
+        assert len(found) == after_approval
+        for execution in found:
+            assert executions.state(session, execution).state == "cancelled"
+            assert execution in publisher.cancelled
+            assert session.scalars(select(OutboxEntry).where(OutboxEntry.execution_id == execution)).all() == []
+            story = list(session.scalars(select(Event.type).where(Event.stream == f"execution:{execution}").order_by(Event.position)))
+            assert story == ["execution.recorded", "execution.cancelled"]
+
+
+def test_who_cancels_while_another_approves_ends_the_execution_of_the_approval_too(transactions: Any, publisher: Any) -> None:
+    parked(transactions, "gate")
+
+    def cancel_it() -> None:
+        with transactions.begin("bob") as session:
+            cancel(session, "gate")
+
+    with ThreadPoolExecutor(1) as pool:
+        with transactions.begin("ada") as session:
+            approve(session, "gate")
+            cancelling = pool.submit(cancel_it)
+            wait_until_blocked(transactions, cancelling)
+        cancelling.result()
+    assert_cancelled(transactions, publisher, "gate", after_approval=True)
+
+
+def test_who_approves_while_another_cancels_is_told_and_nothing_runs(transactions: Any, publisher: Any) -> None:
+    parked(transactions, "gate")
+
+    def approve_it() -> None:
+        with transactions.begin("ada") as session:
+            approve(session, "gate")
+
+    with ThreadPoolExecutor(1) as pool:
+        with transactions.begin("bob") as session:
+            cancel(session, "gate")
+            approving = pool.submit(approve_it)
+            wait_until_blocked(transactions, approving)
+        with pytest.raises(Conflict, match="task gate is cancelled and awaits no approval"):
+            approving.result()
+    assert_cancelled(transactions, publisher, "gate", after_approval=False)
+    assert publisher.published == []
+
+
+def test_of_approving_and_cancelling_at_once_one_is_first_and_all_agree_on_which(transactions: Any, publisher: Any) -> None:
+    gate = threading.Barrier(2)
+
+    def at_once(who: str, act: Any, slug: str) -> bool:
+        gate.wait()
+        try:
+            with transactions.begin(who) as session:
+                act(session, slug)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(ROUNDS):
+            slug = f"gate-{number}"
+            parked(transactions, slug)
+            approving, cancelling = pool.submit(at_once, "ada", approve, slug), pool.submit(at_once, "bob", cancel, slug)
+            assert cancelling.result()
+            assert_cancelled(transactions, publisher, slug, after_approval=approving.result())

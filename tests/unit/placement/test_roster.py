@@ -4,6 +4,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from types import FrameType
 from typing import Any
 
@@ -47,6 +48,20 @@ requirements = st.builds(
     tags=st.sets(st.sampled_from(TAGS)).map(tuple),
 )
 keys = st.none() | st.text(max_size=5)
+# Some that fit, with work for more and for less than their places, among some that do not live.
+crowds = st.lists(
+    st.builds(
+        NodeView,
+        role=st.just("lead"),
+        concurrency=st.integers(1, 4),
+        outstanding=st.integers(0, 8),
+        alive=st.sampled_from((True, True, True, False)),
+        name=st.sampled_from([f"n{number}" for number in range(12)]),
+    ),
+    min_size=2,
+    max_size=8,
+    unique_by=lambda node: node.name,
+)
 
 
 def capable(node: NodeView, asked: Requirements) -> bool:
@@ -130,6 +145,31 @@ def test_key_goes_where_a_place_is_free_rather_than_wait_for_its_node() -> None:
         second = place(Requirements(), busy, key=key)
         assert second != home
         assert second == place(Requirements(), busy, key=key)
+
+
+@given(crowds, st.text(max_size=5), st.lists(st.tuples(st.booleans(), st.integers(1, 12)), min_size=1, max_size=8))
+def test_work_of_a_key_stays_on_its_home_below_the_bound_and_leaves_it_only_then(
+    known: list[NodeView], ours: str, bursts: list[tuple[bool, int]]
+) -> None:
+    # Where the key goes while no node has work.
+    home = place(Requirements(), [node.model_copy(update={"outstanding": 0}) for node in known], key=ours)
+    roster, fitting = Roster(known), [node for node in known if node.alive]
+    assert isinstance(home, Unplaceable) == (not fitting)
+    places, loads = {node.name: node.concurrency for node in fitting}, {node.name: node.outstanding for node in fitting}
+    for is_ours in (is_ours for is_ours, times in bursts for _ in range(times)):
+        chosen = roster.place(Requirements(), key=ours if is_ours else None)
+        if isinstance(home, Unplaceable) or isinstance(chosen, Unplaceable):
+            continue
+        if is_ours:
+            # With this one counted.
+            bound = Fraction(BOUND) * (sum(loads.values()) + 1) * places[home] / sum(places.values())
+            would_wait = loads[home] >= places[home] and any(loads[name] < places[name] for name in loads)
+            if loads[home] < bound and not would_wait:
+                assert chosen == home
+            # At the bound itself the last bit of a float decides.
+            if loads[home] > bound or would_wait:
+                assert chosen != home
+        loads[chosen] += 1
 
 
 def lines_run(count: int, key: str | None) -> int:
