@@ -131,6 +131,10 @@ class DatabaseUnavailable(TransientError):
     """PostgreSQL does not answer."""
 
 
+class IssuerUnavailable(TransientError):
+    """The organisation's issuer does not tell its keys, so nobody can say whether a JWT is valid."""
+
+
 class SettingsError(PermanentError):
     """A setting stops the start; the text names each variable, what it got and what it wants."""
 

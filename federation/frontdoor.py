@@ -20,7 +20,7 @@ from federation.delivery.app import application, database_url
 from federation.delivery.runtime import transactions
 from federation.delivery.signer import act_as
 from federation.delivery.voices import agent_voice
-from federation.errors import DatabaseUnavailable, SettingsError
+from federation.errors import DatabaseUnavailable, IssuerUnavailable, SettingsError
 from federation.local.certificates import DOOR, usable
 from federation.local.elsewhere import check_database
 from federation.local.ports import listen
@@ -40,7 +40,7 @@ _METADATA = re.compile(r'resource_metadata="[^"]*"')
 
 
 class PlainRefusals:
-    """Says 401 without a word of why, and 503 where the token cannot be looked up because PostgreSQL is away."""
+    """Says 401 without a word of why, and 503 where the token cannot be looked up because PostgreSQL or the issuer is away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -66,7 +66,7 @@ class PlainRefusals:
 
         try:
             await self._app(scope, receive, watch)
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, IssuerUnavailable) as error:
             # Starlette has begun a 500 of its own before it lets the error through; that one is withheld.
             await JSONResponse({"error": str(error)}, 503, {"Retry-After": "5"})(scope, receive, send)
             return

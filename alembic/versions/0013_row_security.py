@@ -27,10 +27,16 @@ SEEN_CLAIM = f"""
 # Who opens a conversation is its first member; the conversation of two has no third.
 OPENED = f"EXISTS (SELECT FROM conversations c WHERE c.id = conversation_id AND c.created_by = {ME} OFFSET 0)"
 OF_TWO = "agent IN (split_part(conversation_id, ':', 2), split_part(conversation_id, ':', 3))"
+# Whoever takes part in a conversation says so himself: by opening it, or by words there that the reader may read. That others made one a member opens
+# nothing, or a stranger could do it.
+TAKES_PART = """
+    m.added_by = m.agent OR EXISTS (SELECT FROM messages said WHERE said.conversation_id = m.conversation_id AND said.sender = m.agent OFFSET 0)
+"""
 SEEN_STATE = f"""
     kind = 'node' OR visibility = 'all' OR subject = {ME}
     OR visibility = 'role' AND subject IN (SELECT other.name FROM agents me JOIN agents other ON other.role = me.role WHERE me.name = {ME})
-    OR visibility = 'members' AND subject IN (SELECT agent FROM conversation_members WHERE conversation_id <> 'commons')
+    OR visibility = 'members'
+        AND EXISTS (SELECT FROM conversation_members m WHERE m.agent = subject AND m.conversation_id <> 'commons' AND ({TAKES_PART}) OFFSET 0)
 """  # noqa: S608 - it is ours
 MY_STATE = f"kind = 'agent' AND subject = {ME}"
 

@@ -76,11 +76,6 @@ class _Embed(BaseModel):
     chord: dict[str, Any] | None = None
 
 
-def flaw(message: Message, tasks: Mapping[str, Any]) -> str | None:
-    """Return why a message cannot be run as one of these tasks, or None if it can."""
-    return header_flaw(message) or content_flaw(message, tasks)
-
-
 def header_flaw(message: Message) -> str | None:
     """Return what is wrong with the headers that Celery reads and with the type of the body, None if nothing is; does not look into the body."""
     try:

@@ -12,6 +12,7 @@ from celery.worker import state as worker_state
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.control import Panel
 from celery.worker.pidbox import Pidbox
+from kombu.pidbox import Node
 
 from federation.delivery.clerk import Clerk
 from federation.delivery.control import LOOK_FOR_CANCELLED, OF_CELERY
@@ -71,12 +72,31 @@ def _uuid(text: str) -> uuid.UUID | None:
         return None
 
 
+class _Answering(Node):
+    """Answers where who asks waits for answers, and nowhere else: a worker may write where who asks may not."""
+
+    def dispatch(self, method: str, arguments: dict[str, Any] | None = None, reply_to: Any = None, ticket: str | None = None, **kwargs: Any) -> Any:
+        if reply_to is None or self._waits_for_answers(reply_to):
+            return super().dispatch(method, arguments, reply_to, ticket, **kwargs)
+        logger.warning("questions.not_answered: nobody waits for answers there; question=%.50r reply_to=%.200r", method, reply_to)
+        return None
+
+    def _waits_for_answers(self, reply_to: Any) -> bool:
+        assert self.mailbox is not None
+        assert self.mailbox.reply_exchange is not None
+        match reply_to:
+            # Each who asks has a queue of its own, named after a UUID.
+            case {"exchange": self.mailbox.reply_exchange.name, "routing_key": str(key)}:
+                return key == str(_uuid(key) or "")
+        return False
+
+
 class QuestionBox(Pidbox):
     """The mailbox of questions of one worker."""
 
     def __init__(self, c: Any) -> None:
         super().__init__(c)
-        self.node = c.app.control.questions.Node(self.node.hostname, handlers=ANSWERS, state=self.node.state)
+        self.node = _Answering(self.node.hostname, self.node.state, handlers=dict(ANSWERS), mailbox=c.app.control.questions)
 
 
 class Questions(bootsteps.StartStopStep):

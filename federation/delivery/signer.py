@@ -56,15 +56,14 @@ def keys_folder(given: Settings) -> Path:
 
 
 def key_file(folder: Path, name: str) -> Path:
-    """Return the file of the private key of this name."""
+    """Return the file of the private key of a part."""
     return folder / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.pem"
 
 
-def own_key(folder: Path, name: str) -> SigningKey:
-    """Return the private key of this name, made if there is none yet. Raises SettingsError where the folder cannot be read or written."""
-    path = key_file(folder, name)
+def own_key(path: Path) -> SigningKey:
+    """Return the private key of this file, made if there is none yet. Raises SettingsError where its folder cannot be read or written."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = load_or_make(path)
         # Who removed a private key has left the public half of that one.
         if public_file(path).read_text() != key.public.pem:
@@ -91,7 +90,7 @@ class Signer:
     @cached_property
     def key(self) -> SigningKey:
         """The private key, made if there is none yet. Raises SettingsError where the folder cannot be read or written."""
-        return own_key(self._folder, self.name)
+        return own_key(key_file(self._folder, self.name))
 
     def register(self) -> None:
         """See to it that PostgreSQL knows the key. Raises KeyRevoked, SettingsError, DatabaseUnavailable where it was not known so far."""

@@ -180,9 +180,15 @@ def permissions(config: Settings) -> Iterator[Finding]:
     else:
         yield _ok("permissions", f"{config.data_dir} can be written")
     home = Home(config.data_dir)
-    for secret in (home.settings_file, home.secrets_file, *sorted(home.tls_dir.glob("*.key"))):
+    for secret in (home.settings_file, home.secrets_file, *sorted(home.tls_dir.glob("*.key")), *_signing_keys(config)):
         if secret.exists() and secret.stat().st_mode & 0o077:
             yield Finding("permissions", Verdict.FAIL, f"{secret} can be read by others", f"chmod 600 {secret}")
+
+
+def _signing_keys(config: Settings) -> Iterator[Path]:
+    for folder in (config.keys_dir or config.data_dir / "keys", config.seals_dir or config.data_dir / "seals"):
+        # Their public halves lie beside them, for all to read.
+        yield from sorted(path for path in folder.glob("*.pem") if not path.name.endswith(".pub.pem"))
 
 
 def clock(config: Settings) -> Iterator[Finding]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from federation.settings import PREFIX
+
 _PR_SET_PDEATHSIG = 1
 # Looked up before any fork: between fork and exec nothing may be loaded.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -31,6 +33,11 @@ def unprivileged_account() -> Account | None:
         return None
     entry = pwd.getpwnam("nobody")
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def environment_for(account: Account | None) -> dict[str, str]:
+    """Return our environment as a child has it; one that runs as another user gets no settings of ours, among which are passwords."""
+    return {name: value for name, value in os.environ.items() if account is None or not name.startswith(PREFIX)}
 
 
 def can_enter(path: Path, account: Account) -> bool:
@@ -71,7 +78,7 @@ def spawn(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own, its output appended to the log; `environment` is added to ours.
+    """Start a child in a session of its own, its output appended to the log; `environment` is added to ours, see `environment_for`.
 
     The kernel sends it `death_signal` when the thread that called this ends: call it from the main thread.
     """
@@ -84,7 +91,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=cwd,
-            env={**os.environ, **environment} if environment else None,
+            env={**environment_for(account), **(environment or {})},
             preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 - one system call, looked up beforehand
             user=account.uid if account else None,
             group=account.gid if account else None,

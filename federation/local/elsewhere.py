@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import psycopg
 from kombu import Connection
@@ -32,6 +33,17 @@ _LATER = (
     *("server closed the connection", "unexpected eof"),
 )
 _ROW_OF_OURS = "select to_regclass('agents') is not null and has_table_privilege('agents', 'select')"
+# Who passes row-level security, or comes under a policy that shows all, sees what each agent keeps from the others, and nothing would tell.
+_HELD_BACK = """
+    SELECT current_user,
+        CASE
+            WHEN bool_or(rolname = current_user AND rolsuper) THEN 'a superuser'
+            WHEN bool_or(rolname = current_user AND rolbypassrls) THEN 'a role with BYPASSRLS'
+            ELSE 'a member of ' || min(rolname) FILTER (WHERE rolname = ANY (%s) AND pg_has_role(oid, 'member'))
+        END,
+        coalesce(bool_or(rolname = %s AND pg_has_role(oid, 'usage')), false)
+    FROM pg_roles
+"""
 
 
 def is_elsewhere(config: Settings, name: str) -> bool:
@@ -78,7 +90,7 @@ def check_broker(config: Settings, name: str = "broker_url") -> None:
 
 
 def check_database(config: Settings, name: str = "database_url", *, migrated: bool = True) -> None:
-    """Pass if PostgreSQL takes us, and holds our tables where it is `migrated`.
+    """Pass if PostgreSQL takes us, for agents as a role that sees no more than they may, and holds our tables where it is `migrated`.
 
     Raises SettingsError where trying again is useless, else DatabaseUnavailable.
     """
@@ -89,6 +101,7 @@ def check_database(config: Settings, name: str = "database_url", *, migrated: bo
     try:
         with psycopg.connect(**completed(url)) as connection:
             ours = connection.execute(_ROW_OF_OURS).fetchone()
+            wrong = _flaw_of_role(connection) if name == "database_url" else None
     except psycopg.OperationalError as error:
         reason = str(error).partition("\n")[0].removeprefix("connection failed: ")
         later = any(word in str(error).lower() for word in _LATER)
@@ -97,6 +110,8 @@ def check_database(config: Settings, name: str = "database_url", *, migrated: bo
         raise (DatabaseUnavailable if later else SettingsError)(_told(name, url, "a PostgreSQL that takes us", reason)) from error
     except psycopg.ProgrammingError as error:
         raise SettingsError(_told(name, url, "a URL of PostgreSQL", str(error).strip())) from error
+    if wrong is not None:
+        raise SettingsError(_told(name, url, f"the role `{_ROLES[name]}`, which row-level security holds back", wrong))
     if migrated and ours != (True,):
         raise SettingsError(
             _told(
@@ -106,6 +121,17 @@ def check_database(config: Settings, name: str = "database_url", *, migrated: bo
                 "set FEDERATION_DATABASE_OWNER_URL and run `federation up` or alembic",
             )
         )
+
+
+def _flaw_of_role(connection: psycopg.Connection[Any]) -> str | None:
+    """Return why what agents ask for must not be done as this role, None if it may be."""
+    app = _ROLES["database_url"]
+    row = connection.execute(_HELD_BACK, [[role for role in _ROLES.values() if role != app], app]).fetchone()
+    assert row is not None
+    user, sees_all, is_app = row
+    if sees_all is not None:
+        return f"{user} is {sees_all} and would show each agent everything; connect as {app}, or as a member of it alone"
+    return None if is_app else f"{user} is no member of {app}; connect as {app}"
 
 
 def _told(name: str, url: str, wants: str, reason: str) -> str:

@@ -162,6 +162,7 @@ class Postgres:
             capture_output=True,
             text=True,
             check=False,
+            env=children.environment_for(account),
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,

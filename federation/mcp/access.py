@@ -45,7 +45,7 @@ class Access(TokenVerifier):
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return the agent's name as FastMCP wants it; None for a token that is not valid.
 
-        Raises DatabaseUnavailable for a token that was not seen lately.
+        Raises DatabaseUnavailable and IssuerUnavailable for a token that was not seen lately.
         """
         try:
             caller = await self._authenticate(token)
@@ -54,7 +54,7 @@ class Access(TokenVerifier):
         return AccessToken(token=token, client_id=caller.name, scopes=[], claims={})
 
     async def caller(self) -> Caller:
-        """Return who makes the current call. Raises Unauthenticated, DatabaseUnavailable."""
+        """Return who makes the current call. Raises Unauthenticated, DatabaseUnavailable, IssuerUnavailable."""
         found = get_access_token()
         token = self._token or (found.token if found else None)
         if token is None:

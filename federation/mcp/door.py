@@ -59,7 +59,7 @@ class Door:
             yield
 
     async def call(self) -> "Call":
-        """Return the call that is being made. Raises Unauthenticated, DatabaseUnavailable."""
+        """Return the call that is being made. Raises Unauthenticated, DatabaseUnavailable, IssuerUnavailable."""
         return Call(self, await self.access.caller(), new_trace_id())
 
 

@@ -23,8 +23,6 @@ from federation.security.signing import SigningKey
 TYPE: Literal["federation.statement/1"] = "federation.statement/1"
 LONGEST = 4_000
 SIGNATURE_BYTES = 64
-# Beyond it doubles do not tell one whole number from the next.
-_EXACT = 2**53
 
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -176,17 +174,8 @@ def content_sha256(content: Mapping[str, Any]) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Return JSON as RFC 8785 writes it, to which each number is a double. Raises ValueError for what is no JSON."""
-    return rfc8785.dumps(_doubles(value)).decode()
+    """Return JSON as RFC 8785 writes it, to which each number is a double.
 
-
-def _doubles(value: Any) -> Any:
-    # The library refuses whole numbers that doubles do not tell apart; results may hold them.
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _EXACT:
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ValueError("a number that no double holds") from error
-    if isinstance(value, Mapping):
-        return {key: _doubles(item) for key, item in value.items()}
-    return [_doubles(item) for item in value] if isinstance(value, list | tuple) else value
+    Raises ValueError for what is no JSON, and for whole numbers of 2**53 and more: as doubles, one of them is like the next.
+    """
+    return rfc8785.dumps(value).decode()

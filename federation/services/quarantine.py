@@ -20,7 +20,7 @@ from federation.store.models.executions import Delivery, Execution, QuarantinedM
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was put aside, and when it was sent again, if it was."""
+    """What was put aside and was not sent again."""
 
     id: uuid.UUID
     execution_id: uuid.UUID | None
@@ -29,7 +29,6 @@ class Entry:
     worker: str
     reason: str
     created_at: datetime
-    redriven_at: datetime | None
 
 
 def put_aside(
@@ -94,18 +93,16 @@ def _story(session: Session, execution_id: uuid.UUID) -> list[dict[str, Any]]:
     ]
 
 
-def listed(session: Session, *, limit: int = 100, with_redriven: bool = False) -> list[Entry]:
-    """Return the latest entries, the newest first; those that were sent again only if asked for."""
+def listed(session: Session, *, limit: int = 100) -> list[Entry]:
+    """Return the latest entries that were not sent again, the newest first."""
     query = (
-        select(QuarantinedMessage, Redrive.created_at)
+        select(QuarantinedMessage)
         .outerjoin(Redrive, Redrive.quarantine_id == QuarantinedMessage.id)
+        .where(Redrive.quarantine_id.is_(None))
         .order_by(QuarantinedMessage.created_at.desc())
         .limit(limit)
     )
-    rows = session.execute(query if with_redriven else query.where(Redrive.quarantine_id.is_(None)))
-    return [
-        Entry(row.id, row.execution_id, row.task_name, row.queue, row.worker, row.reason, row.created_at, redriven_at) for row, redriven_at in rows
-    ]
+    return [Entry(row.id, row.execution_id, row.task_name, row.queue, row.worker, row.reason, row.created_at) for row in session.scalars(query)]
 
 
 def find(session: Session, reference: uuid.UUID) -> QuarantinedMessage:

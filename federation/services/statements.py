@@ -78,7 +78,8 @@ def say(session: Session, *, action: str, choice: str, subject: str, content: Ma
     try:
         hashed = content_sha256(content)
     except ValueError as error:
-        raise InvalidInput(", ".join(content), str(error), "JSON whose numbers fit into doubles, so that it can be signed") from error
+        wants = "JSON that can be signed: write whole numbers of 2**53 (9007199254740992) and more as text"
+        raise InvalidInput(", ".join(content), str(error), wants) from error
     draft = Draft(actor, action, choice, subject, hashed, now.isoformat(), nonce())
     signed = voice.speak(draft)
     said = _understood(signed, draft, by_others=not isinstance(voice, Presented))

@@ -47,8 +47,8 @@ async def federation_update_state(
     visibility: Annotated[
         Visibility,
         Field(
-            description="Who sees this: all; members (who share a conversation with you, beside commons); role (agents of your role); nobody. "
-            "The others see you as if you had never said anything."
+            description="Who sees this: all; members (of conversations, beside commons, that you opened or spoke in); role (agents of your role); "
+            "nobody. The others see you as if you had never said anything."
         ),
     ] = Visibility.ALL,
 ) -> StateUpdated:

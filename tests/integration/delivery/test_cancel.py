@@ -131,7 +131,7 @@ def test_a_quarantined_execution_is_sent_again_and_has_its_effect_once(world: Wo
     assert effects(world, identity) == 1
     with world.transactions.begin("cli:tester") as session:
         [entry] = quarantine.listed(session)
-    assert (entry.execution_id, entry.task_name, entry.queue, entry.redriven_at) == (identity, "tests.deadly_until", node, None)
+    assert (entry.execution_id, entry.task_name, entry.queue) == (identity, "tests.deadly_until", node)
     cure.touch()
     with world.transactions.begin("cli:tester") as session:
         assert quarantine.redrive(session, identity) == identity
@@ -140,7 +140,6 @@ def test_a_quarantined_execution_is_sent_again_and_has_its_effect_once(world: Wo
     assert effects(world, identity) == 1
     with world.transactions.begin("cli:tester") as session:
         assert quarantine.listed(session) == []
-        assert [entry.redriven_at is not None for entry in quarantine.listed(session, with_redriven=True)] == [True]
         with pytest.raises(Conflict, match="was sent again already"):
             quarantine.redrive(session, entry.id)
 

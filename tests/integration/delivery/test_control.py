@@ -83,6 +83,32 @@ def test_what_is_no_question_is_not_answered_as_one(calm: World, control: Any, r
     assert calm.state(running).state == "running"
 
 
+def test_an_answer_goes_only_where_answers_are_waited_for(calm: World, control: Any) -> None:
+    """A worker may write to the queues of nodes, and who may only ask may not."""
+    questions, lure, key = control("observer").questions, f"lure-{calm.tag}", str(uuid.uuid4())
+    answers = questions.reply_exchange.name
+    places: list[Any] = [
+        {"exchange": "", "routing_key": lure},
+        {"exchange": "", "routing_key": key},
+        {"exchange": "reply.celery.pidbox", "routing_key": key},
+        {"exchange": answers, "routing_key": lure},
+        {"exchange": answers, "routing_key": key.upper()},
+        {"exchange": answers, "routing_key": "None"},
+        {"exchange": answers, "routing_key": [key]},
+        {"exchange": answers},
+        lure,
+    ]
+    refused = calm.log(calm.calm_node).count("questions.not_answered")
+    with calm.app.connection_for_write() as connection:
+        for place in places:
+            question = {"method": "ping", "arguments": {}, "ticket": key, "reply_to": place}
+            connection.Producer().publish(question, exchange=questions.exchange.name, declare=[questions.exchange], serializer="json")
+    assert "ok" in next(iter(asked(control("observer"), "ping").values()))
+    written = (calm.destination(lure), calm.destination(key), f"/queue/{key}.reply.celery.pidbox", f"/queue/{lure}.{answers}")
+    assert [calm.size(queue) for queue in written] == [None] * len(written)
+    assert calm.log(calm.calm_node).count("questions.not_answered") == refused + len(places)
+
+
 def test_the_command_line_says_in_one_line_who_may_command(calm: World) -> None:
     command = [sys.executable, "-m", "celery", "-A", "federation", "control", "shutdown"]
     environment = calm.environment(FEDERATION_BROKER_URL=calm.broker.url_of("observer"))

@@ -3,14 +3,16 @@
 import re
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from federation.errors import BrokerUnavailable, DatabaseUnavailable, SettingsError
-from federation.local import elsewhere
+from federation.local import checks, elsewhere
 from federation.local.ports import free_port
 from federation.settings import Settings, load
 
@@ -133,14 +135,75 @@ def test_silent_database_is_given_up(told: Callable[..., str]) -> None:
 
 def test_database_without_our_tables_is_named(told: Callable[..., str], postgres: Any) -> None:
     with postgres.database() as url:
-        line = told(SettingsError, elsewhere.check_up, FEDERATION_DATABASE_URL=url)
-    assert line.startswith("FEDERATION_DATABASE_URL: got 'postgresql://postgres:•••@")
+        line = told(SettingsError, elsewhere.check_up, FEDERATION_DATABASE_URL=postgres.as_role("federation_app", url))
+    assert line.startswith("FEDERATION_DATABASE_URL: got 'postgresql://federation_app:•••@")
     assert "FEDERATION_DATABASE_OWNER_URL" in line
+
+
+@pytest.fixture
+def role(postgres: Any) -> Iterator[Callable[[str], str]]:
+    """Makes a role with these words, and returns its name."""
+    made = []
+
+    def make(words: str) -> str:
+        name = f"somebody_{uuid.uuid4().hex[:8]}"
+        with psycopg.connect(postgres.owner_url, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{SECRET}' {words}")
+        made.append(name)
+        return name
+
+    yield make
+    with psycopg.connect(postgres.owner_url, autocommit=True) as connection:
+        for name in made:
+            connection.execute(f"DROP ROLE {name}")
+
+
+def url_as(database: str, name: str) -> str:
+    parts = urlsplit(database)
+    return f"postgresql://{name}:{SECRET}@127.0.0.1:{parts.port}{parts.path}"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("IN ROLE federation_app SUPERUSER", "is a superuser"),
+        ("IN ROLE federation_app BYPASSRLS", "is a role with BYPASSRLS"),
+        ("IN ROLE federation_app, federation_service", "is a member of federation_service"),
+        ("IN ROLE federation_app, federation_auditor", "is a member of federation_auditor"),
+        ("IN ROLE federation_app, federation_owner", "is a member of federation_owner"),
+        ("IN ROLE federation_app NOINHERIT", "is no member of federation_app"),
+        ("", "is no member of federation_app"),
+    ],
+)
+@pytest.mark.parametrize("migrating", [False, True])
+def test_a_role_that_row_level_security_does_not_hold_back_is_refused(
+    told: Callable[..., str], role: Callable[[str], str], postgres: Any, template: str, words: str, reason: str, migrating: bool
+) -> None:
+    with postgres.database(template=template) as database:
+        name = role(words)
+        variables = {"FEDERATION_DATABASE_URL": url_as(database, name)}
+        if migrating:
+            variables["FEDERATION_DATABASE_OWNER_URL"] = postgres.as_role("federation_owner", database)
+        line = told(SettingsError, elsewhere.check_up, **variables)
+        assert "wants the role `federation_app`" in line
+        assert f"{name} {reason}" in line
+        [finding] = checks.servers(load())
+        assert (finding.verdict, finding.saw) == (checks.Verdict.FAIL, line)
+
+
+def test_a_member_of_the_role_passes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, role: Callable[[str], str], postgres: Any, template: str
+) -> None:
+    with postgres.database(template=template) as database:
+        monkeypatch.setenv("FEDERATION_DATABASE_URL", url_as(database, role("IN ROLE federation_app")))
+        monkeypatch.setenv("FEDERATION_DATA_DIR", str(tmp_path))
+        elsewhere.check_up(load())
 
 
 def test_database_that_is_to_be_migrated_needs_no_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, postgres: Any) -> None:
     with postgres.database() as url:
-        for name, value in {"DATABASE_URL": url, "DATABASE_OWNER_URL": url, "DATA_DIR": str(tmp_path)}.items():
+        app, owner = (postgres.as_role(f"federation_{role}", url) for role in ("app", "owner"))
+        for name, value in {"DATABASE_URL": app, "DATABASE_OWNER_URL": owner, "DATA_DIR": str(tmp_path)}.items():
             monkeypatch.setenv(f"FEDERATION_{name}", value)
         elsewhere.check_up(load())
 

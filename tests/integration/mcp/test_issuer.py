@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from fastmcp import Client
 from joserfc import jwk, jwt
 
 from federation.errors import SettingsError
+from federation.local.ports import free_port
 from federation.security.issuer_keys import issuer_keys
 from federation.settings import Settings
 
@@ -114,12 +116,12 @@ async def test_a_jwt_that_is_not_for_this_door_is_refused(open_house: Any, keys_
 
 @pytest.fixture
 def published() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The URL of a JWKS on loopback, and what it holds."""
+    """The URL of a JWKS on loopback, and what it holds; while that is nothing, its server fails."""
     held: dict[str, Any] = {"keys": [KEY.as_dict(private=False)]}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(200 if held else 500)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(json.dumps(held).encode())
@@ -142,6 +144,34 @@ async def test_keys_come_from_a_jwks_and_may_change(open_house: Any, published: 
         held["keys"].append(OTHER_KEY.as_dict(private=False))
         house.door.access.issuer._verifier._jwks_refresh_interval = 0
         assert await status(house, signed(claims(), key=OTHER_KEY)) == 200
+
+
+async def test_an_issuer_that_does_not_answer_is_no_bad_token(open_house: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with open_house(f"http://127.0.0.1:{free_port()}/jwks") as house, caplog.at_level(logging.WARNING):
+        async with httpx2.AsyncClient(headers=ACCEPT | {"Authorization": f"Bearer {signed(claims())}"}) as http:
+            told = await http.post(f"{house.url}/mcp", json=LISTING)
+        assert (told.status_code, told.headers["retry-after"]) == (503, "5")
+        assert told.json() == {"error": f"{ISSUER} does not tell its keys now, so no JWT can be checked; call again later"}
+        # Asked once more or not.
+        assert await status(house, signed(claims())) == 503
+        house.door.access.issuer._verifier._jwks_refresh_interval = 0
+        assert await status(house, signed(claims())) == 503
+        assert await status(house, "nonsense") == 401
+        assert await status(house, house.tokens["bob"]) == 200
+    assert [record.message for record in caplog.records if record.name == "federation.mcp.issuer"] == ["issuer.keys_not_had"]
+
+
+async def test_keys_that_are_known_serve_while_the_issuer_is_away(open_house: Any, published: tuple[str, dict[str, Any]]) -> None:
+    url, held = published
+    with open_house(url) as house:
+        assert await status(house, signed(claims())) == 200
+        house.door.access.issuer._verifier._jwks_refresh_interval = 0
+        keys = held.pop("keys")
+        assert await status(house, signed(claims(), key=OTHER_KEY)) == 503
+        assert await status(house, signed(claims(sub="bob"))) == 200
+        assert await status(house, signed(claims(exp=int(time.time()) - 5))) == 401
+        held["keys"] = keys
+        assert await status(house, signed(claims(), key=OTHER_KEY)) == 401
 
 
 def test_a_key_of_another_kind_than_the_algorithm_stops_the_start(keys_file: Path) -> None:

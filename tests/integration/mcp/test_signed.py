@@ -22,7 +22,7 @@ from federation.delivery.app import make
 from federation.delivery.signer import KeyRevoked, name_of_process
 from federation.delivery.voices import PartVoice, agent_voice
 from federation.security.signing import load, load_public, parse_public
-from federation.services import agent_keys, signers, tasks
+from federation.services import agent_keys, agents, signers, tasks
 from federation.settings import Settings
 from federation.transaction import Transactions
 
@@ -119,6 +119,18 @@ def test_a_revoked_key_of_this_machine_is_told_with_what_to_do(attesting: Any, t
     second = agent_voice(given, attesting.transactions, "ada").key
     assert second.public != first.key.public
     assert load_public(tmp_path / "adas" / "keys" / "agent-ada.pub.pem") == second.public
+
+
+def test_each_agent_has_a_key_of_its_own_whatever_it_is_called(attesting: Any, tmp_path: Path) -> None:
+    names = ("a/b", "a@b", "a-b", "a_b", "x", "x.pub", "x.pub.pub", "x.pem")
+    with attesting.transactions.begin("test:setup") as session:
+        for name in names:
+            agents.add(session, name, "developer")
+    given = Settings(data_dir=tmp_path / "shared")
+    made = {name: agent_voice(given, attesting.transactions, name).key.public.identity for name in names}
+    assert len(set(made.values())) == len(names)
+    assert made == {name: agent_voice(given, attesting.transactions, name).key.public.identity for name in names}
+    assert len(list((tmp_path / "shared" / "keys").iterdir())) == 2 * len(names)
 
 
 def over_stdio(house: Any, name: str, folder: Path) -> Client[StdioTransport]:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import errors
 
 from federation.charter import charter_text
-from federation.errors import Conflict, Equivocation, NotFound, Refused
+from federation.errors import Conflict, Equivocation, InvalidInput, NotFound, Refused
 from federation.security.signing import PublicKey, SigningKey
 from federation.security.statements import Draft, KeyVoice, Mode, Presented, Signed, Statement, Voice, canonical, content_sha256, nonce
 from federation.services import agent_keys, approvals, signers, statements, tasks
@@ -55,7 +55,7 @@ class Team:
         with self.transactions.begin("bob") as session:
             return task_id, tasks.claim(session, "work", description="", ttl_s=600).fencing_token or 0
 
-    def complete(self, token: int, voice: Voice | None, *, success: bool = True, leaks: float = 0) -> AgentTask:
+    def complete(self, token: int, voice: Voice | None, *, success: bool = True, leaks: float | str = 0) -> AgentTask:
         with self.transactions.begin("bob", voice=voice) as session:
             return tasks.complete(session, "work", fencing_token=token, result={"leaks": leaks}, success=success)
 
@@ -307,6 +307,16 @@ def test_the_hash_is_of_the_value_however_it_is_written(team: Team) -> None:
     said = draft(task_id, actor="bob", action="task.complete", choice="completed", content_sha256=content_sha256({"result": {"leaks": 1}}))
     team.complete(token, by_hand(team.bob, said), leaks=1.0)
     assert Mode.SIGNED in {mode for _, _, mode, _ in team.stated(task_id)}
+
+
+def test_a_result_that_a_signature_would_not_bind_is_refused_with_what_to_do(team: Team) -> None:
+    task_id, token = team.claimed()
+    for voice in (team.signs("bob"), team.signs("door")):
+        with pytest.raises(InvalidInput, match=r"result: got .*9007199254740993 .* as text"):
+            team.complete(token, voice, leaks=2**53 + 1)
+    assert team.stated(task_id) == []
+    team.complete(token, team.signs("bob"), leaks=str(2**53 + 1))
+    assert len(team.stated(task_id)) == 1
 
 
 def test_a_key_is_one_agents_and_no_parts(team: Team) -> None:

@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 from kombu import Message
 
-from federation.delivery.flaws import flaw
+from federation.delivery.flaws import content_flaw, header_flaw
 
 APP = Celery(set_as_current=False)
 
@@ -41,7 +41,8 @@ def test_what_celery_sends_has_no_flaw() -> None:
     sent = APP.amqp.as_task_v2(
         "7", "known", (1,), {"a": 2}, countdown=5, expires=9.5, retries=3, time_limit=7, soft_time_limit=2, group_id="g", group_index=1, root_id="r"
     )
-    assert flaw(message(sent.body, **json.loads(json.dumps(sent.headers))), APP.tasks) is None
+    arrived = message(sent.body, **json.loads(json.dumps(sent.headers)))
+    assert (header_flaw(arrived), content_flaw(arrived, APP.tasks)) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -62,17 +63,22 @@ def test_what_celery_sends_has_no_flaw() -> None:
         ({"id": "a\0"}, "`id`"),
         ({"id": None}, "`id`"),
         ({"ignore_result": "maybe"}, "`ignore_result`"),
-        ({"task": "other"}, "unknown task 'other'"),
-        ({"federation": [1]}, "`federation`"),
     ],
 )
 def test_header_that_celery_would_stumble_over_is_named(headers: dict[str, Any], named: str) -> None:
-    assert named in (flaw(message(**headers), APP.tasks) or "")
+    assert named in (header_flaw(message(**headers)) or "")
+
+
+@pytest.mark.parametrize(("headers", "named"), [({"task": "other"}, "unknown task 'other'"), ({"federation": [1]}, "`federation`")])
+def test_task_and_envelope_that_no_worker_knows_are_named(headers: dict[str, Any], named: str) -> None:
+    strange = message(**headers)
+    assert header_flaw(strange) is None
+    assert named in (content_flaw(strange, APP.tasks) or "")
 
 
 @pytest.mark.parametrize("embed", [{"callbacks": 5}, {"chain": {"a": 1}}, {"errbacks": ["x"]}, {"chord": "x"}])
 def test_callbacks_that_are_no_signatures_are_named(embed: dict[str, Any]) -> None:
-    assert next(iter(embed)) in (flaw(message(([], {}, embed)), APP.tasks) or "")
+    assert next(iter(embed)) in (content_flaw(message(([], {}, embed)), APP.tasks) or "")
 
 
 @pytest.mark.parametrize(
@@ -92,5 +98,5 @@ def test_callbacks_that_are_no_signatures_are_named(embed: dict[str, Any]) -> No
     ],
 )
 def test_arguments_that_do_not_fit_the_task_are_named(task: str, args: list[Any], kwargs: dict[str, Any], named: str | None) -> None:
-    found = flaw(message((args, kwargs, {}), task=task), APP.tasks)
+    found = content_flaw(message((args, kwargs, {}), task=task), APP.tasks)
     assert found is None if named is None else found is not None and f"do not fit {task}" in found and named in found

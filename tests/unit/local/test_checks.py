@@ -1,4 +1,4 @@
-"""What `federation doctor` says of certificates and of what speaks TLS for PostgreSQL."""
+"""What `federation doctor` says of certificates, of keys, and of what speaks TLS for PostgreSQL."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from federation.local import checks
 from federation.local.certificates import DOOR, Certificates
 from federation.local.checks import Verdict
 from federation.local.home import Home
+from federation.security.signing import load_or_make
 from federation.settings import Settings
 
 
@@ -63,3 +64,21 @@ def test_a_key_that_others_can_read_is_named(config: Settings, certificates: Cer
     certificates.key(DOOR).chmod(0o644)
     told = [finding for finding in checks.permissions(config) if finding.verdict is Verdict.FAIL and "frontdoor.key" in finding.saw]
     assert [finding.remedy for finding in told] == [f"chmod 600 {certificates.key(DOOR)}"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_signing_key_that_others_can_read_is_named_and_its_public_half_is_not(tmp_path: Path, elsewhere: bool) -> None:
+    data = tmp_path / "data"
+    keys, seals = (tmp_path / "own" / "keys", tmp_path / "own" / "seals") if elsewhere else (data / "keys", data / "seals")
+    config = Settings(data_dir=data, keys_dir=keys if elsewhere else None, seals_dir=seals if elsewhere else None)
+    paths = [keys / "agent-ada.pem", keys / "node-taichi.pem", seals / "signing.pem"]
+    for path in paths:
+        load_or_make(path)
+
+    def named() -> list[str]:
+        return [finding.remedy for finding in checks.permissions(config) if finding.saw.endswith("can be read by others")]
+
+    assert named() == []
+    for path in paths:
+        path.chmod(0o644)
+    assert named() == [f"chmod 600 {path}" for path in paths]

@@ -49,6 +49,16 @@ def test_child_runs_as_nobody_and_still_dies_with_its_parent(tmp_path: Path) -> 
     assert children.wait_until(lambda: not children.is_alive(child), 60)
 
 
+@pytest.mark.parametrize("account", [None, children.unprivileged_account()])
+def test_another_user_gets_none_of_our_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: children.Account | None) -> None:
+    monkeypatch.setenv("FEDERATION_DATABASE_SERVICE_URL", "postgresql://federation_service:hunter2@127.0.0.1/")
+    log = tmp_path / "log"
+    assert children.spawn(["env"], log=log, account=account, cwd=Path("/"), environment={"FEDERATION_GIVEN": "yes"}).wait(60) == 0
+    told = dict(line.split("=", 1) for line in log.read_text().splitlines() if line.startswith("FEDERATION_"))
+    assert ("FEDERATION_DATABASE_SERVICE_URL" in told) == (account is None)
+    assert told["FEDERATION_GIVEN"] == "yes"
+
+
 def test_folder_closed_to_others_cannot_be_entered(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

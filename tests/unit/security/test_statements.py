@@ -114,8 +114,9 @@ def test_whatever_comes_is_a_statement_or_is_refused_as_none(text: str) -> None:
 def test_the_form_reads_as_what_it_was_and_is_its_own_form(value: object) -> None:
     text = canonical(value)
     # As whoever holds each number for a double reads it.
-    assert json.loads(text, parse_int=lambda digits: int(digits) if abs(int(digits)) < 2**53 else float(digits)) == value
-    assert canonical(json.loads(text)) == text
+    read = json.loads(text, parse_int=lambda digits: int(digits) if abs(int(digits)) < 2**53 else float(digits))
+    assert read == value
+    assert canonical(read) == text
 
 
 @given(content=st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=5))
@@ -146,9 +147,7 @@ def test_order_and_blanks_do_not_change_the_hash(content: dict[str, object]) -> 
         (4.50, "4.5"),
         (2e-3, "0.002"),
         (1.0, "1"),
-        (2**53, "9007199254740992"),
-        (2**53 + 1, "9007199254740992"),
-        (10**23, "1e+23"),
+        (2**53 - 1, "9007199254740991"),
         (1, "1"),
         ("\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"/", '"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"'),
         (
@@ -161,10 +160,17 @@ def test_the_form_is_that_of_the_standard(value: object, text: str) -> None:
     assert canonical(value) == text
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, b"bytes", "\ud800", object(), {"a": {"b": {1, 2}}}, {"leaks": 10**400}])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, b"bytes", "\ud800", object(), {"a": {"b": {1, 2}}}])
 def test_what_is_no_json_has_no_form(value: object) -> None:
     with pytest.raises(ValueError):
         canonical(value)
+
+
+@pytest.mark.parametrize("number", [2**53, 2**53 + 1, -(2**53), 10**23])
+def test_whole_numbers_that_doubles_do_not_tell_apart_have_no_hash(number: int) -> None:
+    with pytest.raises(ValueError, match="exceeds safe integer domain"):
+        content_sha256({"result": {"leaks": [number]}})
+    assert content_sha256({"result": str(number)}) != content_sha256({"result": str(number + 1)})
 
 
 def test_half_of_a_statement_and_a_signature_of_another_size_are_told() -> None:
