@@ -84,8 +84,10 @@ def _claimed_before(session: Session, resource: str) -> ClaimOutcome | None:
     effect = session.get(Effect, (who.execution_id, "claim")) if who.execution_id is not None else None
     if effect is None:
         return None
-    row = session.execute(select(Claim.holder, Claim.fencing_token, Claim.expires_at).where(Claim.resource == resource)).one()
-    mine = (row.holder, row.fencing_token) == (who.actor, effect.value["fencing_token"])
+    held = Claim.released_at.is_(None) & (Claim.expires_at > func.clock_timestamp())
+    query = select(Claim.holder, Claim.fencing_token, Claim.expires_at, held.label("held")).where(Claim.resource == resource)
+    row = session.execute(query).one()
+    mine = row.held and (row.holder, row.fencing_token) == (who.actor, effect.value["fencing_token"])
     return ClaimOutcome(mine, resource, row.holder, row.fencing_token if mine else None, row.expires_at, again=True)
 
 
