@@ -2,15 +2,17 @@
 
 import threading
 import time
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, update
 
 from federation.errors import Conflict, Refused
 from federation.services import approvals, conversations, executions, tasks
 from federation.services.approvals import Decision
+from federation.store import event_log, outbox
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution, OutboxEntry
 from federation.store.models.tasks import AgentTask
@@ -153,3 +155,47 @@ def test_of_approving_and_cancelling_at_once_one_is_first_and_all_agree_on_which
             approving, cancelling = pool.submit(at_once, "ada", approve, slug), pool.submit(at_once, "bob", cancel, slug)
             assert cancelling.result()
             assert_cancelled(transactions, publisher, slug, after_approval=approving.result())
+
+
+def recorded(transactions: Any) -> uuid.UUID:
+    """Let bob ask for an execution that waits in the outbox."""
+    with transactions.begin("bob") as session:
+        return outbox.record(session, "some.task", {})
+
+
+def entries(transactions: Any, execution: uuid.UUID) -> int:
+    with transactions.begin("test:hand") as session:
+        return len(session.scalars(select(OutboxEntry).where(OutboxEntry.execution_id == execution)).all())
+
+
+def test_who_cancels_what_is_being_sent_waits_for_the_sending_and_cancels_what_was_sent(transactions: Any, publisher: Any) -> None:
+    execution = recorded(transactions)
+
+    def cancel_it() -> bool:
+        with transactions.begin("bob") as session:
+            return executions.cancel(session, execution, "not needed")
+
+    with ThreadPoolExecutor(1) as pool:
+        # As the publisher does: it holds the entry while it speaks to the broker, and then writes where it has sent it.
+        with transactions.begin("service:outbox") as session:
+            entry = session.scalars(select(OutboxEntry).where(OutboxEntry.execution_id == execution).with_for_update()).one()
+            cancelling = pool.submit(cancel_it)
+            wait_until_blocked(transactions, cancelling)
+            session.execute(update(Execution).where(Execution.id == execution).values(node="baby", sent_at=func.clock_timestamp()))
+            session.delete(entry)
+            event_log.append(session, "execution.placed", f"execution:{execution}", payload={"node": "baby"})
+        assert cancelling.result()
+    with transactions.begin("bob") as session:
+        stands = executions.state(session, execution)
+    assert (stands.state, stands.node, entries(transactions, execution)) == ("cancelled", "baby", 0)
+    assert publisher.cancelled == [execution]
+
+
+def test_what_has_ended_and_is_to_be_sent_again_keeps_its_entry_and_is_not_cancelled(transactions: Any, publisher: Any) -> None:
+    execution = recorded(transactions)
+    with transactions.begin("test:hand") as session:
+        ended = "insert into celery_results (task_id, state, date_done, expires_at) values (:id, 'FAILURE', now(), now() + interval '1 day')"
+        session.execute(text(ended), {"id": str(execution)})
+    with transactions.begin("bob") as session:
+        assert not executions.cancel(session, execution, "not needed")
+    assert (entries(transactions, execution), publisher.cancelled) == (1, [])
