@@ -3,11 +3,12 @@
 They are the program's and count against nobody; that somebody delegates what others are told of counts as one message of his, however many hear it.
 """
 
+import json
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from federation.services import limits, messages
+from federation.services import limits, messages, task_terms
 from federation.services.charter import is_agent
 from federation.store.context import context
 from federation.store.models.conversations import MessageType
@@ -23,7 +24,8 @@ def of_work(session: Session, task: AgentTask) -> None:
         limits.message(session)
     wanted = task.requirements.get("role")
     what = f"Task {_called(task)}{f' for the role {wanted}' if wanted else ''}: {task.description}"
-    _send(session, task, f"{what}\nClaim it with federation_claim_task('{_called(task)}').", to=task.reserved_for)
+    more = f" Its parameters are in federation_task_status('{_called(task)}')." if task.parameters else ""
+    _send(session, task, f"{what}\nClaim it with federation_claim_task('{_called(task)}').{more}", to=task.reserved_for)
 
 
 def of_request(session: Session, task: AgentTask, deciders: Sequence[str]) -> None:
@@ -31,8 +33,10 @@ def of_request(session: Session, task: AgentTask, deciders: Sequence[str]) -> No
     if deciders:
         limits.message(session)
     decide = f"federation_approve('{_called(task)}', decision='approve', reason='…'), or decision='reject'"
+    # In one line, and before the words of who asks, which could have lines that look like it.
+    terms = json.dumps(task_terms.terms(task), ensure_ascii=False)
     for name in deciders:
-        _send(session, task, f"Task {_called(task)} awaits your approval: {task.description}\nDecide with {decide}.", to=name)
+        _send(session, task, f"Task {_called(task)} awaits your approval, with {terms}:\n{task.description}\nDecide with {decide}.", to=name)
 
 
 def of_decision(session: Session, task: AgentTask) -> None:
