@@ -29,6 +29,7 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most."
 
 _LISTED = ("name", "status", "assigned_to", "created_by", "conversation_id", "description")
 _OF_A_TASK = ("id", "slug", "conversation_id", "description", "task_type", "priority", "executor", "status", "assigned_to", "created_by")
+_OF_ITS_TERMS = ("parameters", "requirements", "reserved_for", "start_at")
 _OF_A_DECISION = ("requires_approval", "decided_by", "decision_reason")
 _OF_AN_ENTRY = ("id", "task_name", "queue", "worker", "reason", "created_at")
 
@@ -213,7 +214,7 @@ def _located(session: Session, reference: str) -> AgentTask | uuid.UUID:
 
 
 def _told(session: Session, task: AgentTask) -> dict[str, Any]:
-    rest = {name: getattr(task, name) for name in (*_OF_A_TASK, *_OF_A_DECISION, "created_at", "completed_at", "result")}
+    rest = {name: getattr(task, name) for name in (*_OF_A_TASK, *_OF_ITS_TERMS, *_OF_A_DECISION, "created_at", "completed_at", "result")}
     return {"name": task.slug or str(task.id), **rest, "waiting_for": approvals.waits_for(session, task)}
 
 

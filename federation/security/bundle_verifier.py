@@ -105,12 +105,13 @@ def number(value: float) -> str:
     return "-" + text if sign else text
 
 
-# What is done by whom he must have stated so: the action, the choice, and the field whose hash he signed.
+# What is done by whom he must have stated so: the action, the choice, and the fields whose hash he signed; decisions of old have a reason alone.
+DECIDED = ("reason", "description", "terms")
 DONE = {
-    "task.approved": ("task.decide", "approve", "reason"),
-    "task.rejected": ("task.decide", "reject", "reason"),
-    "task.completed": ("task.complete", "completed", "result"),
-    "task.failed": ("task.complete", "failed", "result"),
+    "task.approved": ("task.decide", "approve", DECIDED),
+    "task.rejected": ("task.decide", "reject", DECIDED),
+    "task.completed": ("task.complete", "completed", ("result",)),
+    "task.failed": ("task.complete", "failed", ("result",)),
 }
 
 
@@ -137,10 +138,11 @@ class Statements:
             flaw = self.flaw_of_statement(number, event)
             return flaw and "its statement does not hold: " + flaw
         elif event["type"] in DONE:
-            action, choice, field = DONE[event["type"]]
+            action, choice, fields = DONE[event["type"]]
             stated = self.stated.get((event["stream"], event["actor"], action))
             # Where nothing was stated at all, the log is older than statements, or a node did it.
-            if stated and (choice, hashlib.sha256(canonical({field: told[field]}).encode()).hexdigest()) not in stated:
+            about = {field: told[field] for field in fields if field in told}
+            if stated and (choice, hashlib.sha256(canonical(about).encode()).hexdigest()) not in stated:
                 return "it is not what %s stated" % event["actor"]
         return None
 

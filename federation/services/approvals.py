@@ -18,7 +18,8 @@ from federation.charter import Right
 from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput
 from federation.security.statements import Mode
-from federation.services import announcements, charter, conversations, statements, task_events, tasks
+from federation.services import announcements, charter, conversations, statements, task_events, task_terms, tasks
+from federation.services.task_terms import Terms
 from federation.store.context import context, on_behalf_of
 from federation.store.models.agents import Agent
 from federation.store.models.conversations import Member
@@ -42,6 +43,7 @@ class Awaiting:
     slug: str | None
     conversation_id: str
     description: str
+    terms: Terms
     asked_by: str
     asked_at: datetime
     waits_for: Annotated[Sequence[str], Field(description="The agents any of whom may decide; empty: an operator, or who may comes later.")]
@@ -65,12 +67,14 @@ def settle(session: Session, task: AgentTask, decision: Decision, *, reason: str
     if decision == Decision.REJECT and not reason.strip():
         raise InvalidInput("reason", reason, "why it is rejected, for who asked for it")
     actor = context(session).actor
+    # What is signed says what was decided on, and not only under which name it stands.
+    about = {"reason": reason, **task_terms.decided_on(task)}
     said = statements.say(
         session,
         action="task.decide",
         choice=decision,
         subject=f"task:{task.id}",
-        content={"reason": reason},
+        content=about,
         demanded=Mode(rules().demands.decision),
     )
     if decision == Decision.APPROVE:
@@ -91,13 +95,13 @@ def settle(session: Session, task: AgentTask, decision: Decision, *, reason: str
         return _decided_before(task, decision, reason, actor)
     statements.keep(session, said, conversation_id=task.conversation_id)
     if decision == Decision.APPROVE:
-        task_events.append(session, "task.approved", task, reason=reason)
+        task_events.append(session, "task.approved", task, **about)
         announcements.of_decision(session, task)
         with on_behalf_of(session, task.created_by, trace_id=task.trace_id):
             tasks.begin(session, task)
             announcements.of_work(session, task)
     else:
-        task_events.append(session, "task.rejected", task, reason=reason, result=task.result)
+        task_events.append(session, "task.rejected", task, result=task.result, **about)
         announcements.of_decision(session, task)
     return task
 
@@ -139,7 +143,16 @@ def waiting(session: Session) -> list[Awaiting]:
     visible = or_(AgentTask.conversation_id == conversations.COMMONS, AgentTask.conversation_id.in_(mine))
     query = select(AgentTask).where(AgentTask.status == TaskStatus.AWAITING_APPROVAL, visible).order_by(AgentTask.created_at).limit(MOST_SHOWN)
     return [
-        Awaiting(task.id, task.slug, task.conversation_id, task.description, task.created_by, task.created_at, waits_for=deciders(session, task))
+        Awaiting(
+            task_id=task.id,
+            slug=task.slug,
+            conversation_id=task.conversation_id,
+            description=task.description,
+            terms=task_terms.terms(task),
+            asked_by=task.created_by,
+            asked_at=task.created_at,
+            waits_for=deciders(session, task),
+        )
         for task in session.scalars(query)
     ]
 

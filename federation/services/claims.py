@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
 from federation.services import charter, executions
-from federation.store import event_log
+from federation.store import event_log, turns
 from federation.store.context import context, notify
 from federation.store.models.executions import Effect
 from federation.store.models.tasks import Claim
@@ -51,24 +51,25 @@ def claim(session: Session, resource: str, *, description: str, ttl_s: float) ->
     """Claim a resource, or renew one's own claim; losing is an answer, not an error. Raises InvalidInput."""
     valid_ttl(ttl_s)
     holder = context(session).actor
+    _take_turn(session, resource)
     former = _claimed_before(session, resource)
     if former is not None:
         return former
-    attempt = session.begin_nested()
     won = session.execute(_CLAIM, {"resource": resource, "holder": holder, "description": description, "ttl_s": ttl_s}).one_or_none()
     if won is not None:
-        effect = {"resource": resource, "fencing_token": won.fencing_token}
-        if context(session).execution_id is not None and not executions.once(session, "claim", effect):
-            # Another delivery of the same claim was just ahead, and has told of it: what this one renewed is taken back.
-            attempt.rollback()
-            return claim(session, resource, description=description, ttl_s=ttl_s)
-        attempt.commit()
+        if context(session).execution_id is not None:
+            executions.once(session, "claim", {"resource": resource, "fencing_token": won.fencing_token})
         payload = {"resource": resource, "fencing_token": won.fencing_token, "expires_at": won.expires_at, "description": description}
         event_log.append(session, "claim.acquired", f"claim:{resource}", payload=payload)
         return ClaimOutcome(True, resource, holder, won.fencing_token, won.expires_at)
-    attempt.commit()
     current = session.execute(select(Claim.holder, Claim.expires_at).where(Claim.resource == resource)).one()
     return ClaimOutcome(False, resource, current.holder, None, current.expires_at)
+
+
+def _take_turn(session: Session, resource: str) -> None:
+    # Who revokes would neither see nor await a claim that is not committed yet, and it would stay; a second delivery would win what the first has.
+    # Taken before any row is locked, so that nobody waits here who holds one.
+    turns.take(session, f"claim of {resource}")
 
 
 def valid_ttl(ttl_s: float) -> float:
@@ -84,8 +85,10 @@ def _claimed_before(session: Session, resource: str) -> ClaimOutcome | None:
     effect = session.get(Effect, (who.execution_id, "claim")) if who.execution_id is not None else None
     if effect is None:
         return None
-    row = session.execute(select(Claim.holder, Claim.fencing_token, Claim.expires_at).where(Claim.resource == resource)).one()
-    mine = (row.holder, row.fencing_token) == (who.actor, effect.value["fencing_token"])
+    held = Claim.released_at.is_(None) & (Claim.expires_at > func.clock_timestamp())
+    query = select(Claim.holder, Claim.fencing_token, Claim.expires_at, held.label("held")).where(Claim.resource == resource)
+    row = session.execute(query).one()
+    mine = row.held and (row.holder, row.fencing_token) == (who.actor, effect.value["fencing_token"])
     return ClaimOutcome(mine, resource, row.holder, row.fencing_token if mine else None, row.expires_at, again=True)
 
 
@@ -106,7 +109,11 @@ def release(session: Session, resource: str) -> bool:
 
 
 def revoke(session: Session, resource: str) -> None:
-    """End whoever's claim on a resource that is of no use any more; whether the caller may is theirs to know."""
+    """End whoever's claim on a resource that is of no use any more, also one that is just being made; whether the caller may is theirs to know.
+
+    Call it before a row is locked that who claims locks too.
+    """
+    _take_turn(session, resource)
     ended = update(Claim).where(Claim.resource == resource, Claim.released_at.is_(None)).values(released_at=func.clock_timestamp())
     token = session.scalar(ended.returning(Claim.fencing_token))
     if token is not None:

@@ -282,9 +282,14 @@ def cancel(session: Session, execution_id: uuid.UUID, reason: str) -> bool:
     What it has done stays done; nothing that it does after this commit has an effect. Who may ask for it is the caller's to know.
     """
     who = context(session)
-    if session.scalar(_CANCEL, {"id": execution_id, "task_id": str(execution_id), "actor": who.actor}) is None:
-        return False
+    attempt = session.begin_nested()
+    # First, because who sends it holds the entry and then wants the execution: in the other order each would wait for the other.
     session.execute(delete(OutboxEntry).where(OutboxEntry.execution_id == execution_id))
+    if session.scalar(_CANCEL, {"id": execution_id, "task_id": str(execution_id), "actor": who.actor}) is None:
+        # What has ended and is to be sent nevertheless keeps its entry.
+        attempt.rollback()
+        return False
+    attempt.commit()
     event_log.append(session, "execution.cancelled", f"execution:{execution_id}", payload={"reason": reason})
     who.cancelled.append(execution_id)
     return True

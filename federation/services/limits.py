@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import OverQuota, RateLimited
 from federation.settings import settings, variable
+from federation.store import turns
 from federation.store.context import context
 from federation.store.models.tasks import ENDED, AgentTask
 
@@ -49,8 +50,6 @@ _CORRECT = text(
     WHERE agent = :agent AND kind = :kind
     """
 )
-# Of two who delegate at once, the second must count what the first has delegated: a statement that waited for it would still see the time before.
-_ONE_AT_A_TIME = select(func.pg_advisory_xact_lock(func.hashtextextended(text(":key"), 0)))
 
 
 def message(session: Session) -> None:
@@ -86,7 +85,8 @@ def open_task(session: Session) -> None:
     if not limit:
         return
     actor = context(session).actor
-    session.execute(_ONE_AT_A_TIME, {"key": f"open tasks of {actor}"})
+    # Of two who delegate at once, the second must count what the first has delegated: a statement that waited for it would still see the time before.
+    turns.take(session, f"open tasks of {actor}")
     found = select(AgentTask.id).where(AgentTask.created_by == actor, AgentTask.status.not_in(ENDED)).limit(limit + 1)
     if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
         remedy = "Wait until some have ended, or cancel what is not wanted with federation_cancel_task."

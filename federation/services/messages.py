@@ -75,12 +75,13 @@ def send(
     reply_to: uuid.UUID | None = None,
     data: Mapping[str, Any] | None = None,
     slug: str | None = None,
+    counted: bool = True,
 ) -> Sent:
     """Send a message to one agent, or to all members of a conversation (without one: to everybody).
 
-    Sent again under the same `slug` it is the message that was sent before. Raises NotFound for an unknown agent, conversation or
-    message, Refused for a stranger to the conversation, Conflict for a slug under which the sender said something else, InvalidInput,
-    RateLimited.
+    Sent again under the same `slug` it is the message that was sent before. One that is not `counted` takes nothing of what its sender may
+    send in a minute. Raises NotFound for an unknown agent, conversation or message, Refused for a stranger to the conversation, Conflict for
+    a slug under which the sender said something else, InvalidInput, RateLimited.
     """
     sender = context(session).actor
     agents.require(content, "content")
@@ -112,7 +113,8 @@ def send(
     correlation_id = answered.correlation_id if answered else identity
     # The position is taken before it is known whether the message is new: what was taken for nothing is given back.
     attempt = session.begin_nested()
-    limits.message(session)
+    if counted:
+        limits.message(session)
     payload = {
         "message_id": identity,
         "to": to,

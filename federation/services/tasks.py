@@ -30,7 +30,6 @@ CLAIM = "federation.tasks.claims.claim_task"
 # What a node needs to do each kind of work: reports are extracted, the rest is answered by a model.
 ENGINES = {each: EXTRACTING if each is TaskType.REPORT else inference.ENGINE for each in TaskType}
 
-
 # What of a new task's row its event tells, beside its status.
 _TOLD = ("slug", "description", "parameters", "priority", "executor", "requirements", "reserved_for", "start_at", "requires_approval")
 
@@ -314,12 +313,13 @@ def cancel(session: Session, reference: str, *, reason: str = "", conversation_i
 def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask:
     """Cancel a task for a caller whose right to do so was looked at before. Raises Conflict for a task that ended otherwise."""
     actor = context(session).actor
+    # Before the task, which who claims it locks after the claim.
+    claims.revoke(session, _resource(task.id))
     # Waits for who approves it at this moment, so that the execution which he records is found; nobody works yet on what awaits approval.
     session.execute(select(AgentTask.id).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.AWAITING_APPROVAL).with_for_update())
-    # Before the task: who works on it locks the execution or the claim first, and then the task.
+    # Before the task too, as who works on it.
     for execution_id in executions.of_task(session, task.id):
         executions.cancel(session, execution_id, reason)
-    claims.revoke(session, _resource(task.id))
     ended = session.scalar(
         update(AgentTask)
         .where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED))

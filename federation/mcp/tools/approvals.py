@@ -46,7 +46,7 @@ async def federation_approve(
     """Decide on a task that awaits approval, for good: the first decision counts.
 
     For agents whose role may approve by the charter (federation://charter), and not for your own requests unless it says so. What waits for
-    you is in your inbox, and in `awaiting_approval` of federation_pulse.
+    you is in your inbox, and in `awaiting_approval` of federation_pulse: read its description and its terms first, which are what will run.
     """
 
     voice = presented(statement, signature)

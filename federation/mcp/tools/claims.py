@@ -26,7 +26,7 @@ class ClaimAnswer:
     """Who holds the task."""
 
     decided: Annotated[bool, Field(description="False: no worker has decided yet; ask federation_task_result with the execution_id.")]
-    claimed: Annotated[bool, Field(description="You hold it. False while `decided` is true: somebody else does.")]
+    claimed: Annotated[bool, Field(description="You hold it. False while `decided` is true: somebody else does, or you do no more; see `note`.")]
     holder: str | None
     fencing_token: Annotated[int | None, Field(description="Yours if you hold it: federation_complete_task asks for it.")]
     expires_at: Annotated[datetime | None, Field(description="When the holder's claim lapses, if it is not extended before.")]
@@ -87,15 +87,17 @@ async def federation_claim_task(
         execution_id=execution_id,
         state=stands.state,
         waiting_for=stands.waiting_for,
-        note=stands.note or _advice(decided),
+        note=stands.note or _advice(decided, call.caller.name),
     )
 
 
-def _advice(decided: Mapping[str, Any]) -> str | None:
+def _advice(decided: Mapping[str, Any], caller: str) -> str | None:
     if not decided:
         return "not decided yet; ask federation_task_result with the execution_id"
     if decided["claimed"]:
         return None
+    if decided["holder"] == caller:
+        return "this claim of yours is over; claim again if you still want the task"
     return f"{decided['holder']} holds it; take another task, or wait for its end with federation_task_result and wait_s"
 
 

@@ -13,7 +13,7 @@ from federation.mcp.index_runs import IndexProgress, RunState, is_run, progress
 from federation.mcp.references import located, standing_of
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, AnyReference, InConversation
 from federation.mcp.waits import Standing, given_up, standing
-from federation.services import approvals, outcomes, tasks
+from federation.services import approvals, outcomes, task_terms, tasks
 from federation.services.executions import State
 from federation.services.outcomes import Outcome
 from federation.store.models.executions import Execution
@@ -42,6 +42,7 @@ class TaskState:
     kind: Kind
     conversation_id: str | None
     description: Annotated[str, Field(description="What is to be done; of an execution the name of what runs.")]
+    terms: Annotated[dict[str, Any] | None, Field(description=f"{task_terms.TOLD} Null for an execution.")]
     executor: Executor
     state: AnyState
     assigned_to: Annotated[str | None, Field(description="The agent or node that has it.")]
@@ -74,7 +75,8 @@ class TaskOutcome:
 
 
 async def federation_task_status(call: Call, task_id: AnyReference, conversation_id: InConversation = None) -> TaskState:
-    """See where a task stands: state, who has it, on which node and worker it runs, how often it was delivered, what it waits for.
+    """See what a task asks for, with its parameters, and where it stands: who has it, on which node it runs, how often it was delivered, what it
+    waits for.
 
     Takes a task's id or name, and also the execution_id or run_id that another tool returned to you. To wait for the end, use
     federation_task_result with wait_s instead of calling this often.
@@ -91,6 +93,7 @@ async def federation_task_status(call: Call, task_id: AnyReference, conversation
             kind=Kind.TASK if task else Kind.EXECUTION,
             conversation_id=task.conversation_id if task else None,
             description=found.description if isinstance(found, AgentTask) else found.task_name,
+            terms=task_terms.terms(task) if task else None,
             executor=Executor(task.executor) if task else Executor.NODE,
             state=run.state if run else _state(task, stands),
             assigned_to=task.assigned_to if task else None,

@@ -43,7 +43,7 @@ def test_wrong_charter_stops_the_start_and_a_role_of_ones_own_has_agents(
 def test_operator_approves_and_rejects(federation: Callable[..., Any], served: dict[str, str], transactions: Transactions) -> None:
     with transactions.begin("bob") as session:
         for slug in ("wanted", "unwanted"):
-            tasks.delegate(session, "Restart the cache", slug=slug, agent="dan", requires_approval=True)
+            tasks.delegate(session, "Restart the cache", slug=slug, agent="dan", parameters={"then": "look"}, requires_approval=True)
     listed = federation("task", "list", "--status", "awaiting_approval", "--json")
     assert {(row["slug"], row["waiting_for"]) for row in json.loads(listed.stdout)} == {
         ("wanted", "the approval of ada"),
@@ -52,6 +52,7 @@ def test_operator_approves_and_rejects(federation: Callable[..., Any], served: d
     assert "2 tasks await approval. See: federation task list --status awaiting_approval" in federation("status").stdout
     told = json.loads(federation("task", "approve", "wanted", "--reason", "fine", "--json").stdout)
     assert (told["status"], told["assigned_to"], told["decision_reason"]) == ("assigned", "dan", "fine")
+    assert (told["reserved_for"], told["parameters"]) == ("dan", {"then": "look"})
     assert told["decided_by"].startswith("cli:")
     assert federation("task", "reject", "unwanted").returncode == 2
     assert federation("task", "reject", "unwanted", "--reason", "not on a Friday").stdout == "Rejected unwanted: it has ended.\n"

@@ -1,6 +1,7 @@
 """Agents read the charter, are refused by it in its words, and decide on what awaits approval, all through the front door."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,13 @@ from fastmcp.exceptions import ToolError
 from federation.charter import charter_text
 
 pytestmark = pytest.mark.anyio
-GATE = {"description": "Restart the cache", "task_id": "gate", "executor": "node", "requires_approval": True}
+GATE = {
+    "description": "Restart the cache",
+    "parameters": {"then": "drop the table"},
+    "task_id": "gate",
+    "executor": "node",
+    "requires_approval": True,
+}
 
 
 @pytest.mark.parametrize("era", ["2026-07-28", "legacy"])
@@ -44,11 +51,16 @@ async def test_request_reaches_who_may_decide_and_the_decision_who_asked(house: 
         assert (asked["state"], asked["waiting_for"], asked["execution_id"]) == ("awaiting_approval", "the approval of ada", None)
         assert asked["note"].startswith("It begins when it is approved")
         [request] = (await ada.call_tool("federation_inbox")).structured_content["messages"]
-        assert request["content"].startswith("Task gate awaits your approval: Restart the cache\nDecide with federation_approve('gate'")
+        first, *rest = request["content"].split("\n")
+        assert rest[0] == "Restart the cache"
+        assert rest[1].startswith("Decide with federation_approve('gate'")
         stands = (await bob.call_tool("federation_task_status", {"task_id": "gate"})).structured_content
         assert (stands["state"], stands["waiting_for"]) == ("awaiting_approval", "the approval of ada")
         [waiting] = (await bob.call_tool("federation_pulse")).structured_content["awaiting_approval"]
         assert (waiting["slug"], waiting["asked_by"], waiting["waits_for"]) == ("gate", "bob", ["ada"])
+        assert first == f"Task gate awaits your approval, with {json.dumps(waiting['terms'])}:"
+        assert waiting["terms"] == stands["terms"]
+        assert (waiting["terms"]["executor"], waiting["terms"]["parameters"]) == ("node", GATE["parameters"])
         with pytest.raises(ToolError, match="Propose before you implement: bob, of the role developer, may not decide"):
             await bob.call_tool("federation_approve", {"task_id": "gate", "decision": "approve"})
         assert publisher.published == []

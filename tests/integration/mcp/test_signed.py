@@ -28,7 +28,7 @@ from federation.transaction import Transactions
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[3]
-GATE = {"description": "Restart the cache", "task_id": "gate", "requires_approval": True}
+GATE = {"description": "Restart the cache", "parameters": {"share": 0.5, "then": "look"}, "task_id": "gate", "requires_approval": True}
 
 
 @pytest.fixture
@@ -88,7 +88,11 @@ async def test_a_caller_over_http_may_bring_a_signature_of_its_own(attesting: An
         agent_keys.register(session, "ada", parse_public(pem))
     async with attesting.client("bob") as bob, attesting.client("ada") as ada:
         task = await parked(bob)
-        hashed = sha256(b'{"reason":"tested"}').hexdigest()
+        [shown] = (await ada.call_tool("federation_pulse")).structured_content["awaiting_approval"]
+        status = (await ada.call_tool("federation_task_status", {"task_id": "gate"})).structured_content
+        assert (shown["description"], shown["terms"]) == (status["description"], status["terms"])
+        about = {"description": shown["description"], "reason": "tested", "terms": shown["terms"]}
+        hashed = sha256(json.dumps(about, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
         said = {"actor": "ada", "action": "task.decide", "choice": "approve", "subject": f"task:{task}", "content_sha256": hashed}
         call = {"task_id": "gate", "decision": "approve", "reason": "tested"}
         for wrong, says in (

@@ -47,6 +47,17 @@ async def test_task_for_agents_is_announced_claimed_and_completed(house: Any) ->
     assert (outcome["finished"], outcome["state"], outcome["result"], outcome["done_by"]) == (True, "completed", {"leaks": 0}, "bob")
 
 
+async def test_who_claims_a_task_reads_its_parameters(house: Any) -> None:
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        await ada.call_tool("federation_delegate", {"description": "Profile memory", "task_id": "t", "parameters": {"module": "auth"}})
+        (message,) = (await bob.call_tool("federation_inbox")).structured_content["messages"]
+        assert message["content"].endswith("Its parameters are in federation_task_status('t').")
+        assert claim(house, "bob", "t").claimed
+        terms = (await bob.call_tool("federation_task_status", {"task_id": "t"})).structured_content["terms"]
+    # What is empty takes no room.
+    assert terms == {"task_type": "investigate", "executor": "agent", "priority": 5, "parameters": {"module": "auth"}}
+
+
 async def test_released_task_may_be_claimed_by_another(house: Any) -> None:
     async with house.client("ada") as ada, house.client("bob") as bob:
         await ada.call_tool("federation_delegate", {"description": "d", "task_id": "t"})

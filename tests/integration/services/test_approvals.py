@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import pytest
@@ -170,6 +171,28 @@ def test_who_waits_for_whom_is_told_to_members_alone(transactions) -> None:
         assert [each.slug for each in approvals.waiting(session)] == ["gate"]
         approvals.decide(session, "gate", Decision.APPROVE)
         assert approvals.waiting(session) == []
+
+
+def test_who_decides_sees_all_that_was_asked_for(transactions) -> None:
+    when = datetime(2099, 1, 31, 17, tzinfo=UTC)
+    given = {"parameters": {"then": "drop the table"}, "priority": 8, "task_type": "remediate", "requires_approval": True}
+    with transactions.begin("bob") as session:
+        for_a_node = {"executor": "node", "requirements": {"role": "developer"}, "start_at": when}
+        asked = {
+            "on-a-node": tasks.delegate(session, "Restart the cache", slug="on-a-node", **for_a_node, **given),
+            "by-eve": tasks.delegate(session, "Restart the cache", slug="by-eve", agent="eve", **given),
+        }
+    with transactions.begin("ada") as session:
+        shown = {one.slug: asdict(one) for one in approvals.waiting(session)}
+    # All of them require approval; and what is empty is left out.
+    columns = {*tasks._TOLD, "task_type", "created_by"} - {"requires_approval"}
+    for slug, task in asked.items():
+        seen = {**shown[slug], **shown[slug]["terms"], "created_by": shown[slug]["asked_by"]}
+        if task.start_at is not None:
+            seen["start_at"] = datetime.fromisoformat(seen["start_at"])
+        assert {name: seen.get(name) for name in columns} == {name: getattr(task, name) or None for name in columns}
+        assert seen["parameters"] == {"then": "drop the table"}
+    assert shown["on-a-node"]["terms"]["start_at"] == "2099-01-31T17:00:00+00:00"
 
 
 def test_operator_decides_without_being_an_agent(transactions, publisher) -> None:

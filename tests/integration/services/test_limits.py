@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from federation.errors import FederationError, OverQuota, RateLimited, TransientError
-from federation.services import inference, limits, messages, tasks
+from federation.services import announcements, approvals, inference, limits, messages, tasks
+from federation.services.approvals import Decision
 from federation.settings import Settings
 from federation.transaction import Transactions, connect
 
@@ -105,6 +106,55 @@ def test_what_was_sent_before_under_its_name_costs_nothing(transactions: Transac
     say(transactions, "ada", "another")
     with pytest.raises(RateLimited):
         say(transactions, "ada", "one more")
+
+
+def contents(opened: Transactions, who: str) -> list[str]:
+    with opened.begin(who) as session:
+        return [message.content.partition("\n")[0] for message in messages.inbox(session).messages]
+
+
+def approve(opened: Transactions, who: str, slug: str) -> None:
+    with opened.begin(who) as session:
+        approvals.decide(session, slug, Decision.APPROVE)
+
+
+def test_an_approval_takes_nothing_of_what_anybody_may_send(transactions: Transactions, limit: Limit) -> None:
+    limit(messages_per_minute=1)
+    for slug in ("one", "two"):
+        delegate(transactions, "bob", slug, requires_approval=True)
+    for name in ("ada", "bob"):
+        say(transactions, name)
+    for slug in ("one", "two"):
+        approve(transactions, "ada", slug)
+    assert contents(transactions, "dan") == ["Task one: Look into it", "Task two: Look into it"]
+    assert contents(transactions, "bob") == ["Task one was approved.", "Task two was approved."]
+
+
+def test_an_approval_waits_for_nobodys_allowance(transactions: Transactions, limit: Limit) -> None:
+    limit(messages_per_minute=10)
+    delegate(transactions, "bob", "gate", agent="dan", requires_approval=True)
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    with ThreadPoolExecutor(1) as pool, transactions.begin("bob") as session, transactions.engine.connect() as connection:
+        messages.send(session, "Not committed yet", to="eve")
+        approving = pool.submit(approve, transactions, "ada", "gate")
+        while not approving.done():
+            assert connection.execute(waiting).scalar_one() == 0
+            connection.rollback()
+        approving.result()
+    assert contents(transactions, "dan") == ["Task gate: Look into it"]
+
+
+def test_a_delegation_that_others_hear_of_counts_as_one_message_however_many_they_are(transactions: Transactions, limit: Limit) -> None:
+    limit(messages_per_minute=3)
+    with transactions.begin("bob") as session:
+        announcements.of_request(session, tasks.delegate(session, "Look into it", requires_approval=True), ["ada", "dan", "eve"])
+        announcements.of_work(session, tasks.delegate(session, "Look into it"))
+        # Nobody hears of these.
+        announcements.of_request(session, tasks.delegate(session, "Look into it", requires_approval=True), [])
+        announcements.of_work(session, tasks.delegate(session, "Look into it", agent="bob"))
+    say(transactions, "bob")
+    with pytest.raises(RateLimited), transactions.begin("bob") as session:
+        announcements.of_work(session, tasks.delegate(session, "Look into it"))
 
 
 def test_zero_is_any_number(transactions: Transactions, limit: Limit) -> None:

@@ -1,5 +1,6 @@
 """What agents decide and complete is stated under a signature of theirs, or attested; what is no such statement is refused and leaves nothing."""
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,11 @@ def team(transactions: Transactions, database: str) -> Iterator[Team]:
         assert list(statements.unsound(session)) == []
 
 
+def decided_on(reason: str = "because", **changed: Any) -> dict[str, Any]:
+    """What a decision on the gate is about."""
+    return {"reason": reason, "description": "Restart the cache", "terms": {"task_type": "investigate", "executor": "agent", "priority": 5} | changed}
+
+
 def draft(task_id: uuid.UUID, **changed: str) -> Draft:
     """What ada states who approves the gate because."""
     plain = {
@@ -90,7 +96,7 @@ def draft(task_id: uuid.UUID, **changed: str) -> Draft:
         "action": "task.decide",
         "choice": "approve",
         "subject": f"task:{task_id}",
-        "content_sha256": content_sha256({"reason": "because"}),
+        "content_sha256": content_sha256(decided_on()),
         "at": datetime.now(UTC).isoformat(),
         "nonce": nonce(),
     }
@@ -109,6 +115,21 @@ def test_a_decision_that_the_agent_signs_is_signed_and_one_that_the_door_signs_i
         assert team.stated(task_id) == [("ada", "approve", mode, by)]
         told = team.rows(f"SELECT type, actor FROM events WHERE stream = 'task:{task_id}' ORDER BY position")
         assert told == [("task.created", "bob"), ("statement.made", "ada"), ("task.approved", "ada")]
+
+
+@pytest.mark.parametrize("decision", Decision)
+def test_what_was_signed_says_what_was_decided_on(team: Team, decision: Decision) -> None:
+    asked = {"executor": "node", "parameters": {"share": 0.5, "then": "drop the table"}, "start_at": datetime(2099, 1, 31, 17, tzinfo=UTC)}
+    with team.transactions.begin("bob") as session:
+        task_id = tasks.delegate(session, "Restart the cache", slug="gate", requires_approval=True, **asked).id
+    team.decide(decision, team.signs("ada"))
+    [(told,)] = team.rows(f"SELECT payload FROM events WHERE stream = 'task:{task_id}' AND type IN ('task.approved', 'task.rejected')")
+    wanted = {"engine": "llamacpp"}
+    terms = {"parameters": asked["parameters"], "start_at": "2099-01-31T17:00:00+00:00", "requirements": wanted, "executor": "node"}
+    about = {name: told[name] for name in ("reason", "description", "terms")}
+    assert about == decided_on(**terms)
+    [(said,)] = team.rows("SELECT statement FROM statements")
+    assert json.loads(said)["content_sha256"] == content_sha256(about)
 
 
 def test_a_completion_is_stated_too(team: Team) -> None:
@@ -147,7 +168,9 @@ FORGED: dict[str, tuple[Callable[[Team, uuid.UUID], Presented], str]] = {
     "another choice": (lambda team, task: by_hand(team.ada, draft(task, choice="reject")), "choice 'reject'"),
     "another action": (lambda team, task: by_hand(team.ada, draft(task, action="task.complete")), "action 'task.complete'"),
     "another subject": (lambda team, task: by_hand(team.ada, draft(uuid.uuid4())), "subject 'task:"),
-    "another content": (lambda team, task: by_hand(team.ada, draft(task, content_sha256=content_sha256({"reason": "not"}))), "content_sha256"),
+    "another reason": (lambda team, task: by_hand(team.ada, draft(task, content_sha256=content_sha256(decided_on("not")))), "content_sha256"),
+    "other terms": (lambda team, task: by_hand(team.ada, draft(task, content_sha256=content_sha256(decided_on(executor="node")))), "content_sha256"),
+    "the reason alone": (lambda team, task: by_hand(team.ada, draft(task, content_sha256=content_sha256({"reason": "because"}))), "content_sha256"),
     "another agent": (lambda team, task: by_hand(team.bob, draft(task, actor="bob")), "actor 'bob'"),
     "another's key": (lambda team, task: by_hand(team.bob, draft(task)), "not ada's but bob's"),
     "an unknown key": (lambda team, task: by_hand(made(), draft(task)), "not known as ada's"),

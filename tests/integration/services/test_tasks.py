@@ -210,6 +210,21 @@ def test_a_claim_that_was_lost_meanwhile_is_not_won_again_by_a_second_delivery(t
 
 
 @pytest.mark.parametrize("lost", ["lapsed", "released"])
+def test_a_claim_that_its_holder_has_no_more_is_not_told_as_his_by_a_second_delivery(transactions, task: str, lost: str) -> None:
+    execution_id = uuid.uuid4()
+    with transactions.begin("bob", execution_id=execution_id) as session:
+        tasks.claim(session, task, description="", ttl_s=30)
+    if lost == "lapsed":
+        lapse(transactions)
+    else:
+        with transactions.begin("bob") as session:
+            assert tasks.release(session, task)
+    with transactions.begin("bob", execution_id=execution_id) as session:
+        again = tasks.claim(session, task, description="", ttl_s=30)
+    assert (again.claimed, again.holder, again.fencing_token) == (False, "bob", None)
+
+
+@pytest.mark.parametrize("lost", ["lapsed", "released"])
 def test_an_assigned_task_stays_its_assignees_after_the_claim_is_gone(transactions, lost: str) -> None:
     with transactions.begin("ada") as session:
         tasks.delegate(session, "write it", agent="bob", slug="write-it")

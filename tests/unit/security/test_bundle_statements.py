@@ -131,6 +131,15 @@ def test_what_was_done_is_compared_with_what_was_stated(verify: Verify) -> None:
     assert (told.returncode, told.stderr) == (0, "")
 
 
+def test_what_was_decided_on_is_compared_too_where_it_was_stated(verify: Verify) -> None:
+    about = {"reason": "tested", "description": "Restart the cache", "terms": {"executor": "node", "parameters": {"share": 0.5}}}
+    decided = event("task.approved", "ada", "task:1", status="pending", **about)
+    told = verify(added(ADA, "ada"), stated(ADA, "ada", **about), decided)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+ABOUT = {"reason": "b", "description": "Restart the cache", "terms": {"parameters": {"then": "nothing"}}}
+OTHERS = ABOUT | {"terms": {"parameters": {"then": "all of it"}}}
 DECIDED = event("task.approved", "ada", "task:1", reason="b")
 PLAIN = stated(ADA, "ada")
 WRONG = {
@@ -143,6 +152,8 @@ WRONG = {
     "a key that is not known yet": ((stated(ADA, "ada"), added(ADA, "ada")), "its key is not ada's"),
     "a revoked key": ((added(ADA, "ada"), revoked(ADA, "ada"), stated(ADA, "ada")), "its key was revoked before"),
     "another reason": ((added(ADA, "ada"), stated(ADA, "ada", reason="a"), DECIDED), "not what ada stated"),
+    "other terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), event("task.approved", "ada", "task:1", **OTHERS)), "not what ada stated"),
+    "no terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), DECIDED), "not what ada stated"),
     "another choice": ((added(ADA, "ada"), stated(ADA, "ada", "reject", reason="b"), DECIDED), "not what ada stated"),
     "a key under another's name": ((changed(added(ADA, "ada"), public_key=BOB.public.pem), stated(ADA, "ada")), "another than it is named after"),
 }
