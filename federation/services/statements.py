@@ -75,12 +75,7 @@ def say(session: Session, *, action: str, choice: str, subject: str, content: Ma
         _require_mode(None, demanded, actor=actor, action=action)
         return None
     now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    try:
-        hashed = content_sha256(content)
-    except ValueError as error:
-        wants = "JSON that can be signed: write whole numbers of 2**53 (9007199254740992) and more as text"
-        raise InvalidInput(", ".join(content), str(error), wants) from error
-    draft = Draft(actor, action, choice, subject, hashed, now.isoformat(), nonce())
+    draft = Draft(actor, action, choice, subject, hashed(content), now.isoformat(), nonce())
     signed = voice.speak(draft)
     said = _understood(signed, draft, by_others=not isinstance(voice, Presented))
     _require_key(session, said, signed)
@@ -89,6 +84,15 @@ def say(session: Session, *, action: str, choice: str, subject: str, content: Ma
     if not again and abs(said.moment - now) > FRESH:
         raise _refused(f"this one was signed at {said.at}, and it is {now.isoformat(timespec='seconds')}: set the clock, or sign it anew.")
     return Heard(said, signed, again)
+
+
+def hashed(content: Mapping[str, Any]) -> str:
+    """Return what a statement says of its content. Raises InvalidInput for a content about which nobody could state anything."""
+    try:
+        return content_sha256(content)
+    except ValueError as error:
+        wants = "JSON that can be signed: write whole numbers of 2**53 (9007199254740992) and more as text"
+        raise InvalidInput(", ".join(content), str(error), wants) from error
 
 
 def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:

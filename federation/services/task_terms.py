@@ -1,10 +1,12 @@
 """What a task asks for beside its description, in one form: shown to who decides on it or does it, told in the event of the decision, and signed."""
 
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from federation.services import statements
 from federation.store.models.tasks import AgentTask
 
 TOLD = (
@@ -13,6 +15,14 @@ TOLD = (
 )
 Terms = Annotated[dict[str, Any], Field(description=TOLD)]
 _COLUMNS = ("task_type", "executor", "priority", "parameters", "requirements", "reserved_for")
+
+
+def parameters(given: Mapping[str, Any] | None, *, awaits_approval: bool) -> dict[str, Any]:
+    """Return a new task's parameters. Raises InvalidInput for such as nobody could sign a decision on."""
+    found = dict(given or {})
+    if awaits_approval:
+        statements.hashed({"parameters": found})
+    return found
 
 
 def terms(task: AgentTask) -> dict[str, Any]:

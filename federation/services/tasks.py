@@ -14,7 +14,7 @@ from federation.charter import Right
 from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput, NotFound
 from federation.security.statements import Mode
-from federation.services import agents, charter, claims, conversations, executions, inference, limits, statements, task_events
+from federation.services import agents, charter, claims, conversations, executions, inference, limits, statements, task_events, task_terms
 from federation.services.names import valid_slug
 from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
@@ -79,7 +79,7 @@ def delegate(
         "slug": None if slug is None else valid_slug("task_id", slug),
         "description": description,
         "task_type": task_type,
-        "parameters": dict(parameters or {}),
+        "parameters": task_terms.parameters(parameters, awaits_approval=requires_approval),
         "priority": priority,
         "executor": executor,
         # As JSON has them, so that they equal what is read back.

@@ -28,6 +28,13 @@ def parked(transactions, **options) -> str:
         return str(task.id)
 
 
+def test_what_nobody_could_sign_a_decision_on_is_not_asked_for(transactions) -> None:
+    with transactions.begin("bob") as session:
+        with pytest.raises(InvalidInput, match=r"parameters: got .*9007199254740993 .* as text"):
+            tasks.delegate(session, "Pay", requires_approval=True, parameters={"account": 2**53 + 1})
+        assert tasks.delegate(session, "Pay", parameters={"account": 2**53 + 1}).parameters == {"account": 2**53 + 1}
+
+
 def told(transactions, task_id: str) -> list[tuple[str, str]]:
     with transactions.begin("test:hand") as session:
         query = select(Event.type, Event.actor).where(Event.stream == f"task:{task_id}").order_by(Event.position)
