@@ -27,10 +27,13 @@ SEEN_CLAIM = f"""
 # Who opens a conversation is its first member; the conversation of two has no third.
 OPENED = f"EXISTS (SELECT FROM conversations c WHERE c.id = conversation_id AND c.created_by = {ME} OFFSET 0)"
 OF_TWO = "agent IN (split_part(conversation_id, ':', 2), split_part(conversation_id, ':', 3))"
-# Whoever takes part in a conversation says so himself: by opening it, or by words there that the reader may read. That others made one a member opens
-# nothing, or a stranger could do it.
+# Whoever takes part in a conversation says so himself: by opening it, or by words there that the reader may read. That others made one a member
+# opens nothing, or a stranger could do it. The first of all senders from that name on, because only the index has that order: asked for words of
+# this one, the planner expects them among the first messages, and walks through all of them where one never spoke.
 TAKES_PART = """
-    m.added_by = m.agent OR EXISTS (SELECT FROM messages said WHERE said.conversation_id = m.conversation_id AND said.sender = m.agent OFFSET 0)
+    m.added_by = m.agent OR m.agent = (
+        SELECT said.sender FROM messages said WHERE said.conversation_id = m.conversation_id AND said.sender >= m.agent ORDER BY said.sender LIMIT 1
+    )
 """
 SEEN_STATE = f"""
     kind = 'node' OR visibility = 'all' OR subject = {ME}
@@ -121,6 +124,7 @@ def upgrade() -> None:
 
 
 def _add_columns() -> None:
+    op.create_index("ix_messages_said_by", "messages", ["conversation_id", "sender"])
     op.add_column("cop_states", sa.Column("visibility", sa.Text(), server_default="all", nullable=False))
     op.create_check_constraint(op.f("ck_cop_states_visibility"), "cop_states", f"visibility IN ({', '.join(map(repr, LEVELS))})")
     op.add_column("executions", sa.Column("conversation_id", sa.Text(), nullable=True))
@@ -170,6 +174,7 @@ def downgrade() -> None:
     op.execute("GRANT UPDATE (revoked_at, updated_by) ON signers TO federation_app")
     op.execute("DROP FUNCTION federation_next_position(text)")
     op.execute("DROP FUNCTION federation_conversations()")
+    op.drop_index("ix_messages_said_by", "messages")
     op.drop_column("executions", "conversation_id")
     # The older program shows all of them to everybody.
     op.execute("UPDATE cop_states SET summary = '', thinking = NULL, wondering = NULL, offering = NULL WHERE visibility <> 'all'")

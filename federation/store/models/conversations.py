@@ -48,7 +48,11 @@ class Message(Base):
     """One message; `position` counts without gaps within its conversation, no recipient means all members."""
 
     __tablename__ = "messages"
-    __table_args__ = (UniqueConstraint("conversation_id", "position"), one_of("message_type", MessageType))
+    __table_args__ = (
+        UniqueConstraint("conversation_id", "position"),
+        Index("ix_messages_said_by", "conversation_id", "sender"),
+        one_of("message_type", MessageType),
+    )
 
     id: Mapped[Key]
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"))

@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
 from federation.results.tables import metadata as results
-from federation.services import executions, messages, outcomes, retrieval, summaries, tasks
+from federation.services import cop, executions, messages, outcomes, retrieval, summaries, tasks
 from federation.store.models import Base
 from federation.transaction import Transactions, connect
 
@@ -381,6 +381,7 @@ def test_indexes_are_used_with_the_policies_in_force(transactions: Transactions,
         "end of an execution": _plan(transactions, lambda session: outcomes.ended(session, identity)),
         "cancelling": _plan(transactions, lambda session: executions.cancel(session, identity, ""), "SET cancelled_at"),
         "asking for a summary": _plan(transactions, lambda session: summaries.request(session, "busy"), "celery_results"),
+        "who shows itself to members": _plan(transactions, lambda session: cop.pulse(session, node_stale_s=1, agent_stale_s=1), "cop_states"),
         "hits of a search": _plan(transactions, lambda session: retrieval.show(session, [(identity, 1.0, ["words"])])),
     }
     for what, plan in plans.items():
@@ -388,3 +389,4 @@ def test_indexes_are_used_with_the_policies_in_force(transactions: Transactions,
     # Once for the statement, and not for each row.
     assert "hashed SubPlan" in plans["history"]
     assert "InitPlan" in plans["hits of a search"]
+    assert "ix_messages_said_by" in plans["who shows itself to members"]
