@@ -127,13 +127,15 @@ def archive_classes(distribution: Distribution) -> None:
         root = Path(folder) / "activemq"
         part = ActiveMQ(root, free_port(), {user: secrets.token_urlsafe(24) for user in USERS}, distribution).part()
         program, *arguments = part.command
-        process = parts.run(replace(part, command=[program, f"-XX:ArchiveClassesAtExit={draft}", *arguments]), root.with_name("log"))
-        status = children.stop(process, part.stop_signal, grace_s=_ARCHIVED_WITHIN_S)
-        # In one step: Java would crash over half a file, which it leaves where the disk is full.
-        if status in _ENDED and draft.exists():
-            draft.replace(archive)
-            return
-        draft.unlink(missing_ok=True)
+        try:
+            process = parts.run(replace(part, command=[program, f"-XX:ArchiveClassesAtExit={draft}", *arguments]), root.with_name("log"))
+            status = children.stop(process, part.stop_signal, grace_s=_ARCHIVED_WITHIN_S)
+            # In one step: Java would crash over half a file, which it leaves where the disk is full.
+            if status in _ENDED and draft.exists():
+                draft.replace(archive)
+                return
+        finally:
+            draft.unlink(missing_ok=True)
         raise LocalServiceError(f"Java wrote no archive to {archive.parent} (status {status}):\n{parts.tail(root.with_name('log'), 3)}")
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fastmcp import Client
 from sqlalchemy.orm import Session
 
-from federation.cli.demo.stage import ACTOR, ADA, BOB, CONVERSATION, EVE, DemoFailed, Stage, check, heading, said
+from federation.cli.demo.stage import ADA, BOB, CONVERSATION, EVE, DemoFailed, Stage, check, heading, said
 from federation.delivery.runtime import transactions
 from federation.errors import NotFound
 from federation.local.certificates import Certificates
@@ -16,6 +16,8 @@ from federation.services import agents
 CAST = {ADA: "lead", BOB: "developer", EVE: "analyst"}
 # Each demo gives new ones.
 LASTING = timedelta(days=1)
+# Not the name of an agent, because of the colon: who was added by this name is the demo's own.
+ACTOR = "service:demo"
 
 
 def token(session: Session, name: str, role: str) -> str:

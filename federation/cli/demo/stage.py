@@ -14,16 +14,12 @@ from psycopg.rows import namedtuple_row
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from federation.cli.console import console, inert
-from federation.delivery.runtime import transactions
 from federation.errors import FederationError, SettingsError
-from federation.services import executions
 from federation.settings import Settings
 
 # The demo's own agents, so that it takes no name, token or inbox of anybody's.
 ADA, BOB, EVE = "demo-ada", "demo-bob", "demo-eve"
 CONVERSATION = "project-123"
-# Not the name of an agent, because of the colon: who was added by this name is the demo's own.
-ACTOR = "service:demo"
 
 
 class DemoFailed(FederationError):
@@ -84,23 +80,23 @@ class Stage:
         return found
 
     def _unfinished(self) -> list[str]:
-        """Return a few of the demo's executions that have no end yet, with how far each has come."""
+        """Return a few of the executions since the demo began that have no result yet, with how far each has come."""
         rows = self.sql(
             """
-            select id from executions e
-            where created_at > %s and outcome is null
+            select e.task_name, e.id, e.node, e.sent_at, o.waiting_for,
+                (select count(*) from execution_deliveries d where d.execution_id = e.id) as deliveries
+            from executions e left join outbox o on o.execution_id = e.id
+            where e.created_at > %s and e.outcome is null
                 and not exists (select from celery_results r where r.task_id = e.id::text and r.state = 'SUCCESS')
-            order by created_at limit 5
+            order by e.created_at limit 5
             """,
             self.started_at,
         )
-        with transactions().begin(ACTOR) as session:
-            views = [executions.state(session, row.id) for row in rows]
         return [
-            f"{view.task_name} {view.id} is {view.state}"
-            + (f" on {view.node} since {view.started_at or view.sent_at:%H:%M:%S}" if view.sent_at else f", waiting for {view.waiting_for}")
-            + f", {view.deliveries} deliveries"
-            for view in views
+            f"{row.task_name} {row.id} was sent to {row.node} at {row.sent_at:%H:%M:%S} and delivered {row.deliveries} times"
+            if row.sent_at
+            else f"{row.task_name} {row.id} was not sent, and waits for {row.waiting_for or 'ActiveMQ'}"
+            for row in rows
         ]
 
     def _refuse_failures(self) -> None:

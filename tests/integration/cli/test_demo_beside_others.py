@@ -1,7 +1,9 @@
 """The demo in a federation that others use: it takes no agent, no conversation and no process that is not its own."""
 
 import asyncio
+import itertools
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -11,14 +13,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from federation.cli.demo import faults, people
-from federation.cli.demo.stage import ACTOR, ADA, CONVERSATION, DemoFailed, Stage
+from federation.cli.demo.stage import ADA, CONVERSATION, DemoFailed, Stage
 from federation.local import children, state
 from federation.local.home import Home
 from federation.local.state import PartState, PartView, Phase, View
 from federation.services import agents, messages
 from federation.settings import load
+from federation.store import outbox
 from federation.transaction import Transactions
 
 
@@ -27,10 +31,27 @@ def stage(postgres: Any, database: str, tmp_path: Path) -> Stage:
     return Stage(load(data_dir=tmp_path, database_auditor_url=postgres.as_role("federation_auditor", database)), datetime.now(UTC), AsyncExitStack())
 
 
+def test_what_is_waited_for_in_vain_is_told_with_what_has_no_end(stage: Stage, transactions: Transactions) -> None:
+    with transactions.begin("cli:nora") as session:
+        unsent, sent = (outbox.record(session, f"tests.{name}", {}) for name in ("unsent", "sent"))
+        session.execute(text("UPDATE executions SET node = 'aorus', sent_at = clock_timestamp() WHERE id = :id"), {"id": sent})
+        session.execute(text("DELETE FROM outbox WHERE execution_id = :id"), {"id": sent})
+    with pytest.raises(DemoFailed, match="the answer: not seen within 0 s") as told:
+        asyncio.run(stage.until("the answer", lambda: None, within_s=0))
+    assert f"tests.unsent {unsent} was not sent, and waits for ActiveMQ" in str(told.value)
+    assert re.search(rf"tests\.sent {sent} was sent to aorus at \S+ and delivered 0 times", str(told.value))
+
+
+def test_what_still_moves_is_waited_for(stage: Stage) -> None:
+    looks = iter([None, None, None, "there"])
+    numbers = itertools.count()
+    assert asyncio.run(stage.until("the answer", lambda: next(looks), within_s=0.1, moves=lambda: next(numbers))) == "there"
+
+
 def test_agent_that_a_person_added_keeps_its_token(transactions: Transactions) -> None:
     with transactions.begin("cli:nora") as session:
         token = agents.add(session, ADA, "lead")
-    with pytest.raises(DemoFailed, match=f"{ADA} is not the demo's: cli:nora added it"), transactions.begin(ACTOR) as session:
+    with pytest.raises(DemoFailed, match=f"{ADA} is not the demo's: cli:nora added it"), transactions.begin(people.ACTOR) as session:
         people.token(session, ADA, "lead")
     with transactions.begin("test:hand") as session:
         assert agents.authenticate(session, token).name == ADA
@@ -38,7 +59,7 @@ def test_agent_that_a_person_added_keeps_its_token(transactions: Transactions) -
 
 def test_agents_of_the_demo_get_fresh_tokens(transactions: Transactions) -> None:
     for _ in range(2):
-        with transactions.begin(ACTOR) as session:
+        with transactions.begin(people.ACTOR) as session:
             token = people.token(session, ADA, "lead")
     with transactions.begin("test:hand") as session:
         assert agents.authenticate(session, token).name == ADA
