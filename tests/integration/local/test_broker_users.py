@@ -36,6 +36,7 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "/topic/federation.events.message.sent": ((RELAY, OBSERVER, OPERATOR), (RELAY, OPERATOR)),
     f"/queue/ActiveMQ.Statistics.Destination.{TAG}": (NOBODY, (RELAY, OBSERVER, OPERATOR)),
     "/topic/ActiveMQ.Scheduler.Management": (NOBODY, (OPERATOR,)),
+    "/topic/ActiveMQ.Scheduler.Guard": (NOBODY, (OPERATOR,)),
     f"/queue/{TAG}": (NOBODY, NOBODY),
     f"/topic/{TAG}": (NOBODY, NOBODY),
     f"/topic/VirtualTopic.{TAG}": (NOBODY, NOBODY),
