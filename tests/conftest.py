@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -50,7 +49,7 @@ class Server:
 
     def __init__(self, part: parts.Part, log: Path) -> None:
         self._part, self._log = part, log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: children.Process | None = None
 
     def start(self) -> None:
         """Start it, unless it runs, and wait until it answers."""

@@ -2,7 +2,6 @@
 
 import http.client
 import ssl
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,9 @@ from federation.local.certificates import DOOR as FRONT_DOOR
 from federation.local.certificates import MAKE, Certificates, usable
 from federation.local.credentials import Credentials
 from federation.local.elsewhere import is_elsewhere
+from federation.local.forkserver import ForkServer
 from federation.local.home import Home
-from federation.local.parts import Part
+from federation.local.parts import PYTHON, Part
 from federation.local.ports import keep_or_choose
 from federation.local.postgres import Postgres
 from federation.local.state import View
@@ -28,7 +28,19 @@ from federation.settings import Settings, load, variable
 
 NODES = ("taichi", "aorus", "baby")
 _NO_NODES = frozenset({"postgres", "postgres-tls", "activemq", "migrations", "beat", "flower", "frontdoor"})
-_PYTHON = (sys.executable, "-m")
+# What the parts import, and no more than most of them do. None of these starts a thread or reads a setting; what loads libraries with threads of
+# their own (torch, LanceDB, llama.cpp) stays out.
+IMPORTS = (
+    *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.worker.consumer", "celery.concurrency.thread"),
+    *("federation.celery", "federation.delivery.beat", "federation.broker.transport", "federation.results.backend", "federation.local.migrate"),
+    *(f"federation.tasks.{name}" for name in ("claims", "cop", "delegation", "inference", "retrieval", "summaries")),
+    *("federation.frontdoor", "federation.cli.main", "federation.cli.serve", "psycopg_pool", "fastmcp", "uvicorn"),
+)
+
+
+def forks(home: Home) -> ForkServer:
+    """Return what the parts that are Python are forked from."""
+    return ForkServer(IMPORTS, home.log("forkserver"))
 
 
 def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
@@ -98,7 +110,7 @@ def _migrations(home: Home, database: Postgres | None, credentials: Credentials)
             database.ensure_database()
 
     return Part(
-        name="migrations", command=[*_PYTHON, "federation.local.migrate"], prepare=make_database, once=True, cwd=home.run_dir, ready_within_s=300.0
+        name="migrations", command=[*PYTHON, "federation.local.migrate"], prepare=make_database, once=True, cwd=home.run_dir, ready_within_s=300.0
     )
 
 
@@ -108,7 +120,7 @@ def _worker(home: Home, settings: Settings, users: _Users, node: str) -> Part:
     seen = NodeSeen(settings.database_service_url.get_secret_value(), node)
     return Part(
         name=node,
-        command=[*_PYTHON, "celery", "-A", "federation", "worker", "-Q", node, "--loglevel", settings.log_level],
+        command=[*PYTHON, "celery", "-A", "federation", "worker", "-Q", node, "--loglevel", settings.log_level],
         prepare=seen.note,
         is_ready=seen.since_then,
         cwd=home.run_dir,
@@ -118,7 +130,7 @@ def _worker(home: Home, settings: Settings, users: _Users, node: str) -> Part:
 
 
 def _company(home: Home, settings: Settings, users: _Users) -> list[Part]:
-    celery = (*_PYTHON, "celery", "-A", "federation")
+    celery = (*PYTHON, "celery", "-A", "federation")
     # Not a name that Python could import: this folder is where the parts look for modules first.
     flower = home.run_dir / "flower-settings.py"
     schedule = home.run_dir / "beat-schedule"
@@ -140,7 +152,7 @@ def _company(home: Home, settings: Settings, users: _Users) -> list[Part]:
         ),
         Part(
             name="frontdoor",
-            command=[*_PYTHON, "federation.cli.main", "serve"],
+            command=[*PYTHON, "federation.cli.main", "serve"],
             is_ready=answers_http(settings.mcp_host, settings.mcp_port, "/mcp", trusted),
             cwd=home.run_dir,
             environment=users.environment(DOOR),

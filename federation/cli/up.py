@@ -13,7 +13,7 @@ from federation.cli.addresses import addresses
 from federation.cli.console import address_lines, console, inert
 from federation.cli.display import Display
 from federation.cli.fetch import announce
-from federation.cli.fleet import NODES, nodes_of, stages
+from federation.cli.fleet import NODES, forks, nodes_of, stages
 from federation.delivery import logs
 from federation.errors import Conflict, InvalidInput, LocalServiceError, SettingsError
 from federation.local import checks, children, elsewhere, jars, state, stunnel
@@ -121,7 +121,7 @@ def _run_here(home: Home, names: list[str]) -> None:
                 for line in address_lines(addresses(load())):
                     display.say(line)
 
-        Supervisor(stages(home, names), home, on_change=show).run()
+        Supervisor(stages(home, names), home, on_change=show, forks=forks(home)).run()
     if not told:
         raise KeyboardInterrupt  # asked to stop before it was ready
 
@@ -131,7 +131,7 @@ def supervise(nodes: Annotated[str, typer.Option()], started_by: StartedBy = "up
     logs.configure(settings().log_level, as_json=settings().log_json)
     home = Home(settings().data_dir)
     with exclusive(home):
-        Supervisor(stages(home, _names(nodes)), home, started_by=started_by).run()
+        Supervisor(stages(home, _names(nodes)), home, started_by=started_by, forks=forks(home)).run()
 
 
 def _start_detached(home: Home, names: list[str], started_by: str) -> None:

@@ -10,12 +10,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from federation.settings import PREFIX
 
 _PR_SET_PDEATHSIG = 1
 # Looked up before any fork: between fork and exec nothing may be loaded.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class Process(Protocol):
+    """A process that somebody started and will ask how it ended: `subprocess.Popen`, or one of a fork server."""
+
+    @property
+    def pid(self) -> int:
+        """Return its pid, which nobody else gets before it was asked how it ended."""
+
+    def poll(self) -> int | None:
+        """Return how it ended, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send it a signal, unless it has ended."""
+
+    def kill(self) -> None:
+        """End it."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +167,7 @@ def signal_group(pgid: int, signum: int) -> bool:
     return True
 
 
-def stop(process: subprocess.Popen[bytes], signum: int = signal.SIGTERM, *, grace_s: float = 10.0) -> int:
+def stop(process: Process, signum: int = signal.SIGTERM, *, grace_s: float = 10.0) -> int:
     """Ask the child to end, kill its whole group after the grace, and return its exit status."""
     if process.poll() is None:
         process.send_signal(signum)

@@ -1,13 +1,17 @@
 """What a part of the local federation is: a command, how to know that it answers, how to end it; starts nothing itself but through `run`."""
 
+import os
 import signal
-import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from federation.errors import LocalServiceError
 from federation.local import children
+from federation.local.forkserver import ForkServer
+
+PYTHON = (sys.executable, "-m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +36,18 @@ class Part:
     grace_s: float = 10.0
 
 
-def spawn(part: Part, log: Path) -> subprocess.Popen[bytes]:
-    """Start the part's process and do not wait for it."""
-    return children.spawn(part.command, log=log, account=part.account, death_signal=part.death_signal, cwd=part.cwd, environment=part.environment)
+def spawn(part: Part, log: Path, forks: ForkServer | None = None) -> children.Process:
+    """Start the part's process and do not wait for it; a module of Python is forked where there is a server for that."""
+    if forks is None or tuple(part.command[:2]) != PYTHON:
+        return children.spawn(part.command, log=log, account=part.account, death_signal=part.death_signal, cwd=part.cwd, environment=part.environment)
+    with Path(os.devnull).open("rb") as nothing, log.open("ab") as output:
+        return forks.start(
+            [str(word) for word in part.command[2:]],
+            cwd=part.cwd,
+            environment={**children.environment_for(part.account), **part.environment},
+            files=(nothing.fileno(), output.fileno(), output.fileno()),
+            death_signal=part.death_signal,
+        )
 
 
 def tail(log: Path, lines: int = 15) -> str:
@@ -42,7 +55,7 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
 
 
-def run(part: Part, log: Path) -> subprocess.Popen[bytes]:
+def run(part: Part, log: Path) -> children.Process:
     """Prepare the part, start it and wait until it answers.
 
     Raises LocalServiceError with the end of its log when it died or did not answer in time.

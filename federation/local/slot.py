@@ -2,13 +2,13 @@
 
 import logging
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from federation.errors import LocalServiceError
 from federation.local import children, parts
+from federation.local.forkserver import ForkServer
 from federation.local.state import PartState, PartView
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,10 @@ class Slot:
 
     part: parts.Part
     log: Path
+    forks: ForkServer | None = None
     backoff: Backoff = field(default_factory=Backoff)
     state: PartState = PartState.WAITING
-    process: subprocess.Popen[bytes] | None = None
+    process: children.Process | None = None
     restarts: int = 0
     last_exit: str | None = None
     since: float = field(default_factory=time.time)
@@ -58,7 +59,7 @@ class Slot:
     def start(self) -> None:
         """Prepare and spawn; raises LocalServiceError or OSError when that fails."""
         self.part.prepare()
-        self.process = parts.spawn(self.part, self.log)
+        self.process = parts.spawn(self.part, self.log, self.forks)
         self.started = self._next_look = time.monotonic()
         self._patience_ends, self._pressed = 0.0, False
         self.become(PartState.STARTING)

@@ -14,6 +14,7 @@ from types import FrameType
 
 from federation.errors import LocalServiceError
 from federation.local import children, interrupts, state
+from federation.local.forkserver import ForkServer
 from federation.local.home import Home
 from federation.local.parts import Part
 from federation.local.slot import Backoff, Slot
@@ -41,8 +42,10 @@ class Supervisor:
         on_change: Callable[[View], None] = lambda view: None,
         backoff: Backoff | None = None,
         started_by: str = "up",
+        forks: ForkServer | None = None,
     ) -> None:
-        self._stages = [[Slot(part, home.log(part.name), backoff or Backoff()) for part in stage] for stage in stages]
+        self._stages = [[Slot(part, home.log(part.name), forks, backoff or Backoff()) for part in stage] for stage in stages]
+        self._forks = forks
         self._slots = list(itertools.chain.from_iterable(self._stages))
         self._home, self._on_change, self._started_by = home, on_change, started_by
         self._phase = Phase.STARTING
@@ -89,7 +92,12 @@ class Supervisor:
     def _boot(self) -> None:
         self._rotate()
         self._tell()
-        for stage in self._stages:
+        if self._forks:
+            # It imports while the first stage starts, which is servers.
+            self._forks.prepare()
+        for number, stage in enumerate(self._stages):
+            while number and self._forks and not self._forks.is_ready():
+                self._wait(_TICK_S)
             for slot in stage:
                 self._start(slot)
             while not all(slot.state in (PartState.RUNNING, PartState.DONE) for slot in stage):
@@ -219,6 +227,8 @@ class Supervisor:
                 self._sleep(waiting, min(pauses))
             for slot in living:
                 self._bury(slot)
+        if self._forks:
+            self._forks.stop()
         for slot in self._slots:
             if slot.state is not PartState.DONE:
                 slot.become(PartState.STOPPED)

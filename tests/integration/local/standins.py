@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from federation.errors import LocalServiceError
+from federation.local.forkserver import ForkServer
 from federation.local.home import Home
 from federation.local.lock import AlreadyRunning, exclusive
 from federation.local.parts import Part
@@ -77,7 +78,9 @@ def main(data_dir: str, *flags: str) -> None:
         told.update(now)
 
     with exclusive(home):
-        Supervisor(stages, home, on_change=tell, backoff=Backoff(first_s=0.2, most_s=1.0)).run()
+        # Of these parts `web` alone is a module of Python.
+        forks = ForkServer(["http.server"], home.log("forkserver"))
+        Supervisor(stages, home, on_change=tell, backoff=Backoff(first_s=0.2, most_s=1.0), forks=forks).run()
 
 
 if __name__ == "__main__":

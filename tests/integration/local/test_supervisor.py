@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from federation.local import children, state
@@ -123,6 +124,32 @@ def test_killed_part_is_started_again_and_shown(federation: Federation) -> None:
         return part.state is PartState.RUNNING and part.pid != victim and part.restarts == 1 and part.last_exit == "signal SIGKILL"
 
     assert children.wait_until(is_back, WITHIN_S)
+
+
+def test_killed_fork_server_takes_its_parts_along_and_both_come_back(federation: Federation) -> None:
+    process = federation.start()
+    federation.wait_running()
+    web, others = federation.pid("web"), federation.pids() - {federation.pid("web")}
+    server = psutil.Process(web).parent()
+    assert server
+    assert server.ppid() == process.pid
+    server.kill()
+    assert all_dead({web})
+
+    def is_back() -> bool:
+        view = federation.view()
+        assert view
+        part = next(part for part in view.parts if part.name == "web")
+        return part.state is PartState.RUNNING and part.pid not in (None, web)
+
+    assert children.wait_until(is_back, WITHIN_S)
+    assert others < federation.pids()
+    again = psutil.Process(federation.pid("web")).parent()
+    assert again
+    assert again.pid != server.pid
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WITHIN_S) == 0
+    assert all_dead({again.pid})
 
 
 def test_children_of_a_killed_part_die_with_it(federation: Federation) -> None:

@@ -1,7 +1,6 @@
 """How a part is made to end: in good order, then at once without loss, then by the kernel."""
 
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ Begin = Callable[[str], Slot]
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
     """Start a shell that has run this and waits."""
-    made: list[subprocess.Popen[bytes]] = []
+    made: list[children.Process] = []
 
     def start(script: str) -> Slot:
         log = tmp_path / "log"
