@@ -202,9 +202,9 @@ def _serve(line: socket.socket) -> dict[str, Any] | None:
             _, status = os.waitpid(asked["reap"], 0)
             line.send(json.dumps({"status": os.waitstatus_to_exitcode(status)}).encode())
             continue
-        with os.fdopen(files.pop()) as file:
-            file.seek(0)
-            request = json.load(file)
+        with os.fdopen(files.pop()) as written:
+            written.seek(0)
+            request = json.load(written)
         end_with_server = die_with_parent(request["death_signal"])
         pid = os.fork()
         if pid == 0:

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from federation.errors import SettingsError
-from federation.security.signing import load, load_or_make, load_public, public_file
+from federation.security.signing import SigningKey, load, load_or_make, load_public, public_file
 
 
 def test_a_key_is_made_once_and_its_public_half_checks(tmp_path: Path) -> None:
@@ -22,6 +25,18 @@ def test_a_key_is_made_once_and_its_public_half_checks(tmp_path: Path) -> None:
     assert not public.signed(b"so it was not", signature)
     assert not public.signed(b"so it was", signature[::-1])
     assert [file.name for file in sorted(path.parent.iterdir())] == ["signing.pem", "signing.pub.pem"]
+
+
+@given(st.binary(max_size=300), st.binary(max_size=100))
+def test_what_is_signed_is_what_openssl_signs_and_each_checks_what_the_other_made(data: bytes, other: bytes) -> None:
+    theirs = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    ours = SigningKey(theirs)
+    signature = ours.sign(data)
+    assert signature == theirs.sign(data)
+    theirs.public_key().verify(signature, data)
+    assert ours.public.signed(data, signature)
+    assert ours.public.signed(other, signature) is (other == data)
+    assert not ours.public.signed(data, other)
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
