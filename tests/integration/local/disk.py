@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from federation.local import children, state
@@ -76,10 +77,10 @@ class SmallDisk:
     def make_room(self) -> None:
         (self.root / "filler").unlink()
 
-    def pids(self, word: str) -> set[int]:
-        """The living children of the supervisor with this word in their command."""
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return {int(pid) for pid in found if children.is_alive(int(pid)) and word in Path(f"/proc/{pid}/cmdline").read_text()}
+    def pids(self, words: str) -> set[int]:
+        """The living children of the supervisor, and of its fork server, with these words in their command."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return {child.pid for child in found if children.is_alive(child.pid) and words in " ".join(child.cmdline())}
 
 
 def end(disk: SmallDisk) -> str:

@@ -53,7 +53,7 @@ def test_part_that_dies_on_a_full_disk_is_started_again_and_told_when_there_is_r
     os.kill(victim, signal.SIGKILL)
     successor = disk.hear("web", PartState.RUNNING, not_pid=victim)
     # Nothing changes any more, and the file of the state could not tell what did.
-    assert disk.pids("http.server") == {successor}
+    assert disk.pids("-m http.server") == {successor}
     assert disk.part("web").pid == victim
     # No half of a file either, but for the moment of a try.
     assert children.wait_until(lambda: not list(disk.home.run_dir.glob("state.json.*")), WITHIN_S)
