@@ -28,8 +28,8 @@ from federation.settings import Settings, load, variable
 
 NODES = ("taichi", "aorus", "baby")
 _NO_NODES = frozenset({"postgres", "postgres-tls", "activemq", "migrations", "beat", "flower", "frontdoor"})
-# What the parts import, and no more than most of them do; not the modules that they run, which Python warns of. None of these starts a thread or reads a
-# setting; what loads libraries with threads of their own (torch, LanceDB, llama.cpp) stays out.
+# What the parts import, and no more than most of them do; not the modules that they run, which Python warns of. None of these starts a thread or
+# reads a setting; what loads libraries with threads of their own (torch, LanceDB, llama.cpp) stays out.
 IMPORTS = (
     *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.worker.consumer", "celery.concurrency.thread"),
     *("federation.celery", "federation.delivery.beat", "federation.broker.transport", "federation.results.backend", "alembic.command"),
