@@ -25,6 +25,8 @@ EXECUTIONS, MANY = 200_000, 1_000_000
 GROWTH = 4.0
 # With places 80 % busy, an execution may wait for so many times what one takes.
 WAIT_S = 3.0
+# And the fullest node hold so many unfinished executions for each of its places.
+FULLEST = 5.0
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw the figures as an SVG.")]
@@ -65,7 +67,7 @@ def placement(*, quick: Quick = False, json_file: JsonFile = None, plot_file: Pl
 
 
 def _show(outcomes: list[Outcome], costs: dict[int, Cost], console: Console) -> None:
-    table = Table("nodes", "tasks", "policy", "µs a choice", "ms a look", "wait p50", "p99", "longest", "fullest", "average", "warm")
+    table = Table("nodes", "tasks", "policy", "µs a choice", "ms a look", "wait p50", "p99", "longest", "fullest", "at most", "average", "warm")
     for found in outcomes:
         table.add_row(
             f"{found.nodes:,}",
@@ -74,6 +76,7 @@ def _show(outcomes: list[Outcome], costs: dict[int, Cost], console: Console) -> 
             *((f"{costs[found.nodes].choice_us:.1f}", f"{costs[found.nodes].look_us / 1000:.2f}") if found.policy == "ours" else ("", "")),
             *(f"{seconds:.2f} s" for seconds in (found.wait_p50_s, found.wait_p99_s, found.wait_max_s)),
             f"{found.fullest:.2f}",
+            f"{found.fullest_max:.2f}",
             f"{found.average:.2f}",
             f"{found.warm:.0%}",
         )
@@ -84,10 +87,12 @@ def _judged(outcomes: list[Outcome], costs: dict[int, Cost]) -> list[Goal]:
     few, many = min(costs), max(costs)
     growth = costs[many].choice_us / costs[few].choice_us
     waits = {found.nodes: found.wait_p99_s for found in outcomes if found.policy == "ours"}
+    fullest = {found.nodes: found.fullest_max for found in outcomes if found.policy == "ours"}
     longest = max(waits, key=lambda nodes: waits[nodes])
     return [
         Goal(f"a choice costs ≤ {GROWTH:g} × as much", f"{many:,} nodes beside {few:,}", f"{growth:.1f}", growth <= GROWTH),
         Goal(f"p99 of waiting ≤ {WAIT_S:g} s", f"{longest:,} nodes, the worst", f"{waits[longest]:.2f} s", waits[longest] <= WAIT_S),
+        Goal(f"the fullest node holds ≤ {FULLEST:g} a place", "at any second", f"{max(fullest.values()):.2f}", max(fullest.values()) <= FULLEST),
     ]
 
 

@@ -43,8 +43,9 @@ class Outcome:
     wait_p50_s: float = 0.0
     wait_p99_s: float = 0.0
     wait_max_s: float = 0.0
-    # The fullest node's unfinished work for each of its places, beside the average of all, at each simulated second: its 99th percentile.
+    # The fullest node's unfinished work for each of its places, at each simulated second: its 99th percentile and the most; and the average of all.
     fullest: float = 0.0
+    fullest_max: float = 0.0
     average: float = 0.0
     # Of the executions with a prefix, so many came to a node that had seen it.
     warm: float = 0.0
@@ -117,7 +118,7 @@ class Simulation:
         self._until(math.inf)
         self._waits.sort()
         found.wait_p50_s, found.wait_p99_s, found.wait_max_s = (_quantile(self._waits, q) for q in (0.5, 0.99, 1.0))
-        found.fullest = _quantile(sorted(self._fullest), 0.99)
+        found.fullest, found.fullest_max = (_quantile(sorted(self._fullest), q) for q in (0.99, 1.0))
         found.average = sum(self._averages) / max(len(self._averages), 1)
         found.warm = self._hits / max(self._prefixed, 1)
         return found
