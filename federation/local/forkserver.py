@@ -217,6 +217,8 @@ def _serve(line: socket.socket) -> dict[str, Any] | None:
 
 def _become(request: Mapping[str, Any]) -> str:
     """Take on what a new process would have been given; return the module to run."""
+    # As the interpreter tells who watches it of the command line that it was started with.
+    sys.audit("federation.fork", request["arguments"])
     if request["group"]:
         os.setsid()
     for number, file in enumerate(request["files"]):

@@ -13,6 +13,9 @@ def _write(kind: str, told: Any) -> None:
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    # A process that was forked from one that had started.
+    if event == "federation.fork":
+        _write("start", arguments[0])
     # Sockets of Unix and of the kernel have addresses of other kinds, or none.
     if event in {"socket.connect", "socket.sendto", "socket.sendmsg"} and isinstance(address := arguments[1], tuple):
         _write(event, list(address))
