@@ -32,7 +32,7 @@ TOLD_AT_ONCE, MOST_BYTES = 500, 4_000_000
 LOOK_S = 1.0
 STANDBY_S = 2.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
-CONFIRM_S = 30.0
+CONFIRM_S, REASON_S = 30.0, 5.0
 
 
 class Relay:
@@ -110,9 +110,15 @@ class Relay:
             batch, upto = event_order.unpublished(session, limit=TOLD_AT_ONCE)
         for piece in _pieces(batch):
             self._topics.tell(piece)
+            # Each by itself: where ActiveMQ refuses the next one for long, this one is not told once more at each try.
+            self._mark(upto if piece[-1] is batch[-1] else piece[-1].number)
+        if not batch:
+            self._mark(upto)
+        return len(batch)
+
+    def _mark(self, upto: int) -> None:
         with self._transactions.begin(ACTOR) as session:
             event_order.mark_published(session, upto)
-        return len(batch)
 
 
 def number(transactions: Transactions, awaited: Horizon | None) -> tuple[Horizon | None, int]:
@@ -157,19 +163,10 @@ class _Topics:
         self._most_bytes = 0
 
     def tell(self, batch: Sequence[Line]) -> None:
-        """Publish these in order; an event that ActiveMQ refuses, because it is too large, say, is left out with a warning."""
-        try:
-            self._send(batch)
-        except RequestRefused as error:
-            self.close()  # STOMP 1.2: a server closes the connection after an ERROR
-            if len(batch) == 1:
-                logger.warning("relay.refused", extra={"number": batch[0].number, "event": batch[0].type, "reason": str(error)})
-                return
-            middle = len(batch) // 2
-            self.tell(batch[:middle])
-            self.tell(batch[middle:])
+        """Publish these in order, all or none; an event that is larger than ActiveMQ takes is left out with a warning.
 
-    def _send(self, batch: Sequence[Line]) -> None:
+        Raises BrokerError where ActiveMQ refuses them, because it is full, say, or the user may not: nothing says that it will not take them later.
+        """
         wire = self._connected()
         transaction, receipt = wire.next_id(), wire.next_id()
         frames = [encode("BEGIN", {"transaction": transaction})]
@@ -181,7 +178,13 @@ class _Topics:
             else:
                 frames.append(frame)
         frames.append(encode("COMMIT", {"transaction": transaction, "receipt": receipt}))
-        wire.request(b"".join(frames), receipt, CONFIRM_S)
+        try:
+            wire.request(b"".join(frames), receipt, CONFIRM_S)
+        except RequestRefused:
+            # A COMMIT is refused for a SEND before it, and only the ERROR of that one, which may come after, says why.
+            if wire.read(REASON_S, lambda: not wire.alive):
+                wire.look_for_end()
+            raise
 
     def _connected(self) -> StompConnection:
         if self._wire is None or not self._wire.alive:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from federation.errors import PermanentError
 from federation.security import merkle
 from federation.security.signing import PublicKey, SigningKey
 
 VERSION = 1
+# The end of a file is read so many bytes at once.
+READ_BYTES = 1 << 18
 
 
 class NotSeals(PermanentError):
@@ -106,7 +108,7 @@ def append(path: Path, seals: Iterable[Seal]) -> None:
     """Add these to a file, which is on the disk when this returns; what a crash left of a line is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-        file.truncate(file.seek(len(_whole(file.read()))))
+        file.truncate(file.seek(_end_of_lines(file)))
         file.writelines(line(seal).encode() + b"\n" for seal in seals)
         file.flush()
         os.fsync(file.fileno())
@@ -116,17 +118,26 @@ def last_number(path: Path) -> int:
     """Return the number of the last seal in a file, 0 where there is none. Raises NotSeals."""
     try:
         with path.open("rb") as file:
-            # From the end: a line holds at most some hundred kB, a file any number of them.
-            end, size = b"", file.seek(0, os.SEEK_END)
-            while size and _whole(end).count(b"\n") < 2:
-                step = min(size, 1 << 18)
-                size -= step
-                file.seek(size)
-                end = file.read(step) + end
+            lines = _whole(_end(file, lines=2)).splitlines()
     except FileNotFoundError:
         return 0
-    lines = _whole(end).splitlines()
     return _parsed(path, 0, lines[-1]).number if lines else 0
+
+
+def _end(file: IO[bytes], *, lines: int) -> bytes:
+    """Return the end of a file with at least so many ends of lines in it: a line holds at most some hundred kB, a file any number of them."""
+    end, size = b"", file.seek(0, os.SEEK_END)
+    while size and end.count(b"\n") < lines:
+        step = min(size, READ_BYTES)
+        size -= step
+        file.seek(size)
+        end = file.read(step) + end
+    return end
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    end = _end(file, lines=1)
+    return file.seek(0, os.SEEK_END) - len(end) + len(_whole(end))
 
 
 def _whole(data: bytes) -> bytes:

