@@ -37,6 +37,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # Under nohup; these tests outlive their terminal too, and what they start takes its end for a reason to end.
     signal.signal(signal.SIGHUP, lambda *_: None)
 
+# `make latency` sets it.
+MEASURED = "LATENCY_TIMES"
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,8 +89,9 @@ class Server:
 class PostgresServer(Server):
     """A PostgreSQL with the four roles of the federation; `owner_url` is the superuser's."""
 
-    def __init__(self, root: Path) -> None:
-        self._postgres = Postgres(root, free_port(), durable=False)
+    def __init__(self, root: Path, *, durable: bool = False) -> None:
+        self.durable = durable
+        self._postgres = Postgres(root, free_port(), durable=durable)
         self.role_passwords = {role: secrets.token_urlsafe(9) for role in ROLES}
         super().__init__(self._postgres.part(), root.with_name("postgres.log"))
 
@@ -148,8 +152,8 @@ def server_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(server_dir: Path) -> Iterator[PostgresServer]:
-    """A real PostgreSQL 18 for the whole session."""
-    server = PostgresServer(server_dir / "postgres")
+    """A real PostgreSQL 18 for the whole session; where something is measured, one that waits for its disk."""
+    server = PostgresServer(server_dir / "postgres", durable=MEASURED in os.environ)
     server.prepare()
     yield server
     server.stop()

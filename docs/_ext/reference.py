@@ -337,13 +337,31 @@ def faults() -> str:
     run = _newest("faults")
     rows = []
     for fault in sorted(run["faults"], key=lambda fault: str(fault["fault"])):
+        if fault.get("not_run"):
+            rows.append((f"{fault['fault']}: not run, {fault['not_run']}", "0", "**no**", *"––––––"))
+            continue
         took = fault["recovery_s"]
         recovery = (f"{median(took):.1f} s", f"{max(took):.1f} s") if took else ("–", "–")
         held = "yes" if fault["held"] else "**no**"
-        rows.append((fault["fault"], str(fault["times"]), held, str(fault["work"]), str(fault["lost"]), str(fault["doubled"]), *recovery))
-    table = _table(("fault", "times", "held", "work", "lost", "doubled", "recovery p50", "max"), rows)
+        rows.append(
+            (fault["fault"], str(fault["times"]), held, str(fault["work"]), str(fault["lost"]), str(fault["doubled"]), *recovery, _minutes(fault))
+        )
+    table = _table(("fault", "times", "held", "work", "lost", "doubled", "recovery p50", "max", "test took"), rows)
     commits = ", ".join(f"`{commit}`" for commit in sorted({fault["commit"] for fault in run["faults"]}))
-    return f"{table}\n\nAt {commits}, on {run['cores']} cores."
+    about = run.get("machine", run)
+    words = [f"At {commits}", f"on {about['cores']} cores"]
+    if "versions" in run:
+        words += [f"{run['date']}", f"{about['processor']}", f"{about['memory_gib']:g} GiB", *(f"{name} {run['versions'][name]}" for name in _SHOWN)]
+    return f"{table}\n\n{', '.join(words)}."
+
+
+# Whose versions stand below the table of faults.
+_SHOWN = ("Python", "celery", "kombu", "psycopg")
+
+
+def _minutes(fault: Mapping[str, Any]) -> str:
+    took = fault.get("duration_s")
+    return "–" if took is None else f"{took:.0f} s" if took < 120 else f"{took / 60:.1f} min"
 
 
 def broker_benchmark() -> str:

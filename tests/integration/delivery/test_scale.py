@@ -10,14 +10,15 @@ from rich.console import Console
 
 from benchmarks.latency import figures, outcome
 from benchmarks.run import keep
+from tests.conftest import MEASURED
 
 World = Any
-HANDED_ON = int(os.environ.get("LATENCY_TIMES", "100"))
+HANDED_ON = int(os.environ.get(MEASURED, "100"))
 # A file for the run as JSON.
 KEPT = "LATENCY_JSON"
 
 
-def test_a_federation_grows_from_one_node_to_three_without_a_restart(world: World, tell: Callable[[str], None]) -> None:
+def test_a_federation_grows_from_one_node_to_three_without_a_restart(world: World, postgres: Any, tell: Callable[[str], None]) -> None:
     stages = [world.node("first", role="lead"), world.node("second", role="developer"), world.node("third", role="analyst")]
     # Asked for before anybody can do it: who comes last gets what waited.
     early = world.record("tests.where", role="analyst")
@@ -50,5 +51,5 @@ def test_a_federation_grows_from_one_node_to_three_without_a_restart(world: Worl
     found = figures(took)
     tell(f"from one node's transaction to the beginning on another: p50 {found['p50_ms']:.1f} ms, p99 {found['p99_ms']:.1f} ms")
     if KEPT in os.environ:
-        plan = {"nodes": len(stages), "places": 2, "pool": "threads", "handed_on": HANDED_ON, "at_once": 1, "fsync": False}
+        plan = {"nodes": len(stages), "places": 2, "pool": "threads", "handed_on": HANDED_ON, "at_once": 1, "fsync": postgres.durable}
         keep(outcome(took, plan, world.folder), Console(), Path(os.environ[KEPT]))

@@ -5,7 +5,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fastmcp import Client
@@ -101,12 +101,15 @@ class Seat:
 
 
 class Agents(Worker):
-    """Two agents over MCP: one delegates a task, both claim it at once through the queue, who wins completes it with its fencing token."""
+    """Two agents over MCP: one delegates a task, the other claims it through the queue and completes it with its fencing token.
 
-    def __init__(self, url: str, tokens: tuple[str, str], numbers: Iterator[int], *, every_s: float) -> None:
+    For one of so many tasks both claim at once, and who wins completes it.
+    """
+
+    def __init__(self, url: str, tokens: tuple[str, str], numbers: Iterator[int], *, every_s: float, contested: int = 1) -> None:
         super().__init__("agents")
         self._seats = [Seat(url, token) for token in tokens]
-        self._numbers, self._every_s = numbers, every_s
+        self._numbers, self._every_s, self._contested = numbers, every_s, contested
 
     def work(self) -> None:
         """Do one task after the other."""
@@ -117,16 +120,16 @@ class Agents(Worker):
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
         for number in self._numbers:
             began = time.monotonic()
-            await self._do(f"task-{number}")
+            await self._do(f"task-{number}", self._seats if number % self._contested == 0 else self._seats[1:])
             self.told.append(number)
             await asyncio.sleep(max(0.0, began + self._every_s - time.monotonic()))
         for seat in self._seats:
             await seat.leave()
 
-    async def _do(self, slug: str) -> None:
+    async def _do(self, slug: str, claimants: Sequence[Seat]) -> None:
         await self._seats[0].call("federation_delegate", description=f"Do {slug}.", task_id=slug, executor="agent")
         while True:
-            claims = await asyncio.gather(*(seat.call("federation_claim_task", task_id=slug) for seat in self._seats))
+            claims = await asyncio.gather(*(seat.call("federation_claim_task", task_id=slug) for seat in claimants))
             winners = [number for number, claim in enumerate(claims) if claim.claimed]
             assert len(winners) <= 1, f"both hold {slug}: {claims}"
             if winners:
@@ -134,12 +137,13 @@ class Agents(Worker):
             # Not decided yet, because a node or a server is away: asked for again.
             await asyncio.sleep(AGAIN_S)
         [winner] = winners
+        holder = claimants[winner]
         done = {"task_id": slug, "fencing_token": claims[winner].fencing_token, "result": {"done": slug}}
         try:
-            await self._seats[winner].call("federation_complete_task", **done)
+            await holder.call("federation_complete_task", **done)
         except ToolError:
             # The answer to a former try was lost, and that try was the one that counted.
-            status = await self._seats[winner].call("federation_task_status", task_id=slug)
+            status = await holder.call("federation_task_status", task_id=slug)
             if status.state != "completed":
                 raise
 

@@ -19,14 +19,24 @@ PAUSE_S = (0.5, 2.0)
 class Load:
     """Work that goes on until it is told to end, then is proven."""
 
-    def __init__(self, system: System, *, steps: int = 1, agents: int = 0, seconds: float = 0.1, every_s: float = 0.1, most: int = 10**9) -> None:
-        self.system, self._over = system, threading.Event()
+    def __init__(
+        self,
+        system: System,
+        *,
+        steps: int = 1,
+        agents: int = 0,
+        seconds: float = 0.1,
+        every_s: float = 0.1,
+        most_tasks: int = 10**9,
+        contested: int = 1,
+    ) -> None:
+        self.system, self._over, self.began = system, threading.Event(), time.monotonic()
         # Of one sort of work, whoever is free takes the next.
-        numbers = [numbers_until(most, self._over.is_set), numbers_until(most // 3, self._over.is_set)]
+        numbers = [numbers_until(10**9, self._over.is_set), numbers_until(most_tasks, self._over.is_set)]
         self.workers: list[Worker] = [Steps(system.world.transactions, numbers[0], seconds=seconds, every_s=every_s) for _ in range(steps)]
         for pair in range(agents):
             tokens = system.agent(f"agent-{pair}"), system.agent(f"rival-{pair}")
-            self.workers.append(Agents(system.url, tokens, numbers[1], every_s=every_s))
+            self.workers.append(Agents(system.url, tokens, numbers[1], every_s=every_s, contested=contested))
         for worker in self.workers:
             worker.start()
         system.world.until(lambda: all(len(worker.told) > 2 for worker in self.workers) or self.failures, "work is done")
@@ -37,9 +47,9 @@ class Load:
         return [worker.failure for worker in self.workers if worker.failure]
 
     @property
-    def running(self) -> bool:
-        """Whether there is work left to ask for."""
-        return any(worker.is_alive() for worker in self.workers)
+    def tasks_left(self) -> bool:
+        """Whether agents have tasks left to do."""
+        return any(worker.is_alive() for worker in self.workers if isinstance(worker, Agents))
 
     def proven(self, toll: Toll, *, times: int) -> None:
         """End the work, wait for its end, and prove from the database what became of it."""
@@ -52,12 +62,13 @@ class Load:
         self.system.settle()
         ledger = prove(self.system.world.owner_url)
         told = sum(len(worker.told) for worker in self.workers)
-        known = self.system.world.rows("SELECT count(*) FROM executions WHERE task_name = 'tests.step'")[0][0]
-        known += self.system.world.rows("SELECT count(*) FROM agent_tasks")[0][0]
+        steps = self.system.world.rows("SELECT count(*) FROM executions WHERE task_name = 'tests.step'")[0][0]
+        tasks = self.system.world.rows("SELECT count(*) FROM agent_tasks")[0][0]
+        known = steps + tasks
         # What a caller was told to be recorded is there; what was recorded without a word to its caller may be more.
         toll.happened(times, work=known, lost=ledger.lost + max(told - known, 0), doubled=ledger.doubled)
         redelivered = self.system.world.rows("SELECT count(*) FROM execution_deliveries WHERE number > 1")[0][0]
-        toll.note = "; ".join(filter(None, (toll.note, f"{redelivered} deliveries were not the first")))
+        toll.note = "; ".join(filter(None, (toll.note, f"{tasks} tasks over MCP and {steps} steps", f"{redelivered} deliveries were not the first")))
         with self.system.world.transactions.begin("test:hands") as session:
             flaws = [*ledger.flaws, *log_flaws(session, self.system.seal_key())]
         assert flaws == [], "\n".join(flaws)

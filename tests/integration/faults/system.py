@@ -5,7 +5,8 @@ import random
 import signal
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -33,6 +34,13 @@ _UNDER_WAY = """
     UNION ALL SELECT 'task ' || id FROM agent_tasks WHERE status NOT IN ('completed', 'failed', 'cancelled')
 """
 
+# The steps that a worker has begun and not said.
+_IN_HAND = """
+    SELECT e.id, (e.kwargs->>'number')::int FROM executions e JOIN execution_deliveries d ON d.execution_id = e.id
+    WHERE e.task_name = 'tests.step' AND d.worker LIKE %s AND d.number = 1
+        AND NOT EXISTS (SELECT FROM execution_effects f WHERE f.execution_id = e.id)
+"""
+
 
 class System:
     """The parts by their names, and what may be done to them."""
@@ -41,6 +49,8 @@ class System:
         self.world, self.postgres, self.activemq = world, postgres, activemq
         self.parts: dict[str, Forked] = {}
         self._environment: dict[str, Mapping[str, str]] = {}
+        # Further words for the commands of workers.
+        self.flags: Sequence[str] = ()
         self.nodes: list[str] = []
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/mcp"
@@ -74,7 +84,7 @@ class System:
         elif name.startswith("beat"):
             self.parts[name] = self.world.celery("beat", name=name, **QUIET, **given)
         else:
-            self.parts[name] = self.world.worker(name, wait=False, **QUIET, **given)
+            self.parts[name] = self.world.worker(name, *self.flags, wait=False, **QUIET, **given)
 
     def kill(self, name: str) -> None:
         """End a part as a power cut would, and start it again."""
@@ -97,6 +107,43 @@ class System:
         self.parts[name].send_signal(signal.SIGSTOP)
         time.sleep(seconds)
         self.parts[name].send_signal(signal.SIGCONT)
+
+    def freeze_until_replaced(self, name: str) -> dict[uuid.UUID, int]:
+        """Let a node stand still with steps in hand until it counts as lost and others have done these; return them with their numbers."""
+        alive = "SELECT FROM nodes WHERE name = %s AND left_at IS NULL AND lost_at IS NULL"
+        self.world.until(lambda: self.world.rows(alive, name), f"{name} lives")
+        since, process = self.times_lost(name), self.parts[name]
+        # Between two transactions: one that it held open would keep what it has locked, and others could not take over.
+        held = self.world.until(lambda: self._freeze_with_work(name), f"{name} stands still with work in hand")
+        try:
+            self.world.until(lambda: self.times_lost(name) > since, f"{name} counts as lost")
+            self.world.until(lambda: not self._unsaid(held), f"others do what {name} had in hand")
+        finally:
+            process.send_signal(signal.SIGCONT)
+        return held
+
+    def times_lost(self, name: str) -> int:
+        """How often a node has been found lost."""
+        found: int = self.world.rows("SELECT count(*) FROM events WHERE type = 'node.lost' AND stream = %s", f"node:{name}")[0][0]
+        return found
+
+    def _freeze_with_work(self, name: str) -> dict[uuid.UUID, int]:
+        process = self.parts[name]
+        # Where it was let go at once, it works for a while before the next try.
+        time.sleep(0.5)
+        process.send_signal(signal.SIGSTOP)
+        ports = [connection.laddr.port for connection in psutil.Process(process.pid).net_connections("tcp")]
+        # What it asked before it stood still has its answer soon.
+        time.sleep(0.2)
+        open_ones = self.world.rows("SELECT FROM pg_stat_activity WHERE client_port = ANY(%s) AND xact_start IS NOT NULL", ports)
+        held = {} if open_ones else dict(self.world.rows(_IN_HAND, f"{name}@%"))
+        if not held:
+            process.send_signal(signal.SIGCONT)
+        return held
+
+    def _unsaid(self, held: Mapping[uuid.UUID, int]) -> bool:
+        said = "SELECT count(*) FROM execution_effects WHERE execution_id = ANY(%s)"
+        return bool(self.world.rows(said, list(held))[0][0] < len(held))
 
     def stop(self, name: str) -> None:
         """End a part in good order, and start it again."""
