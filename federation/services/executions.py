@@ -123,7 +123,7 @@ _DELIVER = text(
         :redelivered AND coalesce(bool_or((retries, returns) = (:retries, :returns)), false), :signature, :message_id
     FROM execution_deliveries WHERE execution_id = :id
     ON CONFLICT DO NOTHING
-    RETURNING number,
+    RETURNING number, redelivered AS repeated,
         redelivered::int + (
             SELECT count(*) FROM execution_deliveries WHERE execution_id = :id AND redelivered
                 AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')
@@ -243,7 +243,9 @@ def record_delivery(
         row = session.execute(_DELIVER, values).one_or_none()
         if row is not None:
             break
-    payload = {"number": row.number, "task_name": task_name, "worker": worker, "pid": pid, "redelivered": redelivered}
+    told = {"task_name": task_name, "worker": worker, "pid": pid}
+    # What the broker says of the message, and whether it repeats a delivery that the database knows.
+    payload = {"number": row.number, **told, "redelivered": redelivered, "repeated": row.repeated}
     event_log.append(session, "execution.delivered", f"execution:{execution_id}", payload=payload)
     return Recorded(
         number=row.number,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import Text, cast, func, null, select, update
+from sqlalchemy import Text, cast, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,8 @@ from federation.store.models.conversations import Message, MessageType, Receipt
 LARGEST_INBOX_BYTES = 180_000
 # What a message has beside its content: ids, names, times.
 _ENVELOPE_BYTES = 600
+# Of the data as PostgreSQL will hold them.
+_DIGEST = text("SELECT encode(sha256(convert_to(CAST(:data AS jsonb)::text, 'UTF8')), 'hex')")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def send(
         "correlation_id": correlation_id,
         # Not what was said: the log may be read by more than the members.
         "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "data_sha256": None if said["data"] is None else session.scalar(_DIGEST, {"data": json.dumps(said["data"])}),
     }
     position = event_log.append(session, "message.sent", f"messages:{conversation_id}", payload=payload, conversation_id=conversation_id)
     row: dict[str, Any] = {"id": identity, **said, "position": position, "correlation_id": correlation_id, "trace_id": context(session).trace_id}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,13 @@ from federation.services import tasks
 from federation.store import event_log, outbox
 from federation.store.context import context
 from federation.store.models.executions import Delivery, Execution, QuarantinedMessage, Redrive
+
+_DIGESTS = text(
+    """
+    SELECT encode(sha256(convert_to(headers::text, 'UTF8')), 'hex') AS headers_sha256, encode(sha256(body), 'hex') AS body_sha256
+    FROM quarantine WHERE id = :id
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,9 @@ def put_aside(
     session.add(entry)
     session.flush()
     stream = f"execution:{execution_id}" if execution_id else f"queue:{queue}"
-    payload = {"quarantine_id": entry.id, "task_name": entry.task_name, "queue": queue, "reason": entry.reason, "deliveries": story}
+    digests = session.execute(_DIGESTS, {"id": entry.id}).one()._asdict()
+    told = {"task_name": entry.task_name, "queue": queue, "worker": worker, "reason": entry.reason, "deliveries": story}
+    payload = {"quarantine_id": entry.id, **told, **digests}
     event_log.append(session, "execution.quarantined", stream, payload=payload)
     return entry.id
 

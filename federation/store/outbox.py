@@ -90,7 +90,7 @@ def record(
     made = session.scalar(_RECORD, written)
     if made is None:
         return identity
-    told = {name: values[name] for name in ("task_name", "requirements", "affinity", "priority", "agent_task_id", "due_at")}
+    told = {name: values[name] for name in ("task_name", "requirements", "affinity", "priority", "agent_task_id", "conversation_id", "due_at")}
     # Not the arguments themselves: the log may be read by more than those whom they are for.
     payload = {**told, "kwargs_sha256": made}
     event_log.append(session, "execution.recorded", f"execution:{identity}", payload=payload)

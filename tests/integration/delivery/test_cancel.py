@@ -10,6 +10,7 @@ import pytest
 from celery.exceptions import TaskRevokedError
 
 from federation.errors import Conflict, NotFound
+from federation.mcp.waits import standing
 from federation.services import executions, quarantine
 from federation.store.context import context
 
@@ -117,6 +118,8 @@ def test_progress_is_seen_and_ends_what_is_not_wanted(world: World) -> None:
     world.until(lambda: world.app.AsyncResult(str(identity)).state == "PROGRESS", "it tells its progress")
     assert world.app.AsyncResult(str(identity)).info == {"done": 1, "total": 3, "note": "chewing"}
     assert (world.state(identity).state, world.state(identity).progress) == ("running", {"done": 1, "total": 3, "note": "chewing"})
+    with world.transactions.begin("tester") as session:
+        assert standing(session, identity).note == "1 of 3: chewing"
     assert cancel(world, identity)
     Path(given["go"]).touch()
     assert_revoked(world, identity)

@@ -45,6 +45,13 @@ def fail(message: str) -> None:
     raise ValueError(message)
 
 
+@app.task
+def lament(request: Any, error: BaseException, traceback: Any, path: str) -> None:
+    """Write down what failed, as an errback is told of it."""
+    with Path(path).open("a") as file:
+        file.write(f"{request.id} {type(error).__name__}\n")
+
+
 @app.task(ignore_result=True)
 def unheard(number: int) -> int:
     return number

@@ -10,6 +10,8 @@ from celery import states
 from celery.app.task import Context
 from celery.exceptions import ChordError, TaskRevokedError
 
+from federation.local import children
+
 SOON_S = 90
 
 
@@ -86,6 +88,15 @@ def test_a_failed_part_fails_the_body_with_its_cause(canvas: Any) -> None:
     assert "part" in str(error)
     assert result.parent.results[1].id in str(error)
     finished(canvas, result)
+
+
+def test_the_errbacks_of_a_part_and_of_the_body_are_called(canvas: Any, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    lament = canvas.lament.s(str(told))
+    result = canvas.chord([canvas.echo.s(1), canvas.fail.s("part").on_error(lament)], canvas.total.s().on_error(lament)).delay()
+    assert isinstance(canvas.app.AsyncResult(result.id).get(timeout=SOON_S, propagate=False), ChordError)
+    expected = {f"{result.parent.results[1].id} ValueError", f"{result.id} ChordError"}
+    assert children.wait_until(lambda: told.exists() and set(told.read_text().splitlines()) == expected, 60), told.read_text()
 
 
 def test_a_chord_survives_a_killed_worker_process(canvas: Any, tmp_path: Path) -> None:

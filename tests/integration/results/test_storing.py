@@ -114,6 +114,15 @@ def test_failures_may_be_kept_longer(make_backend: Make, database: Any) -> None:
     assert [(task_id, int(seconds)) for task_id, seconds in rows] == [("s", 60), ("f", 3600)]
 
 
+def test_a_chord_may_be_kept_longer(make_backend: Make, database: Any) -> None:
+    backend = make_backend(result_expires=60, result_chord_expires=3600)
+    backend.set_chord_size("g", 3)
+    backend.app.GroupResult("g", [backend.app.AsyncResult("a")]).save(backend)
+    for table in ("celery_chords", "celery_group_results"):
+        [(seconds,)] = database.execute(f"select extract(epoch from expires_at - now()) from {table}")
+        assert 60 < seconds <= 3600
+
+
 def test_an_expired_id_may_be_used_again(backend: PostgresBackend, database: Any) -> None:
     backend.store_result("id", 1, states.SUCCESS)
     database.execute("update celery_results set expires_at = now() - interval '1 second'")

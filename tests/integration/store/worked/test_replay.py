@@ -1,5 +1,6 @@
 """What the events make of the tables is what these hold; whatever is changed beside the events shows, in each table."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from federation.services.replay import APPLY, LEFT_OUT, STORED, WITHOUT_A_ROW, Replayed, replay
+from federation.services.replay import APPLY, COLUMNS_LEFT_OUT, IN_THE_EVENT, LEFT_OUT, STORED, WITHOUT_A_ROW, Replayed, replay
 from federation.store.models import Base
 from federation.transaction import Transactions, connect, reading
 
@@ -35,6 +36,18 @@ CHANGES = {
     "summaries": "UPDATE summaries SET text = 'nothing was said'",
     "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
     "index_runs": "UPDATE index_runs SET finished_at = NULL",
+}
+
+# Further columns, of which the event has the value, its hash or what it was taken from.
+COLUMNS = {
+    ("messages", "data"): '\'{"severity": "none"}\'',
+    ("executions", "conversation_id"): "(SELECT max(id) || '-other' FROM conversations)",
+    ("execution_deliveries", "redelivered"): "NOT redelivered",
+    ("quarantine", "headers"): "'{}'",
+    ("quarantine", "body"): "'nothing'",
+    ("quarantine", "worker"): "'nobody@nowhere'",
+    ("statements", "choice"): "'reject'",
+    ("index_runs", "created_by"): "'mallory'",
 }
 
 
@@ -66,6 +79,17 @@ def test_a_change_beside_the_events_is_found(auditor: Engine, database: str, tab
     assert {difference.table for difference in replayed(auditor).differences} == {table}
 
 
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_change_of_a_column_is_found_by_its_name(auditor: Engine, database: str, table: str, column: str) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("SET session_replication_role = replica")
+        changed = connection.execute(f"UPDATE {table} SET {column} = {COLUMNS[table, column]}").rowcount
+    assert changed
+    names = {column, f"{column}_sha256", *(["repeated"] if column == "redelivered" else [])}
+    found = {(difference.table, difference.column in names) for difference in replayed(auditor).differences}
+    assert found == {(table, True)}
+
+
 def test_a_row_without_events_and_events_without_their_row_are_found(auditor: Engine, database: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("SET session_replication_role = replica")
@@ -80,6 +104,15 @@ def test_each_table_is_compared_or_left_out_by_name(watch: Any) -> None:
     assert STORED.keys() | LEFT_OUT | bookkeeping == set(Base.metadata.tables)
     assert not STORED.keys() & LEFT_OUT
     assert CHANGES.keys() == STORED.keys()
+
+
+@pytest.mark.parametrize("table", STORED)
+def test_each_column_is_compared_or_left_out_by_name(table: str) -> None:
+    columns = {column.name for column in Base.metadata.tables[table].columns}
+    compared = {column for column in columns if re.search(rf"\b{column}\b", STORED[table])}
+    left_out = COLUMNS_LEFT_OUT.get(table, set())
+    assert compared | left_out | IN_THE_EVENT >= columns
+    assert left_out <= columns - compared - IN_THE_EVENT
 
 
 def test_each_type_of_event_is_replayed_or_left_out_by_name() -> None:
