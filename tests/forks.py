@@ -21,6 +21,8 @@ CELERY = (
 OURS = (*CELERY, *fleet.IMPORTS, *(f"federation.cli.{name}" for name in ("agent", "task", "signer", "model", "audit", "status", "doctor")))
 
 
+Started = Forked | subprocess.Popen[bytes]
+
 _LOGS = tempfile.TemporaryDirectory(prefix="federation-tests-")
 
 
@@ -39,8 +41,11 @@ def start(
     stderr: IO[Any] | None = None,
     group: bool = False,
     imported: Sequence[str] = OURS,
-) -> Forked:
+) -> Started:
     """Start what `python -m module` with these arguments would be, in a group of its own if asked."""
+    if "LD_PRELOAD" in env:
+        # What is loaded before Python is loaded into no fork.
+        return _alone(module, *arguments, cwd=cwd, env=env, stdout=stdout, group=group)
     with Path(os.devnull).open("rb") as nothing:
         files = ((stdin or nothing).fileno(), stdout.fileno(), (stderr or stdout).fileno())
         return _server(imported).start([module, *arguments], cwd=cwd, environment=env, files=files, group=group)
@@ -50,17 +55,20 @@ def celery(*arguments: str, cwd: Path, env: Mapping[str, str], stdout: IO[Any]) 
     """Start `celery` for a project that is not ours, in a group of its own."""
     if "gevent" in arguments:
         # It replaces parts of Python before anything is imported.
-        command = [sys.executable, "-m", "celery", *arguments]
-        return subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=env,
-            stdout=stdout,
-            stderr=stdout,
-            start_new_session=True,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, looked up beforehand
-        )
+        return _alone("celery", *arguments, cwd=cwd, env=env, stdout=stdout, group=True)
     return start("celery", *arguments, cwd=cwd, env=env, stdout=stdout, group=True, imported=CELERY)
+
+
+def _alone(module: str, *arguments: str, cwd: Path, env: Mapping[str, str], stdout: IO[Any], group: bool) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        env=env,
+        stdout=stdout,
+        stderr=stdout,
+        start_new_session=group,
+        preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, looked up beforehand
+    )
 
 
 def run(module: str, *arguments: str, cwd: Path, env: Mapping[str, str], text: str, timeout_s: float) -> "subprocess.CompletedProcess[str]":

@@ -22,7 +22,7 @@ from federation.settings import Settings
 from federation.store import outbox
 from federation.transaction import Transactions, connect
 from tests import forks
-from tests.forks import Forked
+from tests.forks import Started
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -61,9 +61,9 @@ class World:
         service = connect(service_url)
         self.publisher = CeleryPublisher(self._door, service, stale_s=6)
         self.transactions = Transactions(connect(database_url), self.publisher, service=service)
-        self.processes: list[Forked] = []
+        self.processes: list[Started] = []
         self.calm_node = ""
-        self.calm_worker: Forked | None = None
+        self.calm_worker: Started | None = None
         self.tag = uuid.uuid4().hex[:6]
 
     until = staticmethod(until)
@@ -100,7 +100,7 @@ class World:
         (self.workers_dir / f"{full}.toml").write_text("\n".join(lines))
         return full
 
-    def celery(self, *arguments: str, name: str, **environment: str) -> Forked:
+    def celery(self, *arguments: str, name: str, **environment: str) -> Started:
         log = (self.folder / f"{name}.log").open("ab")
         user = {"worker": "worker", "beat": "relay"}.get(arguments[0], "operator")
         surroundings = self.environment(**{"FEDERATION_BROKER_URL": self.broker.url_of(user), **environment})
@@ -108,7 +108,7 @@ class World:
         self.processes.append(process)
         return process
 
-    def worker(self, node: str, *flags: str, wait: bool = True, **environment: str) -> Forked:
+    def worker(self, node: str, *flags: str, wait: bool = True, **environment: str) -> Started:
         """Start the worker of a node and wait until it has announced itself."""
         process = self.celery("worker", "-Q", node, "-I", "delivery_tasks", *flags, name=node, **environment)
         if wait:
@@ -174,7 +174,7 @@ class World:
         with self.app.connection_for_write() as connection:
             return connection.default_channel.connection.statistics().size(queue)
 
-    def stop(self, process: Forked) -> None:
+    def stop(self, process: Started) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:

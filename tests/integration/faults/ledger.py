@@ -25,7 +25,7 @@ LOST = {
             AND NOT EXISTS (SELECT FROM messages m WHERE m.data->'number' = e.kwargs->'number')
     """,
     "tasks that are not completed": "SELECT id FROM agent_tasks WHERE status <> 'completed'",
-    "quarantined messages": "SELECT id FROM quarantine",
+    "quarantined messages": "SELECT id, task_name, reason FROM quarantine",
 }
 DOUBLED = {
     "steps that spoke twice": "SELECT data->'number' FROM messages WHERE conversation_id = 'steps' GROUP BY 1 HAVING count(*) > 1",

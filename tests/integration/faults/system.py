@@ -19,7 +19,7 @@ from federation.local.ports import free_port
 from federation.security.signing import PublicKey, load_public, public_file
 from federation.services import agents, conversations
 from tests import forks
-from tests.forks import Forked
+from tests.forks import Started
 from tests.integration.world import World
 
 BEATS, PLACES = 2, 4
@@ -47,7 +47,7 @@ class System:
 
     def __init__(self, world: World, postgres: Any, activemq: Any) -> None:
         self.world, self.postgres, self.activemq = world, postgres, activemq
-        self.parts: dict[str, Forked] = {}
+        self.parts: dict[str, Started] = {}
         self._environment: dict[str, Mapping[str, str]] = {}
         # Further words for the commands of workers.
         self.flags: Sequence[str] = ()
