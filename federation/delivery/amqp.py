@@ -1,6 +1,7 @@
 """Celery's sending with a signature under each task message, made over the bytes that travel; events and control go as they are."""
 
 import os
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from kombu import serialization
 from federation.delivery.envelope import HEADER, SIGNATURE, settled
 from federation.delivery.signer import Signer, keys_folder, name_of_process
 from federation.errors import SettingsError
+
+# A header: one of our own that is sent twice, because its receipt or the commit after it was lost, has two signatures; a copy of a message has one.
+SENDING = "federation_sending"
 
 
 class SigningAMQP(AMQP):
@@ -75,5 +79,6 @@ class _SigningProducer:
         content_encoding = content_encoding or ("utf-8" if isinstance(body, str) else "binary")
         raw = body.encode(content_encoding) if isinstance(body, str) else bytes(body)
         queue = str(options.get("routing_key") or "")
+        headers = {**headers, SENDING: uuid.uuid4().hex}
         headers = self._amqp.signed(headers, raw, queue=queue, content_type=content_type, content_encoding=content_encoding)
         return self._producer.publish(raw, **{**options, "headers": headers, "content_type": content_type, "content_encoding": content_encoding})

@@ -21,7 +21,7 @@ from federation.delivery.signer import KeyRevoked, Signer
 from federation.errors import Conflict
 from federation.security.signing import load_public
 from federation.services import quarantine, signers
-from federation.store import outbox
+from federation.store import event_log, outbox
 from federation.transaction import Transactions
 from tests.integration.delivery.forging import JSON, Sent, entry, genuine, mark, put, signed, unsigned
 from tests.integration.delivery.test_delivery import stomp
@@ -222,6 +222,21 @@ def test_a_finished_one_that_is_sent_again_is_not_run(calm: World, enveloped: bo
     assert "sent again after its end" in reason
     assert execution_id is None
     assert calm.rows("SELECT state, result, date_done FROM celery_results WHERE task_id = %s", str(sent.id)) == before
+
+
+def test_a_finished_one_that_we_send_twice_ourselves_is_settled_and_not_put_aside(calm: World) -> None:
+    """As it is where the commit after the sending is lost, so that the next sweep sends it again."""
+    identity = calm.record("tests.where", role="lead")
+    assert calm.result(identity)
+    with calm.transactions.begin("service:beat") as session:
+        outbox.put_back(session, identity, None)
+        event_log.append(session, "execution.moved", f"execution:{identity}", payload={"from": calm.calm_node, "to": None})
+    calm.publisher.sweep()
+    deliveries = "SELECT 1 FROM execution_deliveries WHERE execution_id = %s"
+    calm.until(lambda: len(calm.rows(deliveries, identity)) == 2, "it is delivered again")
+    calm.until(lambda: calm.size(calm.destination(calm.calm_node)).in_flight == 0, "it is settled")
+    assert calm.rows("SELECT 1 FROM quarantine WHERE headers ->> 'id' = %s", str(identity)) == []
+    assert calm.state(identity).state == "completed"
 
 
 def test_a_finished_one_that_pretends_to_be_the_brokers_is_not_run(calm: World) -> None:
