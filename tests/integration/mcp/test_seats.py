@@ -183,23 +183,25 @@ async def test_who_sees_what_an_agent_says_of_itself(house: Any, kept: Kept) -> 
 
 
 async def test_nobody_makes_himself_one_of_those_to_whom_an_agent_shows_its_state(house: Any, kept: Kept) -> None:
-    async with house.client("bob") as bob, house.client("eve") as eve, house.client("zoe") as zoe:
+    with house.transactions.begin("test:setup") as session:
+        house.tokens["ned"] = agents.add(session, "ned", "developer")
+    async with house.client("ned") as ned, house.client("eve") as eve, house.client("zoe") as zoe:
 
         async def seen() -> list[str]:
             pulses = [(await one.call_tool("federation_pulse")).structured_content["rows"] for one in (eve, zoe)]
-            return [row["summary"] for rows in pulses for row in rows if row["name"] == "bob"]
+            return [row["summary"] for rows in pulses for row in rows if row["name"] == "ned"]
 
-        await bob.call_tool("federation_update_state", {"summary": "for members", "visibility": "members"})
-        lured = {"content": "hello", "to": "bob"}
+        await ned.call_tool("federation_update_state", {"summary": "for members", "visibility": "members"})
+        lured = {"content": "hello", "to": "ned"}
         await eve.call_tool("federation_send", lured)
         # With the help of another, and to a place where others are.
         await eve.call_tool("federation_send", {"content": "come", "to": "zoe", "conversation_id": "rrr-lure"})
         await zoe.call_tool("federation_send", {**lured, "conversation_id": "rrr-lure"})
         await eve.call_tool("federation_send", {"content": "to all", "conversation_id": "rrr-lure"})
         assert await seen() == ["", ""]
-        await bob.call_tool("federation_send", {"content": "to zoe alone", "to": "zoe", "conversation_id": "rrr-lure"})
+        await ned.call_tool("federation_send", {"content": "to zoe alone", "to": "zoe", "conversation_id": "rrr-lure"})
         assert await seen() == ["", "for members"]
-        await bob.call_tool("federation_send", {"content": "yes?", "to": "eve"})
+        await ned.call_tool("federation_send", {"content": "yes?", "to": "eve"})
         assert await seen() == ["for members", "for members"]
 
 
