@@ -106,10 +106,10 @@ class Agents(Worker):
     For one of so many tasks both claim at once, and who wins completes it.
     """
 
-    def __init__(self, url: str, tokens: tuple[str, str], numbers: Iterator[int], *, every_s: float, contested: int = 1) -> None:
+    def __init__(self, url: str, tokens: tuple[str, str], numbers: Iterator[int], *, every_s: float) -> None:
         super().__init__("agents")
         self._seats = [Seat(url, token) for token in tokens]
-        self._numbers, self._every_s, self._contested = numbers, every_s, contested
+        self._numbers, self._every_s = numbers, every_s
 
     def work(self) -> None:
         """Do one task after the other."""
@@ -120,7 +120,7 @@ class Agents(Worker):
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
         for number in self._numbers:
             began = time.monotonic()
-            await self._do(f"task-{number}", self._seats if number % self._contested == 0 else self._seats[1:])
+            await self._do(f"task-{number}", self._seats)
             self.told.append(number)
             await asyncio.sleep(max(0.0, began + self._every_s - time.monotonic()))
         for seat in self._seats:

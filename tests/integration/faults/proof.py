@@ -28,7 +28,6 @@ class Load:
         seconds: float = 0.1,
         every_s: float = 0.1,
         most_tasks: int = 10**9,
-        contested: int = 1,
     ) -> None:
         self.system, self._over, self.began = system, threading.Event(), time.monotonic()
         # Of one sort of work, whoever is free takes the next.
@@ -36,7 +35,7 @@ class Load:
         self.workers: list[Worker] = [Steps(system.world.transactions, numbers[0], seconds=seconds, every_s=every_s) for _ in range(steps)]
         for pair in range(agents):
             tokens = system.agent(f"agent-{pair}"), system.agent(f"rival-{pair}")
-            self.workers.append(Agents(system.url, tokens, numbers[1], every_s=every_s, contested=contested))
+            self.workers.append(Agents(system.url, tokens, numbers[1], every_s=every_s))
         for worker in self.workers:
             worker.start()
         system.world.until(lambda: all(len(worker.told) > 2 for worker in self.workers) or self.failures, "work is done")

@@ -18,7 +18,7 @@ from federation.local.parts import PYTHON, Part, run, spawn
 WITHIN_S = 90.0
 # A module that tells what it is, and one that waits for its end.
 TELLING = """
-import os, sys, threading
+import os, sys
 print(__name__, sys.argv[1:], os.getcwd() == sys.path[0], os.environ.get("SEEN"), sorted(os.environ), os.getsid(0) == os.getpid())
 print(sys.stdin.read(), file=sys.stderr)
 sys.exit(int(sys.argv[1]))
