@@ -13,13 +13,13 @@ from rich.console import Console
 
 from benchmarks.backends.client import WRITERS
 from benchmarks.backends.goals import judged
-from benchmarks.backends.names import ALONE, DATABASE, MEASURES, OURS, POOL, RABBITMQ, REDIS
+from benchmarks.backends.names import ALONE, DATABASE, IN_MEMORY, MEASURES, OURS, POOL, RABBITMQ, REDIS
 from benchmarks.rounds import MEASURES as WITH_A_WORKER
 from benchmarks.rounds import Plan, Progress, Taken, measure, measure_client
 from benchmarks.run import compare, tell_and_keep
 from benchmarks.running import Running
 from benchmarks.servers import ours, rabbitmq, redis
-from benchmarks.servers.peer import Peer
+from benchmarks.servers.peer import Peer, changed
 from benchmarks.servers.redis import Fsync
 
 RESULTS = 1600
@@ -27,7 +27,8 @@ RESULTS = 1600
 NOTES = {
     "alone": f"{RESULTS} results stored by 1 or by {WRITERS} processes, one after the other in each; a commit, a send: likewise, median of 50",
     "with a worker": ".delay().get(): one client, one call after the other; chord: from the end of the header's last part to the start of the body",
-    "peers": "rpc stores nothing and joins no chords; the database backend polls, every 0.5 s for a result and every second for a chord",
+    "peers": f"{REDIS} stores, {IN_MEMORY} has a worker; rpc stores nothing and joins no chords; "
+    "the database backend polls, every 0.5 s for a result and every second for a chord",
 }
 
 Rounds = Annotated[int, typer.Option(min=1, help="Interleaved rounds that count.")]
@@ -45,6 +46,7 @@ def backends(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile =
             DATABASE: ours.starter(DATABASE, "db+postgresql+psycopg"),
             RABBITMQ: rabbitmq.start,
             REDIS: redis.starter(Fsync.ALWAYS),
+            IN_MEMORY: changed(redis.starter(Fsync.NO_FILE), name=IN_MEMORY),
         },
         lambda running, present, tell: _measure(running, present, plan, tell),
         console,
@@ -60,9 +62,10 @@ def backends(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile =
 
 def _measure(running: Running, present: Sequence[Peer], plan: Plan, tell: Progress) -> Taken:
     taken = Taken()
-    storing = [peer for peer in present if peer.name != RABBITMQ]
+    storing = [peer for peer in present if peer.name not in (RABBITMQ, IN_MEMORY)]
     measure_client(running, storing, "benchmarks.backends.client", _about, taken, table=ALONE, rounds=plan.rounds, tell=tell)
-    celery = measure(running, [peer for peer in present if peer.name not in taken.failures], plan, tell=tell, pools=[POOL])
+    working = [peer for peer in present if peer.name not in (REDIS, *taken.failures)]
+    celery = measure(running, working, plan, tell=tell, pools=[POOL])
     taken.readings += celery.readings
     taken.commits_ms += celery.commits_ms
     taken.failures |= celery.failures

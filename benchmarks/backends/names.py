@@ -5,6 +5,7 @@ from benchmarks.rounds import Pool
 from benchmarks.servers import ours, rabbitmq, redis
 
 OURS, RABBITMQ, REDIS, DATABASE = ours.NAME, rabbitmq.NAME, redis.NAME, "Celery's database backend"
+IN_MEMORY = "Redis in memory"
 ALONE = "backends alone, no worker"
 POOL = Pool("prefork", 2)
 

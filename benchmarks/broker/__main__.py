@@ -4,8 +4,7 @@ Two kinds of tables: durable messages with confirms on all sides, and the same w
 Exit code 0 when ours and at least one peer were measured, 1 otherwise.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from benchmarks.rounds import MEASURES, Plan, Progress, Taken, measure, measure_
 from benchmarks.run import compare, tell_and_keep
 from benchmarks.running import Running
 from benchmarks.servers import ours, rabbitmq, redis
-from benchmarks.servers.peer import Peer, Start
+from benchmarks.servers.peer import Peer, changed
 from benchmarks.servers.redis import Fsync
 
 WARM_UP_ROUNDS = 3
@@ -46,9 +45,9 @@ def broker(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile = N
     console = Console()
     plan = Plan(2, 100, 30, 10, 3) if quick else Plan(rounds, 600, 100, 20, 6, warm_up=3000)
     outcome = compare(
-        {OURS: _changed(ours.starter(ours.NAME, ours.SCHEME), name=OURS, result_backend="rpc://", durability=DURABILITY)}
-        | {RABBITMQ: _changed(rabbitmq.start, name=RABBITMQ), REDIS: _changed(redis.starter(Fsync.ALWAYS), name=REDIS)}
-        | {f"{REDIS}, in memory": _changed(redis.starter(Fsync.NO_FILE), name=REDIS)},
+        {OURS: changed(ours.starter(ours.NAME, ours.SCHEME), name=OURS, result_backend="rpc://", durability=DURABILITY)}
+        | {RABBITMQ: changed(rabbitmq.start, name=RABBITMQ), REDIS: changed(redis.starter(Fsync.ALWAYS), name=REDIS)}
+        | {f"{REDIS}, in memory": changed(redis.starter(Fsync.NO_FILE), name=REDIS)},
         lambda running, present, tell: _measure(running, present, plan, tell),
         console,
         ours=OURS,
@@ -59,15 +58,6 @@ def broker(*, rounds: Rounds = 10, quick: Quick = False, json_file: JsonFile = N
     )
     tell_and_keep(outcome, console, json_file)
     raise typer.Exit(0 if outcome.comparable else 1)
-
-
-def _changed(start: Start, **changes: Any) -> Start:
-    @contextmanager
-    def changed(running: Running) -> Iterator[Peer]:
-        with start(running) as peer:
-            yield replace(peer, **changes)
-
-    return changed
 
 
 def _measure(running: Running, present: Sequence[Peer], plan: Plan, tell: Progress) -> Taken:

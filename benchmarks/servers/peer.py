@@ -1,8 +1,9 @@
 """What the measurement knows of a peer: its addresses and what is to be told of it; starts nothing."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks.running import Running
 
@@ -24,3 +25,14 @@ class Peer:
 
 
 Start = Callable[[Running], AbstractContextManager[Peer]]
+
+
+def changed(start: Start, **changes: Any) -> Start:
+    """Return what starts the same peer, with other words or addresses in its description."""
+
+    @contextmanager
+    def changed(running: Running) -> Iterator[Peer]:
+        with start(running) as peer:
+            yield replace(peer, **changes)
+
+    return changed

@@ -109,7 +109,7 @@ class FederationScheduler(Scheduler):
             Job("outbox", given.outbox_sweep_s, self._sweep),
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
             Job("seals", given.seal_s, self._sealer.seal),
-            Job("results", CLEANUP_S, self._clean_up, next_at=time.monotonic() + CLEANUP_S),
+            Job("results", CLEANUP_S, self._clean_up),
         ]
         self._retry_s = FIRST_RETRY_S
         # Since when this beat acts, and the period in which it last sent heartbeats.

@@ -65,6 +65,23 @@ def test_heartbeat_tells_what_a_node_is_doing(world: World) -> None:
     assert [row[0] for row in changes][-2:] == ["EXECUTING", "IDLE"]
 
 
+def test_results_whose_time_is_over_are_cleaned_up_as_soon_as_a_beat_acts_and_what_they_said_is_kept(world: World) -> None:
+    node = world.node("tidy", concurrency=1)
+    world.worker(node)
+    over, kept = (world.record("tests.where") for _ in range(2))
+    for identity in (over, kept):
+        assert world.result(identity)["node"] == node
+    with psycopg.connect(world.owner_url) as connection:
+        connection.execute("UPDATE celery_results SET expires_at = clock_timestamp() - interval '1 second' WHERE task_id = %s", [str(over)])
+        # As if a delivery before the last one had failed, and beat had noted that.
+        connection.execute("UPDATE executions SET outcome = 'FAILURE', ended_at = clock_timestamp() WHERE id = %s", [over])
+    world.celery("beat", name="beat")
+    stored = "SELECT 1 FROM celery_results WHERE task_id = %s"
+    world.until(lambda: not world.rows(stored, str(over)), "beat cleans up")
+    assert world.rows("SELECT outcome FROM executions WHERE id = %s", over) == [("SUCCESS",)]
+    assert world.rows(stored, str(kept)) == [(1,)]
+
+
 def test_a_node_that_falls_silent_is_told_lost_and_then_returned_once_each(world: World) -> None:
     node = world.node("silent", concurrency=1)
     worker = world.worker(node)
