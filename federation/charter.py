@@ -39,6 +39,7 @@ class Right(StrEnum):
     APPROVE = "approve"
     APPROVE_OWN = "approve_own"
     CANCEL = "cancel"
+    VOTE = "vote"
 
 
 class Principles(BaseModel):
@@ -62,6 +63,7 @@ MEANING: Mapping[Right, tuple[Principle, str]] = {
     Right.APPROVE: ("propose", "decide on tasks that await approval"),
     Right.APPROVE_OWN: ("propose", "decide on a task that one asked for oneself"),
     Right.CANCEL: ("assign", "end a task that somebody else delegated"),
+    Right.VOTE: ("propose", "take part in votes"),
 }
 
 
@@ -92,6 +94,7 @@ class Demands(BaseModel):
 
     decision: Vouching = "attested"
     completion: Vouching = "attested"
+    vote: Vouching = "attested"
 
 
 class Charter(BaseModel):
