@@ -55,6 +55,8 @@ def verify(document: Any, *, pinned: Mapping[str, PublicKey] | None = None) -> V
     """Look at all of a document; `pinned` are keys by owner that one knows by another way. Raises NotADecision for what is no such document."""
     try:
         return _Verifier(document, pinned or {}).verdict()
+    except NotADecision:
+        raise
     except BadProposal as error:
         raise NotADecision(f"its proposal could not be voted on: {error}") from error
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
