@@ -8,7 +8,7 @@ from federation.consensus.mechanisms import MECHANISMS
 
 TYPE = "federation.proposal/1"
 FEWEST_OPTIONS, MOST_OPTIONS, LONGEST_OPTION = 2, 20, 200
-MOST_VOTERS, LARGEST_WEIGHT = 1_000, 1_000_000
+MOST_VOTERS, LARGEST_WEIGHT = 500, 1_000_000
 
 
 class BadProposal(ValueError):

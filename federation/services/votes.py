@@ -42,7 +42,7 @@ def subject(vote: Consensus, voter: str) -> str:
 def respond(
     session: Session,
     reference: str,
-    response: Sequence[str],
+    response: Sequence[str] | None,
     *,
     confidence: float | None = None,
     reason: str = "",
@@ -55,6 +55,8 @@ def respond(
     """
     vote = consensus.find(session, reference, conversation_id=conversation_id)
     consensus.require_voter(session, vote)
+    if response is None:
+        raise InvalidInput("response", None, f"an option, or choices: {', '.join(vote.proposal['options'])}; or abstain")
     if confidence is not None and not 0 <= confidence <= 1:
         raise InvalidInput("confidence", confidence, "0 (a guess) to 1 (sure)")
     # So that nobody ends or changes it before the commit.

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from federation.consensus.ballots import ABSTAIN, Base
@@ -27,6 +28,14 @@ InConversation = Annotated[
 # `vote` is what the whitepaper calls those that ask for a share.
 Mechanism = Literal["poll", "majority", "supermajority", "unanimous", "threshold", "approval", "ranked", "vote"]
 Option = Annotated[str, Field(min_length=1, max_length=LONGEST_OPTION, pattern=r"\S", description="An option.")]
+
+
+def _share(value: Any) -> Any:
+    # Before the union, which would tell of each of its members why it does not fit.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    if value is None or is_number or value in ("majority", "unanimous", "threshold"):
+        return value
+    raise PydanticCustomError("no_share", "a share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +102,9 @@ async def federation_consensus_request(
         Field(description="Weights of voters by name, for expertise; 1 if not named.", examples=[{"ada": 2.5}]),
     ] = None,
     quorum: Annotated[
-        Literal["majority", "unanimous", "threshold"] | Annotated[float, Field(ge=0, le=1), NUMBER] | None,
+        Literal["majority", "unanimous", "threshold"] | Annotated[float, Field(ge=0, le=1)] | None,
         Field(description="Which share of the voters must take part; omitted: majority."),
+        BeforeValidator(_share),
     ] = None,
     threshold: Annotated[float | None, Field(gt=0, le=1, description="For mechanism or quorum threshold.", examples=[0.7]), NUMBER] = None,
     base: Annotated[
@@ -170,7 +180,7 @@ async def federation_consensus_acknowledge(
     call: Call,
     consensus_id: ConsensusReference,
     options_hash: Annotated[
-        str, Field(pattern=r"^[0-9a-f]{64}$", description="The options_hash that came with what you have read, in the message or the results.")
+        str, Field(pattern=r"^[0-9a-f]{64}$", description="The options_hash that came with what you have read.", examples=["9f2c" * 16])
     ],
     conversation_id: InConversation = None,
 ) -> Acknowledged:
@@ -186,11 +196,14 @@ async def federation_consensus_acknowledge(
 async def federation_consensus_respond(
     call: Call,
     consensus_id: ConsensusReference,
-    response: Annotated[
-        Option | Annotated[list[Option], Field(max_length=MOST_OPTIONS)],
-        Field(description=f"The option; a list for approval, and for ranked (best first); '{ABSTAIN}'.", examples=["OAuth2"]),
-    ],
+    response: Annotated[str | None, text(f"The option that you are for, or '{ABSTAIN}'.", longest=LONGEST_OPTION, examples=["OAuth2"])] = None,
     *,
+    choices: Annotated[
+        list[Option] | None,
+        Field(
+            max_length=MOST_OPTIONS, description="For approval and ranked: all options that you are for, best first.", examples=[["JWT", "OAuth2"]]
+        ),
+    ] = None,
     confidence: Annotated[float | None, Field(ge=0, le=1, description="How sure you are."), NUMBER] = None,
     reason: Annotated[str, Field(max_length=LONGEST_LINE, description="Why.", examples=["Error rate 5x baseline"])] = "",
     conversation_id: InConversation = None,
@@ -200,7 +213,9 @@ async def federation_consensus_respond(
     """Vote, once and for good, after federation_consensus_acknowledge. The same call again is the same ballot; another one is refused."""
 
     voice = presented(statement, signature)
-    named: Sequence[str] = [response] if isinstance(response, str) else response
+    if response is not None and choices is not None:
+        raise InvalidInput("choices", choices, "nothing beside response")
+    named: Sequence[str] | None = choices if response is None else [response]
 
     def work(session: Session) -> votes.Cast:
         return votes.respond(session, consensus_id, named, confidence=confidence, reason=reason, conversation_id=conversation_id)

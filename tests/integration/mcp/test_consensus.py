@@ -104,12 +104,17 @@ async def test_several_options_and_words_that_do_not_fit(house: Any) -> None:
         asked = await answer(ada, "federation_consensus_request", **POLL | {"mechanism": "ranked"}, voters=["ada"])
         name = asked["consensus_id"]
         await answer(ada, "federation_consensus_acknowledge", consensus_id=name, options_hash=asked["options_hash"])
-        for response, says in (("Kerberos", "response: got 'Kerberos', wants one of 'OAuth2'"), (["JWT", "JWT"], "each option once")):
+        for given, says in (
+            ({"response": "Kerberos"}, "response: got 'Kerberos', wants one of 'OAuth2'"),
+            ({"choices": ["JWT", "JWT"]}, "each option once"),
+            ({"choices": ["JWT"], "response": "JWT"}, "nothing beside response"),
+            ({}, "response: got None, wants an option, or choices"),
+        ):
             with pytest.raises(ToolError, match=says):
-                await answer(ada, "federation_consensus_respond", consensus_id=name, response=response)
+                await answer(ada, "federation_consensus_respond", consensus_id=name, **given)
         with pytest.raises(ToolError, match="confidence: got 2, wants a number from 0 to 1"):
             await answer(ada, "federation_consensus_respond", consensus_id=name, response="JWT", confidence=2)
-        voted = await answer(ada, "federation_consensus_respond", consensus_id=name, response=["JWT", "OAuth2"])
+        voted = await answer(ada, "federation_consensus_respond", consensus_id=name, choices=["JWT", "OAuth2"])
         assert (voted["response"], voted["winner"], voted["mode"]) == (["JWT", "OAuth2"], "JWT", None)
 
 

@@ -82,7 +82,7 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
         "claim": claimed,
         "consensus_id": [str(vote.id) for vote in asked],
         "options_hash": [vote.options_hash for vote in asked],
-        "response": ["yes", "no", "abstain", ["yes"]],
+        "response": ["yes", "no", "abstain"],
     }
 
 
