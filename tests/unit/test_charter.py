@@ -33,7 +33,7 @@ def test_file_explains_each_right_and_each_kind_of_work() -> None:
 
 
 WRONG = [
-    ("may = []", 'may = ["rule"]', r"roles\.observer\.may\.0: got 'rule', wants 'designate', 'offer', .* or 'vote'"),
+    ("may = []", 'may = ["rule"]', r"roles\.observer\.may\.0: got 'rule', wants 'designate', 'offer', .* or 'cancel'"),
     ("may = []", 'may = "claim"', r"roles\.observer\.may: got 'claim', wants a list, such as"),
     ("may = []", 'may = ["approve_own"]', r"roles\.observer\.may: got \['approve_own'\], wants approve beside approve_own"),
     ("may = []", "", r"roles\.observer\.may: got nothing, wants a value"),

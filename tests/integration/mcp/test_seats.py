@@ -216,23 +216,26 @@ async def test_who_sees_what_an_agent_says_of_itself(house: Any, kept: Kept) -> 
 
 
 async def test_nobody_makes_himself_one_of_those_to_whom_an_agent_shows_its_state(house: Any, kept: Kept) -> None:
-    async with house.client("bob") as bob, house.client("eve") as eve, house.client("zoe") as zoe:
+    # Whom nobody else here looks at: whom bob speaks to, he shows himself to from then on.
+    with house.transactions.begin("test:setup") as session:
+        house.tokens |= {name: agents.add(session, name, role) for name, role in (("una", "analyst"), ("uli", "observer"))}
+    async with house.client("bob") as bob, house.client("una") as una, house.client("uli") as uli:
 
         async def seen() -> list[str]:
-            pulses = [(await one.call_tool("federation_pulse")).structured_content["rows"] for one in (eve, zoe)]
+            pulses = [(await one.call_tool("federation_pulse")).structured_content["rows"] for one in (una, uli)]
             return [row["summary"] for rows in pulses for row in rows if row["name"] == "bob"]
 
         await bob.call_tool("federation_update_state", {"summary": "for members", "visibility": "members"})
         lured = {"content": "hello", "to": "bob"}
-        await eve.call_tool("federation_send", lured)
+        await una.call_tool("federation_send", lured)
         # With the help of another, and to a place where others are.
-        await eve.call_tool("federation_send", {"content": "come", "to": "zoe", "conversation_id": "rrr-lure"})
-        await zoe.call_tool("federation_send", {**lured, "conversation_id": "rrr-lure"})
-        await eve.call_tool("federation_send", {"content": "to all", "conversation_id": "rrr-lure"})
+        await una.call_tool("federation_send", {"content": "come", "to": "uli", "conversation_id": "rrr-lure"})
+        await uli.call_tool("federation_send", {**lured, "conversation_id": "rrr-lure"})
+        await una.call_tool("federation_send", {"content": "to all", "conversation_id": "rrr-lure"})
         assert await seen() == ["", ""]
-        await bob.call_tool("federation_send", {"content": "to zoe alone", "to": "zoe", "conversation_id": "rrr-lure"})
+        await bob.call_tool("federation_send", {"content": "to uli alone", "to": "uli", "conversation_id": "rrr-lure"})
         assert await seen() == ["", "for members"]
-        await bob.call_tool("federation_send", {"content": "yes?", "to": "eve"})
+        await bob.call_tool("federation_send", {"content": "yes?", "to": "una"})
         assert await seen() == ["for members", "for members"]
 
 
