@@ -310,14 +310,14 @@ def test_voters_at_once_are_all_counted_and_it_ends_once(team: Team, transaction
     vote = team.ask(options=["yes", "no"], mechanism="majority", voters=names)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda name: team.vote(name, vote, "yes" if name[-1] in "02468" else "no"), names[:11]))
-    assert team.told(vote, "consensus.closed") in ([], ["consensus.closed"])
+    # Six against five, and one is out: nothing is fixed yet.
+    assert team.told(vote, "consensus.closed") == []
     with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda name: _tried(lambda: team.vote(name, vote, "yes")), [names[11]] * 2))
+        ended = list(pool.map(lambda name: team.vote(name, vote, "yes"), [names[11]] * 2))
+    assert {one.state for one in ended} == {"decided"}
     assert team.told(vote, "consensus.closed") == ["consensus.closed"]
-    assert outcomes
     found = team.results("ada", vote)
-    # Six of twelve said yes before the last one did, or it had ended with seven already.
-    assert (found.winner, found.state) == ("yes", "decided")
+    assert (found.winner, found.votes) == ("yes", {"yes": 7, "no": 5})
 
 
 def _tried(work: Callable[[], Any]) -> Any:
