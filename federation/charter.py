@@ -36,6 +36,7 @@ class Right(StrEnum):
     OFFER = "offer"
     RUN = "run"
     CLAIM = "claim"
+    VOTE = "vote"
     APPROVE = "approve"
     APPROVE_OWN = "approve_own"
     CANCEL = "cancel"
@@ -59,6 +60,7 @@ MEANING: Mapping[Right, tuple[Principle, str]] = {
     Right.OFFER: ("assign", "put up a task for whoever claims it first, or propose one"),
     Right.RUN: ("assign", "hand a task to a node"),
     Right.CLAIM: ("claim", "take tasks"),
+    Right.VOTE: ("propose", "take part in votes"),
     Right.APPROVE: ("propose", "decide on tasks that await approval"),
     Right.APPROVE_OWN: ("propose", "decide on a task that one asked for oneself"),
     Right.CANCEL: ("assign", "end a task that somebody else delegated"),
@@ -92,6 +94,7 @@ class Demands(BaseModel):
 
     decision: Vouching = "attested"
     completion: Vouching = "attested"
+    vote: Vouching = "attested"
 
 
 class Charter(BaseModel):

@@ -41,6 +41,8 @@ COMMANDS = (
     Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ and stunnel now, so that `up` needs no network."),
     Entry("agent", "federation.cli.agent:app", "Add agents, give and take tokens and keys, configure MCP clients."),
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
+    Entry("consensus", "federation.cli.consensus:app", "Ask for votes, show, export and verify them."),
+    Entry("vote", "federation.cli.vote:vote", "Vote as the agent whose token you have, under your own signature."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),
     Entry("model", "federation.cli.model:app", "List, verify and add the models whose files are trusted."),
     Entry("tls", "federation.cli.tls:app", "Make and show the certificates of the services."),

@@ -1,4 +1,4 @@
-"""Beat: heartbeats, summaries that are due, the sweep of the outbox, outcomes, the relay of events, seals; one beat acts, others stand by."""
+"""Beat: heartbeats, summaries that are due, the sweep of the outbox, outcomes, votes, the relay of events, seals; one beat acts, others stand by."""
 
 import logging
 import time
@@ -21,9 +21,9 @@ from federation.delivery.runtime import Runtime, build
 from federation.delivery.sealing import Sealer, seals_folder
 from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
-from federation.errors import TransientError
+from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import executions, nodes, summaries
+from federation.services import decisions, executions, nodes, summaries
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ LOCK = 0x62656174
 STANDBY_S = 2.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
 OUTCOMES_S = 5.0
+# So late at most a vote ends after its deadline.
+VOTES_S = 1.0
 CLEANUP_S = 3600.0
 
 
@@ -108,6 +110,7 @@ class FederationScheduler(Scheduler):
             Job("summaries", given.summary_check_s, self._request_summaries),
             Job("outbox", given.outbox_sweep_s, self._sweep),
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
+            Job("votes", VOTES_S, self._end_votes),
             Job("seals", given.seal_s, self._sealer.seal),
             Job("results", CLEANUP_S, self._clean_up),
         ]
@@ -232,6 +235,20 @@ class FederationScheduler(Scheduler):
     def _note_outcomes(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:
             executions.note_outcomes(session)
+
+    def _end_votes(self) -> None:
+        """End each vote whose time is over in a transaction of its own, so that one that cannot be ended holds up no other."""
+        with self._runtime.transactions.begin(ACTOR) as session:
+            over = decisions.due(session)
+        failed: Exception | None = None
+        for one in over:
+            try:
+                with self._runtime.transactions.begin(ACTOR) as session:
+                    decisions.settle(session, one)
+            except (TransientError, PermanentError, DBAPIError) as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     def _clean_up(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:

@@ -11,6 +11,12 @@ from federation.mcp.answers import offered
 from federation.mcp.door import Door
 from federation.mcp.tools.approvals import federation_approve
 from federation.mcp.tools.claims import federation_claim_task, federation_complete_task, federation_release_task
+from federation.mcp.tools.consensus import (
+    federation_consensus_acknowledge,
+    federation_consensus_request,
+    federation_consensus_respond,
+    federation_consensus_results,
+)
 from federation.mcp.tools.cop import federation_pulse, federation_update_state
 from federation.mcp.tools.delegation import federation_delegate
 from federation.mcp.tools.inference import federation_infer
@@ -32,6 +38,10 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_pulse, "See what everybody is doing", READS),
     (federation_delegate, "Hand out work", ADDS),
     (federation_approve, "Approve or reject a task", ENDS),
+    (federation_consensus_request, "Put something to the vote", ADDS),
+    (federation_consensus_acknowledge, "Acknowledge what is voted on", SETS),
+    (federation_consensus_respond, "Vote", SETS),
+    (federation_consensus_results, "How a vote stands", READS),
     (federation_claim_task, "Claim a task", SETS),
     (federation_release_task, "Give a task back", SETS),
     (federation_complete_task, "Complete a task", SETS),

@@ -105,13 +105,15 @@ def number(value: float) -> str:
     return "-" + text if sign else text
 
 
-# What is done by whom he must have stated so: the action, the choice, and the fields whose hash he signed; decisions of old have a reason alone.
+# What is done by whom he must have stated so: the action, the choice (None: the event's own), and the fields whose hash he signed; decisions of old
+# have a reason alone.
 DECIDED = ("reason", "description", "terms")
 DONE = {
     "task.approved": ("task.decide", "approve", DECIDED),
     "task.rejected": ("task.decide", "reject", DECIDED),
     "task.completed": ("task.complete", "completed", ("result",)),
     "task.failed": ("task.complete", "failed", ("result",)),
+    "consensus.voted": ("consensus.vote", None, ("options_hash", "response", "confidence", "reason")),
 }
 
 
@@ -142,6 +144,7 @@ class Statements:
             stated = self.stated.get((event["stream"], event["actor"], action))
             # Where nothing was stated at all, the log is older than statements, or a node did it.
             about = {field: told[field] for field in fields if field in told}
+            choice = told["choice"] if choice is None else choice
             if stated and (choice, hashlib.sha256(canonical(about).encode()).hexdigest()) not in stated:
                 return "it is not what %s stated" % event["actor"]
         return None

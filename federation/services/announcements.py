@@ -1,4 +1,4 @@
-"""Messages about tasks, to those who may take them, decide on them, or have asked for them: nobody would look for what he has not heard of.
+"""Messages about tasks and votes, to those who may take part in them or have asked for them: nobody would look for what he has not heard of.
 
 They are the program's and count against nobody; that somebody delegates what others are told of counts as one message of his, however many hear it.
 """
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from federation.services import limits, messages, task_terms
+from federation.services import conversations, limits, messages, task_terms
 from federation.services.charter import is_agent
-from federation.store.context import context
+from federation.store.context import context, on_behalf_of
+from federation.store.models.consensus import Consensus
 from federation.store.models.conversations import MessageType
 from federation.store.models.tasks import AgentTask, Executor, TaskStatus
 
@@ -46,6 +47,48 @@ def of_decision(session: Session, task: AgentTask) -> None:
         decided = "rejected" if task.status == TaskStatus.CANCELLED else "approved"
         reason = f": {task.decision_reason}" if task.decision_reason else "."
         _send(session, task, f"Task {_called(task)} was {decided}{reason}", to=task.created_by, message_type=MessageType.STATUS)
+
+
+def of_vote(session: Session, vote: Consensus) -> None:
+    """Ask the voters to acknowledge and to vote; an operator, who is no agent, tells nobody. Raises RateLimited."""
+    about, called = vote.proposal, vote.slug or str(vote.id)
+    changed = "" if vote.revision == 1 else f" was changed (revision {vote.revision}; ballots before it are void). It"
+    how = f"by {about['mechanism']} until {vote.deadline.isoformat(timespec='seconds')}"
+    # In one line, and before the words of who asks, which could have lines that look like it.
+    options = json.dumps(about["options"], ensure_ascii=False)
+    task = f" It decides on task {about['task']['task_id']}, as federation_task_status shows it." if about["task"] else ""
+    acknowledge = f"federation_consensus_acknowledge('{called}', options_hash='{vote.options_hash}')"
+    content = (
+        f"Vote {called}{changed} asks you, {how}, for one of {options}.{task} If you have read them: {acknowledge}, then "
+        f"federation_consensus_respond('{called}', response='…').\n{about['question']}"
+    )
+    others = _voters(vote) - {context(session).actor}
+    if others and is_agent(context(session).actor):
+        limits.message(session)
+        _tell_voters(session, vote, content, others, MessageType.TASK)
+
+
+def of_outcome(session: Session, vote: Consensus) -> None:
+    """Tell the voters how it ended, in the name of who asked, if he is an agent."""
+    if not is_agent(vote.created_by):
+        return
+    outcome = vote.outcome or {}
+    votes = ", ".join(f"{option} {count}" for option, count in outcome.get("votes", {}).items()) or "none"
+    won = f"decided: {outcome['winner']}" if outcome.get("winner") else vote.state + (f" ({outcome['reason']})" if outcome.get("reason") else "")
+    with on_behalf_of(session, vote.created_by, trace_id=vote.trace_id):
+        _tell_voters(session, vote, f"Vote {vote.slug or vote.id} is {won}. Votes: {votes}.", _voters(vote) - {vote.created_by}, MessageType.RESULT)
+
+
+def _voters(vote: Consensus) -> set[str]:
+    return {one["agent"] for one in vote.proposal["electorate"]}
+
+
+def _tell_voters(session: Session, vote: Consensus, content: str, names: set[str], message_type: MessageType) -> None:
+    """Tell all members at once where these are all others, else each of these."""
+    data = {"consensus_id": str(vote.id), "slug": vote.slug, "options_hash": vote.options_hash, "state": vote.state}
+    members = set(conversations.members(session, vote.conversation_id)) - {context(session).actor}
+    for to in [None] if names == members else sorted(names):
+        messages.send(session, content, to=to, message_type=message_type, conversation_id=vote.conversation_id, data=data, counted=False)
 
 
 def _called(task: AgentTask) -> str:

@@ -1,6 +1,6 @@
-"""Tasks that await approval: parked without an execution or a claim, until somebody with the right decides; decided once.
+"""Tasks that await approval: parked without an execution or a claim, until somebody with the right decides, or a vote does; decided once.
 
-Nobody decides on what he asked for himself, unless the charter lets his role.
+Nobody decides on what he asked for himself, unless the charter lets his role; nobody alone, where it was put to the vote.
 """
 
 import uuid
@@ -22,6 +22,7 @@ from federation.services import announcements, charter, conversations, statement
 from federation.services.task_terms import Terms
 from federation.store.context import context, on_behalf_of
 from federation.store.models.agents import Agent
+from federation.store.models.consensus import Consensus, ConsensusState
 from federation.store.models.conversations import Member
 from federation.store.models.tasks import AgentTask, TaskStatus
 
@@ -56,10 +57,15 @@ def decide(session: Session, reference: str, decision: Decision, *, reason: str 
     before, InvalidInput for a rejection without a reason.
     """
     task = tasks.find(session, reference, conversation_id=conversation_id)
+    require_decider(session, task)
+    return settle(session, task, decision, reason=reason)
+
+
+def require_decider(session: Session, task: AgentTask) -> None:
+    """Pass if the charter lets the caller decide on a task. Raises Refused."""
     charter.require(session, Right.APPROVE, instead="ask one of them to decide.")
     if task.created_by == context(session).actor and task.status == TaskStatus.AWAITING_APPROVAL:
-        charter.require(session, Right.APPROVE_OWN, instead=f"{_asked(deciders(session, task))} to decide on task {reference}.")
-    return settle(session, task, decision, reason=reason)
+        charter.require(session, Right.APPROVE_OWN, instead=f"{_asked(deciders(session, task))} to decide on task {task.slug or task.id}.")
 
 
 def settle(session: Session, task: AgentTask, decision: Decision, *, reason: str) -> AgentTask:
@@ -77,33 +83,69 @@ def settle(session: Session, task: AgentTask, decision: Decision, *, reason: str
         content=about,
         demanded=Mode(rules().demands.decision),
     )
-    if decision == Decision.APPROVE:
-        outcome: Mapping[str, Any] = tasks.at_first(task.reserved_for)
-    else:
-        result = {"rejected_by": actor, "reason": reason}
-        outcome = {"status": TaskStatus.CANCELLED, "result": result, "completed_at": func.clock_timestamp()}
-    # One statement, so that of many who decide at once one does, and what follows is done once.
-    won = session.scalar(
-        update(AgentTask)
-        .where(AgentTask.id == task.id, AgentTask.status == TaskStatus.AWAITING_APPROVAL)
-        .values(decided_by=actor, decision_reason=reason, **outcome)
-        .returning(AgentTask.id)
-    )
-    session.refresh(task)
-    if won is None:
+    if (vote := locked_vote(session, task)) is not None:
+        instead = f"it was put to the vote {vote.slug or vote.id}, which decides: vote there with federation_consensus_respond."
+        raise charter.refused("propose", f"task {task.slug or task.id} is not for one alone to decide: {instead}")
+    if not _won(session, task, decision, reason=reason, decided_by=actor):
         statements.keep_contrary(session, said, conversation_id=task.conversation_id)
         return _decided_before(task, decision, reason, actor)
     statements.keep(session, said, conversation_id=task.conversation_id)
     if decision == Decision.APPROVE:
         task_events.append(session, "task.approved", task, **about)
-        announcements.of_decision(session, task)
+    else:
+        task_events.append(session, "task.rejected", task, result=task.result, **about)
+    announcements.of_decision(session, task)
+    _follow(session, task, decision)
+    return task
+
+
+def settle_by_vote(session: Session, task: AgentTask, decision: Decision, *, reason: str, decided_by: str) -> bool:
+    """Carry out what a vote has decided, `consensus:…`; False if the task awaits no approval any more. Raises OverQuota of who asked for it."""
+    if not _won(session, task, decision, reason=reason, decided_by=decided_by):
+        return False
+    about = {"reason": reason, **task_terms.decided_on(task)}
+    if decision == Decision.APPROVE:
+        task_events.append(session, "task.approved", task, decided_by=decided_by, **about)
+    else:
+        task_events.append(session, "task.rejected", task, decided_by=decided_by, result=task.result, **about)
+    _follow(session, task, decision)
+    return True
+
+
+def locked_vote(session: Session, task: AgentTask) -> Consensus | None:
+    """Return the vote that decides on a task, if it awaits approval and was put to one; the task stays locked, so that nobody puts it to one now."""
+    awaiting = select(AgentTask.id).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.AWAITING_APPROVAL).with_for_update()
+    return _open_vote(session, task) if session.scalar(awaiting) is not None else None
+
+
+def _open_vote(session: Session, task: AgentTask) -> Consensus | None:
+    unsettled = or_(Consensus.state == ConsensusState.OPEN, Consensus.applied_at.is_(None))
+    latest = select(Consensus).where(Consensus.task_id == task.id, unsettled).order_by(Consensus.created_at.desc()).limit(1)
+    return session.scalars(latest).one_or_none()
+
+
+def _won(session: Session, task: AgentTask, decision: Decision, *, reason: str, decided_by: str) -> bool:
+    if decision == Decision.APPROVE:
+        outcome: Mapping[str, Any] = tasks.at_first(task.reserved_for)
+    else:
+        result = {"rejected_by": decided_by, "reason": reason}
+        outcome = {"status": TaskStatus.CANCELLED, "result": result, "completed_at": func.clock_timestamp()}
+    # One statement, so that of many who decide at once one does, and what follows is done once.
+    won = session.scalar(
+        update(AgentTask)
+        .where(AgentTask.id == task.id, AgentTask.status == TaskStatus.AWAITING_APPROVAL)
+        .values(decided_by=decided_by, decision_reason=reason, **outcome)
+        .returning(AgentTask.id)
+    )
+    session.refresh(task)
+    return won is not None
+
+
+def _follow(session: Session, task: AgentTask, decision: Decision) -> None:
+    if decision == Decision.APPROVE:
         with on_behalf_of(session, task.created_by, trace_id=task.trace_id):
             tasks.begin(session, task)
             announcements.of_work(session, task)
-    else:
-        task_events.append(session, "task.rejected", task, result=task.result, **about)
-        announcements.of_decision(session, task)
-    return task
 
 
 def _decided_before(task: AgentTask, decision: Decision, reason: str, actor: str) -> AgentTask:
@@ -131,6 +173,8 @@ def waits_for(session: Session, task: AgentTask) -> str | None:
     """Return in words whose decision a task awaits; None if it awaits none."""
     if task.status != TaskStatus.AWAITING_APPROVAL:
         return None
+    if (vote := _open_vote(session, task)) is not None:
+        return f"the vote {vote.slug or vote.id}"
     if names := deciders(session, task):
         return f"the approval of {' or '.join(names)}"
     of_roles = " or ".join(rules().who_may(Right.APPROVE)) or "an operator"

@@ -104,6 +104,16 @@ STORED = {
             'choice', choice, 'attested_by', attested_by, 'key', key, 'nonce', nonce,
             'signature', replace(encode(signature, 'base64'), E'\\n', '')) FROM statements
     """,
+    "consensus": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'revision', revision, 'proposal', proposal,
+            'options_hash', options_hash, 'shown', shown, 'task_id', task_id, 'state', state, 'outcome', outcome, 'created_by', created_by,
+            'applied', applied_at IS NOT NULL) FROM consensus
+    """,
+    "consensus_acks": "SELECT consensus_id || ' ' || revision || ' ' || actor, jsonb_build_object('options_hash', options_hash) FROM consensus_acks",
+    "ballots": """
+        SELECT consensus_id || ' ' || revision || ' ' || actor, jsonb_build_object('response', response, 'choice', choice,
+            'confidence', confidence, 'reason', reason, 'digest', digest) FROM ballots
+    """,
     "execution_deliveries": """
         SELECT execution_id || ' ' || number, jsonb_build_object('task_name', task_name, 'worker', worker, 'pid', pid, 'repeated', redelivered,
             'actor', actor) FROM execution_deliveries
@@ -292,7 +302,8 @@ def _task_created(rows: Rows, event: Told) -> None:
 
 def _task_decided(rows: Rows, event: Told) -> None:
     _task_changed(rows, event)
-    _set(rows, "agent_tasks", _subject(event), decided_by=event.actor, decision_reason=event.payload["reason"])
+    by_a_vote = event.payload.get("decided_by")
+    _set(rows, "agent_tasks", _subject(event), decided_by=by_a_vote or event.actor, decision_reason=event.payload["reason"])
 
 
 def _task_changed(rows: Rows, event: Told) -> None:
@@ -336,6 +347,24 @@ def _redriven(rows: Rows, event: Told) -> None:
 def _cancelled(rows: Rows, event: Told) -> None:
     _set(rows, "executions", _subject(event), cancelled=True)
     rows["outbox"].pop(_subject(event), None)
+
+
+def _consensus_requested(rows: Rows, event: Told) -> None:
+    told = event.pick("slug", "proposal", "options_hash", "shown", "task_id", "revision", "state", "outcome", "applied")
+    _set(rows, "consensus", _subject(event), conversation_id=event.conversation_id, created_by=event.actor, **told)
+
+
+def _consensus_changed(rows: Rows, event: Told) -> None:
+    _set(rows, "consensus", _subject(event), **event.pick("revision", "proposal", "options_hash", "state", "outcome", "applied"))
+
+
+def _acknowledged(rows: Rows, event: Told) -> None:
+    _set(rows, "consensus_acks", f"{_subject(event)} {event.payload['revision']} {event.actor}", **event.pick("options_hash"))
+
+
+def _voted(rows: Rows, event: Told) -> None:
+    key = f"{event.payload['consensus_id']} {event.payload['revision']} {event.actor}"
+    _set(rows, "ballots", key, **event.pick("response", "choice", "confidence", "reason", "digest"))
 
 
 def _delivered(rows: Rows, event: Told) -> None:
@@ -392,6 +421,12 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "task.reopened": _task_reopened,
     "claim.acquired": _claim_acquired,
     "claim.released": lambda rows, event: _set(rows, "claims", event.payload["resource"], released=True),
+    "consensus.requested": _consensus_requested,
+    "consensus.options_changed": _consensus_changed,
+    "consensus.acknowledged": _acknowledged,
+    "consensus.voted": _voted,
+    "consensus.closed": _consensus_changed,
+    "consensus.applied": _consensus_changed,
     "execution.recorded": _recorded,
     "execution.placed": _placed,
     "execution.moved": _moved,

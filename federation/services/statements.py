@@ -162,7 +162,10 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
     event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id)
 
 
-def keep_contrary(session: Session, heard: Heard | None, *, conversation_id: str | None = None) -> None:
+FIRST_COUNTS = "the first counts, nothing follows of the second"
+
+
+def keep_contrary(session: Session, heard: Heard | None, *, conversation_id: str | None = None, follows: str = FIRST_COUNTS) -> None:
     """Record what its author signed and what contradicts what he signed before; pass if it contradicts nothing. Raises Equivocation."""
     if heard is None or heard.again or heard.statement.mode is not Mode.SIGNED:
         return
@@ -173,13 +176,13 @@ def keep_contrary(session: Session, heard: Heard | None, *, conversation_id: str
         .where(SignedStatement.mode == Mode.SIGNED)
         .order_by(SignedStatement.created_at)
     ).all()
-    # One signature for each choice is proof enough: nobody fills the table with more.
-    if not before or said.choice in before:
+    # Two signatures are proof enough: nobody fills the table with more.
+    if not before or said.choice in before or len(set(before)) > 1:
         return
     keep(session, heard, conversation_id=conversation_id)
     raise Equivocation(
-        f"{said.actor} has signed to {said.action} {said.subject} with {before[0]!r} before, and now with {said.choice!r}: the first counts, nothing "
-        "follows of the second, and both signatures are kept for all to see (federation audit equivocations)"
+        f"{said.actor} has signed to {said.action} {said.subject} with {before[0]!r} before, and now with {said.choice!r}: {follows}, and both "
+        "signatures are kept for all to see (federation audit equivocations)"
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from federation.services import agents, messages, nodes
+from federation.services import agents, consensus, messages, nodes, tasks
+from federation.services.electorates import Asked
 from federation.services.nodes import Announcement
 from federation.store import outbox
 
@@ -192,3 +193,27 @@ def _drained(queue: Any) -> list[str]:
             taken.append(_name(queue.get(timeout=0.2)))
         except queue.Empty:
             return taken
+
+
+def test_a_vote_whose_time_is_over_is_ended_once_by_the_beat_that_acts(world: World) -> None:
+    beats = [world.celery("beat", name=name) for name in ("beat", "standby")]
+    world.until(lambda: any("beat.leads" in world.log(name) for name in ("beat", "standby")), "a beat leads")
+    with world.transactions.begin("test:setup") as session:
+        for name in ("ada", "bob"):
+            agents.add(session, name, "lead")
+    with world.transactions.begin("bob") as session:
+        tasks.delegate(session, "Restart the cache", slug="gate", requires_approval=True)
+    with world.transactions.begin("ada") as session:
+        vote = consensus.request(session, Asked(question="Restart?", task="gate", timeout_s=1))
+    ended = "SELECT state, outcome ->> 'reason', updated_by FROM consensus WHERE applied_at IS NOT NULL"
+    world.until(lambda: world.rows(ended) == [("undecided", "no_quorum", "service:beat")], "beat ends the vote")
+    assert world.rows("SELECT status, decided_by FROM agent_tasks") == [("cancelled", f"consensus:{vote.id}")]
+    told = "SELECT type, actor FROM events WHERE type LIKE 'consensus.%' OR type = 'task.rejected' ORDER BY sequence"
+    assert world.rows(told) == [
+        ("consensus.requested", "ada"),
+        ("consensus.closed", "service:beat"),
+        ("task.rejected", "service:beat"),
+        ("consensus.applied", "service:beat"),
+    ]
+    for beat in beats:
+        world.stop(beat)

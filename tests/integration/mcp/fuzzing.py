@@ -200,14 +200,18 @@ class Fuzzer:
         pairs = self.pool.get("claim", [])
         if isinstance(fencing := drawn.get("fencing_token"), Known) and fencing.number % 2 and pairs:
             made["task_id"], made["fencing_token"] = pairs[fencing.number % len(pairs)]
+        # And so has a vote its hash.
+        votes = list(zip(self.pool.get("consensus_id", []), self.pool.get("options_hash", []), strict=False))
+        if isinstance(told := drawn.get("options_hash"), Known) and told.number % 4 and votes:
+            made["consensus_id"], made["options_hash"] = votes[told.number % len(votes)]
         if "wait_s" in drawn:
             made["wait_s"] = _soon(made.get("wait_s", LONGEST_WAIT_S))
         return made
 
     def _learn(self, answer: Mapping[str, Any]) -> None:
-        for name in ("task_id", "execution_id", "run_id", "message_id", "conversation_id", "cursor"):
+        for name, arguments in _NAMED_BY.items():
             if (value := answer.get(name)) is not None:
-                for argument in _NAMED_BY[name]:
+                for argument in arguments:
                     # The latest of many: what is long gone is seldom of interest.
                     self.pool[argument] = [*self.pool.get(argument, [])[-40:], value]
 

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from federation.mcp.catalogue import TOOLS
-from federation.services import messages, tasks
+from federation.services import consensus, messages, tasks
+from federation.services.electorates import Asked
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +42,10 @@ REFERENCES = {
     ("federation_cancel_task", "conversation_id"): "conversation",
     ("federation_approve", "task_id"): "task",
     ("federation_approve", "conversation_id"): "conversation",
+    ("federation_consensus_request", "voters"): "agent",
+    ("federation_consensus_request", "task_id"): "task",
+    **{(f"federation_consensus_{verb}", "consensus_id"): "vote" for verb in ("acknowledge", "respond", "results")},
+    **{(f"federation_consensus_{verb}", "conversation_id"): "conversation" for verb in ("acknowledge", "respond", "results")},
     ("federation_index", "run_id"): "execution",
     ("federation_search", "root"): "indexed folder",
     ("federation_infer", "role"): "role",
@@ -62,7 +67,14 @@ FREE = {
     ("federation_delegate", "task_id"),
     ("federation_delegate", "start_at"),
     ("federation_approve", "reason"),
-    *((name, word) for name in ("federation_approve", "federation_complete_task") for word in ("statement", "signature")),
+    *(
+        (name, word)
+        for name in ("federation_approve", "federation_complete_task", "federation_consensus_respond")
+        for word in ("statement", "signature")
+    ),
+    *(("federation_consensus_request", word) for word in ("question", "options", "conversation_id", "consensus_id")),
+    ("federation_consensus_acknowledge", "options_hash"),
+    *(("federation_consensus_respond", word) for word in ("response", "choices", "reason")),
     ("federation_claim_task", "description"),
     ("federation_cancel_task", "reason"),
     ("federation_index", "path"),
@@ -170,7 +182,7 @@ async def test_what_does_not_exist_is_named_and_leaves_no_trace(lasting_house: A
     schema = (await schemas(lasting_house))[name]
     kind = REFERENCES[name, argument]
     value = "/nowhere" if kind == "indexed folder" else UNKNOWN
-    given = good(schema) | {argument: [value] if kind == "tag" else value}
+    given = good(schema) | {argument: [value] if kind == "tag" or argument == "voters" else value}
     before = recorded(lasting_house, postgres)
     async with lasting_house.client("ada") as ada:
         told = await ada.call_tool(name, given, raise_on_error=False)
@@ -179,18 +191,22 @@ async def test_what_does_not_exist_is_named_and_leaves_no_trace(lasting_house: A
     assert recorded(lasting_house, postgres) == before
 
 
-@pytest.mark.parametrize(("name", "argument"), [key for key, kind in REFERENCES.items() if kind in {"message", "task", "conversation", "execution"}])
+@pytest.mark.parametrize(
+    ("name", "argument"), [key for key, kind in REFERENCES.items() if kind in {"message", "task", "vote", "conversation", "execution"}]
+)
 async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(house: Any, postgres: Any, name: str, argument: str) -> None:
     with house.transactions.begin("ada") as session:
         said = messages.send(session, "the password is swordfish", conversation_id="hidden-talk", to="bob")
         tasks.delegate(session, "swordfish", conversation_id="hidden-talk", slug="memory-profile")
         task = tasks.delegate(session, "swordfish", conversation_id="hidden-talk", executor="node")
+        vote = consensus.request(session, Asked(question="swordfish?", conversation_id="hidden-talk"), slug="auth-decision")
     async with house.client("ada") as ada:
         run = (await ada.call_tool("federation_index", {"path": "/srv/swordfish"})).data.run_id
         asked = (await ada.call_tool("federation_infer", {"prompt": "swordfish", "wait_s": 0})).data.execution_id
     theirs = {
         "message": [said.message_id],
         "task": ["memory-profile", task.id, asked, run],
+        "vote": ["auth-decision", vote.id],
         "conversation": ["hidden-talk"],
         "execution": [run, asked],
     }

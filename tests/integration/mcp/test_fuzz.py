@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.mcp.door import Door
-from federation.services import agents, limits, messages, tasks
+from federation.services import agents, consensus, limits, messages, tasks
+from federation.services.electorates import Asked
 from federation.services.replay import replay
 from federation.settings import Settings
 from federation.transaction import Transactions, connect, reading
@@ -25,7 +26,9 @@ from tests.integration.mcp.fuzzing import Fuzzer, calls
 
 CAST = {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}
 SOME, MANY = 150, int(os.environ.get("FUZZ_CALLS", "10000"))
-KNOWN = frozenset({"task_id", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"})
+KNOWN = frozenset(
+    {"task_id", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token", "consensus_id", "options_hash", "response"}
+)
 # Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
 NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
 
@@ -63,6 +66,9 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
         with transactions.begin("bob") as session:
             token = tasks.claim(session, f"piece-{number}", description="", ttl_s=600).fencing_token
         claimed.append((f"piece-{number}", token))
+    with transactions.begin("ada") as session:
+        open_ = Asked(question="Deploy?", timeout_s=86_400, early=False, quorum="unanimous")
+        asked = [consensus.request(session, open_) for _ in range(3)]
     return {
         "task_id": [f"piece-{number}" for number in range(6)],
         "conversation_id": ["project-123", "commons", "direct:ada:bob"],
@@ -74,6 +80,9 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
         "run_id": [],
         "fencing_token": [1],
         "claim": claimed,
+        "consensus_id": [str(vote.id) for vote in asked],
+        "options_hash": [vote.options_hash for vote in asked],
+        "response": ["yes", "no", "abstain"],
     }
 
 

@@ -10,7 +10,8 @@ import pytest
 from fastmcp.client.client import CallToolResult
 
 from federation.mcp.tools import claims, retrieval
-from federation.services import agents, cop, executions, inference, messages, tasks
+from federation.services import agents, consensus, cop, executions, inference, messages, tasks, votes
+from federation.services.electorates import Asked
 from federation.services.retrieval import request_index
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +43,8 @@ class Kept:
     asked: str
     run: str
     message: str
+    vote: str
+    named_vote: str
 
     def never(self) -> dict[str, str]:
         """Return for each of these one that does not exist, which looks alike."""
@@ -68,12 +71,22 @@ def kept(house: Any) -> Kept:
         run = request_index(session, "/srv/code")
         tasks.claim(session, SLUG, description=SAID, ttl_s=3600)
         cop.update_state(session, f"{SAID} of mine", visibility="members")
-    return Kept(CONVERSATION, SLUG, str(open_.id), gate.slug or "", str(done.id), str(execution), str(asked), str(run), str(said.message_id))
+        asked_for = Asked(question=f"{SAID}?", conversation_id=CONVERSATION, voters=["bob", "dan"], timeout_s=3600)
+        vote = consensus.request(session, asked_for, slug="ooo-kept")
+        consensus.acknowledge(session, "ooo-kept", vote.options_hash)
+        votes.respond(session, "ooo-kept", ["yes"], reason=SAID)
+    ids = (open_.id, gate.slug or "", done.id, execution, asked, run, said.message_id, vote.id, vote.slug)
+    return Kept(CONVERSATION, SLUG, *map(str, ids))
 
 
 def by_task(kept: Kept, *references: str, **more: Any) -> list[dict[str, Any]]:
     named = [{"task_id": reference, **more} for reference in (kept.slug, kept.task, *references)]
     return [*named, {"task_id": kept.slug, "conversation_id": kept.conversation, **more}]
+
+
+def by_vote(kept: Kept, **more: Any) -> list[dict[str, Any]]:
+    named = [{"consensus_id": reference, **more} for reference in (kept.named_vote, kept.vote)]
+    return [*named, {"consensus_id": kept.named_vote, "conversation_id": kept.conversation, **more}]
 
 
 def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
@@ -87,6 +100,11 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         # Whom it is for, and where, may be chosen freely; a name that is taken: below.
         "federation_delegate": [],
         "federation_approve": by_task(kept, kept.gate, decision="reject", reason="x"),
+        # So too for a vote, unless it is on a task.
+        "federation_consensus_request": [*by_task(kept, kept.gate, question="x"), *by_vote(kept, question="x", replace=True)],
+        "federation_consensus_acknowledge": by_vote(kept, options_hash="0" * 64),
+        "federation_consensus_respond": by_vote(kept, response="yes"),
+        "federation_consensus_results": by_vote(kept, ballots=True),
         "federation_claim_task": by_task(kept),
         "federation_release_task": by_task(kept),
         "federation_complete_task": by_task(kept, fencing_token=1, result={}),
@@ -130,13 +148,17 @@ async def test_what_a_stranger_names_is_answered_as_if_it_had_never_been(house: 
 
 
 @pytest.mark.parametrize("name", STRANGERS)
-@pytest.mark.parametrize("tool", ["federation_send", "federation_delegate"])
+@pytest.mark.parametrize("tool", ["federation_send", "federation_delegate", "federation_consensus_request"])
 async def test_only_a_name_that_is_taken_cannot_be_chosen(house: Any, kept: Kept, tool: str, name: str) -> None:
-    what = {"content": "x"} if tool == "federation_send" else {"description": "x", "requires_approval": True}
+    what = {
+        "federation_send": {"content": "x"},
+        "federation_delegate": {"description": "x", "requires_approval": True},
+        "federation_consensus_request": {"question": "x"},
+    }[tool]
     async with house.client(name) as stranger:
         answer = told(await stranger.call_tool(tool, {**what, "conversation_id": kept.conversation}, raise_on_error=False))
     assert answer.startswith("[true")
-    assert "choose another conversation_id" in answer or "may not put up a task" in answer
+    assert "choose another conversation_id" in answer or "may not " in answer
     assert SAID not in answer
 
 
@@ -154,6 +176,17 @@ async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None
         inbox = told(await member.call_tool("federation_inbox", {}))
         assert f"{SAID} to all" in inbox
         assert f"{SAID} to dan" in inbox
+
+
+async def test_of_a_vote_a_member_sees_who_voted_and_not_what(house: Any, kept: Kept) -> None:
+    async with house.client(MEMBER) as member, house.client("bob") as bob:
+        for arguments in by_vote(kept, ballots=True):
+            seen = (await member.call_tool("federation_consensus_results", arguments)).structured_content
+            assert (seen["voted"], seen["votes"], seen["ballots"]) == (["bob"], None, [])
+            own = (await bob.call_tool("federation_consensus_results", arguments)).structured_content
+            assert [one["response"] for one in own["ballots"]] == [["yes"]]
+        refused = told(await member.call_tool("federation_consensus_respond", by_vote(kept, response="no")[0], raise_on_error=False))
+        assert "you have not acknowledged" in refused
 
 
 async def test_who_sees_what_an_agent_says_of_itself(house: Any, kept: Kept) -> None:
@@ -210,3 +243,5 @@ async def test_nothing_of_what_was_kept_has_changed(house: Any, kept: Kept) -> N
         assert tasks.find(session, kept.task).assigned_to == "bob"
         assert tasks.find(session, kept.gate).status == "awaiting_approval"
         assert tasks.find(session, kept.node_task).status == "pending"
+        vote = consensus.find(session, kept.vote)
+        assert (vote.state, vote.revision, consensus.voted(session, vote)) == ("open", 1, ["bob"])

@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
+from federation.errors import Equivocation
 from federation.placement.node import Gpu
 from federation.security.signing import SigningKey
 from federation.security.statements import KeyVoice
@@ -15,7 +17,9 @@ from federation.services import (
     agent_keys,
     agents,
     approvals,
+    consensus,
     cop,
+    decisions,
     executions,
     indexing,
     inference,
@@ -26,11 +30,14 @@ from federation.services import (
     signers,
     summaries,
     tasks,
+    votes,
 )
 from federation.services.approvals import Decision
+from federation.services.electorates import Asked
 from federation.services.indexing import NewDocument
 from federation.services.nodes import Announcement
 from federation.store import outbox
+from federation.store.models.consensus import Consensus
 from federation.transaction import Transactions
 from federation.vectors import chunking
 
@@ -40,7 +47,7 @@ NODE = "node:aorus"
 
 def do_all(transactions: Transactions) -> None:
     """Do all of it; rows are left in each table that has a verb."""
-    for part in (_live, _talk, _work_as_agents, _work_on_a_node, _index, _give_up):
+    for part in (_live, _talk, _work_as_agents, _work_on_a_node, _index, _give_up, _vote):
         part(transactions)
 
 
@@ -195,3 +202,26 @@ def _give_up(transactions: Transactions) -> None:
         agent_keys.revoke(session, "ada")
     with transactions.begin("ada") as session:
         approvals.decide(session, "rejected", Decision.REJECT, reason="not on a Friday")
+
+
+def _vote(transactions: Transactions) -> None:
+    """Vote on the undecided gate with a signature, change what is voted on once, and contradict oneself."""
+    own = SigningKey(Ed25519PrivateKey.generate())
+    with transactions.begin("bob") as session:
+        agent_keys.register(session, "bob", own.public)
+    signing = KeyVoice(own, "bob")
+    with transactions.begin("ada") as session:
+        asked = Asked(question="Restart the cache?", voters=["ada", "bob", "dan"], task="undecided")
+        vote = consensus.request(session, asked, slug="restart")
+        assert consensus.replace(session, "restart", "Restart the cache now?", None).revision == 2
+    for name, response in (("bob", "reject"), ("bob", "approve"), ("ada", "approve"), ("dan", "approve")):
+        with suppress(Equivocation), transactions.begin(name, voice=signing if name == "bob" else None) as session:
+            consensus.acknowledge(session, "restart", session.get_one(Consensus, vote.id).options_hash)
+            votes.respond(session, "restart", [response], confidence=0.9, reason="because")
+        with transactions.begin("service:door") as session:
+            decisions.settle(session, vote.id)
+    with transactions.begin("service:beat") as session:
+        ended = decisions.settle(session, vote.id)
+        assert (ended.state, (ended.outcome or {})["void"], ended.applied_at is None) == ("decided", ["bob"], False)
+    with transactions.begin("cli:root") as session:
+        agent_keys.revoke(session, "bob")

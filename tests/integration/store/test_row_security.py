@@ -50,6 +50,19 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "cop_states": {"kind": "agent", "subject": "bob", "summary": "s", "action": "IDLE", "data": {}, "visibility": "members", "updated_by": "bob"},
     "agent_tasks": {"id": ONE, "conversation_id": "secret", "description": "psst", "status": "pending", "created_by": "bob", "updated_by": "bob"},
+    "consensus": {
+        "id": ONE,
+        "conversation_id": "secret",
+        "revision": 1,
+        "proposal": {},
+        "options_hash": "h",
+        "shown": False,
+        "state": "open",
+        "created_by": "bob",
+        "updated_by": "bob",
+    },
+    "consensus_acks": {"consensus_id": ONE, "revision": 1, "actor": "bob", "options_hash": "h"},
+    "ballots": {"consensus_id": ONE, "revision": 1, "actor": "bob", "response": [], "choice": "yes", "reason": ""},
     "claims": {"resource": f"task:{ONE}", "holder": "bob", "fencing_token": 1, "description": "", "updated_by": "bob"},
     "streams": {"name": "messages:secret", "position": 1},
     "events": {
@@ -120,6 +133,11 @@ MAY = {
     "cop_states": ("I", "SI", "SIU", "SIU"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
     "claims": ("", "SIU", "SIU", "SIU"),
+    # Who asked may change it while it is open; only the program ends it.
+    "consensus": ("", "SI", "SIU", "SIU"),
+    "consensus_acks": ("", "SI", "SI", "SI"),
+    # What others voted is hidden until the end.
+    "ballots": ("", "I", "SI", "SI"),
     "streams": ("", "", "", "SIU"),
     "events": ("I", "I", "SI", "SI"),
     "event_order": ("", "", "", "SI"),
@@ -148,7 +166,7 @@ MAY = {
     "celery_chords": ("", "", "", "SIUD"),
 }
 STRANGERS = ("eve", "ada", "zoe")  # an analyst, a lead, and an observer
-GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers", "agent_keys", "statements"}
+GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers", "agent_keys", "statements", "consensus_acks", "ballots"}
 
 
 def test_each_table_has_been_thought_of() -> None:
@@ -244,7 +262,7 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         query = "SELECT proname, pg_get_userbyid(proowner), proconfig[1] FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
         found = connection.execute(query).fetchall()
     path = "search_path=pg_catalog, public, pg_temp"
-    assert sorted(found) == [(f"federation_{name}", "federation_owner", path) for name in ("conversations", "key", "next_position")]
+    assert sorted(found) == [(f"federation_{name}", "federation_owner", path) for name in ("conversations", "key", "next_position", "voted")]
 
 
 @pytest.fixture

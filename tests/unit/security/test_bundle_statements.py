@@ -127,6 +127,8 @@ def test_what_was_done_is_compared_with_what_was_stated(verify: Verify) -> None:
         stated(ADA, "ada", subject="task:2", reason="tested"),
         decided,
         event("task.approved", "bob", "task:2", reason="before there were statements"),
+        CAST,
+        event("consensus.voted", "ada", VOTE, version=1, choice="OAuth2", **BALLOT),
     )
     assert (told.returncode, told.stderr) == (0, "")
 
@@ -140,6 +142,8 @@ def test_what_was_decided_on_is_compared_too_where_it_was_stated(verify: Verify)
 
 ABOUT = {"reason": "b", "description": "Restart the cache", "terms": {"parameters": {"then": "nothing"}}}
 OTHERS = ABOUT | {"terms": {"parameters": {"then": "all of it"}}}
+VOTE, BALLOT = "consensus:1:1:ada", {"options_hash": "0" * 64, "response": ["OAuth2"], "confidence": 0.9, "reason": "so"}
+CAST = stated(ADA, "ada", "OAuth2", subject=VOTE, action="consensus.vote", **BALLOT)
 DECIDED = event("task.approved", "ada", "task:1", reason="b")
 PLAIN = stated(ADA, "ada")
 WRONG = {
@@ -152,6 +156,11 @@ WRONG = {
     "a key that is not known yet": ((stated(ADA, "ada"), added(ADA, "ada")), "its key is not ada's"),
     "a revoked key": ((added(ADA, "ada"), revoked(ADA, "ada"), stated(ADA, "ada")), "its key was revoked before"),
     "another reason": ((added(ADA, "ada"), stated(ADA, "ada", reason="a"), DECIDED), "not what ada stated"),
+    "another ballot": ((added(ADA, "ada"), CAST, event("consensus.voted", "ada", VOTE, choice="JWT", **BALLOT)), "not what ada stated"),
+    "another reason for a ballot": (
+        (added(ADA, "ada"), CAST, event("consensus.voted", "ada", VOTE, choice="OAuth2", **BALLOT | {"reason": "told to"})),
+        "not what ada stated",
+    ),
     "other terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), event("task.approved", "ada", "task:1", **OTHERS)), "not what ada stated"),
     "no terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), DECIDED), "not what ada stated"),
     "another choice": ((added(ADA, "ada"), stated(ADA, "ada", "reject", reason="b"), DECIDED), "not what ada stated"),

@@ -1,0 +1,33 @@
+"""Transactions of an agent at the command line, known by its token, whose statements are signed with the key of this machine."""
+
+import getpass
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from federation.delivery.runtime import transactions
+from federation.delivery.voices import agent_voice
+from federation.errors import SettingsError
+from federation.local.elsewhere import check_database
+from federation.services import agents
+from federation.settings import settings
+
+T = TypeVar("T")
+
+
+def transact_as_agent(work: Callable[[Session], T]) -> T:
+    """Do this in one transaction of the agent whose token FEDERATION_TOKEN is.
+
+    Raises SettingsError without one, Unauthenticated for one that is not valid, KeyRevoked, DatabaseUnavailable, and what the work raises.
+    """
+    config = settings()
+    if config.token is None:
+        raise SettingsError("FEDERATION_TOKEN is not set: it says as which agent you act; get one with `federation agent token NAME`")
+    for role in ("database_url", "database_service_url"):
+        check_database(config, role)
+    opened = transactions()
+    with opened.begin(f"cli:{getpass.getuser()}") as session:
+        name = agents.authenticate(session, config.token.get_secret_value()).name
+    with opened.begin(name, voice=agent_voice(config, opened, name)) as session:
+        return work(session)

@@ -1,0 +1,110 @@
+"""The end of a vote: counted once, by the program's own role, while no ballot can be cast; its outcome opens or closes the gate of a task."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from federation.consensus.ballots import Outcome
+from federation.consensus.tally import tally
+from federation.errors import Conflict, FederationError
+from federation.services import announcements, approvals, consensus, votes
+from federation.services.approvals import Decision
+from federation.services.consensus import VERSION
+from federation.store import event_log, turns
+from federation.store.context import context, notify
+from federation.store.models.consensus import Consensus, ConsensusState
+from federation.store.models.tasks import AgentTask
+
+# Of what is over, at most so many in one look.
+AT_ONCE = 200
+
+
+def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
+    """End a vote if it is over, and carry out what it decided; does nothing else, however often it is called. For the program alone."""
+    vote = session.get_one(Consensus, consensus_id, populate_existing=True)
+    # A look first that waits for nobody: of all whose ballots are cast at once, the last to commit sees those of the others.
+    if vote.state == ConsensusState.OPEN and _ended(session, vote) is None:
+        return vote
+    turns.take(session, consensus.turn(consensus_id))
+    session.refresh(vote)
+    if vote.state == ConsensusState.OPEN and (found := _ended(session, vote)) is not None:
+        _close(session, vote, ConsensusState.UNDECIDED if found.winner is None else ConsensusState.DECIDED, found.as_json())
+        announcements.of_outcome(session, vote)
+    if vote.state != ConsensusState.OPEN and vote.task_id is not None and vote.applied_at is None:
+        _apply(session, vote, vote.task_id)
+    return vote
+
+
+def _ended(session: Session, vote: Consensus) -> Outcome | None:
+    """Return what the ballots come to, if the vote is over; else None."""
+    found = tally(consensus.rules_of(vote), votes.counted(session, vote))
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    is_over = now >= vote.deadline or not found.outstanding or (vote.proposal["early"] and found.fixed)
+    return found if is_over else None
+
+
+def withdraw(session: Session, vote: Consensus, *, reason: str) -> Consensus:
+    """End a vote without an outcome, for an operator; a task that it was about awaits approval as before. Raises Conflict for one that is closed."""
+    turns.take(session, consensus.turn(vote.id))
+    session.refresh(vote)
+    if vote.state != ConsensusState.OPEN:
+        raise Conflict(f"vote {consensus.called(vote)} is {vote.state} already")
+    _close(session, vote, ConsensusState.WITHDRAWN, {"withdrawn_by": context(session).actor, "reason": reason})
+    announcements.of_outcome(session, vote)
+    if vote.task_id is not None:
+        _applied(session, vote, effect=None)
+    return vote
+
+
+def _close(session: Session, vote: Consensus, state: ConsensusState, outcome: Mapping[str, Any]) -> None:
+    values = {"state": state, "outcome": dict(outcome), "closed_at": func.clock_timestamp()}
+    session.execute(update(Consensus).where(Consensus.id == vote.id, Consensus.state == ConsensusState.OPEN).values(**values))
+    session.refresh(vote)
+    payload = {"version": VERSION, "consensus_id": vote.id, "revision": vote.revision, "state": state, "outcome": outcome}
+    event_log.append(session, "consensus.closed", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
+    notify(session, [consensus.stream(vote)])
+
+
+def _apply(session: Session, vote: Consensus, task_id: uuid.UUID) -> None:
+    """Open or close the gate; what cannot be done now is left to the next look, and undoes nothing of the end of the vote."""
+    approved = vote.state == ConsensusState.DECIDED and (vote.outcome or {}).get("winner") == Decision.APPROVE
+    decision = Decision.APPROVE if approved else Decision.REJECT
+    who = context(session)
+    before, recorded = (who.actor, who.trace_id), len(who.outbox)
+    try:
+        with session.begin_nested():
+            task = session.get_one(AgentTask, task_id)
+            reason = f"by the vote {consensus.called(vote)}: {_in_words(vote)}"
+            done = approvals.settle_by_vote(session, task, decision, reason=reason, decided_by=f"consensus:{vote.id}")
+            _applied(session, vote, effect=decision if done else None)
+    except FederationError:
+        # Such as a quota of who asked for the task. The savepoint has undone the rows, and the name that the database knows.
+        who.actor, who.trace_id = before
+        del who.outbox[recorded:]
+        session.expire_all()
+        session.refresh(vote)
+
+
+def _in_words(vote: Consensus) -> str:
+    outcome = vote.outcome or {}
+    count = ", ".join(f"{option} {votes_}" for option, votes_ in outcome.get("votes", {}).items()) or "no votes"
+    return f"{count} of {len(vote.proposal['electorate'])}" + (f" ({outcome['reason']})" if outcome.get("reason") else "")
+
+
+def _applied(session: Session, vote: Consensus, *, effect: str | None) -> None:
+    session.execute(update(Consensus).where(Consensus.id == vote.id).values(applied_at=func.clock_timestamp()))
+    payload = {"version": VERSION, "consensus_id": vote.id, "task_id": vote.task_id, "effect": effect, "applied": True}
+    event_log.append(session, "consensus.applied", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
+    session.refresh(vote)
+    notify(session, [consensus.stream(vote)])
+
+
+def due(session: Session) -> Sequence[uuid.UUID]:
+    """Return the votes whose time is over, and those whose outcome could not be carried out so far."""
+    over = (Consensus.state == ConsensusState.OPEN) & (Consensus.deadline <= func.clock_timestamp())
+    unapplied = (Consensus.state != ConsensusState.OPEN) & Consensus.task_id.is_not(None) & Consensus.applied_at.is_(None)
+    return session.scalars(select(Consensus.id).where(or_(over, unapplied)).order_by(Consensus.deadline).limit(AT_ONCE)).all()

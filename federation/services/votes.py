@@ -1,0 +1,150 @@
+"""Ballots: each voter casts one, once he has acknowledged what is voted on; its contrary is refused, and kept as evidence if it is signed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from federation.consensus.ballots import BadBallot, Ballot
+from federation.consensus.tally import heard, ordered, spoken
+from federation.errors import Conflict, InvalidInput, Refused
+from federation.security.statements import Mode
+from federation.services import consensus, statements
+from federation.services.consensus import VERSION
+from federation.services.statements import Heard
+from federation.store import event_log, turns
+from federation.store.context import context, notify
+from federation.store.models.consensus import Acknowledgement, Consensus, ConsensusState, StoredBallot
+from federation.store.models.statements import SignedStatement
+
+ACTION = "consensus.vote"
+_WHILE_OPEN = "while the vote is open neither counts"
+_AFTER = "the vote had ended, and its outcome stands"
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """A ballot that counts; `mode` None: nobody signed or attested it."""
+
+    vote: Consensus
+    ballot: StoredBallot
+    mode: Mode | None
+
+
+def subject(vote: Consensus, voter: str) -> str:
+    """Return what statements of a voter about his ballot are about; also the stream of its events, so that voters do not wait for each other."""
+    return f"consensus:{vote.id}:{vote.revision}:{voter}"
+
+
+def respond(
+    session: Session,
+    reference: str,
+    response: Sequence[str] | None,
+    *,
+    confidence: float | None = None,
+    reason: str = "",
+    conversation_id: str | None = None,
+) -> Cast:
+    """Cast the caller's ballot: one option, several where the mechanism takes them, or none, which abstains; the same again changes nothing.
+
+    Raises NotFound, Refused for who is no voter, has not acknowledged the present proposal or has not signed where that is demanded, Conflict for
+    a second ballot or a vote that is closed, Equivocation for the signed contrary of what the caller signed before, InvalidInput.
+    """
+    vote = consensus.find(session, reference, conversation_id=conversation_id)
+    consensus.require_voter(session, vote)
+    if response is None:
+        raise InvalidInput("response", None, f"an option, or choices: {', '.join(vote.proposal['options'])}; or abstain")
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise InvalidInput("confidence", confidence, "0 (a guess) to 1 (sure)")
+    # So that nobody ends or changes it before the commit.
+    turns.share(session, consensus.turn(vote.id))
+    session.refresh(vote)
+    rules = consensus.rules_of(vote)
+    try:
+        choice = ordered(rules, response)
+    except BadBallot as error:
+        raise InvalidInput("response", response[0] if len(response) == 1 else list(response), str(error)) from error
+    ballot = {"response": list(choice), "confidence": confidence, "reason": reason}
+    word = spoken(rules, choice)
+    said = statements.say(
+        session,
+        action=ACTION,
+        choice=word,
+        subject=subject(vote, context(session).actor),
+        content={"options_hash": vote.options_hash, **ballot},
+        demanded=Mode.SIGNED if vote.proposal["signed"] else Mode.ATTESTED,
+    )
+    key = (vote.id, vote.revision, context(session).actor)
+    if (former := session.get(StoredBallot, key)) is not None:
+        return _again(session, vote, former, ballot, said)
+    _require_acknowledged(session, vote)
+    row = {**dict(zip(("consensus_id", "revision", "actor"), key, strict=True)), **ballot, "choice": word, "digest": said and said.signed.digest}
+    # Not the moment of the insertion, which may come after the deadline.
+    row["created_at"] = consensus.require_open(session, vote)
+    cast = session.scalars(insert(StoredBallot).values(**row).on_conflict_do_nothing().returning(StoredBallot)).one_or_none()
+    if cast is None:
+        return _again(session, vote, session.get_one(StoredBallot, key), ballot, said)
+    statements.keep(session, said, conversation_id=vote.conversation_id)
+    payload = {
+        "version": VERSION,
+        "consensus_id": vote.id,
+        "revision": vote.revision,
+        "options_hash": vote.options_hash,
+        "choice": word,
+        "response": list(choice),
+        "confidence": confidence,
+        "reason": reason,
+        "digest": row["digest"],
+    }
+    stream = f"consensus:{vote.id}:{vote.revision}:{cast.actor}"
+    event_log.append(session, "consensus.voted", stream, payload=payload, conversation_id=vote.conversation_id)
+    notify(session, [consensus.stream(vote)])
+    return Cast(vote, cast, None if said is None else said.statement.mode)
+
+
+def _require_acknowledged(session: Session, vote: Consensus) -> None:
+    found = session.get(Acknowledgement, (vote.id, vote.revision, context(session).actor))
+    if found is None or found.options_hash != vote.options_hash:
+        read = "it was changed since you read it: read it anew with" if vote.revision > 1 else "read it with"
+        called = consensus.called(vote)
+        then = f"federation_consensus_results, then acknowledge its options_hash with federation_consensus_acknowledge('{called}', options_hash=…)."
+        raise Refused(consensus.SEE_FIRST, f"you have not acknowledged what vote {called} is about; {read} {then}")
+
+
+def _again(session: Session, vote: Consensus, former: StoredBallot, ballot: dict[str, Any], said: Heard | None) -> Cast:
+    """Return the ballot that is there, if it is this one. Raises Equivocation, Conflict."""
+    if all(getattr(former, name) == value for name, value in ballot.items()):
+        return Cast(vote, former, _mode(session, former))
+    follows = _WHILE_OPEN if vote.state == ConsensusState.OPEN else _AFTER
+    statements.keep_contrary(session, said, conversation_id=vote.conversation_id, follows=follows)
+    raise Conflict(f"you voted {former.choice!r} in {consensus.called(vote)} already; a ballot is cast once, and that one stands")
+
+
+def _mode(session: Session, ballot: StoredBallot) -> Mode | None:
+    mode = session.scalar(select(SignedStatement.mode).where(SignedStatement.digest == ballot.digest)) if ballot.digest else None
+    return None if mode is None else Mode(mode)
+
+
+def contraries(session: Session, vote: Consensus) -> dict[str, list[SignedStatement]]:
+    """Return for each voter who signed two ballots of the present revision his statements, in order; what the caller may see of them."""
+    subjects = [subject(vote, one["agent"]) for one in vote.proposal["electorate"]]
+    query = (
+        select(SignedStatement)
+        .where(SignedStatement.subject.in_(subjects), SignedStatement.action == ACTION, SignedStatement.mode == Mode.SIGNED)
+        .order_by(SignedStatement.actor, SignedStatement.created_at, SignedStatement.digest)
+    )
+    found: dict[str, list[SignedStatement]] = {}
+    for one in session.scalars(query):
+        found.setdefault(one.actor, []).append(one)
+    return {voter: theirs for voter, theirs in found.items() if len({one.choice for one in theirs}) > 1}
+
+
+def counted(session: Session, vote: Consensus) -> list[Ballot]:
+    """Return the ballots of the present revision as they are counted, with the contraries that make some of them void."""
+    rules = consensus.rules_of(vote)
+    stored = [Ballot(one.actor, tuple(one.response), one.confidence) for one in consensus.ballots(session, vote)]
+    contrary = [Ballot(voter, heard(rules, one.choice)) for voter, theirs in contraries(session, vote).items() for one in theirs]
+    return [*stored, *contrary]
