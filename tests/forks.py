@@ -35,7 +35,7 @@ OURS = (
     *CELERY,
     *("federation.celery", "federation.delivery.beat", "federation.frontdoor", "psycopg_pool", "fastmcp", "uvicorn"),
     *(f"federation.tasks.{name}" for name in ("claims", "cop", "delegation", "inference", "retrieval", "summaries")),
-    *(f"federation.cli.{name}" for name in ("agent", "task", "signer", "model", "audit", "serve", "status", "doctor")),
+    *(f"federation.cli.{name}" for name in ("agent", "task", "signer", "model", "audit", "serve", "status", "doctor", "claim", "hook")),
 )
 
 

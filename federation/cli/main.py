@@ -41,6 +41,8 @@ COMMANDS = (
     Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ and stunnel now, so that `up` needs no network."),
     Entry("agent", "federation.cli.agent:app", "Add agents, give and take tokens and keys, configure MCP clients."),
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
+    Entry("claim", "federation.cli.claim:app", "Claim files and other resources, list and end claims."),
+    Entry("hook", "federation.cli.hook:app", "Keep git from committing what others have claimed."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),
     Entry("model", "federation.cli.model:app", "List, verify and add the models whose files are trusted."),
     Entry("tls", "federation.cli.tls:app", "Make and show the certificates of the services."),

@@ -23,7 +23,7 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import TransientError
 from federation.placement.node import NodeView
-from federation.services import executions, nodes, summaries
+from federation.services import claim_lines, executions, nodes, summaries
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ class FederationScheduler(Scheduler):
             Job("outbox", given.outbox_sweep_s, self._sweep),
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
             Job("seals", given.seal_s, self._sealer.seal),
+            Job("lines", CLEANUP_S, self._forget_absent, next_at=time.monotonic() + CLEANUP_S),
             Job("results", CLEANUP_S, self._clean_up, next_at=time.monotonic() + CLEANUP_S),
         ]
         self._retry_s = FIRST_RETRY_S
@@ -232,6 +233,10 @@ class FederationScheduler(Scheduler):
     def _note_outcomes(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:
             executions.note_outcomes(session)
+
+    def _forget_absent(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            claim_lines.forget_absent(session)
 
     def _clean_up(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:

@@ -88,6 +88,7 @@ EVENTS = {
     "agent_tokens": ("agent.token",),
     "agents": ("agent.",),
     "chunks": ("index.scanned", "index.written"),
+    "claim_waiters": ("claim.",),
     "claims": ("claim.",),
     "conversation_members": ("conversation.joined",),
     "conversations": ("conversation.", "message.sent"),
@@ -113,6 +114,7 @@ EVENTS = {
 # docs/adr/0003-signs-of-life.md: these columns alone may change without an event.
 SIGNS_OF_LIFE = {
     "nodes": {"last_seen_at", "load"},
+    "claim_waiters": {"present_until"},
     "cop_states": {"summary", "data", "updated_at"},
     "outbox": {"waiting_for", "attempts", "tried_at"},
 }

@@ -51,6 +51,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "cop_states": {"kind": "agent", "subject": "bob", "summary": "s", "action": "IDLE", "data": {}, "visibility": "members", "updated_by": "bob"},
     "agent_tasks": {"id": ONE, "conversation_id": "secret", "description": "psst", "status": "pending", "created_by": "bob", "updated_by": "bob"},
     "claims": {"resource": f"task:{ONE}", "holder": "bob", "fencing_token": 1, "description": "", "updated_by": "bob"},
+    "claim_waiters": {"place": 1, "resource": f"task:{ONE}", "holder": "bob", "updated_by": "bob"},
     "streams": {"name": "messages:secret", "position": 1},
     "events": {
         "id": ONE,
@@ -119,7 +120,9 @@ MAY = {
     "summaries": ("", "SI", "SI", "SI"),
     "cop_states": ("I", "SI", "SIU", "SIU"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
-    "claims": ("", "SIU", "SIU", "SIU"),
+    # Who holds one alone changes it, while it stands; that of a task that is cancelled ends with the task.
+    "claims": ("", "SI", "SIU", "SIU"),
+    "claim_waiters": ("", "SI", "SIUD", "SIUD"),
     "streams": ("", "", "", "SIU"),
     "events": ("I", "I", "SI", "SI"),
     "event_order": ("", "", "", "SI"),
