@@ -145,8 +145,9 @@ def claim(
 
 
 def _tell_lapsed(session: Session, lapsed: Mapping[str, Any]) -> None:
-    payload = {"version": PAYLOAD_VERSION, **lapsed}
-    event_log.append(session, "claim.lapsed", f"claim:{lapsed['resource']}", payload=payload)
+    resource = lapsed["resource"]
+    payload = {"version": PAYLOAD_VERSION, "resource": resource, "holder": lapsed["holder"], "fencing_token": lapsed["fencing_token"]}
+    event_log.append(session, "claim.lapsed", f"claim:{resource}", payload=payload)
 
 
 def take_turn(session: Session, resource: Resource) -> None:
