@@ -39,31 +39,29 @@ class Picture:
 
 
 def picture(prefix: str) -> Picture:
-    """Return what is claimed of the names that begin so. Raises FederationError where nobody can be asked."""
-    found = _of_database() if settings().database_url is not None else _of_door(settings())
-    # Also a folder that all of them lie in.
-    near = [claim for claim in found.claims if claim.resource.startswith(prefix) or prefix.startswith(claim.resource.removesuffix("**"))]
-    return Picture(found.me, near, found.required)
+    """Return what is claimed among the names that begin so. Raises FederationError where nobody can be asked."""
+    near = f"{prefix}**"
+    return _of_database(near) if settings().database_url is not None else _of_door(settings(), near)
 
 
-def _of_database() -> Picture:
+def _of_database(near: str) -> Picture:
     me = acting.name() if settings().token is not None else repository.setting("agent") or account()
     claims: list[Standing] = []
     after = None
     while True:
-        page = transact(partial(resource_claims.listed, after=after, limit=_PAGE))
+        page = transact(partial(resource_claims.listed, overlapping=near, after=after, limit=_PAGE))
         claims += [Standing(one.resource, one.holder, one.expires_at, one.description, one.holder == me) for one in page.claims]
         after = page.more
         if after is None:
             return Picture(me, claims, page.must_claim)
 
 
-def _of_door(config: Settings) -> Picture:
+def _of_door(config: Settings, near: str) -> Picture:
     if config.token is None:
         raise SettingsError(
             "neither FEDERATION_DATABASE_URL nor FEDERATION_TOKEN is set, so nobody can be asked: set the token of your agent, and FEDERATION_MCP_URL"
         )
-    pages = list(_pages(config))
+    pages = list(_pages(config, near))
     claims = [_standing(one) for page in pages for one in page["claims"]]
     return Picture(pages[-1]["you"], claims, pages[-1]["must_claim"])
 
@@ -73,10 +71,10 @@ def _standing(told: dict[str, Any]) -> Standing:
     return Standing(told["resource"], told["holder"], ends, told["description"], told["fencing_token"] is not None)
 
 
-def _pages(config: Settings) -> Iterator[dict[str, Any]]:
+def _pages(config: Settings, near: str) -> Iterator[dict[str, Any]]:
     after = None
     while True:
-        page = call_tool(config, "federation_claims", {"limit": _PAGE, "after": after})
+        page = call_tool(config, "federation_claims", {"resource": near, "limit": _PAGE, "after": after})
         yield page
         if (after := page["more"]) is None:
             return

@@ -245,6 +245,8 @@ def _over(session: Session, resource: Resource, token: int) -> Refused:
         name = f"{resource.name} (as {row.resource})" if row.resource != resource.name else row.resource
         return charter.refused("claim", f"{row.holder} holds {name} until {_when(row.expires_at)}; wait for its release or expiry, then claim it.")
     for row in rows:
+        if row.resource in holding and row.resource != resource.name and row.fencing_token == token:
+            return charter.refused("claim", f"token {token} is that of your claim on {row.resource}, which covers {resource.name}; extend that one.")
         if row.resource in holding:
             return charter.refused("claim", f"token {token} of {resource.name} is out of date; claim again and look at what has changed since.")
         if row.released_at is None and row.holder == actor:

@@ -24,7 +24,7 @@ LONGEST_DESCRIPTION = 1_000
 
 _LISTED = text(
     """
-    SELECT resource, holder, fencing_token, description, acquired_at, expires_at FROM claims
+    SELECT resource, holder, fencing_token, left(description, 200) AS description, expires_at FROM claims
     WHERE released_at IS NULL AND expires_at > clock_timestamp() AND resource NOT LIKE 'task:%'
         AND (CAST(:wanted AS text) IS NULL OR federation_overlap(resource, :wanted))
         AND (CAST(:holder AS text) IS NULL OR holder = :holder)
@@ -41,7 +41,7 @@ class Held:
     resource: str
     holder: str
     expires_at: datetime
-    description: Annotated[str, Field(description="What the holder is doing.")]
+    description: Annotated[str, Field(description="What the holder is doing, or how that begins.")]
     fencing_token: Annotated[int | None, Field(description="If it is yours.")]
     waiting: Annotated[Sequence[str], Field(description="Who waits for something of it, in the order of the line.")]
 

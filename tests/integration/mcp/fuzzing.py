@@ -198,7 +198,7 @@ class Fuzzer:
                 made[name] = there[value.number % len(there)]
         # A claim has a token of its own, which is seldom found by chance.
         pairs = self.pool.get("claim", [])
-        if isinstance(fencing := drawn.get("fencing_token"), Known) and fencing.number % 2 and pairs:
+        if "task_id" in made and isinstance(fencing := drawn.get("fencing_token"), Known) and fencing.number % 2 and pairs:
             made["task_id"], made["fencing_token"] = pairs[fencing.number % len(pairs)]
         if "wait_s" in drawn:
             made["wait_s"] = _soon(made.get("wait_s", LONGEST_WAIT_S))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import runpy
 import subprocess
 import sys
 import uuid
@@ -230,6 +231,18 @@ async def test_who_waited_in_vain_keeps_the_place_for_the_next_call(spine: Any) 
         [held] = (await dan.call_tool("federation_claims", {"resource": "file:vain/**"})).structured_content["claims"]
         assert (held["holder"], held["waiting"], held["fencing_token"]) == ("ada", ["bob", "dan"], None)
         assert (await dan.call_tool("federation_release", {"resource": "file:vain/**"})).data.left_line
+
+
+async def test_lock_of_the_patterns_is_a_claim(spine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "agent_lock.py"))
+    async with spine.client("bob") as bob:
+        theirs = lock["AgentLock"](bob, "file:/lock/main.py")
+        assert await theirs.acquire()
+        await lock["main"](f"{spine.url}/mcp", "file:/lock/main.py", spine.tokens["dan"])
+        assert await theirs.release()
+        assert not await theirs.release()
+    await lock["main"](f"{spine.url}/mcp", "file:/lock/main.py", spine.tokens["dan"])
+    assert capsys.readouterr().out.splitlines() == ["another agent is working on file:/lock/main.py", "changing file:/lock/main.py with token 2"]
 
 
 async def test_who_waits_for_a_task_gets_it_when_it_is_given_back(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

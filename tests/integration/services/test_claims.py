@@ -105,6 +105,8 @@ def test_holder_may_hold_a_folder_and_a_file_in_it_and_either_covers_the_file(tr
             resource_claims.check(session, MAIN, token or 0)
     with pytest.raises(Refused, match="out of date"), transactions.begin("bob") as session:
         resource_claims.check(session, "file:src/other.py", file.fencing_token or 0)
+    with pytest.raises(Refused, match=r"token 1 is that of your claim on file:src/\*\*, which covers file:src/other\.py; extend that one"):
+        take(transactions, "bob", "file:src/other.py", token=folder.fencing_token)
     give_back(transactions, "bob", "file:src/**")
     assert not take(transactions, "dan", MAIN).claimed
     assert take(transactions, "dan", "file:src/other.py").claimed
