@@ -18,7 +18,7 @@ FILE = "file"
 PATTERN = r"^[a-z][a-z0-9-]{0,39}:[^\x00-\x1f\x7f]+$"
 EVERYTHING = "**"
 
-_WANTS = "a kind and a path, such as file:src/main.py, or a folder with all below it, such as file:src/**"
+_WANTS = "a kind and a path, such as file:docs/index.md, or a folder with all below it, such as file:src/**"
 
 
 @dataclass(frozen=True, slots=True)
