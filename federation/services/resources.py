@@ -18,7 +18,7 @@ FILE = "file"
 PATTERN = r"^[a-z][a-z0-9-]{0,39}:[^\x00-\x1f\x7f]+$"
 EVERYTHING = "**"
 
-_WANTS = "a kind and a path, such as file:docs/index.md, or a folder with all below it, such as file:src/**"
+WANTED = "a kind and a path, such as file:docs/index.md, or a folder with all below it, such as file:src/**"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +92,14 @@ def parsed(text: str, *, field: str = "resource") -> Resource:
     name = unicodedata.normalize("NFC", text)
     kind, colon, path = name.partition(":")
     if not colon or not re.fullmatch("[a-z][a-z0-9-]{0,39}", kind):
-        raise InvalidInput(field, text, _WANTS)
+        raise InvalidInput(field, text, WANTED)
     if kind == TASK:
         raise InvalidInput(field, text, "a resource; a task is claimed with federation_claim_task")
     if len(name) > LONGEST:
         raise InvalidInput(field, text, f"at most {LONGEST} characters")
     path = path.removeprefix("/")
     if flaw := _flaw(path):
-        raise InvalidInput(field, text, f"{_WANTS}; {flaw}")
+        raise InvalidInput(field, text, f"{WANTED}; {flaw}")
     return Resource(f"{kind}:{path}")
 
 
