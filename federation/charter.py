@@ -3,6 +3,7 @@
 Refuses a file in which a value does not fit: it names the file, the key, what it got and what it wants.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from federation.errors import NotFound, SettingsError
@@ -22,6 +23,9 @@ ROLE_PATTERN = "^[a-z][a-z0-9_-]{0,39}$"
 
 _PACKAGE = Path(__file__).resolve().parent
 _SHIPPED = (_PACKAGE.parent / "charter.toml", _PACKAGE / "_charter.toml")
+
+# No `*` but as the last part: `/**` is a folder with all below it.
+RESOURCE_PATTERN = r"^[a-z][a-z0-9-]{0,39}:(?:[^*\x00-\x1f\x7f]+/\*\*|\*\*|[^*\x00-\x1f\x7f]*[^*/\x00-\x1f\x7f])$"
 
 RoleName = Annotated[str, Field(pattern=ROLE_PATTERN)]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
@@ -59,7 +63,7 @@ MEANING: Mapping[Right, tuple[Principle, str]] = {
     Right.DESIGNATE: ("assign", "hand a task to another agent by name, or to a role"),
     Right.OFFER: ("assign", "put up a task for whoever claims it first, or propose one"),
     Right.RUN: ("assign", "hand a task to a node"),
-    Right.CLAIM: ("claim", "take tasks"),
+    Right.CLAIM: ("claim", "take tasks, and claim files and other resources"),
     Right.VOTE: ("propose", "take part in votes"),
     Right.APPROVE: ("propose", "decide on tasks that await approval"),
     Right.APPROVE_OWN: ("propose", "decide on a task that one asked for oneself"),
@@ -97,6 +101,21 @@ class Demands(BaseModel):
     vote: Vouching = "attested"
 
 
+def _is_resource(name: str) -> str:
+    # What the names may be, is known in a room above; the hook says what it does not know.
+    if not re.match(RESOURCE_PATTERN, name) or name.startswith("task:"):
+        raise ValueError("a resource, such as file:src/main.py, or a folder with all below it, such as file:src/**")
+    return name
+
+
+class ClaimRules(BaseModel):
+    """What the team wants claimed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    required: tuple[Annotated[str, AfterValidator(_is_resource)], ...] = ()
+
+
 class Charter(BaseModel):
     """The rules of the team."""
 
@@ -104,6 +123,7 @@ class Charter(BaseModel):
 
     principles: Principles
     demands: Demands = Demands()
+    claims: ClaimRules = ClaimRules()
     roles: dict[RoleName, RoleRules]
 
     @model_validator(mode="after")
@@ -148,8 +168,9 @@ def read(file: Path) -> tuple[Charter, str]:
         raise SettingsError("\n".join(f"{file}: {_told(problem)}" for problem in error.errors(include_url=False))) from error
 
 
-_TABLES: Mapping[str, type[BaseModel]] = {"principles": Principles, "demands": Demands}
+_TABLES: Mapping[str, type[BaseModel]] = {"principles": Principles, "demands": Demands, "claims": ClaimRules}
 _WANTS = {
+    "tuple_type": 'a list, such as ["file:src/**"]',
     "frozen_set_type": 'a list, such as ["claim"]',
     "string_pattern_mismatch": "a name of small letters, digits, - and _, that begins with a letter",
     "string_too_short": "a sentence",

@@ -137,6 +137,7 @@ class Settings(BaseSettings):
 
     messages_per_minute: int = Field(1200, ge=0, le=1_000_000, description="Messages that one agent may send in a minute; 0: any number.")
     open_tasks_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Tasks of one agent that may wait or be worked on; 0: any number.")
+    claims_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Resources that one agent may hold at a time; 0: any number.")
     inference_tokens_per_day: int = Field(
         5_000_000, ge=0, le=10**12, description="Tokens that models may read and write for one agent in a day; 0: any number."
     )

@@ -18,8 +18,8 @@ CELERY = (
     *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.worker.consumer", "celery.concurrency.prefork"),
     *("celery.concurrency.thread", "federation.broker.transport", "federation.results.backend"),
 )
-OURS = (*CELERY, *fleet.IMPORTS, *(f"federation.cli.{name}" for name in ("agent", "task", "signer", "model", "audit", "status", "doctor")))
-
+COMMANDS = ("agent", "task", "signer", "model", "audit", "status", "doctor", "claim", "hook", "consensus", "vote")
+OURS = (*CELERY, *fleet.IMPORTS, *(f"federation.cli.{name}" for name in COMMANDS))
 
 Started = Forked | subprocess.Popen[bytes]
 

@@ -43,6 +43,8 @@ COMMANDS = (
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
     Entry("consensus", "federation.cli.consensus:app", "Ask for votes, show, export and verify them."),
     Entry("vote", "federation.cli.vote:vote", "Vote as the agent whose token you have, under your own signature."),
+    Entry("claim", "federation.cli.claim:app", "Claim files and other resources, list and end claims."),
+    Entry("hook", "federation.cli.hook:app", "Keep git from committing what others have claimed."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),
     Entry("model", "federation.cli.model:app", "List, verify and add the models whose files are trusted."),
     Entry("tls", "federation.cli.tls:app", "Make and show the certificates of the services."),

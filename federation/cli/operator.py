@@ -13,9 +13,14 @@ from federation.settings import settings
 T = TypeVar("T")
 
 
+def account() -> str:
+    """Return the name that the person at the command line acts under."""
+    return f"cli:{getpass.getuser()}"
+
+
 def transact(work: Callable[[Session], T]) -> T:
     """Do this in one transaction. Raises SettingsError or DatabaseUnavailable where PostgreSQL does not take us, and what the work raises."""
     for role in ("database_url", "database_service_url"):
         check_database(settings(), role)
-    with transactions().begin(f"cli:{getpass.getuser()}") as session:
+    with transactions().begin(account()) as session:
         return work(session)

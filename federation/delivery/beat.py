@@ -23,7 +23,7 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import decisions, executions, nodes, summaries
+from federation.services import claim_lines, decisions, executions, nodes, summaries
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ class FederationScheduler(Scheduler):
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
             Job("votes", VOTES_S, self._end_votes),
             Job("seals", given.seal_s, self._sealer.seal),
+            Job("lines", CLEANUP_S, self._forget_absent),
             Job("results", CLEANUP_S, self._clean_up),
         ]
         self._retry_s = FIRST_RETRY_S
@@ -249,6 +250,10 @@ class FederationScheduler(Scheduler):
                 failed = error
         if failed is not None:
             raise failed
+
+    def _forget_absent(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            claim_lines.forget_absent(session)
 
     def _clean_up(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:

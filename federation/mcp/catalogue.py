@@ -21,6 +21,7 @@ from federation.mcp.tools.cop import federation_pulse, federation_update_state
 from federation.mcp.tools.delegation import federation_delegate
 from federation.mcp.tools.inference import federation_infer
 from federation.mcp.tools.messages import federation_inbox, federation_send
+from federation.mcp.tools.resource_claims import federation_claim, federation_claims, federation_release
 from federation.mcp.tools.retrieval import federation_index, federation_search
 from federation.mcp.tools.summaries import federation_summarize
 from federation.mcp.tools.tasks import federation_cancel_task, federation_task_result, federation_task_status
@@ -45,6 +46,9 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_claim_task, "Claim a task", SETS),
     (federation_release_task, "Give a task back", SETS),
     (federation_complete_task, "Complete a task", SETS),
+    (federation_claim, "Claim a file or folder", SETS),
+    (federation_release, "Give a claim back", SETS),
+    (federation_claims, "See what is claimed", READS),
     (federation_cancel_task, "Cancel a task", ENDS),
     (federation_task_status, "Where a task stands", READS),
     (federation_task_result, "What came of a task", READS),

@@ -46,6 +46,8 @@ def words(rules: Charter, caller: Caller) -> str:
     if signed:
         what = " and each ".join(signed)
         lines += ["", f"Each {what} of yours takes a signature of your own: `federation mcp` signs for you; over HTTP you pass it with the call."]
+    if rules.claims.required:
+        lines += ["", f"Before you change {', '.join(rules.claims.required)} you claim what you change: federation_claim."]
     if own and own.proposes:
         kinds = " or ".join(sorted(own.proposes))
         lines += ["", f"Work of the kind {kinds} you propose first: federation_delegate with requires_approval=true. It begins when it is approved."]

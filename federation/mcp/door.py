@@ -103,10 +103,11 @@ class Call:
         notices: Sequence[str] = (),
         executions: Sequence[UUID] = (),
         waiting: str = "waiting",
+        again_s: Callable[[], float] = lambda: LOOK_AGAIN_S,
     ) -> T | None:
         """Look until there is something, again whenever a notice or the end of an execution says so; None after `wait_s` seconds.
 
-        `waiting` is what a client that asked for progress is told meanwhile.
+        `waiting` is what a client that asked for progress is told meanwhile, and `again_s` how long after a look it looks by itself.
         """
         keys = [(NOTICE_CHANNEL, notice) for notice in notices] + [(Options.channel, str(execution)) for execution in executions]
         with _subscribed(self.door.notifications, keys) as subscriptions:
@@ -115,8 +116,9 @@ class Call:
             while (found := await self.transact(look)) is None:
                 looked = loop.time()
                 woken = False
-                while not woken and (now := loop.time()) < min(started + wait_s, looked + LOOK_AGAIN_S):
-                    woken = await _first(subscriptions, min(PROGRESS_S, started + wait_s - now))
+                due = min(started + wait_s, looked + again_s())
+                while not woken and (now := loop.time()) < due:
+                    woken = await _first(subscriptions, min(PROGRESS_S, due - now))
                     if not woken:
                         await get_context().report_progress(round(loop.time() - started, 1), wait_s, waiting)
                 if not woken and loop.time() >= started + wait_s:

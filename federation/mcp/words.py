@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from federation.mcp.tools.arguments import NOT_BLANK
+from federation.services import resources
 from federation.services.names import PATTERN, WANTED
 
 _LONGEST_SHOWN = 80
-_PATTERNS = {f"^{PATTERN}$": WANTED, "^/": "an absolute path"}
+_PATTERNS = {f"^{PATTERN}$": WANTED, "^/": "an absolute path", resources.PATTERN: resources.WANTED}
 
 
 def misfit(problem: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -230,7 +230,7 @@ def acknowledge(session: Session, reference: str, options_hash: str, *, conversa
     """
     vote = find(session, reference, conversation_id=conversation_id)
     require_voter(session, vote)
-    turns.share(session, turn(vote.id))
+    turns.share(session, [turn(vote.id)])
     session.refresh(vote)
     if options_hash != vote.options_hash:
         raise Refused(SEE_FIRST, f"this is not the hash of what vote {called(vote)} is about now; read it anew with federation_consensus_results.")

@@ -14,6 +14,7 @@ from federation.errors import OverQuota, RateLimited
 from federation.settings import settings, variable
 from federation.store import turns
 from federation.store.context import context
+from federation.store.models.claims import Claim
 from federation.store.models.tasks import ENDED, AgentTask
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -91,6 +92,20 @@ def open_task(session: Session) -> None:
     if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
         remedy = "Wait until some have ended, or cancel what is not wanted with federation_cancel_task."
         raise OverQuota(f"{actor} may have {limit} tasks delegated and not ended, and has.", remedy, variable("open_tasks_per_agent"))
+
+
+def held_claims(session: Session) -> None:
+    """Count the claims on resources that the current actor holds, one that it took just now among them. Raises OverQuota."""
+    limit = settings().claims_per_agent
+    if not limit:
+        return
+    actor = context(session).actor
+    turns.take(session, f"claims of {actor}")
+    standing = (Claim.released_at.is_(None)) & (Claim.expires_at > func.clock_timestamp()) & Claim.resource.not_like("task:%")
+    found = select(Claim.resource).where(Claim.holder == actor, standing).limit(limit + 1)
+    if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
+        remedy = "Give back what you are done with (federation_release), or claim a folder, such as file:src/**, in place of its files."
+        raise OverQuota(f"{actor} may hold {limit} claims, and does.", remedy, variable("claims_per_agent"))
 
 
 def _take(session: Session, kind: Kind, cost: int, *, limit: int, period: timedelta) -> float | None:

@@ -84,6 +84,7 @@ STORED = {
     "claims": """
         SELECT resource, jsonb_build_object('holder', holder, 'fencing_token', fencing_token, 'released', released_at IS NOT NULL) FROM claims
     """,
+    "claim_waiters": "SELECT resource || ' ' || holder, jsonb_build_object('place', place) FROM claim_waiters",
     "executions": """
         SELECT id::text, jsonb_build_object('task_name', task_name, 'requirements', requirements, 'affinity', affinity, 'priority', priority,
             'agent_task_id', agent_task_id, 'conversation_id', conversation_id, 'actor', actor, 'node', node,
@@ -316,7 +317,17 @@ def _task_reopened(rows: Rows, event: Told) -> None:
 
 
 def _claim_acquired(rows: Rows, event: Told) -> None:
-    _set(rows, "claims", event.payload["resource"], holder=event.actor, released=False, **event.pick("fencing_token"))
+    resource = event.payload["resource"]
+    _set(rows, "claims", resource, holder=event.actor, released=False, **event.pick("fencing_token"))
+    rows["claim_waiters"].pop(f"{resource} {event.actor}", None)
+
+
+def _claim_waiting(rows: Rows, event: Told) -> None:
+    _set(rows, "claim_waiters", f"{event.payload['resource']} {event.payload['holder']}", **event.pick("place"))
+
+
+def _claim_wait_ended(rows: Rows, event: Told) -> None:
+    rows["claim_waiters"].pop(f"{event.payload['resource']} {event.payload['holder']}", None)
 
 
 def _recorded(rows: Rows, event: Told) -> None:
@@ -420,6 +431,9 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "task.cancelled": _task_changed,
     "task.reopened": _task_reopened,
     "claim.acquired": _claim_acquired,
+    "claim.waiting": _claim_waiting,
+    "claim.wait_ended": _claim_wait_ended,
+    "claim.lapsed": lambda rows, event: _set(rows, "claims", event.payload["resource"], released=True),
     "claim.released": lambda rows, event: _set(rows, "claims", event.payload["resource"], released=True),
     "consensus.requested": _consensus_requested,
     "consensus.options_changed": _consensus_changed,

@@ -17,6 +17,7 @@ from federation.security.statements import Mode
 from federation.services import agents, charter, claims, conversations, executions, inference, limits, statements, task_events, task_terms
 from federation.services.names import valid_slug
 from federation.services.needs import valid
+from federation.services.resources import of_task
 from federation.services.summaries import ENGINE as EXTRACTING
 from federation.store import outbox
 from federation.store.context import context
@@ -204,14 +205,17 @@ def request_claim(session: Session, reference: str, *, description: str, ttl_s: 
     return outbox.record(session, CLAIM, {"task_id": str(task.id), "description": description, "ttl_s": ttl_s}, priority=10)
 
 
-def claim(session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None) -> claims.ClaimOutcome:
+def claim(
+    session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None, present_s: float | None = None
+) -> claims.ClaimOutcome:
     """Claim a task for the calling agent; the winner is its assignee and it counts as running.
 
-    Raises Conflict for a task that has ended, Refused for one that is a node's or another agent's.
+    With `present_s` who loses waits in line, and counts as present for so long. Raises Conflict for a task that has ended, Refused for one that
+    is a node's or another agent's.
     """
     task = find(session, reference, conversation_id=conversation_id)
     actor = context(session).actor
-    outcome = claims.claim(session, _resource(task.id), description=description, ttl_s=ttl_s)
+    outcome = claims.claim(session, of_task(task.id), description=description, ttl_s=ttl_s, present_s=present_s)
     if outcome.again:
         return outcome
     if not outcome.claimed:
@@ -262,7 +266,7 @@ def _is_accepted(session: Session, task: AgentTask) -> bool:
 def release(session: Session, reference: str, *, conversation_id: str | None = None) -> bool:
     """Give back a task that the caller holds, so that others may claim it; False if the caller does not hold it."""
     task = find(session, reference, conversation_id=conversation_id)
-    if not claims.release(session, _resource(task.id)):
+    if not claims.release(session, of_task(task.id)):
         return False
     back = at_first(task.reserved_for)
     session.execute(update(AgentTask).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.RUNNING).values(**back))
@@ -282,8 +286,8 @@ def complete(
     status = TaskStatus.COMPLETED if success else TaskStatus.FAILED
     told, demanded = {"result": dict(result)}, Mode(rules().demands.completion)
     said = statements.say(session, action="task.complete", choice=status, subject=f"task:{task.id}", content=told, demanded=demanded)
-    # The row of the claim is locked, so that of two calls at once the second sees what the first has done.
-    current = claims.locked(session, _resource(task.id))
+    # With the turn of the claim, so that of two calls at once the second sees what the first has done.
+    current = claims.current(session, of_task(task.id))
     session.refresh(task)
     if task.status in ENDED:
         mine = current is not None and (current.holder, current.fencing_token) == (context(session).actor, fencing_token)
@@ -291,10 +295,10 @@ def complete(
             return task
         statements.keep_contrary(session, said, conversation_id=task.conversation_id)
         raise Conflict(f"task {reference} is {task.status} already, by {task.assigned_to}; read it with federation_task_result")
-    claims.require(session, _resource(task.id), fencing_token)
+    claims.require(session, of_task(task.id), fencing_token)
     statements.keep(session, said, conversation_id=task.conversation_id)
     _end(session, task, status, dict(result))
-    claims.release(session, _resource(task.id))
+    claims.release(session, of_task(task.id))
     return task
 
 
@@ -314,7 +318,7 @@ def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask
     """Cancel a task for a caller whose right to do so was looked at before. Raises Conflict for a task that ended otherwise."""
     actor = context(session).actor
     # Before the task, which who claims it locks after the claim.
-    claims.revoke(session, _resource(task.id))
+    claims.revoke(session, of_task(task.id))
     # Waits for who approves it at this moment, so that the execution which he records is found; nobody works yet on what awaits approval.
     session.execute(select(AgentTask.id).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.AWAITING_APPROVAL).with_for_update())
     # Before the task too, as who works on it.
@@ -394,7 +398,3 @@ def _end(session: Session, task: AgentTask, status: TaskStatus, result: dict[str
         raise Conflict(f"task {task.id} has ended already")
     session.refresh(task)
     task_events.append(session, "task.completed" if status is TaskStatus.COMPLETED else "task.failed", task, result=result)
-
-
-def _resource(task_id: uuid.UUID) -> str:
-    return f"task:{task_id}"

@@ -60,7 +60,7 @@ def respond(
     if confidence is not None and not 0 <= confidence <= 1:
         raise InvalidInput("confidence", confidence, "0 (a guess) to 1 (sure)")
     # So that nobody ends or changes it before the commit.
-    turns.share(session, consensus.turn(vote.id))
+    turns.share(session, [consensus.turn(vote.id)])
     session.refresh(vote)
     rules = consensus.rules_of(vote)
     try:

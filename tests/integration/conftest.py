@@ -89,6 +89,7 @@ EVENTS = {
     "agents": ("agent.",),
     "ballots": ("consensus.voted",),
     "chunks": ("index.scanned", "index.written"),
+    "claim_waiters": ("claim.",),
     "claims": ("claim.",),
     "consensus": ("consensus.",),
     "consensus_acks": ("consensus.acknowledged",),
@@ -116,6 +117,7 @@ EVENTS = {
 # docs/adr/0003-signs-of-life.md: these columns alone may change without an event.
 SIGNS_OF_LIFE = {
     "nodes": {"last_seen_at", "load"},
+    "claim_waiters": {"present_until"},
     "cop_states": {"summary", "data", "updated_at"},
     "outbox": {"waiting_for", "attempts", "tried_at"},
 }

@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 from federation.security.statements import LONGEST as LONGEST_STATEMENT
 from federation.services.claims import LONGEST_TTL_S, SHORTEST_TTL_S
 from federation.services.names import PATTERN
+from federation.services.resources import LONGEST as LONGEST_RESOURCE
+from federation.services.resources import PATTERN as RESOURCE_PATTERN
 
 # Longer texts belong into files: every reader's model would have to read them.
 LONGEST_TEXT = 100_000
@@ -93,6 +95,20 @@ InConversation = Annotated[
 Role = Annotated[str | None, name("Only a node of this role: lead, developer or analyst. See federation_pulse.", examples=["developer"])]
 Node = Annotated[str | None, name("Only this node, by name. See federation_pulse.", examples=["taichi"])]
 Model = Annotated[str | None, text("Only a node that has this model. See federation_pulse.", longest=200, examples=["SmolLM2-135M-Instruct"])]
+ResourceName = Annotated[
+    str,
+    Field(
+        pattern=RESOURCE_PATTERN,
+        max_length=LONGEST_RESOURCE,
+        description="A kind and a path, such as a file from its repository's root, or a folder with all below it, by /** at the end.",
+        examples=["file:src/main.py", "file:src/**", "deploy:production"],
+    ),
+]
+LineS = Annotated[
+    float,
+    Field(ge=0, le=600, description="Seconds to wait in line if somebody has it, up to 600; call again within half a minute to go on waiting."),
+    NUMBER,
+]
 TtlS = Annotated[
     float | None,
     Field(

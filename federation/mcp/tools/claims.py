@@ -10,10 +10,12 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import LONGEST_LINE, FencingToken, InConversation, StatementSignature, StatementText, TaskReference, TtlS
+from federation.mcp.lines import in_line
+from federation.mcp.tools.arguments import LONGEST_LINE, FencingToken, InConversation, LineS, StatementSignature, StatementText, TaskReference, TtlS
 from federation.mcp.waits import value_of
 from federation.security.statements import presented
-from federation.services import tasks
+from federation.services import claim_lines, tasks
+from federation.services.claims import ClaimOutcome, told
 from federation.services.executions import State
 from federation.store.models.tasks import TaskStatus
 
@@ -61,14 +63,15 @@ async def federation_claim_task(
         str, Field(max_length=LONGEST_LINE, description="What you are about to do, for those who look on.", examples=["Running valgrind"])
     ] = "",
     ttl_s: TtlS = None,
+    wait_s: LineS = 0,
     conversation_id: InConversation = None,
 ) -> ClaimAnswer:
     """Take a task before you work on it. One agent wins; for the others `claimed` is false and `holder` says who has it until when.
 
     If you win, keep `fencing_token` for federation_complete_task, and claim again before `expires_at` if you need longer: that extends
-    the time and keeps the token. If you lose, do not work on it: take another task, or wait with federation_task_result(task_id,
-    wait_s=600) for its end; when `expires_at` has passed without one, claim again. If your own claim lapsed, somebody else may have the
-    task: claim again, and if you win, look at what has changed meanwhile; the old token is worth nothing.
+    the time and keeps the token. If you lose, do not work on it: take another task, wait in line with `wait_s`, or wait with
+    federation_task_result(task_id, wait_s=600) for its end. If your own claim lapsed, somebody else may have the task: claim again, and
+    if you win, look at what has changed meanwhile; the old token is worth nothing.
     """
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
 
@@ -78,12 +81,20 @@ async def federation_claim_task(
     execution_id = await call.transact(ask)
     value, stands = await value_of(call, execution_id, wait_s=DECIDED_WITHIN_S, waiting="the claim is being decided")
     decided: dict[str, Any] = value or {}
+    if value is not None and not value["claimed"] and wait_s > 0:
+
+        def again(session: Session) -> ClaimOutcome:
+            return tasks.claim(
+                session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id, present_s=claim_lines.PRESENT_S
+            )
+
+        decided = told(await in_line(call, again, wait_s=wait_s))
     return ClaimAnswer(
         decided=value is not None,
         claimed=decided.get("claimed", False),
         holder=decided.get("holder"),
         fencing_token=decided.get("fencing_token"),
-        expires_at=datetime.fromisoformat(decided["expires_at"]) if value else None,
+        expires_at=datetime.fromisoformat(decided["expires_at"]) if decided.get("expires_at") else None,
         execution_id=execution_id,
         state=stands.state,
         waiting_for=stands.waiting_for,
@@ -98,6 +109,8 @@ def _advice(decided: Mapping[str, Any], caller: str) -> str | None:
         return None
     if decided["holder"] == caller:
         return "this claim of yours is over; claim again if you still want the task"
+    if decided["holder"] is None:
+        return "others wait for it before you; take another task, or wait in line with wait_s"
     return f"{decided['holder']} holds it; take another task, or wait for its end with federation_task_result and wait_s"
 
 

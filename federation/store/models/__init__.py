@@ -1,11 +1,26 @@
 """All models; importing this room fills `Base.metadata`."""
 
-from federation.store.models import agents, consensus, conversations, cop, events, executions, inference, nodes, retrieval, signers, statements, tasks
+from federation.store.models import (
+    agents,
+    claims,
+    consensus,
+    conversations,
+    cop,
+    events,
+    executions,
+    inference,
+    nodes,
+    retrieval,
+    signers,
+    statements,
+    tasks,
+)
 from federation.store.models.base import Base
 
 __all__ = [
     "Base",
     "agents",
+    "claims",
     "consensus",
     "conversations",
     "cop",

@@ -1,11 +1,11 @@
-"""Tasks (pieces of work for an agent, a node or a person), the sessions they belong to, and claims with fencing tokens."""
+"""Tasks (pieces of work for an agent, a node or a person), and the sessions they belong to."""
 
 import uuid
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, false, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
@@ -100,19 +100,4 @@ class AgentTask(Base):
     trace_id: Mapped[str]
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
-    updated_by: Mapped[UpdatedBy]
-
-
-class Claim(Base):
-    """Who holds a resource until when; the fencing token grows with each change of hands and never falls."""
-
-    __tablename__ = "claims"
-
-    resource: Mapped[str] = mapped_column(primary_key=True)
-    holder: Mapped[str]
-    fencing_token: Mapped[int] = mapped_column(BigInteger)
-    description: Mapped[str]
-    acquired_at: Mapped[CreatedAt]
-    expires_at: Mapped[datetime]
-    released_at: Mapped[datetime | None]
     updated_by: Mapped[UpdatedBy]

@@ -198,7 +198,7 @@ class Fuzzer:
                 made[name] = there[value.number % len(there)]
         # A claim has a token of its own, which is seldom found by chance.
         pairs = self.pool.get("claim", [])
-        if isinstance(fencing := drawn.get("fencing_token"), Known) and fencing.number % 2 and pairs:
+        if "task_id" in made and isinstance(fencing := drawn.get("fencing_token"), Known) and fencing.number % 2 and pairs:
             made["task_id"], made["fencing_token"] = pairs[fencing.number % len(pairs)]
         # And so has a vote its hash.
         votes = list(zip(self.pool.get("consensus_id", []), self.pool.get("options_hash", []), strict=False))

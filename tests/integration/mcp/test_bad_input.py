@@ -55,6 +55,11 @@ REFERENCES = {
 }
 # What its caller chooses or says.
 FREE = {
+    ("federation_claim", "resource"),
+    ("federation_claim", "description"),
+    ("federation_release", "resource"),
+    ("federation_claims", "resource"),
+    ("federation_claims", "after"),
     ("federation_send", "content"),
     ("federation_send", "conversation_id"),
     ("federation_send", "message_id"),

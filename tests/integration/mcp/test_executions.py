@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import runpy
 import subprocess
 import sys
 import uuid
@@ -19,7 +20,7 @@ from federation.delivery.publisher import CeleryPublisher
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
 from federation.mcp.tools import claims, retrieval
-from federation.services import agents, inference, nodes, summaries
+from federation.services import agents, claim_lines, inference, nodes, summaries
 from federation.services.nodes import Announcement
 from federation.settings import Settings
 from federation.store.models.executions import Execution
@@ -128,6 +129,9 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_claim_task", {"task_id": "for-agents"}),
     ("federation_complete_task", {"task_id": "for-agents", "fencing_token": "{fencing_token}", "result": {"leaks": 0}}),
     ("federation_task_result", {"task_id": "for-agents"}),
+    ("federation_claim", {"resource": "file:src/**", "description": "refactoring", "ttl_s": 60}),
+    ("federation_claims", {"resource": "file:src/main.py"}),
+    ("federation_release", {"resource": "file:src/**"}),
     ("federation_delegate", {"description": "?", "task_type": "report", "executor": "node", "task_id": "for-a-node", "conversation_id": "schemas"}),
     ("federation_task_result", {"task_id": "for-a-node", "wait_s": 240}),
     ("federation_task_status", {"task_id": "for-a-node"}),
@@ -190,6 +194,67 @@ async def test_two_race_for_a_claim_and_one_wins(spine: Any) -> None:
         await racers[winner].call_tool("federation_complete_task", completion)
         with pytest.raises(ToolError, match="completed already"):
             await racers[loser].call_tool("federation_claim_task", claim)
+
+
+async def test_who_waits_in_line_is_woken_by_who_gives_back(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing but a notice comes in time.
+    monkeypatch.setattr(claim_lines, "LOOK_S", 3600.0)
+    async with spine.client("bob") as bob, spine.client("dan") as dan:
+        held = (await bob.call_tool("federation_claim", {"resource": "file:/line/main.py", "description": "tidying", "ttl_s": 600})).data
+        assert (held.claimed, held.resource, held.fencing_token) == (True, "file:line/main.py", 1)
+        lost = (await dan.call_tool("federation_claim", {"resource": "file:line/**"})).data
+        assert (lost.claimed, lost.holder, lost.place) == (False, "bob", None)
+        assert lost.note == "bob holds file:line/main.py (tidying). Wait in line with wait_s, or do something else."
+        waiting = asyncio.create_task(dan.call_tool("federation_claim", {"resource": "file:line/**", "wait_s": 240}))
+        await spine.heard("line:dan")
+        assert (await bob.call_tool("federation_release", {"resource": "file:line/main.py"})).data.released
+        won = (await waiting).data
+        assert (won.claimed, won.fencing_token, won.place) == (True, 2, None)
+        with pytest.raises(ToolError, match=r"Claim before you code: dan holds file:line/main\.py \(as file:line/\*\*\) until"):
+            await bob.call_tool("federation_claim", {"resource": "file:line/main.py", "fencing_token": 1})
+
+
+async def test_who_waits_in_line_wakes_when_the_holders_time_is_over(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim_lines, "LOOK_S", 3600.0)
+    async with spine.client("bob") as bob, spine.client("dan") as dan:
+        assert (await bob.call_tool("federation_claim", {"resource": "file:short/main.py", "ttl_s": 1})).data.claimed
+        won = (await dan.call_tool("federation_claim", {"resource": "file:short/main.py", "wait_s": 240})).data
+        assert won.claimed
+
+
+async def test_who_waited_in_vain_keeps_the_place_for_the_next_call(spine: Any) -> None:
+    async with spine.client("ada") as ada, spine.client("bob") as bob, spine.client("dan") as dan:
+        await ada.call_tool("federation_claim", {"resource": "file:vain/main.py"})
+        told = (await bob.call_tool("federation_claim", {"resource": "file:vain/main.py", "wait_s": 0.1})).data
+        assert (told.claimed, told.place) == (False, 1)
+        assert (await dan.call_tool("federation_claim", {"resource": "file:vain/**", "wait_s": 0.1})).data.place == 2
+        [held] = (await dan.call_tool("federation_claims", {"resource": "file:vain/**"})).structured_content["claims"]
+        assert (held["holder"], held["waiting"], held["fencing_token"]) == ("ada", ["bob", "dan"], None)
+        assert (await dan.call_tool("federation_release", {"resource": "file:vain/**"})).data.left_line
+
+
+async def test_lock_of_the_patterns_is_a_claim(spine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "agent_lock.py"))
+    async with spine.client("bob") as bob:
+        theirs = lock["AgentLock"](bob, "file:/lock/main.py")
+        assert await theirs.acquire()
+        await lock["main"](f"{spine.url}/mcp", "file:/lock/main.py", spine.tokens["dan"])
+        assert await theirs.release()
+        assert not await theirs.release()
+    await lock["main"](f"{spine.url}/mcp", "file:/lock/main.py", spine.tokens["dan"])
+    assert capsys.readouterr().out.splitlines() == ["another agent is working on file:/lock/main.py", "changing file:/lock/main.py with token 2"]
+
+
+async def test_who_waits_for_a_task_gets_it_when_it_is_given_back(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim_lines, "LOOK_S", 3600.0)
+    async with spine.client("ada") as ada, spine.client("bob") as bob, spine.client("dan") as dan:
+        await ada.call_tool("federation_delegate", {"description": "Profile memory", "task_id": "in-line"})
+        assert (await bob.call_tool("federation_claim_task", {"task_id": "in-line"})).data.claimed
+        waiting = asyncio.create_task(dan.call_tool("federation_claim_task", {"task_id": "in-line", "wait_s": 240}))
+        await spine.heard("line:dan")
+        await bob.call_tool("federation_release_task", {"task_id": "in-line"})
+        won = (await waiting).data
+        assert (won.claimed, won.holder, won.fencing_token) == (True, "dan", 2)
 
 
 async def test_nodes_task_runs_on_the_node_and_its_result_is_read_back(spine: Any) -> None:

@@ -108,6 +108,10 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         "federation_claim_task": by_task(kept),
         "federation_release_task": by_task(kept),
         "federation_complete_task": by_task(kept, fencing_token=1, result={}),
+        # What is claimed beside tasks is everybody's to see.
+        "federation_claim": [{"resource": "file:src/main.py"}],
+        "federation_release": [{"resource": "file:src/main.py"}],
+        "federation_claims": [{}, {"resource": "file:**"}],
         "federation_cancel_task": by_task(kept, *everything),
         "federation_task_status": by_task(kept, *everything),
         "federation_task_result": by_task(kept, *everything),

@@ -14,9 +14,10 @@ from federation.errors import Conflict, Refused
 from federation.services import approvals, conversations, executions, tasks
 from federation.services.approvals import Decision
 from federation.store import event_log, outbox
+from federation.store.models.claims import Claim
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution, OutboxEntry
-from federation.store.models.tasks import AgentTask, Claim
+from federation.store.models.tasks import AgentTask
 
 ROUNDS = 20
 

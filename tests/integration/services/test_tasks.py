@@ -8,6 +8,7 @@ from sqlalchemy import select, text
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
 from federation.services import claims, tasks
+from federation.services.resources import parsed
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask
@@ -33,7 +34,7 @@ def lapse(transactions) -> None:
 def test_of_32_racers_one_wins(transactions, task: str) -> None:
     def race(number: int) -> claims.ClaimOutcome:
         with transactions.begin(f"racer-{number}") as session:
-            return claims.claim(session, "file:src/main.py", description="", ttl_s=30)
+            return claims.claim(session, parsed("file:src/main.py"), description="", ttl_s=30)
 
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(race, range(32)))

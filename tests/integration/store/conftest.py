@@ -17,6 +17,7 @@ from federation.services import (
     agent_keys,
     agents,
     approvals,
+    claim_lines,
     consensus,
     cop,
     decisions,
@@ -26,6 +27,7 @@ from federation.services import (
     messages,
     nodes,
     quarantine,
+    resource_claims,
     retrieval,
     signers,
     summaries,
@@ -47,7 +49,7 @@ NODE = "node:aorus"
 
 def do_all(transactions: Transactions) -> None:
     """Do all of it; rows are left in each table that has a verb."""
-    for part in (_live, _talk, _work_as_agents, _work_on_a_node, _index, _give_up, _vote):
+    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote):
         part(transactions)
 
 
@@ -122,6 +124,33 @@ def _work_as_agents(transactions: Transactions) -> None:
         token = tasks.claim(session, "memory-profile", description="", ttl_s=60).fencing_token
     with transactions.begin("bob") as session:
         tasks.complete(session, "memory-profile", fencing_token=token or 0, result={"leaks": 0})
+
+
+def _claim_files(transactions: Transactions) -> None:
+    """Claim, wait, extend, take over what has lapsed, give back, and give up waiting."""
+
+    def take(name: str, resource: str, **more: Any) -> Any:
+        with transactions.begin(name) as session:
+            return resource_claims.take(session, resource, ttl_s=60, **more)
+
+    token = take("bob", "file:src/main.py").fencing_token
+    assert take("bob", "file:src/main.py", token=token).claimed
+    assert take("dan", "file:src/**", present_s=30).place == 1
+    assert take("eve", "file:src/main.py", present_s=30).place == 2
+    with transactions.begin("eve") as session:
+        assert resource_claims.give_back(session, "file:src/main.py").left_line
+    with transactions.begin("test:hand") as session:
+        session.execute(text("UPDATE claims SET expires_at = clock_timestamp() WHERE resource = 'file:src/main.py'"))
+    assert take("dan", "file:src/**").claimed
+    for name in ("ada", "eve"):
+        assert not take(name, "file:src/util.py", present_s=0).claimed
+    with transactions.begin("test:hand") as session:
+        session.execute(text("UPDATE claim_waiters SET present_until = present_until - interval '1 day' WHERE holder = 'eve'"))
+    with transactions.begin("service:beat") as session:
+        assert claim_lines.forget_absent(session) == 1
+    assert take("ada", "deploy:production").claimed
+    with transactions.begin("ada") as session:
+        assert resource_claims.give_back(session, "deploy:production").released
 
 
 def _work_on_a_node(transactions: Transactions) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
 from federation.results.tables import metadata as results
-from federation.services import cop, executions, messages, outcomes, retrieval, summaries, tasks
+from federation.services import cop, executions, messages, outcomes, resource_claims, retrieval, summaries, tasks
 from federation.store.models import Base
 from federation.transaction import Transactions, connect
 
@@ -64,6 +64,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "consensus_acks": {"consensus_id": ONE, "revision": 1, "actor": "bob", "options_hash": "h"},
     "ballots": {"consensus_id": ONE, "revision": 1, "actor": "bob", "response": [], "choice": "yes", "reason": ""},
     "claims": {"resource": f"task:{ONE}", "holder": "bob", "fencing_token": 1, "description": "", "updated_by": "bob"},
+    "claim_waiters": {"place": 1, "resource": f"task:{ONE}", "holder": "bob", "updated_by": "bob"},
     "streams": {"name": "messages:secret", "position": 1},
     "events": {
         "id": ONE,
@@ -132,12 +133,14 @@ MAY = {
     "summaries": ("", "SI", "SI", "SI"),
     "cop_states": ("I", "SI", "SIU", "SIU"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
-    "claims": ("", "SIU", "SIU", "SIU"),
     # Who asked may change it while it is open; only the program ends it.
     "consensus": ("", "SI", "SIU", "SIU"),
     "consensus_acks": ("", "SI", "SI", "SI"),
     # What others voted is hidden until the end.
     "ballots": ("", "I", "SI", "SI"),
+    # Who holds one alone changes it, while it stands; that of a task that is cancelled ends with the task.
+    "claims": ("", "SI", "SIU", "SIU"),
+    "claim_waiters": ("", "SI", "SIUD", "SIUD"),
     "streams": ("", "", "", "SIU"),
     "events": ("I", "I", "SI", "SI"),
     "event_order": ("", "", "", "SI"),
@@ -369,6 +372,10 @@ FILL = """
     INSERT INTO celery_results (task_id, state, date_done, expires_at) SELECT uuid, 'SUCCESS', now(), now() + interval '1 day' FROM ids;
     INSERT INTO documents (id, root, path, sha256, size, run_id, created_by) SELECT uuid, '/srv', number, '', 1, uuid, 'ada' FROM ids;
     INSERT INTO chunks (id, document_id, kind, title, start_line, end_line, text, content_hash) SELECT uuid, uuid, '', '', 1, 1, '', '' FROM ids;
+    INSERT INTO claims (resource, holder, fencing_token, description, expires_at, updated_by)
+        SELECT 'file:' || number % 100 || '/' || number, 'agent' || number, 1, '', now() + interval '1 day', '' FROM ids;
+    INSERT INTO claim_waiters (resource, holder, present_until, updated_by)
+        SELECT 'file:' || number % 100 || '/' || number, 'dan', now() + interval '1 day', 'dan' FROM ids;
     ANALYZE;
 """
 
@@ -400,10 +407,14 @@ def test_indexes_are_used_with_the_policies_in_force(transactions: Transactions,
         "cancelling": _plan(transactions, lambda session: executions.cancel(session, identity, ""), "SET cancelled_at"),
         "asking for a summary": _plan(transactions, lambda session: summaries.request(session, "busy"), "celery_results"),
         "who shows itself to members": _plan(transactions, lambda session: cop.pulse(session, node_stale_s=1, agent_stale_s=1), "cop_states"),
+        "claiming a file": _plan(transactions, lambda session: resource_claims.take(session, "file:new/main.py", ttl_s=60), "WITH moment"),
+        "claiming a folder": _plan(transactions, lambda session: resource_claims.take(session, "file:new/**", ttl_s=60), "WITH moment"),
         "hits of a search": _plan(transactions, lambda session: retrieval.show(session, [(identity, 1.0, ["words"])])),
     }
     for what, plan in plans.items():
-        assert not re.search("Seq Scan on (messages|message_receipts|executions|celery_results|documents|chunks)", plan), f"{what}:\n{plan}"
+        assert not re.search("Seq Scan on (claims|claim_waiters|messages|message_receipts|executions|celery_results|documents|chunks)", plan), (
+            f"{what}:\n{plan}"
+        )
     # Once for the statement, and not for each row.
     assert "hashed SubPlan" in plans["history"]
     assert "InitPlan" in plans["hits of a search"]

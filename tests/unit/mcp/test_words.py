@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from federation.mcp.words import misfit, shown, wanted
+from federation.services import resources
 
 SCHEMA = {
     "properties": {
@@ -24,6 +25,7 @@ SCHEMA = {
         ({"enum": ["chat", "task"], "type": "string"}, "one of chat, task"),
         ({"anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}]}, "a UUID, as an earlier call returned it"),
         ({"type": "string", "pattern": r"\S", "maxLength": 9}, "a text that is not empty, at most 9 characters"),
+        ({"type": "string", "pattern": resources.PATTERN}, resources.WANTED),
         ({"type": "boolean"}, "true or false"),
         ({"type": "object"}, "an object"),
     ],

@@ -24,6 +24,7 @@ CHANGES = {
     "nodes": "UPDATE nodes SET concurrency = 99",
     "agent_tasks": "UPDATE agent_tasks SET result = '{\"leaks\": 99}' WHERE status = 'completed'",
     "claims": "UPDATE claims SET fencing_token = fencing_token + 1",
+    "claim_waiters": "DELETE FROM claim_waiters",
     "executions": "UPDATE executions SET kwargs = '{\"x\": 1}'",
     "outbox": "INSERT INTO outbox (execution_id, updated_by) SELECT id, 'mallory' FROM executions WHERE cancelled_at IS NOT NULL LIMIT 1",
     "execution_deliveries": "UPDATE execution_deliveries SET worker = 'nobody@nowhere'",

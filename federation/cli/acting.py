@@ -1,0 +1,27 @@
+"""In whose name a command claims: of the agent whose token is set, else of the person at the command line."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from federation.cli.operator import account, transact
+from federation.delivery.runtime import transactions
+from federation.services import agents
+from federation.settings import settings
+
+T = TypeVar("T")
+
+
+def name() -> str:
+    """Return in whose name this process claims. Raises Unauthenticated for a token that is not valid, and as `transact` does."""
+    token = settings().token
+    if token is None:
+        return account()
+    return transact(lambda session: agents.authenticate(session, token.get_secret_value())).name
+
+
+def transact_as(who: str, work: Callable[[Session], T]) -> T:
+    """Do this in one transaction as somebody whose name was looked up before. Raises DatabaseUnavailable, and what the work raises."""
+    with transactions().begin(who) as session:
+        return work(session)
