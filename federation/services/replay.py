@@ -56,8 +56,9 @@ STORED = {
     "conversation_members": "SELECT conversation_id || ' ' || agent, jsonb_build_object('added_by', added_by) FROM conversation_members",
     "messages": """
         SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'position', position, 'sender', sender, 'to', recipient,
-            'message_type', message_type, 'reply_to', reply_to, 'correlation_id', correlation_id,
-            'content_sha256', encode(sha256(convert_to(content, 'UTF8')), 'hex')) FROM messages
+            'audience', audience, 'message_type', message_type, 'reply_to', reply_to, 'correlation_id', correlation_id,
+            'content_sha256', encode(sha256(convert_to(content, 'UTF8')), 'hex'),
+            'data_sha256', encode(sha256(convert_to(data::text, 'UTF8')), 'hex')) FROM messages
     """,
     "message_receipts": "SELECT agent, jsonb_build_object('received', count(*), 'read', count(read_at)) FROM message_receipts GROUP BY agent",
     "cop_states": """
@@ -68,6 +69,18 @@ STORED = {
                 'wondering=' || length(wondering) || ':' || wondering || ';', 'offering=' || length(offering) || ':' || offering || ';'
             ), 'UTF8')), 'hex')) END FROM cop_states
     """,
+    # Of each agent the last, which is what the picture shows; what was kept before that is told by events of the same transactions.
+    "cop_history": """
+        SELECT DISTINCT ON (subject) 'agent ' || subject, jsonb_build_object('action', action, 'visibility', visibility,
+            'said_sha256', encode(sha256(convert_to(concat(
+                'summary=' || length(summary) || ':' || summary || ';', 'thinking=' || length(thinking) || ':' || thinking || ';',
+                'wondering=' || length(wondering) || ':' || wondering || ';', 'offering=' || length(offering) || ':' || offering || ';'
+            ), 'UTF8')), 'hex')) FROM cop_history WHERE kind = 'agent' ORDER BY subject, sequence DESC
+    """,
+    "agent_capabilities": """
+        SELECT agent, jsonb_build_object('capabilities', jsonb_agg(capability ORDER BY capability COLLATE "C")) FROM agent_capabilities GROUP BY agent
+    """,
+    "feeds": "SELECT destination, jsonb_build_object('agent', agent, 'expires_s', expires_s, 'created_by', created_by) FROM feeds",
     "nodes": """
         SELECT name, jsonb_build_object('role', role, 'tags', tags, 'engines', engines, 'models', models, 'gpus', gpus, 'missing', missing,
             'concurrency', concurrency, 'hostname', hostname, 'pid', pid, 'incarnation', incarnation, 'simulated', simulated,
@@ -199,10 +212,28 @@ def _stated(rows: Rows, event: Told) -> None:
     _set(rows, "statements", event.payload["digest"], subject=event.stream, actor=event.actor, **told)
 
 
+def _feed_ended(rows: Rows, event: Told) -> None:
+    rows["feeds"].pop(event.payload["destination"], None)
+
+
 def _state_updated(rows: Rows, event: Told) -> None:
     # What is not for all is told by its digest alone, and what was said before is gone.
     told = event.pick("summary", "action", "thinking", "wondering", "offering", "visibility", "said_sha256")
     rows["cop_states"][f"agent {event.actor}"] = told
+    rows["cop_history"][f"agent {event.actor}"] = event.pick("action", "visibility", "said_sha256")
+
+
+def _capabilities_declared(rows: Rows, event: Told) -> None:
+    rows["agent_capabilities"] |= {event.actor: event.pick("capabilities")}
+    rows["agent_capabilities"] = {agent: told for agent, told in rows["agent_capabilities"].items() if told["capabilities"]}
+
+
+def _handed_on(rows: Rows, event: Told) -> None:
+    rows["message_receipts"].setdefault(event.payload["agent"], {"received": 0, "read": 0})["received"] += len(event.payload["message_ids"])
+
+
+def _feed_began(rows: Rows, event: Told) -> None:
+    _set(rows, "feeds", event.payload["destination"], created_by=event.actor, **event.pick("agent", "expires_s"))
 
 
 def _node_state_changed(rows: Rows, event: Told) -> None:
@@ -218,7 +249,7 @@ def _conversation_joined(rows: Rows, event: Told) -> None:
 
 
 def _message_sent(rows: Rows, event: Told) -> None:
-    told = event.pick("to", "message_type", "reply_to", "correlation_id", "content_sha256")
+    told = event.pick("to", "audience", "message_type", "reply_to", "correlation_id", "content_sha256", "data_sha256")
     told |= {"conversation_id": event.conversation_id, "position": event.position, "sender": event.actor}
     _set(rows, "messages", event.payload["message_id"], **told)
     for name in event.payload["recipients"]:
@@ -324,6 +355,9 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "agent.key_added": _key_added,
     "agent.key_revoked": lambda rows, event: _set(rows, "agent_keys", event.payload["identity"], revoked=True),
     "agent.state_updated": _state_updated,
+    "agent.capabilities_declared": _capabilities_declared,
+    "feed.began": _feed_began,
+    "feed.ended": _feed_ended,
     "node.state_changed": _node_state_changed,
     "node.announced": _node_announced,
     "node.left": lambda rows, event: _set(rows, "nodes", _subject(event), left=True),
@@ -334,6 +368,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "conversation.summarised": _summarised,
     "message.sent": _message_sent,
     "message.read": _message_read,
+    "message.handed_on": _handed_on,
     "task.created": _task_created,
     "task.approved": _task_decided,
     "task.rejected": _task_decided,

@@ -1,6 +1,20 @@
 """All models; importing this room fills `Base.metadata`."""
 
-from federation.store.models import agents, conversations, cop, events, executions, inference, nodes, retrieval, signers, statements, tasks
+from federation.store.models import agents, conversations, cop, events, executions, feeds, inference, nodes, retrieval, signers, statements, tasks
 from federation.store.models.base import Base
 
-__all__ = ["Base", "agents", "conversations", "cop", "events", "executions", "inference", "nodes", "retrieval", "signers", "statements", "tasks"]
+__all__ = [
+    "Base",
+    "agents",
+    "conversations",
+    "cop",
+    "events",
+    "executions",
+    "feeds",
+    "inference",
+    "nodes",
+    "retrieval",
+    "signers",
+    "statements",
+    "tasks",
+]

@@ -205,7 +205,7 @@ class Fuzzer:
         return made
 
     def _learn(self, answer: Mapping[str, Any]) -> None:
-        for name in ("task_id", "execution_id", "run_id", "message_id", "conversation_id", "cursor"):
+        for name in ("task_id", "execution_id", "run_id", "message_id", "request_id", "conversation_id", "cursor"):
             if (value := answer.get(name)) is not None:
                 for argument in _NAMED_BY[name]:
                     # The latest of many: what is long gone is seldom of interest.
@@ -217,6 +217,7 @@ _NAMED_BY = {
     "execution_id": ("task_id",),
     "run_id": ("run_id", "task_id"),
     "message_id": ("reply_to",),
+    "request_id": ("request_id", "reply_to", "thread"),
     "conversation_id": ("conversation_id",),
     "cursor": ("after",),
 }

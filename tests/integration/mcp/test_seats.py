@@ -42,6 +42,7 @@ class Kept:
     asked: str
     run: str
     message: str
+    request: str
 
     def never(self) -> dict[str, str]:
         """Return for each of these one that does not exist, which looks alike."""
@@ -60,6 +61,8 @@ def kept(house: Any) -> Kept:
     with house.transactions.begin("bob") as session:
         messages.send(session, f"{SAID} to dan", conversation_id=CONVERSATION, to="dan")
         said = messages.send(session, f"{SAID} to all", conversation_id=CONVERSATION)
+        messages.send(session, f"{SAID} to developers", conversation_id=CONVERSATION, to="role:developer")
+        request = messages.send(session, f"{SAID} asked", conversation_id=CONVERSATION, to="dan", message_type="request")
         open_ = tasks.delegate(session, f"{SAID} by an agent", conversation_id=CONVERSATION, slug=SLUG)
         gate = tasks.delegate(session, f"{SAID} later", conversation_id=CONVERSATION, slug="eee-kept", requires_approval=True)
         done = tasks.delegate(session, f"{SAID} on a node", conversation_id=CONVERSATION, executor="node")
@@ -68,7 +71,18 @@ def kept(house: Any) -> Kept:
         run = request_index(session, "/srv/code")
         tasks.claim(session, SLUG, description=SAID, ttl_s=3600)
         cop.update_state(session, f"{SAID} of mine", visibility="members")
-    return Kept(CONVERSATION, SLUG, str(open_.id), gate.slug or "", str(done.id), str(execution), str(asked), str(run), str(said.message_id))
+    return Kept(
+        CONVERSATION,
+        SLUG,
+        str(open_.id),
+        gate.slug or "",
+        str(done.id),
+        str(execution),
+        str(asked),
+        str(run),
+        str(said.message_id),
+        str(request.message_id),
+    )
 
 
 def by_task(kept: Kept, *references: str, **more: Any) -> list[dict[str, Any]]:
@@ -80,10 +94,22 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
     """Return for each tool calls that name what is kept; a tool without an argument that could name it is called as it is."""
     everything = (kept.node_task, kept.execution, kept.asked, kept.run)
     return {
-        "federation_send": [{"content": "x", "reply_to": kept.message}],
+        "federation_send": [
+            {"content": "x", "reply_to": kept.message},
+            {"content": "x", "reply_to": kept.request},
+            {"content": "x", "reply_to": kept.request, "message_type": "response"},
+        ],
+        "federation_ask": [],
+        "federation_ask_result": [{"request_id": kept.request, "wait_s": 0}, {"request_id": kept.message, "wait_s": 0}],
+        "federation_history": [
+            {"conversation_id": kept.conversation},
+            {"conversation_id": kept.conversation, "after": 0},
+            {"conversation_id": kept.conversation, "before": 9},
+            {"conversation_id": kept.conversation, "thread": kept.request},
+        ],
         "federation_inbox": [{}],
         "federation_update_state": [{"summary": "x"}],
-        "federation_pulse": [{}],
+        "federation_pulse": [{}, {"form": "table"}, {"at": "2030-01-31T14:05:00+01:00"}],
         # Whom it is for, and where, may be chosen freely; a name that is taken: below.
         "federation_delegate": [],
         "federation_approve": by_task(kept, kept.gate, decision="reject", reason="x"),
@@ -143,7 +169,14 @@ async def test_only_a_name_that_is_taken_cannot_be_chosen(house: Any, kept: Kept
 async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None:
     never = kept.never()
     async with house.client(MEMBER) as member:
-        for tool in ("federation_task_status", "federation_task_result", "federation_approve", "federation_claim_task", "federation_summarize"):
+        for tool in (
+            "federation_task_status",
+            "federation_task_result",
+            "federation_approve",
+            "federation_claim_task",
+            "federation_summarize",
+            "federation_history",
+        ):
             for arguments in calls(kept)[tool]:
                 if arguments.get("task_id") in {kept.asked, kept.run}:
                     continue  # what bob asked a model is his own, and so is his run of the indexer
