@@ -128,11 +128,13 @@ def read(message_type: MessageType, body: Mapping[str, Any] | None) -> Envelope 
         said = form.model_validate(body or {})
     except ValidationError as error:
         raise _misfit(error.errors(include_url=False)[0], form, message_type) from error
-    data = said.model_dump(mode="json", exclude=_ELSEWHERE, exclude_none=True)
+    data = said.model_dump(mode="json", exclude=_ELSEWHERE, exclude_none=True, exclude_unset=True)
     if isinstance(said, Request):
         return Envelope(said.content, said.words(), data, to=said.to, capability=said.capability)
-    if isinstance(said, Response) and said.request_id is not None:
-        return Envelope(said.content, said.words(), data, reply_to=_uuid(said.request_id))
+    if isinstance(said, Response):
+        # Said or not: which of several responses is the answer goes by it.
+        data["status"] = said.status
+        return Envelope(said.content, said.words(), data, reply_to=None if said.request_id is None else _uuid(said.request_id))
     return Envelope(said.content, said.words(), data)
 
 

@@ -99,7 +99,7 @@ async def test_an_action_that_requires_approval_is_parked_as_a_task(house: Any) 
         assert sent[0]["waiting_for"] == "the approval of ada"
         assert sent[0]["message_id"] == sent[1]["message_id"]
         [awaiting] = (await ada.call_tool("federation_pulse")).structured_content["awaiting_approval"]
-        assert awaiting["terms"]["parameters"] == {"type": "modify", "target": "cache", "parameters": {}}
+        assert awaiting["terms"]["parameters"] == {"type": "modify", "target": "cache"}
         await ada.call_tool("federation_approve", {"task_id": "restart:task", "decision": "approve", "reason": "fine"})
         status = (await eve.call_tool("federation_task_status", {"task_id": "restart:task"})).structured_content
     assert status["state"] == "pending"
