@@ -16,7 +16,8 @@ from federation.transaction import Transactions
 logger = logging.getLogger(__name__)
 
 ACTOR = "service:feeder"
-AT_ONCE = 200
+# One transaction of ActiveMQ, which holds it in memory until it is committed.
+AT_ONCE = 50
 RETRY_S, REFUSED_S = 5.0, 60.0
 
 
