@@ -104,6 +104,11 @@ LATENCY_TIMES ?= 1000
 latency: fetch ## How long work takes from one node to another, all servers on this machine (about 3 minutes; LATENCY_JSON=FILE keeps it)
 	LATENCY_TIMES=$(LATENCY_TIMES) $(BIN)/python -m pytest tests/integration/delivery/test_scale.py
 
+PROPAGATION_TIMES ?= 500
+
+propagation: fetch ## How long a new state and a message take to whoever waits, through the front door (about a minute; PROPAGATION_JSON=FILE keeps it)
+	PROPAGATION_TIMES=$(PROPAGATION_TIMES) $(BIN)/python -m pytest tests/integration/mcp/test_propagation.py
+
 soak-broker: fetch ## 100,000 messages through the broker transport, with memory flat and none lost (about 5 minutes; SOAK_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.soak $(if $(SOAK_JSON),--json "$(SOAK_JSON)")
 
@@ -115,4 +120,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core simulate-placement latency faults long soak-broker docs clean
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core simulate-placement latency propagation faults long soak-broker docs clean

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from federation.local import children, jars, parts
-from federation.local.activemq import ADMIN, USERS, ActiveMQ
+from federation.local.activemq import ADMIN, USERS, ActiveMQ, user_of
 from federation.local.ports import LOOPBACK, free_port
 from federation.local.postgres import ROLES, Postgres
 from federation.settings import settings
@@ -130,9 +130,13 @@ class ActiveMQServer(Server):
 
     def __init__(self, root: Path) -> None:
         passwords = {user: secrets.token_urlsafe(9) for user in USERS}
-        self._activemq = ActiveMQ(root, free_port(), passwords, jars.find_or_fetch(settings().activemq_home, settings().cache_dir))
+        # Agents that speak STOMP, by name.
+        self.speakers = {name: secrets.token_urlsafe(9) for name in ("ada", "bob", "eve")}
+        distribution = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
+        self._activemq = ActiveMQ(root, free_port(), passwords, distribution, speakers=self.speakers)
         self.host, self.port = LOOPBACK, self._activemq.port
-        self.user, self.password, self.passwords = ADMIN, passwords[ADMIN], passwords
+        self.user, self.password = ADMIN, passwords[ADMIN]
+        self.passwords = passwords | {user_of(name): password for name, password in self.speakers.items()}
         self.url = self._activemq.url()
         super().__init__(self._activemq.part(), root.with_name("activemq.log"))
 

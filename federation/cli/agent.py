@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.orm import Session
 
-from federation.cli import agent_key
+from federation.cli import agent_key, agent_stomp
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.mcp_clients import FILES, Client, configuration
 from federation.cli.operator import transact
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(agent_key.app)
+app.command("stomp")(agent_stomp.stomp)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the agent.")]
 Role = Annotated[

@@ -74,7 +74,7 @@ def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
         services.extend(database.parts(settings.cache_dir))
     if local_broker:
         distribution = jars.find_or_fetch(settings.activemq_home, settings.cache_dir)
-        broker = ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution, certificates)
+        broker = ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution, certificates, credentials.speakers)
         services.append(broker.part())
     migrations = _migrations(home, database, credentials) if database or settings.database_owner_url else None
     users = _Users(settings, credentials if local_broker else None, certificates)

@@ -40,6 +40,7 @@ COMMANDS = (
     Entry("doctor", "federation.cli.doctor:doctor", "Check this machine and say what to do."),
     Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ and stunnel now, so that `up` needs no network."),
     Entry("agent", "federation.cli.agent:app", "Add agents, give and take tokens and keys, configure MCP clients."),
+    Entry("pulse", "federation.cli.pulse:pulse", "Show what every agent and node is doing, or was."),
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
     Entry("consensus", "federation.cli.consensus:app", "Ask for votes, show, export and verify them."),
     Entry("vote", "federation.cli.vote:vote", "Vote as the agent whose token you have, under your own signature."),

@@ -14,7 +14,8 @@ from celery.beat import Scheduler
 from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from federation.delivery.app import service_url
+from federation.delivery.app import database_url, service_url
+from federation.delivery.inbound import Inbound
 from federation.delivery.rebalance import Rebalancer
 from federation.delivery.relay import Relay
 from federation.delivery.runtime import Runtime, build
@@ -120,6 +121,8 @@ class FederationScheduler(Scheduler):
         self._since: datetime | None = None
         self._sent_in: int | None = None
         self._relay = Relay(app, self._runtime.transactions, listen_url=url)
+        # Where no agent speaks STOMP, it need not act for agents.
+        self._inbound = Inbound(app, lambda: build(url, agents=database_url(given)).transactions) if given.database_url else None
         super().__init__(app, *args, **kwargs)
 
     def install_default_entries(self, data: Any) -> None:
@@ -129,6 +132,8 @@ class FederationScheduler(Scheduler):
         """Do what is due; return the seconds until the next look."""
         # Not where it is made: a beat that detaches forks after that.
         self._relay.start()
+        if self._inbound is not None:
+            self._inbound.start()
         try:
             self._since = self._leadership.since()
             if self._since is None:
@@ -150,6 +155,8 @@ class FederationScheduler(Scheduler):
 
     def close(self) -> None:
         self._relay.stop()
+        if self._inbound is not None:
+            self._inbound.stop()
         self._leadership.release()
         super().close()
 

@@ -1,18 +1,20 @@
-"""Tells the topics of ActiveMQ what happened: numbers committed events once, in one order, and publishes them at least once, in that order."""
+"""Tells the topics of ActiveMQ what happened: numbers committed events once, in one order, and publishes them at least once, in that order.
+
+Whoever does so feeds inboxes to queues too: one of all beats, woken by the same notices.
+"""
 
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 
 import psycopg
 from celery import Celery
 from sqlalchemy.exc import DBAPIError
 
-from federation.broker.connection import StompConnection
-from federation.broker.errors import BrokerError, RequestRefused
+from federation.broker.errors import BrokerError
 from federation.broker.frames import encode
-from federation.broker.opening import own_transport
+from federation.delivery.feeder import Feeder
+from federation.delivery.wire import Wire
 from federation.errors import TransientError
 from federation.results.patience import completed
 from federation.store import event_order
@@ -32,7 +34,6 @@ TOLD_AT_ONCE, MOST_BYTES = 500, 4_000_000
 LOOK_S = 1.0
 STANDBY_S = 2.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
-CONFIRM_S, REASON_S = 30.0, 5.0
 
 
 class Relay:
@@ -43,6 +44,7 @@ class Relay:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-relay", daemon=True)
         self._topics = _Topics(app)
+        self._feeder = Feeder(app, transactions)
         self._awaited: Horizon | None = None
         self._behind = True
 
@@ -78,6 +80,7 @@ class Relay:
                 retry_s = min(retry_s * 2, LONGEST_RETRY_S)
             finally:
                 self._topics.close()
+                self._feeder.close()
 
     def _leads(self, line: psycopg.Connection) -> bool:
         [held] = line.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() or [False]
@@ -97,6 +100,7 @@ class Relay:
                 break
         while self._behind and not self._stopped.is_set():
             self._behind = self._publish() == TOLD_AT_ONCE
+        self._feeder.feed()
         for _ in line.notifies(timeout=LOOK_S, stop_after=1):
             pass
 
@@ -154,53 +158,31 @@ def _pieces(batch: Sequence[Line]) -> Iterator[list[Line]]:
 
 
 class _Topics:
-    """A connection to ActiveMQ, made when needed; each batch is one transaction with a receipt."""
+    """What tells the topics; each batch is one transaction with a receipt."""
 
     def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._open = ExitStack()
-        self._wire: StompConnection | None = None
-        self._most_bytes = 0
+        self._wire = Wire(app)
 
     def tell(self, batch: Sequence[Line]) -> None:
         """Publish these in order, all or none; an event that is larger than ActiveMQ takes is left out with a warning.
 
         Raises BrokerError where ActiveMQ refuses them, because it is full, say, or the user may not: nothing says that it will not take them later.
         """
-        wire = self._connected()
-        transaction, receipt = wire.next_id(), wire.next_id()
-        frames = [encode("BEGIN", {"transaction": transaction})]
+        transaction = self._wire.connected().next_id()
+        frames = []
         for line in batch:
             frame = encode("SEND", _headers(line, transaction), line.text.encode())
             # For a frame that is larger than it allows, ActiveMQ ends the connection without a word.
-            if len(frame) > self._most_bytes:
-                logger.warning("relay.refused", extra={"number": line.number, "event": line.type, "reason": f"larger than {self._most_bytes} bytes"})
+            if len(frame) > self._wire.most_bytes:
+                reason = f"larger than {self._wire.most_bytes} bytes"
+                logger.warning("relay.refused", extra={"number": line.number, "event": line.type, "reason": reason})
             else:
                 frames.append(frame)
-        frames.append(encode("COMMIT", {"transaction": transaction, "receipt": receipt}))
-        try:
-            wire.request(b"".join(frames), receipt, CONFIRM_S)
-        except RequestRefused:
-            # A COMMIT is refused for a SEND before it, and only the ERROR of that one, which may come after, says why.
-            if wire.read(REASON_S, lambda: not wire.alive):
-                wire.look_for_end()
-            raise
-
-    def _connected(self) -> StompConnection:
-        if self._wire is None or not self._wire.alive:
-            self.close()
-            # No heart-beats: nobody would send them between two batches, and each batch waits for its receipt.
-            connection = self._open.enter_context(self._app.connection_for_write(heartbeat=0))
-            transport = self._open.enter_context(own_transport(connection))
-            self._wire, self._most_bytes = transport.wire, transport.options.max_frame_size
-        else:
-            self._wire.look_for_end()
-        return self._wire
+        self._wire.send(transaction, frames)
 
     def close(self) -> None:
         """Part from ActiveMQ."""
-        self._wire = None
-        self._open.close()
+        self._wire.close()
 
 
 def _headers(line: Line, transaction: str) -> dict[str, str]:

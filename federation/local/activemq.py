@@ -8,7 +8,7 @@ import ssl
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 from xml.sax.saxutils import escape
@@ -30,6 +30,8 @@ _ARCHIVED_WITHIN_S = 60.0
 # In good order, and by a signal, as Java tells of it.
 _ENDED = (0, 128 + signal.SIGTERM)
 _TEMPLATE = Path(__file__).with_name("activemq.xml")
+_USERS_HERE = "<!-- Here is a user for each agent that speaks STOMP: docs/adr/0013-stomp-peers.md. -->"
+_RIGHTS_HERE = "<!-- Here are the rights of each agent that speaks STOMP. -->"
 _TLS_HERE = "<!-- Here is the key store where TLS is asked for. -->"
 _LOGGING = """\
 log4j.rootLogger=WARN, stdout
@@ -49,6 +51,8 @@ class ActiveMQ:
     passwords: Mapping[str, str]
     distribution: Distribution
     certificates: Certificates | None = None
+    # Of agents that speak STOMP, by name.
+    speakers: Mapping[str, str] = field(default_factory=dict)
 
     def url(self, user: str = ADMIN) -> str:
         """Return the URL of the broker for kombu."""
@@ -90,7 +94,9 @@ class ActiveMQ:
         values = {f"{user}_password": self.passwords[user] for user in USERS}
         values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port)}
         values |= {"scheme": "stomp+ssl" if self.certificates else "stomp"}
-        filled = Template(_TEMPLATE.read_text()).substitute({name: escape(value, {'"': "&quot;"}) for name, value in values.items()})
+        filled = Template(_TEMPLATE.read_text()).substitute({name: _attribute(value) for name, value in values.items()})
+        filled = filled.replace(_USERS_HERE, "".join(_user(agent, password) for agent, password in self.speakers.items()))
+        filled = filled.replace(_RIGHTS_HERE, "".join(map(_rights, self.speakers)))
         if self.certificates:
             filled = filled.replace(_TLS_HERE, self._key_store(self.certificates))
         configuration = self.root / "activemq.xml"
@@ -112,6 +118,28 @@ class ActiveMQ:
             return connects(LOOPBACK, self.port, OBSERVER, self.passwords[OBSERVER], context=context)
         except OSError:
             return False
+
+
+def _attribute(value: str) -> str:
+    return escape(value, {'"': "&quot;"})
+
+
+def user_of(agent: str) -> str:
+    """Return the broker's user of an agent that speaks STOMP."""
+    return f"agent.{agent}"
+
+
+def _user(agent: str, password: str) -> str:
+    name = _attribute(user_of(agent))
+    return f'<authenticationUser username="{name}" password="{_attribute(password)}" groups="agents,{name}"/>'
+
+
+def _rights(agent: str) -> str:
+    name, group = _attribute(agent), _attribute(user_of(agent))
+    return (
+        f'<authorizationEntry queue="federation.{name}" read="{group}" admin="{group}"/>'
+        f'<authorizationEntry queue="federation.from.{name}" write="{group}" admin="{group}"/>'
+    )
 
 
 def archive_classes(distribution: Distribution) -> None:

@@ -20,10 +20,11 @@ _DATABASE_KEYS = {
 
 @dataclass(frozen=True)
 class Credentials:
-    """One password for each role and user, and the ports last used."""
+    """One password for each role and user, those of agents that speak STOMP, and the ports last used."""
 
     roles: Mapping[str, str]
     users: Mapping[str, str]
+    speakers: Mapping[str, str]
     flower: str
     postgres_port: int
     activemq_port: int
@@ -53,10 +54,29 @@ def load_or_make(home: Home) -> Credentials:
     return Credentials(
         roles={role: _password() for role in postgres.ROLES} | known.get("roles", {}),
         users={user: _password() for user in activemq.USERS} | known.get("users", {}),
+        speakers=known.get("speakers", {}),
         flower=known.get("flower") or _password(),
         postgres_port=known.get("postgres_port") or 0,
         activemq_port=known.get("activemq_port") or 0,
     )
+
+
+def let_speak(home: Home, agent: str) -> str:
+    """Return the password of an agent that speaks STOMP, made if it has none; the broker knows it from its next start on."""
+    known = read_json(home.secrets_file)
+    speakers = known.get("speakers", {})
+    if agent not in speakers:
+        speakers[agent] = _password()
+        write_json(home.secrets_file, known | {"speakers": speakers})
+    password: str = speakers[agent]
+    return password
+
+
+def let_speak_no_more(home: Home, agent: str) -> None:
+    """Forget the password of an agent; the broker forgets it at its next start."""
+    known = read_json(home.secrets_file)
+    if agent in known.get("speakers", {}):
+        write_json(home.secrets_file, known | {"speakers": {name: password for name, password in known["speakers"].items() if name != agent}})
 
 
 def with_free_ports(credentials: Credentials) -> Credentials:

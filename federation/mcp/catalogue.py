@@ -20,7 +20,8 @@ from federation.mcp.tools.consensus import (
 from federation.mcp.tools.cop import federation_pulse, federation_update_state
 from federation.mcp.tools.delegation import federation_delegate
 from federation.mcp.tools.inference import federation_infer
-from federation.mcp.tools.messages import federation_inbox, federation_send
+from federation.mcp.tools.messages import federation_history, federation_inbox, federation_send
+from federation.mcp.tools.requests import federation_ask, federation_ask_result
 from federation.mcp.tools.resource_claims import federation_claim, federation_claims, federation_release
 from federation.mcp.tools.retrieval import federation_index, federation_search
 from federation.mcp.tools.summaries import federation_summarize
@@ -35,6 +36,9 @@ ENDS = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_h
 TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = (
     (federation_send, "Send a message", ADDS),
     (federation_inbox, "Read the inbox", SETS),
+    (federation_history, "Look back at a conversation", READS),
+    (federation_ask, "Ask, and wait for the answer", ADDS),
+    (federation_ask_result, "Read the answer to what you asked", SETS),
     (federation_update_state, "Tell what you are doing", SETS),
     (federation_pulse, "See what everybody is doing", READS),
     (federation_delegate, "Hand out work", ADDS),

@@ -1,26 +1,30 @@
 """The common operating picture: what agents say they do, and what nodes are seen doing."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import func, literal_column, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import case, func, literal_column, select, text
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
 from federation.placement.node import Gpu
-from federation.services import agents, nodes
+from federation.services import agents, capabilities, nodes, past, requests
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.agents import Agent
-from federation.store.models.cop import Action, CopState, SubjectKind, Visibility
+from federation.store.models.cop import THIS_TRANSACTION, Action, CopState, PastState, SubjectKind, Visibility
 from federation.store.models.nodes import Node
 
 PULSE = "pulse"
+# A snapshot, as PostgreSQL writes it.
+CURSOR = r"^[0-9]{1,18}:[0-9]{1,18}:([0-9]{1,18}(,[0-9]{1,18})*)?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class NodeFacts:
     tags: list[str]
     missing: Annotated[list[str], Field(description="What its file declares and the machine lacks.")]
     load: Annotated[dict[str, int], Field(description="Executions in its worker: running, and reserved behind them.")]
+    queue: Annotated[int | None, Field(description="Executions that were sent to it and have not begun, at its last heartbeat.")]
     heartbeat_at: Annotated[datetime | None, Field(description="When it last ran beat's heartbeat; null: not yet.")]
 
 
@@ -48,6 +53,7 @@ class PulseRow:
     thinking: str | None
     wondering: str | None
     offering: str | None
+    capabilities: Annotated[Sequence[str], Field(description="What it says it can do: ask it with to='capability:…'.")]
     age_s: Annotated[float, Field(description="Seconds since its last word, or, of an agent that never said one, since it was added.")]
     stale: Annotated[bool, Field(description="That is too long ago, or the node has left.")]
     node: Annotated[NodeFacts | None, Field(description="What a node has; null for an agent.")]
@@ -62,8 +68,12 @@ def update_state(
     wondering: str | None = None,
     offering: str | None = None,
     visibility: str = Visibility.ALL,
+    able: Sequence[str] | None = None,
 ) -> datetime:
-    """Record what the calling agent is doing, for those who may see it; return when. Raises InvalidInput for an unknown action or visibility."""
+    """Record what the calling agent is doing, for those who may see it; return when.
+
+    `able` is all that it can do from now on, by name; None: as before. Raises InvalidInput.
+    """
     actor = context(session).actor
     agents.require(summary, "summary")
     if action not in set(Action):
@@ -72,10 +82,13 @@ def update_state(
         raise InvalidInput("visibility", visibility, "one of " + ", ".join(Visibility))
     said = {"summary": summary, "thinking": thinking, "wondering": wondering, "offering": offering}
     values: dict[str, Any] = {**said, "action": action, "data": {}, "visibility": visibility}
-    at, _ = _record(session, SubjectKind.AGENT, actor, values)
+    at, _ = _record(session, SubjectKind.AGENT, actor, values, changed=True)
+    past.keep(session, SubjectKind.AGENT, actor, values, at=at)
     # The log may be read by more than those whom it is for.
     told = {"action": action, "visibility": visibility, "said_sha256": _digest(said)} | (said if visibility == Visibility.ALL else {})
     event_log.append(session, "agent.state_updated", f"agent:{actor}", payload=told)
+    if able is not None and capabilities.declare(session, able):
+        requests.hand_on(session, actor)
     return at
 
 
@@ -92,31 +105,60 @@ def record_heartbeat(session: Session, node: str) -> None:
         "action": Action.EXECUTING if load.running else Action.IDLE,
         "data": {"running": load.running, "queued": load.queued},
     }
-    _, former = _record(session, SubjectKind.NODE, node, values)
+    at, former = _record(session, SubjectKind.NODE, node, values)
     if former != values["action"]:
+        past.keep(session, SubjectKind.NODE, node, values, at=at)
         event_log.append(session, "node.state_changed", f"node:{node}", payload=values)
 
 
-def _record(session: Session, kind: SubjectKind, subject: str, values: dict[str, Any]) -> tuple[datetime, str | None]:
+def _record(session: Session, kind: SubjectKind, subject: str, values: dict[str, Any], *, changed: bool = False) -> tuple[datetime, str | None]:
     """Write a state over the former one, and wake those who watch; return when, and the former action."""
     row = {**values, "updated_by": context(session).actor}
     statement = insert(CopState).values(kind=kind, subject=subject, **row)
-    statement = statement.on_conflict_do_update(index_elements=["kind", "subject"], set_={**row, "updated_at": func.clock_timestamp()})
+    news = THIS_TRANSACTION if changed else case((CopState.action == values["action"], CopState.changed_in), else_=THIS_TRANSACTION)
+    replaced = {**row, "updated_at": func.clock_timestamp(), "changed_in": news}
+    statement = statement.on_conflict_do_update(index_elements=["kind", "subject"], set_=replaced)
     former: str | None
     at, former = session.execute(statement.returning(CopState.updated_at, literal_column("old.action"))).one()
     notify(session, [PULSE])
     return at, former
 
 
+def cursor(session: Session) -> str:
+    """Return what this transaction sees, for `changed` later on."""
+    found: str = session.execute(_SNAPSHOT).scalar_one()
+    return found
+
+
+def changed(session: Session, since: str) -> bool:
+    """Say whether anybody whom the caller sees has said something, or a node has begun or ceased to work, since a cursor.
+
+    Raises InvalidInput for what is no cursor.
+    """
+    if not re.fullmatch(CURSOR, since):
+        raise InvalidInput("after", since, "the cursor of an earlier call")
+    try:
+        with session.begin_nested():
+            return bool(session.scalar(_CHANGED, {"since": since}))
+    except DBAPIError as error:
+        raise InvalidInput("after", since, "the cursor of an earlier call") from error
+
+
+# A snapshot and not a time: what was written before it and committed after it has changed too.
+_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
+_CHANGED = text("SELECT EXISTS (SELECT FROM cop_states WHERE NOT pg_visible_in_snapshot(changed_in::text::xid8, CAST(:since AS pg_snapshot)))")
+
+
 def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> list[PulseRow]:
     """Return a row for each agent and node: nodes first, then agents, in order of name."""
     now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
     states = {(state.kind, state.subject): state for state in session.scalars(select(CopState))}
+    able = capabilities.of_all(session)
     rows = []
     for node in session.scalars(select(Node).order_by(Node.name)):
         state = states.get((SubjectKind.NODE, node.name))
-        age = (now - node.last_seen_at).total_seconds()
-        stale = node.left_at is not None or age > node_stale_s
+        since_s = (now - node.last_seen_at).total_seconds()
+        stale = node.left_at is not None or since_s > node_stale_s
         facts = NodeFacts(
             [Gpu.model_validate(gpu) for gpu in node.gpus],
             node.engines,
@@ -124,17 +166,72 @@ def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> lis
             node.tags,
             node.missing,
             node.load,
+            state.data.get("queued") if state else None,
             state.updated_at if state else None,
         )
-        rows.append(_row(SubjectKind.NODE, node, state, age_s=age, stale=stale, facts=facts))
+        rows.append(_row(SubjectKind.NODE, node, state, age_s=since_s, stale=stale, facts=facts))
     for agent in session.scalars(select(Agent).order_by(Agent.name)):
         state = states.get((SubjectKind.AGENT, agent.name))
-        age = (now - (state.updated_at if state else agent.created_at)).total_seconds()
-        rows.append(_row(SubjectKind.AGENT, agent, state, age_s=age, stale=age > agent_stale_s))
+        since_s = (now - (state.updated_at if state else agent.created_at)).total_seconds()
+        rows.append(_row(SubjectKind.AGENT, agent, state, age_s=since_s, stale=since_s > agent_stale_s, able=able.get(agent.name, ())))
     return rows
 
 
-def _row(kind: SubjectKind, subject: Agent | Node, state: CopState | None, *, age_s: float, stale: bool, facts: NodeFacts | None = None) -> PulseRow:
+def pulse_at(session: Session, at: datetime, *, agent_stale_s: float) -> list[PulseRow]:
+    """Return the same as it was at a moment, as far as those whom it was shown to then are who asks now.
+
+    Of nodes it tells whether they worked and were there; what they had is not kept, nor what agents said that they can do.
+    """
+    latest = (
+        select(PastState)
+        .ext(distinct_on(PastState.kind, PastState.subject))
+        .where(PastState.at <= at)
+        .order_by(PastState.kind, PastState.subject, PastState.at.desc(), PastState.sequence.desc())
+    )
+    states = {(state.kind, state.subject): state for state in session.scalars(latest)}
+    rows = []
+    for node in session.scalars(select(Node).order_by(Node.name)):
+        state = states.get((SubjectKind.NODE, node.name))
+        if state is not None:
+            gone = bool(state.data.get(past.GONE))
+            rows.append(_row(SubjectKind.NODE, node, state, age_s=(at - state.at).total_seconds(), stale=gone))
+    for agent in session.scalars(select(Agent).where(Agent.created_at <= at).order_by(Agent.name)):
+        state = states.get((SubjectKind.AGENT, agent.name))
+        since_s = (at - (state.at if state else agent.created_at)).total_seconds()
+        rows.append(_row(SubjectKind.AGENT, agent, state, age_s=since_s, stale=since_s > agent_stale_s))
+    return rows
+
+
+def table(rows: Sequence[PulseRow]) -> str:
+    """Return the pulse as a table in Markdown: a line for each, as the whitepaper draws it, with what each wonders and how old it is."""
+    head = ("Agent", "Status", "Doing", "Thinking", "Wondering", "Offering", "Age")
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        status = f"{row.status} (stale)" if row.stale else row.status.value
+        offering = "; ".join(filter(None, [row.offering, ", ".join(row.capabilities)]))
+        cells = (row.name, status, row.summary, row.thinking, row.wondering, offering, age(row.age_s))
+        # What an agent says cannot draw lines or cells of its own.
+        lines.append([" ".join((cell or "—").split()).replace("|", "\\|") for cell in cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def age(seconds: float) -> str:
+    """Return in few words how old a word is."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _row(
+    kind: SubjectKind,
+    subject: Agent | Node,
+    state: CopState | PastState | None,
+    *,
+    age_s: float,
+    stale: bool,
+    facts: NodeFacts | None = None,
+    able: Sequence[str] = (),
+) -> PulseRow:
     return PulseRow(
         kind=kind,
         name=subject.name,
@@ -144,6 +241,7 @@ def _row(kind: SubjectKind, subject: Agent | Node, state: CopState | None, *, ag
         thinking=state.thinking if state else None,
         wondering=state.wondering if state else None,
         offering=state.offering if state else None,
+        capabilities=list(able),
         age_s=round(age_s, 3),
         stale=stale,
         node=facts,

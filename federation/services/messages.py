@@ -1,4 +1,4 @@
-"""Messages: sent to one or to all of a conversation in one transaction, read from a numbered inbox."""
+"""Messages: sent to one, to an audience or to all members of a conversation, in one transaction."""
 
 import hashlib
 import json
@@ -9,22 +9,19 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import Text, cast, func, null, select, text, update
+from sqlalchemy import null, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, conversations, limits
+from federation.services import agents, audiences, conversations, envelopes, inboxes, limits, requests
+from federation.services.audiences import Address
 from federation.services.names import valid_slug
 from federation.store import event_log, outbox
-from federation.store.context import context, notify
+from federation.store.context import context
 from federation.store.models.conversations import Message, MessageType, Receipt
 
-# An answer that is longer overwhelms who reads it: 200 messages may have 20 million characters. One that is longer by itself comes alone.
-LARGEST_INBOX_BYTES = 180_000
-# What a message has beside its content: ids, names, times.
-_ENVELOPE_BYTES = 600
-# Of the data as PostgreSQL will hold them.
+# As PostgreSQL writes it too, so that replay can compare it.
 _DIGEST = text("SELECT encode(sha256(convert_to(CAST(:data AS jsonb)::text, 'UTF8')), 'hex')")
 
 
@@ -38,66 +35,50 @@ class Sent:
     correlation_id: Annotated[uuid.UUID, Field(description="The message that began this exchange of questions and answers.")]
     recipients: Annotated[Sequence[str], Field(description="Names of the agents in whose inboxes it is; empty: nobody else is there yet.")]
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message as its reader sees it."""
-
-    cursor: Annotated[int, Field(description="Its place in your inbox, counted from 1.")]
-    message_id: Annotated[uuid.UUID, Field(description="Give it as reply_to when you answer.")]
-    conversation_id: str
-    position: Annotated[int, Field(description="Its place in the conversation, counted from 1 without gaps.")]
-    sender: str
-    recipient: Annotated[str | None, Field(description="The one agent that it was sent to; null: all members of the conversation.")]
-    message_type: MessageType
-    content: str
-    data: Annotated[dict[str, Any] | None, Field(description="What belongs to it for programs; of an announced task: task_id, slug, role, priority.")]
-    correlation_id: Annotated[uuid.UUID, Field(description="The message that began this exchange of questions and answers.")]
-    reply_to: uuid.UUID | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Inbox:
-    """What is new, in order."""
-
-    messages: Sequence[Received]
-    cursor: Annotated[int, Field(description="Pass it as `after` to the next call, which then counts these messages as read.")]
-    more: Annotated[bool, Field(description="There is more behind the cursor: call again.")]
+    waiting_for: Annotated[str | None, Field(description="Who is missing, where nobody of the role, or who can do it, is there.")]
 
 
 def send(
     session: Session,
-    content: str,
+    content: str | None,
     *,
     to: str | None = None,
-    message_type: str = MessageType.CHAT,
+    message_type: str | None = None,
     conversation_id: str | None = None,
     reply_to: uuid.UUID | None = None,
+    body: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     slug: str | None = None,
     counted: bool = True,
 ) -> Sent:
-    """Send a message to one agent, or to all members of a conversation (without one: to everybody).
+    """Send a message to one agent, to an audience, or to all members of a conversation (without one: to everybody).
 
-    Sent again under the same `slug` it is the message that was sent before. One that is not `counted` takes nothing of what its sender may
-    send in a minute. Raises NotFound for an unknown agent, conversation or message, Refused for a stranger to the conversation, Conflict for
-    a slug under which the sender said something else, InvalidInput, RateLimited.
+    A typed message says what its `body` says, and needs no content besides; `data` is what the program adds to one of its own. Sent again under
+    the same `slug` it is the message that was sent before. One that is not `counted` takes nothing of what its sender may send in a minute.
+    Raises NotFound for an unknown agent, role, conversation or message, Refused for a stranger to the conversation, or to a request that he
+    answers, Conflict for a slug under which the sender said something else and for a request that is answered, InvalidInput, RateLimited.
     """
     sender = context(session).actor
-    agents.require(content, "content")
-    if message_type not in set(MessageType):
+    if message_type not in {None, *MessageType}:
         raise InvalidInput("message_type", message_type, "one of " + ", ".join(MessageType))
+    envelope = envelopes.read(MessageType(message_type), body) if message_type else None
+    if body is not None and message_type is None:
+        raise InvalidInput("body", body, f"a message_type that has one: {', '.join(envelopes.BODIES)}")
+    if envelope is not None:
+        to, reply_to = _same("to", to, envelope.to), _same("request_id", reply_to, envelope.reply_to)
+        content = _same("content", content, envelope.content) or envelope.words
+    agents.require(content, "content")
+    assert content is not None
     answered = _answered(session, reply_to)
-    if answered is not None and answered.recipient is not None and to is None:
-        # What was said to one is answered to one.
-        to = answered.sender if answered.sender != sender else answered.recipient
-    if to is not None:
-        agents.get(session, to)
+    kind = MessageType(message_type) if message_type else _kind(session, answered, slug)
+    if kind is MessageType.RESPONSE:
+        envelope = envelope or envelopes.read(kind, None)
+        answered = requests.answerable(session, answered)
+    address = _address(session, to, answered, envelope, kind)
     if conversation_id is None:
-        conversation_id = answered.conversation_id if answered else conversations.direct(sender, to) if to else conversations.COMMONS
-    conversations.open_for(session, conversation_id, [to] if to else [])
+        with_one = address.agent and conversations.direct(sender, address.agent)
+        conversation_id = answered.conversation_id if answered else with_one or conversations.COMMONS
+    conversations.open_for(session, conversation_id, [address.agent] if address.agent else [])
     if answered is not None and answered.conversation_id != conversation_id:
         raise InvalidInput("reply_to", str(reply_to), f"a message of conversation {conversation_id}")
 
@@ -105,46 +86,86 @@ def send(
     said = {
         "conversation_id": conversation_id,
         "sender": sender,
-        "recipient": to,
-        "message_type": message_type,
+        "recipient": address.agent,
+        "audience": address.audience,
+        "message_type": kind,
         "content": content,
-        "data": dict(data) if data is not None else None,
+        "data": {**(envelope.data if envelope else {}), **(data or {})} if envelope is not None or data is not None else None,
         "reply_to": reply_to,
     }
-    recipients = [to] if to else [name for name in conversations.members(session, conversation_id) if name != sender]
-    correlation_id = answered.correlation_id if answered else identity
+    recipients = audiences.readers(session, address, members=conversations.members(session, conversation_id), sender=sender)
     # The position is taken before it is known whether the message is new: what was taken for nothing is given back.
     attempt = session.begin_nested()
     if counted:
         limits.message(session)
+    recorded = _record(session, identity, said, recipients, correlation_id=answered.correlation_id if answered else identity)
+    if recorded is None:
+        attempt.rollback()
+        return _sent_before(session, identity, slug or "", said)
+    attempt.commit()
+    position, created_at = recorded
+    if address.is_everybody or conversations.is_direct(conversation_id):
+        conversations.said_to_all(session, conversation_id)
+    inboxes.put_into(session, [(name, identity) for name in recipients])
+    if address.agent is not None and not conversations.is_direct(conversation_id):
+        # Who was brought in just now may be whom a request waits for.
+        requests.hand_on(session, address.agent)
+    lacking = None
+    if address.audience is not None and not recipients:
+        lacking = audiences.lacking(address.audience, conversation_id, waits=kind is MessageType.REQUEST)
+    return Sent(identity, conversation_id, position, answered.correlation_id if answered else identity, recipients, created_at, lacking)
+
+
+def _kind(session: Session, answered: Message | None, slug: str | None) -> MessageType:
+    """Return what a message is that does not say it: what it was when it was sent before, else what an answer is to what it answers."""
+    if answered is not None and slug is not None:
+        former = session.get(Message, _identity(answered.conversation_id, context(session).actor, valid_slug("message_id", slug)))
+        if former is not None:
+            return MessageType(former.message_type)
+    return requests.kind_of_answer(session, answered)
+
+
+def _same(field: str, given: Any, in_body: Any) -> Any:
+    """Return what is said once or twice. Raises InvalidInput if it is not the same."""
+    if given is not None and in_body is not None and given != in_body:
+        raise InvalidInput(f"body.{field}", str(in_body), f"{given}, as the call says, or nothing")
+    return given if given is not None else in_body
+
+
+def _address(session: Session, to: str | None, answered: Message | None, envelope: envelopes.Envelope | None, kind: MessageType) -> Address:
+    capability = envelope.capability if envelope else None
+    if to is not None or capability is not None or answered is None:
+        return audiences.parse(session, to, capability=capability)
+    if answered.sender != context(session).actor:
+        # What was said to one or to some is answered to one, and so is what was asked.
+        private = answered.recipient is not None or answered.audience is not None or kind is MessageType.RESPONSE
+        return Address(agent=answered.sender) if private else Address()
+    return Address(answered.recipient, answered.audience)
+
+
+def _record(
+    session: Session, identity: uuid.UUID, said: Mapping[str, Any], recipients: Sequence[str], *, correlation_id: uuid.UUID
+) -> tuple[int, datetime] | None:
+    """Write the message and its event; return position and time, or None where there is one already that leaves no room for it."""
+    conversation_id, data = said["conversation_id"], said["data"]
     payload = {
         "message_id": identity,
-        "to": to,
-        "message_type": message_type,
+        "to": said["recipient"],
+        "audience": said["audience"],
+        "message_type": said["message_type"],
         "recipients": recipients,
-        "reply_to": reply_to,
+        "reply_to": said["reply_to"],
         "correlation_id": correlation_id,
         # Not what was said: the log may be read by more than the members.
-        "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
-        "data_sha256": None if said["data"] is None else session.scalar(_DIGEST, {"data": json.dumps(said["data"])}),
+        "content_sha256": hashlib.sha256(said["content"].encode()).hexdigest(),
+        "data_sha256": None if data is None else session.scalar(_DIGEST, {"data": json.dumps(data)}),
     }
     position = event_log.append(session, "message.sent", f"messages:{conversation_id}", payload=payload, conversation_id=conversation_id)
     row: dict[str, Any] = {"id": identity, **said, "position": position, "correlation_id": correlation_id, "trace_id": context(session).trace_id}
     if data is None:
         row["data"] = null()
-    created_at = session.scalar(insert(Message).values(**row).on_conflict_do_nothing(index_elements=["id"]).returning(Message.created_at))
-    if created_at is None:
-        attempt.rollback()
-        return _sent_before(session, identity, slug or "", said)
-    attempt.commit()
-    if to is None or conversations.is_direct(conversation_id):
-        conversations.said_to_all(session, conversation_id)
-    # In order of name, so that two broadcasts never wait for each other.
-    for name in sorted(recipients):
-        session.add(Receipt(agent=name, position=event_log.advance(session, f"inbox:{name}"), message_id=identity))
-    session.flush()
-    notify(session, [f"inbox:{name}" for name in recipients])
-    return Sent(identity, conversation_id, position, correlation_id, recipients, created_at)
+    created_at = session.scalar(insert(Message).values(**row).on_conflict_do_nothing().returning(Message.created_at))
+    return None if created_at is None else (position, created_at)
 
 
 def _identity(conversation_id: str, sender: str, slug: str) -> uuid.UUID:
@@ -153,8 +174,10 @@ def _identity(conversation_id: str, sender: str, slug: str) -> uuid.UUID:
 
 
 def _sent_before(session: Session, identity: uuid.UUID, slug: str, said: Mapping[str, Any]) -> Sent:
-    """Return what was sent under this slug. Raises Conflict if it was something else."""
-    former = session.get_one(Message, identity)
+    """Return what was sent under this slug. Raises Conflict if it was something else, or if what was sent now is an answer that came too late."""
+    former = session.get(Message, identity)
+    if former is None:
+        raise requests.beaten(session, said["reply_to"])
     others = [name for name, value in said.items() if getattr(former, name) != value]
     if others:
         raise Conflict(
@@ -162,7 +185,7 @@ def _sent_before(session: Session, identity: uuid.UUID, slug: str, said: Mapping
             "choose another message_id, or repeat the call as it was"
         )
     recipients = session.scalars(select(Receipt.agent).where(Receipt.message_id == identity).order_by(Receipt.agent))
-    return Sent(identity, former.conversation_id, former.position, former.correlation_id, list(recipients), former.created_at)
+    return Sent(identity, former.conversation_id, former.position, former.correlation_id, list(recipients), former.created_at, None)
 
 
 def _answered(session: Session, reply_to: uuid.UUID | None) -> Message | None:
@@ -172,85 +195,6 @@ def _answered(session: Session, reply_to: uuid.UUID | None) -> Message | None:
     if answered is None:
         raise NotFound("message", str(reply_to))
     conversations.require_member(session, answered.conversation_id)
-    if answered.recipient is not None and context(session).actor not in {answered.recipient, answered.sender}:
+    if not audiences.may_read(session, answered):
         raise NotFound("message", str(reply_to))
     return answered
-
-
-def inbox(session: Session, *, after: int | None = None, limit: int = 50) -> Inbox:
-    """Return the caller's messages behind a cursor, as many as `limit` and LARGEST_INBOX_BYTES allow; up to the cursor they count as read.
-
-    Without a cursor it goes on behind what counts as read, so that a reader that crashed gets them again.
-    """
-    reader = context(session).actor
-    if after is not None:
-        last = session.scalar(select(func.max(Receipt.position)).where(Receipt.agent == reader)) or 0
-        if not 0 <= after <= last:
-            raise InvalidInput("after", after, f"a cursor that an earlier call returned, 0 to {last}")
-        _read(session, reader, after)
-    size = func.octet_length(Message.content) + func.coalesce(func.octet_length(cast(Message.data, Text)), 0) + _ENVELOPE_BYTES
-    waiting = (
-        select(Receipt.position, Receipt.message_id, size.label("size"))
-        .join(Message, Message.id == Receipt.message_id)
-        .where(Receipt.agent == reader, Receipt.position > after if after is not None else Receipt.read_at.is_(None))
-        .order_by(Receipt.position)
-        .limit(limit + 1)
-        .subquery()
-    )
-    upto = func.sum(waiting.c.size).over(order_by=waiting.c.position)
-    summed = select(waiting, upto.label("upto"), func.row_number().over(order_by=waiting.c.position).label("place")).subquery()
-    # Read before it is known which of them fit would be read for nothing.
-    shown = (summed.c.place == 1) | ((summed.c.place <= limit) & (summed.c.upto <= LARGEST_INBOX_BYTES))
-    query = select(summed.c.position, Message, shown).outerjoin(Message, (Message.id == summed.c.message_id) & shown).order_by(summed.c.position)
-    rows = session.execute(query).all()
-    messages = [_received(position, message) for position, message, fits in rows if fits]
-    cursor = messages[-1].cursor if messages else after if after is not None else _read_up_to(session, reader)
-    return Inbox(messages, cursor, len(rows) > len(messages))
-
-
-def _read(session: Session, reader: str, upto: int) -> None:
-    read = session.scalars(
-        update(Receipt)
-        .where(Receipt.agent == reader, Receipt.position <= upto, Receipt.read_at.is_(None))
-        .values(read_at=func.clock_timestamp())
-        .returning(Receipt.position)
-    ).all()
-    if read:
-        event_log.append(
-            session, "message.read", f"agent:{reader}", payload={"agent": reader, "from": min(read), "to": max(read), "count": len(read)}
-        )
-
-
-def _read_up_to(session: Session, reader: str) -> int:
-    return session.scalar(select(func.coalesce(func.max(Receipt.position), 0)).where(Receipt.agent == reader, Receipt.read_at.is_not(None))) or 0
-
-
-def history(session: Session, conversation_id: str, *, after: int = 0, limit: int = 100) -> list[Received]:
-    """Return the messages of a conversation behind a position, in order, that the caller may see."""
-    conversations.require_member(session, conversation_id)
-    actor = context(session).actor
-    query = (
-        select(Message)
-        .where(Message.conversation_id == conversation_id, Message.position > after)
-        .where(Message.recipient.is_(None) | (Message.recipient == actor) | (Message.sender == actor))
-        .order_by(Message.position)
-        .limit(limit)
-    )
-    return [_received(0, message) for message in session.scalars(query)]
-
-
-def _received(cursor: int, message: Message) -> Received:
-    return Received(
-        cursor,
-        message.id,
-        message.conversation_id,
-        message.position,
-        message.sender,
-        message.recipient,
-        MessageType(message.message_type),
-        message.content,
-        message.data,
-        message.correlation_id,
-        message.reply_to,
-        message.created_at,
-    )

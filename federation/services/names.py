@@ -6,8 +6,8 @@ from federation.errors import InvalidInput
 
 PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}"
 WANTED = "1 to 100 letters, digits and . _ : / @ -, the first a letter or digit"
-# `/queue/federation.<name>` would collide with the destinations of nodes, events and the broadcast.
-_RESERVED = frozenset({"node", "events", "broadcast"})
+# `/queue/federation.<name>` would collide with the destinations of nodes, events and the broadcast; a message to `any` is for no one agent.
+_RESERVED = frozenset({"any", "node", "events", "broadcast"})
 
 
 def valid_agent(name: str) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from federation.placement.node import Gpu, NodeView
 from federation.results.tables import celery_results
+from federation.services import past
 from federation.store import event_log
 from federation.store.context import context
 from federation.store.models.executions import Delivery, Execution
@@ -87,6 +88,7 @@ def announce(session: Session, node: Announcement, *, stale_s: float | None = No
     if session.scalar(statement.returning(Node.name)) is None:
         return False
     event_log.append(session, "node.announced", f"node:{node.name}", payload=values)
+    past.keep_presence(session, node.name, "announced itself", gone=False)
     return True
 
 
@@ -112,6 +114,7 @@ def sign_of_life(session: Session, name: str, incarnation: uuid.UUID, *, load: M
     [lost_at] = former
     if lost_at is not None:
         event_log.append(session, "node.returned", f"node:{name}", payload={"incarnation": incarnation, "lost_at": lost_at})
+        past.keep_presence(session, name, "gives signs of life again", gone=False)
     return True
 
 
@@ -122,6 +125,7 @@ def record_lost(session: Session, *, stale_s: float) -> list[str]:
     rows = sorted(session.execute(lost).all())
     for name, last_seen_at in rows:
         event_log.append(session, "node.lost", f"node:{name}", payload={"last_seen_at": last_seen_at})
+        past.keep_presence(session, name, "gave no sign of life", gone=True)
     return [name for name, _ in rows]
 
 
@@ -132,6 +136,7 @@ def leave(session: Session, name: str, incarnation: uuid.UUID) -> bool:
     if gone is None:
         return False
     event_log.append(session, "node.left", f"node:{name}", payload={"incarnation": incarnation})
+    past.keep_presence(session, name, "left", gone=True)
     return True
 
 

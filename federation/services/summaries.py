@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -35,7 +35,7 @@ _DUE = text(
     ) covered
     CROSS JOIN LATERAL (
         SELECT position FROM messages
-        WHERE conversation_id = c.id AND position > covered.upto AND (recipient IS NULL OR c.id LIKE 'direct:%')
+        WHERE conversation_id = c.id AND position > covered.upto AND (recipient IS NULL AND audience IS NULL OR c.id LIKE 'direct:%')
         ORDER BY position OFFSET :window - 1 LIMIT 1
     ) last
     WHERE c.unsummarised >= :window
@@ -167,7 +167,7 @@ def window(session: Session, conversation_id: str, *, start: int = 1, end: int |
 
 def _to_all() -> ColumnElement[bool]:
     # In a conversation of two each message is addressed, and both may read the summary.
-    return or_(Message.recipient.is_(None), Message.conversation_id.startswith(conversations.DIRECT))
+    return or_(and_(Message.recipient.is_(None), Message.audience.is_(None)), Message.conversation_id.startswith(conversations.DIRECT))
 
 
 def record(session: Session, values: dict[str, Any]) -> bool:

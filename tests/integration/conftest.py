@@ -83,6 +83,7 @@ BOOKKEEPING = {
 }
 # How the events of a table's writes begin; a table that is new wants a line here.
 EVENTS = {
+    "agent_capabilities": ("agent.capabilities",),
     "agent_tasks": ("task.",),
     "agent_keys": ("agent.key",),
     "agent_tokens": ("agent.token",),
@@ -95,11 +96,13 @@ EVENTS = {
     "consensus_acks": ("consensus.acknowledged",),
     "conversation_members": ("conversation.joined",),
     "conversations": ("conversation.", "message.sent"),
+    "cop_history": ("agent.state_updated", "node."),
     "cop_states": ("agent.state_updated", "node.state_changed"),
     "documents": ("index.scanned",),
     "execution_deliveries": ("execution.delivered",),
     "execution_effects": ("execution.effect_recorded",),
     "executions": ("execution.",),
+    "feeds": ("feed.",),
     "index_batches": ("index.scanned", "index.embedded"),
     "index_runs": ("index.scanned", "index.finished"),
     "message_receipts": ("message.",),
@@ -119,6 +122,7 @@ SIGNS_OF_LIFE = {
     "nodes": {"last_seen_at", "load"},
     "claim_waiters": {"present_until"},
     "cop_states": {"summary", "data", "updated_at"},
+    "feeds": {"position"},
     "outbox": {"waiting_for", "attempts", "tried_at"},
 }
 # Tests that turn a clock or lose a row do it by hand, under this name.

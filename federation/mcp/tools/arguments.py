@@ -13,9 +13,8 @@ from federation.services.claims import LONGEST_TTL_S, SHORTEST_TTL_S
 from federation.services.names import PATTERN
 from federation.services.resources import LONGEST as LONGEST_RESOURCE
 from federation.services.resources import PATTERN as RESOURCE_PATTERN
+from federation.services.storable import LONGEST_TEXT
 
-# Longer texts belong into files: every reader's model would have to read them.
-LONGEST_TEXT = 100_000
 # Lines that everybody sees in the pulse.
 LONGEST_LINE = 1_000
 NOT_BLANK = r"\S"
@@ -75,6 +74,14 @@ ConversationId = Annotated[
         "The conversation: a name that you choose, or one that exists. Only its members see what is in it; you are a member of those that you "
         "open and of those in which somebody wrote to you by name.",
         examples=["project-123"],
+    ),
+]
+ToMessage = Annotated[
+    str | None,
+    name(
+        "Who shall read it: an agent by name (see federation_pulse); role:developer, those of that role; capability:analyze_logs, any who says that "
+        "he can. Omitted: all members of the conversation.",
+        examples=["bob", "role:developer"],
     ),
 ]
 TaskReference = Annotated[

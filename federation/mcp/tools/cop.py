@@ -1,19 +1,30 @@
-"""Tools to say what one is doing and to see what everybody is doing."""
+"""Tools to say what one is doing and to see what everybody is doing, or was."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from federation.errors import InvalidInput
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import LONGEST_LINE, text
-from federation.services import approvals, cop
+from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, Moment, name, text
+from federation.services import approvals, cop, matches
 from federation.services.approvals import Awaiting
+from federation.services.capabilities import MOST as MOST_CAPABILITIES
 from federation.services.cop import PulseRow
+from federation.services.matches import Match
 from federation.store.models.cop import Action, Visibility
+
+
+class Form(StrEnum):
+    """How the pulse is told."""
+
+    ROWS = "rows"
+    TABLE = "table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +33,20 @@ class StateUpdated:
 
     agent: Annotated[str, Field(description="Your own name.")]
     updated_at: datetime
+    matches: Annotated[Sequence[Match], Field(description="Who offers what you wonder about, and who wonders about what you offer.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
     """What everybody is doing."""
 
-    rows: Annotated[Sequence[PulseRow], Field(description="Nodes first, then agents, each in order of name.")]
+    rows: Annotated[Sequence[PulseRow], Field(description="Nodes first, then agents, each in order of name; none where a table was asked for.")]
+    table: Annotated[str | None, Field(description="The same as a table in Markdown, where that was asked for.")]
+    matches: Annotated[Sequence[Match], Field(description="Who could help whom, by the words that a question and an offer share.")]
     awaiting_approval: Annotated[
         Sequence[Awaiting], Field(description="Tasks of your conversations that await approval, the oldest first; decide with federation_approve.")
     ]
+    cursor: Annotated[str | None, Field(description="Pass it as `after` with wait_s to wait for the next change; null of the past.")]
 
 
 async def federation_update_state(
@@ -51,32 +66,84 @@ async def federation_update_state(
             "nobody. The others see you as if you had never said anything."
         ),
     ] = Visibility.ALL,
+    capabilities: Annotated[
+        list[Annotated[str, name("A name.")]] | None,
+        Field(
+            max_length=MOST_CAPABILITIES,
+            description="All that you can do for who asks any who can, by name; everybody sees it. Omitted: as before.",
+            examples=[["analyze_logs", "query_metrics"]],
+        ),
+    ] = None,
 ) -> StateUpdated:
     """Tell all others what you are doing, thinking, wondering and offering, without sending anyone a message.
 
-    It replaces your whole former state, also what you leave out now and who sees it, and is what others see in federation_pulse. Update it when you
-    begin, when you get stuck and when you finish.
+    It replaces your whole former state, also what you leave out now and who sees it (but not your capabilities), and is what others see in
+    federation_pulse. Update it when you begin, when you get stuck and when you finish. It answers with whom you could ask, or help.
     """
-    at = await call.transact(
-        lambda session: cop.update_state(
-            session, summary, action=action, thinking=thinking, wondering=wondering, offering=offering, visibility=visibility
+    config = call.settings
+
+    def work(session: Session) -> StateUpdated:
+        at = cop.update_state(
+            session,
+            summary,
+            action=action,
+            thinking=thinking,
+            wondering=wondering,
+            offering=offering,
+            visibility=visibility,
+            able=capabilities,
         )
-    )
-    return StateUpdated(call.caller.name, at)
+        if wondering is None and offering is None:
+            return StateUpdated(call.caller.name, at, [])
+        rows = cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)
+        return StateUpdated(call.caller.name, at, matches.found(session, rows, of=call.caller.name))
+
+    return await call.transact(work)
 
 
-async def federation_pulse(call: Call) -> Pulse:
-    """See what every agent and every node is doing now, how old that word is, what each node has (role, GPUs, engines, models, tags), and which
-    tasks await approval by whom.
+async def federation_pulse(
+    call: Call,
+    *,
+    form: Annotated[Form, Field(description="rows: all that is known. table: agent, status and what each says, in few words.")] = Form.ROWS,
+    at: Annotated[Moment | None, Field(description="What everybody was doing then, instead of now.", examples=["2030-01-31T14:05:00+01:00"])] = None,
+    after: Annotated[
+        str | None, Field(max_length=20_000, pattern=cop.CURSOR, description="The cursor of your former call: wait for what changes since.")
+    ] = None,
+    wait_s: Annotated[
+        float,
+        Field(ge=0, le=600, description="With `after`: seconds to wait for an agent's new state, or a node that begins or ceases to work."),
+        NUMBER,
+    ] = 0,
+) -> Pulse:
+    """See what every agent and every node is doing now, or was at a moment, how old that word is, what each node has (role, GPUs, engines, models,
+    tags, queue), what agents can do, who could help whom, and which tasks await approval by whom.
 
     `stale` means that nothing was heard for too long: a stale node gets no work, a stale agent may be gone. Look here before you start or
     delegate work: the names of agents are what `to` and `agent` of other tools want, those of nodes, models, engines and tags what
     federation_delegate and federation_infer want. A node is a machine that runs models; an agent is somebody like you.
     """
     config = call.settings
+    if at is not None and (after is not None or wait_s > 0):
+        raise InvalidInput("at", at.isoformat(), "no `after` and no `wait_s` beside it: the past does not change")
+    if wait_s > 0 and after is None:
+        raise InvalidInput("wait_s", wait_s, "the cursor of an earlier call as `after`, since which something is to change")
 
     def look(session: Session) -> Pulse:
+        if at is not None:
+            return _told(session, cop.pulse_at(session, at, agent_stale_s=config.agent_stale_s), form, cursor=None)
+        # Before the look, so that nothing falls between.
+        cursor = cop.cursor(session)
         rows = cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)
-        return Pulse(rows, approvals.waiting(session))
+        return _told(session, rows, form, cursor=cursor, waiting=approvals.waiting(session))
 
+    if after is not None:
+        since = after
+        await call.until(lambda session: cop.changed(session, since) or None, wait_s=wait_s, notices=[cop.PULSE], waiting="waiting for a change")
     return await call.transact(look)
+
+
+def _told(session: Session, rows: Sequence[PulseRow], form: Form, *, cursor: str | None, waiting: Sequence[Awaiting] = ()) -> Pulse:
+    found = matches.found(session, rows) if cursor is not None else []
+    if form is Form.TABLE:
+        return Pulse([], cop.table(rows), found, waiting, cursor)
+    return Pulse(rows, None, found, waiting, cursor)

@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.charter import ROLE_PATTERN
-from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy
+from federation.store.models.base import Actor, Base, CreatedAt, Key, UpdatedBy
 
 
 class Agent(Base):
@@ -19,6 +19,17 @@ class Agent(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     role: Mapped[str]
     created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Capability(Base):
+    """Something that an agent says it can do, by a name such as `analyze_logs`; it gives no right."""
+
+    __tablename__ = "agent_capabilities"
+
+    agent: Mapped[str] = mapped_column(ForeignKey("agents.name", ondelete="CASCADE"), primary_key=True)
+    capability: Mapped[str] = mapped_column(primary_key=True, index=True)
+    created_by: Mapped[Actor]
     created_at: Mapped[CreatedAt]
 
 

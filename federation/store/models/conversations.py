@@ -5,19 +5,23 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
 
 
 class MessageType(StrEnum):
-    """What a message is."""
+    """What a message is; the last four say something for programs too, in a form of their own."""
 
     CHAT = "chat"
     TASK = "task"
     RESULT = "result"
     STATUS = "status"
+    FINDING = "finding"
+    ACTION = "action"
+    REQUEST = "request"
+    RESPONSE = "response"
 
 
 class Conversation(Base):
@@ -44,14 +48,25 @@ class Member(Base):
     joined_at: Mapped[CreatedAt]
 
 
+_RESPONSE = "message_type = 'response'"
+
+
 class Message(Base):
-    """One message; `position` counts without gaps within its conversation, no recipient means all members."""
+    """One message; `position` counts without gaps within its conversation; without recipient and audience it is for all members.
+
+    `audience` is `role:` or `capability:` and a name: those members who are of that role, or say that they can do that.
+    """
 
     __tablename__ = "messages"
     __table_args__ = (
         UniqueConstraint("conversation_id", "position"),
         Index("ix_messages_said_by", "conversation_id", "sender"),
+        Index("ix_messages_audience", "audience", postgresql_where="audience IS NOT NULL"),
+        # Of all who were asked, one succeeds: the first.
+        Index("ix_messages_one_success", "reply_to", unique=True, postgresql_where=f"{_RESPONSE} AND (data ->> 'status') = 'success'"),
+        Index("ix_messages_one_response", "reply_to", "sender", unique=True, postgresql_where=_RESPONSE),
         one_of("message_type", MessageType),
+        CheckConstraint("audience IS NULL OR audience ~ '^(role|capability):' AND recipient IS NULL", name="audience"),
     )
 
     id: Mapped[Key]
@@ -59,6 +74,7 @@ class Message(Base):
     position: Mapped[int] = mapped_column(BigInteger)
     sender: Mapped[str] = mapped_column(ForeignKey("agents.name"))
     recipient: Mapped[str | None] = mapped_column(ForeignKey("agents.name"))
+    audience: Mapped[str | None]
     message_type: Mapped[str]
     content: Mapped[str]
     data: Mapped[dict[str, Any] | None]

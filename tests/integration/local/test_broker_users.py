@@ -14,18 +14,26 @@ import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.errors import RequestRefused
-from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, PEER, RELAY, USERS, WORKER
+from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, PEER, RELAY, USERS, WORKER, user_of
 
 WITHIN_S = 60
+# Agents that speak STOMP.
+ADA, BOB = user_of("ada"), user_of("bob")
 TAG = uuid.uuid4().hex[:8]
 NOBODY: tuple[str, ...] = ()
 # Destination: who reads it, who writes it; the administrator does both everywhere.
 RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     f"/queue/federation.node.{TAG}": ((WORKER, RELAY, OPERATOR), (WORKER, DOOR, RELAY, OPERATOR)),
     f"/queue/DLQ.federation.node.{TAG}": ((OPERATOR,), (WORKER, OPERATOR)),
-    f"/queue/federation.{TAG}": ((PEER, WORKER, RELAY, OPERATOR), (PEER, OPERATOR)),
+    f"/queue/federation.peer.{TAG}": ((PEER, WORKER, RELAY, OPERATOR), (PEER, OPERATOR)),
     f"/queue/DLQ.federation.{TAG}": ((OPERATOR,), (OPERATOR,)),
-    f"/topic/federation.{TAG}": ((PEER, OBSERVER, OPERATOR), (PEER,)),
+    f"/topic/federation.peer.{TAG}": ((PEER, OBSERVER, OPERATOR), (PEER,)),
+    f"/topic/federation.{TAG}": ((ADA, BOB, PEER, OBSERVER, OPERATOR), NOBODY),
+    # What is fed to agents, and what they say: each its own.
+    f"/queue/federation.{TAG}": ((WORKER, RELAY, OPERATOR), (RELAY, OPERATOR)),
+    "/queue/federation.ada": ((ADA, WORKER, RELAY, OPERATOR), (RELAY, OPERATOR)),
+    "/queue/federation.from.ada": ((WORKER, RELAY, OPERATOR), (ADA, OPERATOR)),
+    "/topic/federation.broadcast": ((ADA, BOB, PEER, RELAY, OBSERVER, OPERATOR), (RELAY,)),
     "/topic/celery.pidbox": ((WORKER, OPERATOR), (OPERATOR,)),
     f"/queue/{TAG}.reply.celery.pidbox": ((OPERATOR,), (WORKER, OPERATOR)),
     "/topic/celery.questions.pidbox": ((WORKER, OPERATOR), (WORKER, DOOR, RELAY, OBSERVER, OPERATOR)),
@@ -145,10 +153,11 @@ def asked(clients: Clients) -> Any:
     return ask
 
 
-@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("user", [*USERS, ADA, BOB])
 def test_each_user_may_do_what_its_part_needs_and_nothing_else(asked: Any, user: str) -> None:
     # A peer's queue is the peer's to make; the others read it when it is there.
-    asked(ADMIN, "write", f"/queue/federation.{TAG}")
+    for name in (f"/queue/federation.peer.{TAG}", f"/queue/federation.{TAG}", "/queue/federation.ada", "/queue/federation.from.ada"):
+        asked(ADMIN, "write", name)
     found = {(verb, name): asked(user, verb, name) for name in RIGHTS for verb in ("read", "write")}
     found |= {("read", name): asked(user, "read", name) for name in LISTS}
     may = {("read", name) for name, (readers, _) in RIGHTS.items() if user in (*readers, ADMIN)}
@@ -159,7 +168,7 @@ def test_each_user_may_do_what_its_part_needs_and_nothing_else(asked: Any, user:
     assert all(f"User {user} is not authorized to" in reason for reason in found.values() if reason)
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, OBSERVER])
+@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, OBSERVER, BOB])
 def test_a_wildcard_leads_into_no_queue_that_its_user_may_not_read(wild: Clients, user: str) -> None:
     queues = [name for name in RIGHTS if name.startswith("/queue/") and "Statistics" not in name]
     # Queues that are there before the subscription, and such that are made after it. Names of their own for each pattern: ActiveMQ counts a consumer
@@ -182,7 +191,7 @@ def test_a_wildcard_leads_into_no_queue_that_its_user_may_not_read(wild: Clients
         taker.end()
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, OBSERVER])
+@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, OBSERVER, BOB])
 def test_a_wildcard_leads_into_no_topic_that_its_user_may_not_read(wild: Clients, user: str) -> None:
     topics = [name for name in RIGHTS if name.startswith("/topic/") and "Scheduler" not in name]
     admin = wild(ADMIN)
@@ -202,7 +211,7 @@ def test_a_wildcard_leads_into_no_topic_that_its_user_may_not_read(wild: Clients
         witness.end()
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, RELAY, OBSERVER])
+@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, RELAY, OBSERVER, BOB])
 def test_nothing_is_written_by_a_wildcard_to_where_its_user_may_not_write(wild: Clients, user: str) -> None:
     topics = [name for name in RIGHTS if name.startswith("/topic/") and "Scheduler" not in name]
     admin, witness = wild(ADMIN), wild(ADMIN)
@@ -217,12 +226,29 @@ def test_nothing_is_written_by_a_wildcard_to_where_its_user_may_not_write(wild: 
         writer.end()
 
 
-def test_a_peer_that_reads_by_a_wildcard_keeps_nobody_out(wild: Clients) -> None:
-    peer = wild(PEER)
-    assert not peer.read("/queue/federation.>")
-    assert not peer.read("/topic/federation.>")
-    for user, name in ((WORKER, "/queue/federation.node.{}"), (RELAY, "/queue/federation.node.{}"), (OBSERVER, "/topic/federation.events.{}")):
-        assert wild(user).read(name.format(uuid.uuid4().hex)) == ""
+@pytest.fixture
+def untouched(activemq: Any, server_dir: Path) -> Iterator[Clients]:
+    """Clients of a broker where no part has read by a wildcard: an agent would be kept out by those that it may not read."""
+    server = type(activemq)(server_dir / "activemq-untouched")
+    server.start()
+    made = Clients(server)
+    yield made
+    made.end()
+    server.stop()
+
+
+def test_who_reads_by_a_wildcard_keeps_nobody_out(untouched: Clients) -> None:
+    wild = untouched
+    assert not wild(PEER).read("/queue/federation.peer.>")
+    for user in (PEER, BOB):
+        for pattern in ("/queue/federation.>", "/queue/federation.*", "/queue/federation.from.*", "/topic/federation.>"):
+            # Whether it is let in or not.
+            wild(user).read(pattern)
+    readers = ((WORKER, "/queue/federation.node.{}"), (RELAY, "/queue/federation.node.{}"), (OBSERVER, "/topic/federation.events.{}"))
+    for reader, name in (*readers, (ADA, "/queue/federation.ada"), (RELAY, "/queue/federation.from.ada"), (ADA, "/topic/federation.broadcast")):
+        assert wild(reader).read(name.format(uuid.uuid4().hex)) == "", (reader, name)
+    for writer, name in ((RELAY, "/queue/federation.ada"), (ADA, "/queue/federation.from.ada"), (RELAY, "/topic/federation.broadcast")):
+        assert wild(writer).write(name) == "", (writer, name)
 
 
 @pytest.mark.parametrize(("writer", "name"), [(RELAY, "/topic/federation.events.{}"), (WORKER, "/topic/celeryev.{}")])

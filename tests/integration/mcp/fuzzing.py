@@ -221,6 +221,7 @@ _NAMED_BY = {
     "execution_id": ("task_id",),
     "run_id": ("run_id", "task_id"),
     "message_id": ("reply_to",),
+    "request_id": ("request_id", "reply_to", "thread"),
     "conversation_id": ("conversation_id",),
     "cursor": ("after",),
 }

@@ -43,6 +43,7 @@ class Kept:
     asked: str
     run: str
     message: str
+    request: str
     vote: str
     named_vote: str
 
@@ -63,6 +64,8 @@ def kept(house: Any) -> Kept:
     with house.transactions.begin("bob") as session:
         messages.send(session, f"{SAID} to dan", conversation_id=CONVERSATION, to="dan")
         said = messages.send(session, f"{SAID} to all", conversation_id=CONVERSATION)
+        messages.send(session, f"{SAID} to developers", conversation_id=CONVERSATION, to="role:developer")
+        request = messages.send(session, f"{SAID} asked", conversation_id=CONVERSATION, to="dan", message_type="request")
         open_ = tasks.delegate(session, f"{SAID} by an agent", conversation_id=CONVERSATION, slug=SLUG)
         gate = tasks.delegate(session, f"{SAID} later", conversation_id=CONVERSATION, slug="eee-kept", requires_approval=True)
         done = tasks.delegate(session, f"{SAID} on a node", conversation_id=CONVERSATION, executor="node")
@@ -75,7 +78,7 @@ def kept(house: Any) -> Kept:
         vote = consensus.request(session, asked_for, slug="ooo-kept")
         consensus.acknowledge(session, "ooo-kept", vote.options_hash)
         votes.respond(session, "ooo-kept", ["yes"], reason=SAID)
-    ids = (open_.id, gate.slug or "", done.id, execution, asked, run, said.message_id, vote.id, vote.slug)
+    ids = (open_.id, gate.slug or "", done.id, execution, asked, run, said.message_id, request.message_id, vote.id, vote.slug)
     return Kept(CONVERSATION, SLUG, *map(str, ids))
 
 
@@ -93,10 +96,22 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
     """Return for each tool calls that name what is kept; a tool without an argument that could name it is called as it is."""
     everything = (kept.node_task, kept.execution, kept.asked, kept.run)
     return {
-        "federation_send": [{"content": "x", "reply_to": kept.message}],
+        "federation_send": [
+            {"content": "x", "reply_to": kept.message},
+            {"content": "x", "reply_to": kept.request},
+            {"content": "x", "reply_to": kept.request, "message_type": "response"},
+        ],
+        "federation_ask": [],
+        "federation_ask_result": [{"request_id": kept.request, "wait_s": 0}, {"request_id": kept.message, "wait_s": 0}],
+        "federation_history": [
+            {"conversation_id": kept.conversation},
+            {"conversation_id": kept.conversation, "after": 0},
+            {"conversation_id": kept.conversation, "before": 9},
+            {"conversation_id": kept.conversation, "thread": kept.request},
+        ],
         "federation_inbox": [{}],
         "federation_update_state": [{"summary": "x"}],
-        "federation_pulse": [{}],
+        "federation_pulse": [{}, {"form": "table"}, {"at": "2030-01-31T14:05:00+01:00"}],
         # Whom it is for, and where, may be chosen freely; a name that is taken: below.
         "federation_delegate": [],
         "federation_approve": by_task(kept, kept.gate, decision="reject", reason="x"),
@@ -169,7 +184,14 @@ async def test_only_a_name_that_is_taken_cannot_be_chosen(house: Any, kept: Kept
 async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None:
     never = kept.never()
     async with house.client(MEMBER) as member:
-        for tool in ("federation_task_status", "federation_task_result", "federation_approve", "federation_claim_task", "federation_summarize"):
+        for tool in (
+            "federation_task_status",
+            "federation_task_result",
+            "federation_approve",
+            "federation_claim_task",
+            "federation_summarize",
+            "federation_history",
+        ):
             for arguments in calls(kept)[tool]:
                 if arguments.get("task_id") in {kept.asked, kept.run}:
                     continue  # what bob asked a model is his own, and so is his run of the indexer

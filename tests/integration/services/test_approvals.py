@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from federation.charter import charter_text
 from federation.errors import Conflict, InvalidInput, Refused
-from federation.services import agents, approvals, conversations, executions, messages, tasks
+from federation.services import agents, approvals, conversations, executions, inboxes, messages, tasks
 from federation.services.approvals import Decision
 from federation.store.context import context
 from federation.store.models.events import Event
@@ -53,7 +53,7 @@ def decide(transactions, who: str, decision: Decision, reason: str = "") -> Agen
 
 def inbox(transactions, who: str) -> list[tuple[str, str]]:
     with transactions.begin(who) as session:
-        return [(each.sender, each.content) for each in messages.inbox(session).messages]
+        return [(each.sender, each.content) for each in inboxes.inbox(session).messages]
 
 
 def test_parked_nodes_task_has_no_execution_until_it_is_approved_and_then_runs_in_the_name_of_who_asked(transactions, publisher) -> None:

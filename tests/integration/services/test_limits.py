@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from federation.errors import FederationError, OverQuota, RateLimited, TransientError
-from federation.services import announcements, approvals, inference, limits, messages, tasks
+from federation.services import announcements, approvals, inboxes, inference, limits, messages, tasks
 from federation.services.approvals import Decision
 from federation.settings import Settings
 from federation.transaction import Transactions, connect
@@ -85,7 +85,7 @@ def test_messages_beyond_the_rate_are_told_when_to_come_again(transactions: Tran
     # Another agent has an allowance of its own, and who was refused has left nothing.
     say(transactions, "bob")
     with transactions.begin("eve") as session:
-        assert [message.content for message in messages.inbox(session).messages] == ["0", "1", "2", "hello"]
+        assert [message.content for message in inboxes.inbox(session).messages] == ["0", "1", "2", "hello"]
     later(transactions, "20 seconds")
     say(transactions, "ada")
     with pytest.raises(RateLimited):
@@ -110,7 +110,7 @@ def test_what_was_sent_before_under_its_name_costs_nothing(transactions: Transac
 
 def contents(opened: Transactions, who: str) -> list[str]:
     with opened.begin(who) as session:
-        return [message.content.partition("\n")[0] for message in messages.inbox(session).messages]
+        return [message.content.partition("\n")[0] for message in inboxes.inbox(session).messages]
 
 
 def approve(opened: Transactions, who: str, slug: str) -> None:
@@ -225,21 +225,21 @@ def test_answer_of_an_inbox_is_bounded_and_the_rest_follows(transactions: Transa
     answers, cursor, more = [], None, True
     while more:
         with transactions.begin("eve") as session:
-            found = messages.inbox(session, after=cursor)
+            found = inboxes.inbox(session, after=cursor)
         answers.append([len(message.content) for message in found.messages])
         cursor, more = found.cursor, found.more
     assert answers == [[100_000, 70_000], [20_000, 10, 100_000], [100_000, 5]]
     with transactions.begin("eve") as session:
-        assert messages.inbox(session, after=cursor) == messages.Inbox([], cursor, False)
+        assert inboxes.inbox(session, after=cursor) == messages.Inbox([], cursor, False)
 
 
 def test_message_that_is_too_long_for_an_answer_comes_alone(transactions: Transactions) -> None:
     for content in ("ä" * 100_000, "short", "short"):
         say(transactions, "ada", content)
     with transactions.begin("eve") as session:
-        first = messages.inbox(session, limit=1)
+        first = inboxes.inbox(session, limit=1)
         assert (len(first.messages), first.more) == (1, True)
-        first = messages.inbox(session)
+        first = inboxes.inbox(session)
         assert (len(first.messages[0].content), len(first.messages), first.more) == (100_000, 1, True)
-        second = messages.inbox(session, after=first.cursor, limit=2)
+        second = inboxes.inbox(session, after=first.cursor, limit=2)
         assert ([message.content for message in second.messages], second.more) == (["short", "short"], False)

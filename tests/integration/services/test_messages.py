@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
-from federation.services import messages
+from federation.services import history, inboxes, messages
 from federation.store.models.conversations import Conversation, Message, Receipt
 from federation.store.models.events import Event
 
@@ -16,9 +16,9 @@ def test_only_the_addressee_receives_a_direct_message(transactions) -> None:
     with transactions.begin("ada") as session:
         sent = messages.send(session, "Please review auth-module.py for security issues", to="bob", message_type="task")
     with transactions.begin("bob") as session:
-        inbox = messages.inbox(session)
+        inbox = inboxes.inbox(session)
     with transactions.begin("eve") as session:
-        assert messages.inbox(session).messages == []
+        assert inboxes.inbox(session).messages == []
     assert [(m.message_id, m.sender, m.message_type) for m in inbox.messages] == [(sent.message_id, "ada", "task")]
 
 
@@ -27,15 +27,15 @@ def test_a_message_stays_unread_until_its_cursor_comes_back(transactions) -> Non
         for number in range(3):
             messages.send(session, f"message {number}", to="bob")
     with transactions.begin("bob") as session:
-        first = messages.inbox(session, limit=2)
+        first = inboxes.inbox(session, limit=2)
     with transactions.begin("bob") as session:
-        assert messages.inbox(session, limit=2).messages == first.messages, "a reader that crashed gets them again"
+        assert inboxes.inbox(session, limit=2).messages == first.messages, "a reader that crashed gets them again"
     with transactions.begin("bob") as session:
-        rest = messages.inbox(session, after=first.cursor)
+        rest = inboxes.inbox(session, after=first.cursor)
     assert first.more
     assert [m.content for m in rest.messages] == ["message 2"]
     with transactions.begin("bob") as session:
-        assert messages.inbox(session, after=rest.cursor).messages == []
+        assert inboxes.inbox(session, after=rest.cursor).messages == []
         assert session.scalar(select(func.count()).where(Receipt.agent == "bob", Receipt.read_at.is_(None))) == 0
 
 
@@ -45,9 +45,9 @@ def test_a_thread_reads_back_in_order_and_keeps_its_correlation(transactions) ->
     with transactions.begin("bob") as session:
         messages.send(session, "OAuth2", reply_to=question.message_id, to="ada")
     with transactions.begin("ada") as session:
-        thread = messages.history(session, "project-123")
+        thread = history.page(session, "project-123").messages
     assert [(m.position, m.content) for m in thread] == [(1, "Which auth approach?"), (2, "OAuth2")]
-    assert {m.correlation_id for m in thread} == {question.correlation_id}
+    assert {m.thread for m in thread} == {question.correlation_id}
 
 
 def test_a_broadcast_reaches_everybody_else(transactions) -> None:
@@ -56,7 +56,7 @@ def test_a_broadcast_reaches_everybody_else(transactions) -> None:
     assert sent.recipients == ["bob", "dan", "eve"]
     for name in sent.recipients:
         with transactions.begin(name) as session:
-            assert [m.content for m in messages.inbox(session).messages] == ["deploy at noon"]
+            assert [m.content for m in inboxes.inbox(session).messages] == ["deploy at noon"]
 
 
 def test_positions_have_no_gaps_under_concurrent_senders(transactions) -> None:
@@ -79,7 +79,7 @@ def test_a_sender_that_dies_midway_reaches_nobody(transactions, publisher) -> No
         messages.send(session, "half of a broadcast")
         raise Died
     with transactions.begin("bob") as session:
-        assert messages.inbox(session).messages == []
+        assert inboxes.inbox(session).messages == []
     with transactions.begin("test:hand") as session:
         assert session.scalar(select(func.count()).select_from(Event).where(Event.type == "message.sent")) == 0
 
@@ -88,7 +88,7 @@ def test_a_stranger_neither_reads_nor_writes_a_conversation(transactions) -> Non
     with transactions.begin("ada") as session:
         messages.send(session, "between us", conversation_id="secret", to="bob")
     with pytest.raises(NotFound, match=r"no conversation 'secret'; there is commons$"), transactions.begin("eve") as session:
-        messages.history(session, "secret")
+        history.page(session, "secret")
     # A name that is taken cannot be hidden from who chooses it.
     with pytest.raises(Refused, match="eve is not a member of secret"), transactions.begin("eve") as session:
         messages.send(session, "me too", conversation_id="secret")
@@ -142,9 +142,9 @@ def test_a_cursor_that_was_never_handed_out_is_refused(transactions, after: int)
     with transactions.begin("ada") as session:
         messages.send(session, "the only one", to="bob")
     with pytest.raises(InvalidInput, match="after"), transactions.begin("bob") as session:
-        messages.inbox(session, after=after)
+        inboxes.inbox(session, after=after)
     with transactions.begin("bob") as session:
-        assert len(messages.inbox(session).messages) == 1
+        assert len(inboxes.inbox(session).messages) == 1
 
 
 def test_a_message_sent_again_under_its_name_is_the_same_message(transactions, publisher) -> None:
@@ -154,7 +154,7 @@ def test_a_message_sent_again_under_its_name_is_the_same_message(transactions, p
             answers.append(messages.send(session, "deploy at noon", slug="deploy-note", data={"at": 12.5}))
     assert answers[0] == answers[1]
     with transactions.begin("bob") as session:
-        assert [message.content for message in messages.inbox(session).messages] == ["deploy at noon"]
+        assert [message.content for message in inboxes.inbox(session).messages] == ["deploy at noon"]
     with transactions.begin("test:hand") as session:
         assert session.scalar(select(func.count()).select_from(Event).where(Event.type == "message.sent")) == 1
         assert session.scalar(select(Conversation.unsummarised)) == 1
@@ -192,5 +192,5 @@ def test_one_message_comes_of_two_calls_at_once(transactions) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(say, range(8)))) == 1
     with transactions.begin("bob") as session:
-        assert len(messages.inbox(session).messages) == 1
+        assert len(inboxes.inbox(session).messages) == 1
         assert list(session.scalars(select(Message.position))) == [1]

@@ -22,11 +22,14 @@ from federation.services import (
     cop,
     decisions,
     executions,
+    feeds,
+    inboxes,
     indexing,
     inference,
     messages,
     nodes,
     quarantine,
+    requests,
     resource_claims,
     retrieval,
     signers,
@@ -89,6 +92,17 @@ def _live(transactions: Transactions) -> None:
         assert nodes.sign_of_life(session, "aorus", aorus.incarnation, load={})
     with transactions.begin("ada") as session:
         cop.update_state(session, "Refactoring the auth module")
+    with transactions.begin("eve") as session:
+        cop.update_state(session, "Reading", able=["count_words", "fly"])
+        cop.update_state(session, "Reading", able=["analyze_logs"])
+    with transactions.begin("cli:root") as session:
+        feeds.begin(session, None)
+        feeds.begin(session, "dan", expires_s=60)
+        feeds.begin(session, "bob")
+        feeds.end(session, "dan")
+    with transactions.begin("service:feeder") as session:
+        [_, bob] = feeds.everybody(session)
+        feeds.advance(session, bob, [feeds.Copy(1, {})])
     with transactions.begin("cli:root") as session:
         agents.rotate(session, "dan")
     with transactions.begin(NODE) as session:
@@ -102,7 +116,16 @@ def _talk(transactions: Transactions) -> None:
         messages.send(session, "noon", conversation_id="project-123")
         messages.send(session, "one o'clock at the latest", conversation_id="project-123")
     with transactions.begin("bob") as session:
-        messages.inbox(session, after=messages.inbox(session).cursor)
+        inboxes.inbox(session, after=inboxes.inbox(session).cursor)
+    with transactions.begin("ada") as session:
+        asked = messages.send(session, None, message_type="request", body={"to": "any", "capability": "count_words", "parameters": {"of": "a.py"}})
+        messages.send(session, "Developers only", to="role:developer", message_type="finding", body={"category": "observation", "confidence": 1})
+    with transactions.begin("dan") as session:
+        cop.update_state(session, "Counting", able=["count_words"])
+    with transactions.begin("dan") as session:
+        messages.send(session, "seven", reply_to=asked.message_id)
+    with transactions.begin("ada") as session:
+        assert requests.answer(session, asked.message_id)
     with transactions.begin("service:beat") as session:
         [due] = summaries.request_due(session, window=2)
     _deliver(transactions, due)

@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
 from federation.results.tables import metadata as results
-from federation.services import cop, executions, messages, outcomes, resource_claims, retrieval, summaries, tasks
+from federation.services import cop, executions, history, inboxes, messages, outcomes, resource_claims, retrieval, summaries, tasks
 from federation.store.models import Base
 from federation.transaction import Transactions, connect
 
@@ -49,6 +49,25 @@ ROWS: dict[str, dict[str, Any]] = {
         "created_by": "bob",
     },
     "cop_states": {"kind": "agent", "subject": "bob", "summary": "s", "action": "IDLE", "data": {}, "visibility": "members", "updated_by": "bob"},
+    "cop_history": {
+        "sequence": 10**9,
+        "kind": "agent",
+        "subject": "bob",
+        "summary": "s",
+        "action": "IDLE",
+        "data": {},
+        "visibility": "members",
+        "updated_by": "bob",
+    },
+    "agent_capabilities": {"agent": "bob", "capability": "analyze_logs", "created_by": "bob"},
+    "feeds": {
+        "destination": "/queue/federation.bob",
+        "agent": "bob",
+        "position": 0,
+        "expires_s": 60,
+        "created_by": "cli:root",
+        "updated_by": "cli:root",
+    },
     "agent_tasks": {"id": ONE, "conversation_id": "secret", "description": "psst", "status": "pending", "created_by": "bob", "updated_by": "bob"},
     "consensus": {
         "id": ONE,
@@ -132,6 +151,10 @@ MAY = {
     "message_receipts": ("", "SU", "SI", "SIU"),
     "summaries": ("", "SI", "SI", "SI"),
     "cop_states": ("I", "SI", "SIU", "SIU"),
+    "cop_history": ("I", "SI", "SI", "SI"),
+    # What one can do one says oneself, and everybody sees it.
+    "agent_capabilities": ("SI", "SI", "SID", "SID"),
+    "feeds": ("", "", "", "SIUD"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
     # Who asked may change it while it is open; only the program ends it.
     "consensus": ("", "SI", "SIU", "SIU"),
@@ -207,7 +230,8 @@ def _verbs(connection: psycopg.Connection[Any], table: str, name: str) -> str:
     """Return the verbs that are not refused, and meet the row; what a key or another constraint refuses is not refused by rights."""
     row = ROWS[table]
     own = {column: name if value == "bob" else value for column, value in row.items()}
-    key = next(iter(TABLES[table].primary_key)).name
+    # An identity can only be given, and not changed.
+    key = next(column.name for column in [*TABLES[table].primary_key, *TABLES[table].columns] if column.identity is None)
     statements: dict[str, tuple[str, Any]] = {
         "S": (f"SELECT FROM {table} WHERE {_is(table)}", row),
         "I": _insert(table, own),
@@ -265,7 +289,9 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         query = "SELECT proname, pg_get_userbyid(proowner), proconfig[1] FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
         found = connection.execute(query).fetchall()
     path = "search_path=pg_catalog, public, pg_temp"
-    assert sorted(found) == [(f"federation_{name}", "federation_owner", path) for name in ("conversations", "key", "next_position", "voted")]
+    assert sorted(found) == [
+        (f"federation_{name}", "federation_owner", path) for name in ("answered_by", "conversations", "key", "next_position", "voted")
+    ]
 
 
 @pytest.fixture
@@ -400,8 +426,8 @@ def test_indexes_are_used_with_the_policies_in_force(transactions: Transactions,
             connection.execute(statement)
         [identity] = connection.execute("SELECT uuid FROM ids LIMIT 1").fetchone() or ()
     plans = {
-        "inbox": _plan(transactions, messages.inbox),
-        "history": _plan(transactions, lambda session: messages.history(session, "busy", after=19900)),
+        "inbox": _plan(transactions, inboxes.inbox),
+        "history": _plan(transactions, lambda session: history.page(session, "busy", after=19900)),
         "state of an execution": _plan(transactions, lambda session: executions.state(session, identity)),
         "end of an execution": _plan(transactions, lambda session: outcomes.ended(session, identity)),
         "cancelling": _plan(transactions, lambda session: executions.cancel(session, identity, ""), "SET cancelled_at"),

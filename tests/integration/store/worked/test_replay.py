@@ -8,7 +8,9 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from federation.services.replay import APPLY, COLUMNS_LEFT_OUT, IN_THE_EVENT, LEFT_OUT, STORED, WITHOUT_A_ROW, Replayed, replay
+from federation.services.replay import Replayed, replay
+from federation.services.replayed_events import APPLY, WITHOUT_A_ROW
+from federation.services.replayed_tables import COLUMNS_LEFT_OUT, IN_THE_EVENT, LEFT_OUT, STORED
 from federation.store.models import Base
 from federation.transaction import Transactions, connect, reading
 
@@ -21,6 +23,9 @@ CHANGES = {
     "messages": "UPDATE messages SET content = 'never said'",
     "message_receipts": "UPDATE message_receipts SET read_at = NULL",
     "cop_states": "UPDATE cop_states SET summary = 'idling' WHERE kind = 'agent'",
+    "cop_history": "UPDATE cop_history SET summary = 'idling' WHERE kind = 'agent'",
+    "agent_capabilities": "UPDATE agent_capabilities SET capability = 'fly'",
+    "feeds": "UPDATE feeds SET expires_s = 1",
     "nodes": "UPDATE nodes SET concurrency = 99",
     "agent_tasks": "UPDATE agent_tasks SET result = '{\"leaks\": 99}' WHERE status = 'completed'",
     "claims": "UPDATE claims SET fencing_token = fencing_token + 1",

@@ -1,0 +1,142 @@
+"""What `replay` reads of the tables, to compare it with what the events make of them."""
+
+# What is compared: for each table, keys and columns as JSON. Moments are compared as whether there is one.
+STORED = {
+    "agents": "SELECT name, jsonb_build_object('role', role, 'created_by', created_by) FROM agents",
+    "agent_tokens": "SELECT agent, jsonb_build_object('issued', count(*), 'revoked', count(revoked_at)) FROM agent_tokens GROUP BY agent",
+    "conversations": "SELECT id, jsonb_build_object('created_by', created_by) FROM conversations",
+    "conversation_members": "SELECT conversation_id || ' ' || agent, jsonb_build_object('added_by', added_by) FROM conversation_members",
+    "messages": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'position', position, 'sender', sender, 'to', recipient,
+            'audience', audience, 'message_type', message_type, 'reply_to', reply_to, 'correlation_id', correlation_id,
+            'content_sha256', encode(sha256(convert_to(content, 'UTF8')), 'hex'),
+            'data_sha256', encode(sha256(convert_to(data::text, 'UTF8')), 'hex')) FROM messages
+    """,
+    "message_receipts": "SELECT agent, jsonb_build_object('received', count(*), 'read', count(read_at)) FROM message_receipts GROUP BY agent",
+    "cop_states": """
+        SELECT kind || ' ' || subject, CASE kind WHEN 'node' THEN jsonb_build_object('action', action) ELSE jsonb_build_object(
+            'summary', summary, 'action', action, 'thinking', thinking, 'wondering', wondering, 'offering', offering, 'visibility', visibility,
+            'said_sha256', encode(sha256(convert_to(concat(
+                'summary=' || length(summary) || ':' || summary || ';', 'thinking=' || length(thinking) || ':' || thinking || ';',
+                'wondering=' || length(wondering) || ':' || wondering || ';', 'offering=' || length(offering) || ':' || offering || ';'
+            ), 'UTF8')), 'hex')) END FROM cop_states
+    """,
+    # Of each agent the last, which is what the picture shows; what was kept before that is told by events of the same transactions.
+    "cop_history": """
+        SELECT DISTINCT ON (subject) 'agent ' || subject, jsonb_build_object('action', action, 'visibility', visibility,
+            'said_sha256', encode(sha256(convert_to(concat(
+                'summary=' || length(summary) || ':' || summary || ';', 'thinking=' || length(thinking) || ':' || thinking || ';',
+                'wondering=' || length(wondering) || ':' || wondering || ';', 'offering=' || length(offering) || ':' || offering || ';'
+            ), 'UTF8')), 'hex')) FROM cop_history WHERE kind = 'agent' ORDER BY subject, sequence DESC
+    """,
+    "agent_capabilities": """
+        SELECT agent, jsonb_build_object('capabilities', jsonb_agg(capability ORDER BY capability COLLATE "C")) FROM agent_capabilities GROUP BY agent
+    """,
+    "feeds": "SELECT destination, jsonb_build_object('agent', agent, 'expires_s', expires_s, 'created_by', created_by) FROM feeds",
+    "nodes": """
+        SELECT name, jsonb_build_object('role', role, 'tags', tags, 'engines', engines, 'models', models, 'gpus', gpus, 'missing', missing,
+            'concurrency', concurrency, 'hostname', hostname, 'pid', pid, 'incarnation', incarnation, 'simulated', simulated,
+            'left', left_at IS NOT NULL, 'lost', lost_at IS NOT NULL) FROM nodes
+    """,
+    "agent_tasks": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'description', description, 'type', task_type,
+            'parameters', parameters, 'priority', priority, 'executor', executor, 'requirements', requirements, 'reserved_for', reserved_for,
+            'created_by', created_by, 'status', status, 'assigned_to', assigned_to, 'result', result, 'scheduled', start_at IS NOT NULL,
+            'requires_approval', requires_approval, 'decided_by', decided_by, 'decision_reason', decision_reason) FROM agent_tasks
+    """,
+    "claims": """
+        SELECT resource, jsonb_build_object('holder', holder, 'fencing_token', fencing_token, 'released', released_at IS NOT NULL) FROM claims
+    """,
+    "claim_waiters": "SELECT resource || ' ' || holder, jsonb_build_object('place', place) FROM claim_waiters",
+    "executions": """
+        SELECT id::text, jsonb_build_object('task_name', task_name, 'requirements', requirements, 'affinity', affinity, 'priority', priority,
+            'agent_task_id', agent_task_id, 'conversation_id', conversation_id, 'actor', actor, 'node', node,
+            'cancelled', cancelled_at IS NOT NULL, 'scheduled', due_at IS NOT NULL,
+            'kwargs_sha256', encode(sha256(convert_to(kwargs::text, 'UTF8')), 'hex')) FROM executions
+    """,
+    "outbox": "SELECT execution_id::text, jsonb_build_object() FROM outbox",
+    "signers": """
+        SELECT identity, jsonb_build_object('name', name, 'public_key', public_key, 'created_by', created_by, 'revoked', revoked_at IS NOT NULL)
+        FROM signers
+    """,
+    "agent_keys": """
+        SELECT identity, jsonb_build_object('agent', agent, 'public_key', public_key, 'created_by', created_by, 'revoked', revoked_at IS NOT NULL)
+        FROM agent_keys
+    """,
+    "statements": """
+        SELECT digest, jsonb_build_object('subject', subject, 'actor', actor, 'mode', mode, 'statement', statement, 'action', action,
+            'choice', choice, 'attested_by', attested_by, 'key', key, 'nonce', nonce,
+            'signature', replace(encode(signature, 'base64'), E'\\n', '')) FROM statements
+    """,
+    "consensus": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'revision', revision, 'proposal', proposal,
+            'options_hash', options_hash, 'shown', shown, 'task_id', task_id, 'state', state, 'outcome', outcome, 'created_by', created_by,
+            'applied', applied_at IS NOT NULL) FROM consensus
+    """,
+    "consensus_acks": "SELECT consensus_id || ' ' || revision || ' ' || actor, jsonb_build_object('options_hash', options_hash) FROM consensus_acks",
+    "ballots": """
+        SELECT consensus_id || ' ' || revision || ' ' || actor, jsonb_build_object('response', response, 'choice', choice,
+            'confidence', confidence, 'reason', reason, 'digest', digest) FROM ballots
+    """,
+    "execution_deliveries": """
+        SELECT execution_id || ' ' || number, jsonb_build_object('task_name', task_name, 'worker', worker, 'pid', pid, 'repeated', redelivered,
+            'actor', actor) FROM execution_deliveries
+    """,
+    "execution_effects": "SELECT execution_id || ' ' || key, jsonb_build_object('value', value, 'actor', actor) FROM execution_effects",
+    "quarantine": """
+        SELECT id::text, jsonb_build_object('task_name', task_name, 'execution_id', execution_id, 'queue', queue, 'worker', worker,
+            'reason', reason, 'headers_sha256', encode(sha256(convert_to(headers::text, 'UTF8')), 'hex'),
+            'body_sha256', encode(sha256(body), 'hex'), 'actor', actor) FROM quarantine
+    """,
+    "redrives": "SELECT quarantine_id::text, jsonb_build_object('execution_id', execution_id, 'actor', actor) FROM redrives",
+    "summaries": """
+        SELECT conversation_id || ' ' || from_position, jsonb_build_object('from_position', from_position, 'to_position', to_position,
+            'method', method, 'model', model, 'model_digest', model_digest, 'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'),
+            'created_by', created_by) FROM summaries
+    """,
+    "model_runs": """
+        SELECT execution_id::text, jsonb_build_object('engine', engine, 'model', model, 'model_digest', model_digest, 'node', node,
+            'prompt_sha256', prompt_sha256, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens, 'actor', actor) FROM model_runs
+    """,
+    "index_runs": """
+        SELECT id::text, jsonb_build_object('root', root, 'files', files, 'changed', changed_files, 'deleted', deleted_files, 'chunks', chunks,
+            'batches', batches, 'finished', finished_at IS NOT NULL, 'created_by', created_by) FROM index_runs
+    """,
+}
+# What no event tells row by row: the log says how much of it there is, and the tables are made anew from the files.
+LEFT_OUT = {"documents", "chunks", "vector_changes", "index_batches", "agent_sessions"}
+# Of the tables that are compared: who wrote a row last and when, which are the event's own columns; and what was derived, counted or noted beside it.
+IN_THE_EVENT = {
+    "trace_id",
+    "updated_by",
+    "updated_at",
+    "created_at",
+    "announced_at",
+    "joined_at",
+    "acquired_at",
+    "delivered_at",
+    "sent_at",
+    "ended_at",
+}
+COLUMNS_LEFT_OUT = {
+    # A token's hash is in no event; its name for people and its end neither.
+    "agent_tokens": {"id", "token_sha256", "label", "created_by", "expires_at"},
+    # Counted from messages, for beat.
+    "conversations": {"unsummarised"},
+    # The receipts of each agent are counted.
+    "message_receipts": {"position", "message_id"},
+    # Signs of life, and what a node is doing.
+    "cop_states": {"data"},
+    "nodes": {"last_seen_at", "load"},
+    "agent_tasks": {"session_id", "completed_at"},
+    "claims": {"description", "expires_at"},
+    # Copied from Celery's result when that is removed.
+    "executions": {"outcome"},
+    # How often it was tried, and in vain for what.
+    "outbox": {"waiting_for", "attempts", "tried_at"},
+    "execution_deliveries": {"retries", "returns", "signature", "message_id"},
+    "summaries": {"id", "message_ids"},
+    # What a model was given and said: the log may be read by more than who asked.
+    "model_runs": {"parameters", "completion", "finish_reason", "seconds"},
+    "index_runs": {"skipped"},
+}

@@ -1,0 +1,181 @@
+"""Agents that speak STOMP get what is said to them, and what they say comes in under their own names and with their own rights, through any crash."""
+
+import importlib.util
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation.services import agents, cop, feeds, history, inboxes, messages
+
+World = Any
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "stomp_peer.py"
+WITHIN_S = 120.0
+
+
+def example() -> Any:
+    """The example, which is what these tests speak with."""
+    specification = importlib.util.spec_from_file_location("stomp_peer", EXAMPLE)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def fed(world: World, activemq: Any) -> World:
+    """A world with ada, bob and eve, where bob speaks STOMP and a beat runs; what an earlier test left in the queues is gone."""
+    with world.transactions.begin("cli:tester") as session:
+        for name, role in {"ada": "lead", "bob": "developer", "eve": "analyst"}.items():
+            agents.add(session, name, role)
+        feeds.begin(session, None)
+        feeds.begin(session, "bob")
+    left = example().Peer(activemq.host, activemq.port, "bob", activemq.speakers["bob"])
+    left.say(confirm=True, id=f"end-{uuid.uuid4().hex}", type="state", state={"summary": "Here"})
+    world.celery("beat", name="beat")
+    while not ((told := left.arrived.get(timeout=WITHIN_S)) and str(told.get("id")).startswith("end-")):
+        pass
+    left.client.disconnect()
+    return world
+
+
+@pytest.fixture
+def peer(activemq: Any) -> Iterator[Callable[[str], Any]]:
+    """Connects as an agent."""
+    made: list[Any] = []
+
+    def connect(name: str) -> Any:
+        made.append(example().Peer(activemq.host, activemq.port, name, activemq.speakers[name]))
+        return made[-1]
+
+    yield connect
+    for one in made:
+        if one.client.is_connected():
+            one.client.disconnect()
+
+
+def get(peer: Any, kind: str | None = None) -> dict[str, Any]:
+    """Return what comes next, of one type."""
+    while True:
+        message: dict[str, Any] = peer.arrived.get(timeout=WITHIN_S)
+        if kind in {None, message["type"]}:
+            return message
+
+
+def say(world: World, who: str, content: str, **options: Any) -> messages.Sent:
+    with world.transactions.begin(who) as session:
+        return messages.send(session, content, **options)
+
+
+def said(world: World, conversation: str, *, who: str = "ada") -> list[tuple[str, str]]:
+    with world.transactions.begin(who) as session:
+        return [(message.sender, message.content) for message in history.page(session, conversation, limit=200).messages]
+
+
+def test_what_is_said_to_an_agent_comes_to_its_queue_and_to_everybody_to_the_topic(fed: World, peer: Callable[[str], Any]) -> None:
+    bob, eve = peer("bob"), peer("eve")
+    sent = say(fed, "ada", "Please review auth-module.py", to="bob", message_type="task")
+    say(fed, "ada", "not for bob", to="eve")
+    say(fed, "ada", "noon", message_type="finding", body={"category": "observation", "confidence": 0.5})
+    both: list[dict[str, Any]] = []
+    while len(both) < 2:
+        # What is for all comes by the topic too, sooner or later than by the queue.
+        both += [message for message in [get(bob)] if "cursor" in message]
+    task, finding = both
+    assert task["by"] == "/queue/federation.bob"
+    assert (task["id"], task["source"], task["type"], task["content"]) == (
+        str(sent.message_id),
+        {"agent": "ada"},
+        "task",
+        "Please review auth-module.py",
+    )
+    assert (finding["finding"], finding["cursor"]) == ({"category": "observation", "confidence": 0.5, "content": "noon"}, 2)
+    heard = get(eve)
+    assert (heard["by"], heard["content"]) == ("/topic/federation.broadcast", "noon"), "eve is not fed, and hears what is said to all"
+    # Copied, and not read: that it says itself.
+    with fed.transactions.begin("bob") as session:
+        assert len(inboxes.inbox(session).messages) == 2
+    bob.say(type="read", cursor=1, confirm=True, id="r")
+    assert get(bob, "done")["cursor"] == 1
+    with fed.transactions.begin("bob") as session:
+        assert [message.content for message in inboxes.inbox(session).messages] == ["noon"]
+
+
+def test_what_an_agent_says_is_its_own_and_may_do_what_it_may(fed: World, peer: Callable[[str], Any]) -> None:
+    say(fed, "ada", "psst", to="eve", conversation_id="secret")
+    asked = say(fed, "ada", "What is the error rate?", to="bob", message_type="request")
+    bob = peer("bob")
+    bob.say("hello", to="eve", conversation_id="project-123", id="first", confirm=True)
+    done = get(bob, "done")
+    assert (done["id"], done["recipients"], done["position"]) == ("first", ["eve"], 1)
+    assert said(fed, "project-123", who="eve") == [("bob", "hello")]
+    bob.say("5 %", reply_to=str(asked.message_id))
+    bob.say(type="state", state={"summary": "Counting", "capabilities": ["count_words"]}, id="second", confirm=True)
+    assert get(bob, "done")["id"] == "second"
+    assert said(fed, "direct:ada:bob") == [("ada", "What is the error rate?"), ("bob", "5 %")]
+    with fed.transactions.begin("ada") as session:
+        [row] = [row for row in cop.pulse(session, node_stale_s=6, agent_stale_s=600) if row.name == "bob"]
+    assert (row.summary, row.capabilities) == ("Counting", ["count_words"])
+    refused = {
+        "as ada": ({"content": "x", "source": {"agent": "ada"}}, "source.agent: got 'ada', wants bob"),
+        "a stranger": ({"content": "x", "conversation_id": "secret"}, "Need to know: bob is not a member of secret"),
+        "too sure": (
+            {"type": "finding", "finding": {"category": "observation", "confidence": 1.1}},
+            "body.confidence: got 1.1, wants less than or equal to 1",
+        ),
+        "nobody": ({"content": "x", "to": "bobb"}, "no agent 'bobb'; nearest: bob"),
+        "junk": ({"content": "x", "recipient": "eve"}, "recipient: got 'eve', wants no such field"),
+        "shout": ({"content": "x", "type": "shout"}, "type: got 'shout', wants one of action, chat"),
+        "half": ({"content": "x", "action": {"type": "query"}}, "action: got"),
+        "nothing": ({}, "content: got None, wants a text"),
+        "nul": ({"content": "a\0b"}, "content: got 'a\\x00b', wants text without NUL"),
+        "seen": ({"type": "read", "cursor": 999}, "after: got 999, wants a cursor"),
+    }
+    for name, (message, why) in refused.items():
+        bob.say(**{"id": name.replace(" ", "-"), "content": None, **message})
+        told = get(bob, "refused")
+        assert told["id"] == name.replace(" ", "-")
+        assert told["error"].startswith(why), told
+    for junk in ("[1]", "{", '{"content": NaN}', "\0"):
+        bob.client.send("/queue/federation.from.bob", junk, headers={"content-type": "application/json"})
+        assert get(bob, "refused")["error"].startswith("body: got"), junk
+    bob.client.send("/queue/federation.from.bob", "in plain words", headers={"to": "eve", "persistent": "true"})
+    bob.say("done", to="eve", id="last", confirm=True)
+    assert get(bob, "done")["id"] == "last"
+    assert said(fed, "direct:bob:eve", who="eve") == [("bob", "in plain words"), ("bob", "done")]
+    assert said(fed, "secret", who="eve") == [("ada", "psst")]
+    with fed.transactions.begin("cli:tester") as session:
+        feeds.end(session, "bob")
+    fed.until(lambda: not fed.rows("SELECT 1 FROM feeds WHERE agent = 'bob'"), "bob is fed no more")
+
+
+def test_each_message_is_heard_once_and_fed_in_order_though_beat_and_broker_die(fed: World, peer: Callable[[str], Any], activemq: Any) -> None:
+    count = 60
+    peers = [peer("bob")]
+    for number in range(count):
+        peers[-1].say(f"{number}", conversation_id="flood", id=f"flood-{number}")
+        say(fed, "ada", f"{number}", to="bob", conversation_id="feed")
+        if number == count // 3:
+            os.kill(fed.processes[-1].pid, signal.SIGKILL)
+        if number == 2 * count // 3:
+            peers[-1].client.disconnect()
+            activemq.kill()
+            activemq.start()
+            fed.celery("beat", name="beat")
+            peers.append(peer("bob"))
+    fed.until(lambda: len(said(fed, "flood", who="bob")) >= count, "all is heard", within_s=WITHIN_S)
+    assert said(fed, "flood", who="bob") == [("bob", f"{number}") for number in range(count)]
+    got = [message["content"] for message in drained(peers[0]) if message.get("conversation_id") == "feed"]
+    while len(set(got)) < count:
+        got += [message["content"] for message in [get(peers[1])] if message.get("conversation_id") == "feed"]
+    # Each comes at least once, and for the first time in order.
+    assert list(dict.fromkeys(got)) == [f"{number}" for number in range(count)]
+
+
+def drained(peer: Any) -> list[dict[str, Any]]:
+    return [message for _ in range(peer.arrived.qsize()) if (message := peer.arrived.get()) is not None]

@@ -1,0 +1,168 @@
+"""What everybody was doing at a moment, who could help whom, and what has changed since a look: each as far as who asks may see it."""
+
+import uuid
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from federation.errors import InvalidInput
+from federation.placement.node import Gpu
+from federation.services import cop, matches, nodes
+from federation.services.cop import PulseRow
+from federation.services.nodes import Announcement
+from federation.transaction import Transactions
+
+STALE = {"node_stale_s": 6.0, "agent_stale_s": 600.0}
+
+
+def says(transactions: Transactions, who: str, summary: str, **more: object) -> datetime:
+    with transactions.begin(who) as session:
+        return cop.update_state(session, summary, **more)  # type: ignore[arg-type]
+
+
+def at(transactions: Transactions, moment: datetime, *, who: str = "bob") -> dict[str, PulseRow]:
+    with transactions.begin(who) as session:
+        return {row.name: row for row in cop.pulse_at(session, moment, agent_stale_s=600)}
+
+
+def suggested(transactions: Transactions, *, who: str = "bob", of: str | None = None) -> list[tuple[str, str, list[str]]]:
+    with transactions.begin(who) as session:
+        found = matches.found(session, cop.pulse(session, **STALE), of=of)
+    return [(match.who, match.could_ask, list(match.shared)) for match in found]
+
+
+def test_what_everybody_was_doing_at_a_moment(transactions: Transactions) -> None:
+    first = says(transactions, "ada", "Reading the logs", action="EXECUTING", thinking="the pool?")
+    second = says(transactions, "ada", "Waiting for bob", action="WAITING")
+    then, later = at(transactions, first), at(transactions, second)
+    assert (then["ada"].summary, then["ada"].status, then["ada"].thinking, then["ada"].age_s) == ("Reading the logs", "EXECUTING", "the pool?", 0)
+    assert (later["ada"].summary, later["ada"].status, later["ada"].thinking) == ("Waiting for bob", "WAITING", None)
+    assert (then["eve"].summary, then["eve"].status) == ("", "IDLE")
+    assert at(transactions, first - timedelta(days=1)) == {}, "nobody was there"
+    assert at(transactions, second + timedelta(minutes=11))["ada"].stale
+
+
+def test_the_past_is_seen_by_those_to_whom_it_was_shown(transactions: Transactions) -> None:
+    shown = says(transactions, "bob", "for all")
+    hidden = says(transactions, "bob", "for developers", visibility="role")
+    assert {name: at(transactions, shown, who=name)["bob"].summary for name in ("ada", "dan")} == {"ada": "for all", "dan": "for all"}
+    assert {name: at(transactions, hidden, who=name)["bob"].summary for name in ("ada", "dan")} == {"ada": "for all", "dan": "for developers"}
+    with transactions.begin("ada") as session:
+        # As a query that somebody forgot a condition in.
+        assert session.scalars(text("SELECT summary FROM cop_history WHERE subject = 'bob'")).all() == ["for all"]
+
+
+def test_nodes_come_and_go_in_the_past_too(transactions: Transactions) -> None:
+    node = Announcement("aorus", "developer", (), (), (), (Gpu(kind="RTX", vram_gib=24),), (), 2, "h", 1, uuid.uuid4(), simulated=False)
+
+    def now() -> datetime:
+        with transactions.begin("service:test") as session:
+            return session.execute(text("SELECT clock_timestamp()")).scalar_one()
+
+    before = now()
+    with transactions.begin("node:aorus") as session:
+        nodes.announce(session, node)
+        cop.record_heartbeat(session, "aorus")
+    there = now()
+    with transactions.begin("node:aorus") as session:
+        nodes.leave(session, "aorus", node.incarnation)
+    gone = now()
+    assert "aorus" not in at(transactions, before)
+    assert (at(transactions, there)["aorus"].stale, at(transactions, there)["aorus"].summary) == (False, "0 running, 0 queued")
+    assert (at(transactions, gone)["aorus"].stale, at(transactions, gone)["aorus"].summary) == (True, "left")
+    with transactions.begin("bob") as session:
+        [row] = [row for row in cop.pulse(session, **STALE) if row.name == "aorus"]
+    assert row.node is not None
+    assert (row.node.queue, row.stale) == (0, True)
+
+
+def test_what_one_wonders_and_another_offers_is_suggested_with_the_words_that_both_use(transactions: Transactions) -> None:
+    says(transactions, "ada", "Refactoring auth", wondering="Should we support refresh tokens?", offering="Can help with crypto reviews when done")
+    says(transactions, "eve", "Idle", offering="I know how tokens are refreshed", wondering="Who could review my cryptography?")
+    says(transactions, "dan", "Idle", offering="Happy to help anyone with anything")
+    assert suggested(transactions) == [("ada", "eve", ["refresh", "token"]), ("eve", "ada", ["review"])]
+    assert suggested(transactions, of="dan") == []
+    says(transactions, "dan", "Idle", able=["refresh_tokens"])
+    assert ("ada", "dan", ["refresh", "token"]) in suggested(transactions, of="dan")
+
+
+def test_nothing_is_suggested_to_who_may_not_see_it(transactions: Transactions) -> None:
+    says(transactions, "ada", "Refactoring", wondering="refresh tokens?")
+    says(transactions, "bob", "Idle", offering="token refreshing", visibility="nobody")
+    assert suggested(transactions, who="dan") == []
+    assert suggested(transactions, who="ada") == []
+    assert suggested(transactions, who="bob") == [("ada", "bob", ["refresh", "token"])]
+
+
+def test_nobody_matches_himself(transactions: Transactions) -> None:
+    says(transactions, "ada", "Refactoring", wondering="refresh tokens?", offering="refresh tokens")
+    assert suggested(transactions) == []
+
+
+def test_what_is_committed_after_a_look_has_changed_whenever_it_was_written(transactions: Transactions) -> None:
+    def cursor() -> str:
+        with transactions.begin("bob") as session:
+            return cop.cursor(session)
+
+    def changed(since: str, who: str = "bob") -> bool:
+        with transactions.begin(who) as session:
+            return cop.changed(session, since)
+
+    says(transactions, "ada", "first")
+    quiet = cursor()
+    assert not changed(quiet)
+    with transactions.begin("ada") as session:
+        cop.update_state(session, "written before the look")
+        during = cursor()
+        assert not changed(during)
+    assert changed(during)
+    assert changed(quiet)
+    seen = cursor()
+    says(transactions, "ada", "a secret", visibility="nobody")
+    assert not changed(seen), "what one may not see has not changed"
+    assert changed(seen, "ada")
+
+
+def test_a_heartbeat_is_no_change_unless_the_node_begins_or_ceases_to_work(transactions: Transactions) -> None:
+    node = Announcement("aorus", "developer", (), (), (), (), (), 2, "h", 1, uuid.uuid4(), simulated=False)
+    with transactions.begin("node:aorus") as session:
+        nodes.announce(session, node)
+        cop.record_heartbeat(session, "aorus")
+    with transactions.begin("bob") as session:
+        since = cop.cursor(session)
+    with transactions.begin("node:aorus") as session:
+        cop.record_heartbeat(session, "aorus")
+    with transactions.begin("bob") as session:
+        assert not cop.changed(session, since)
+
+
+@pytest.mark.parametrize("since", ["", "1", "1:2", "x:y:z", "5:1:", "1:2:3;drop", "99999999999999999999:1:"])
+def test_what_is_no_cursor_is_refused(transactions: Transactions, since: str) -> None:
+    with pytest.raises(InvalidInput, match="after"), transactions.begin("bob") as session:
+        cop.changed(session, since)
+
+
+def test_the_table_has_a_line_for_each_and_no_line_of_anybodys_making(transactions: Transactions) -> None:
+    says(transactions, "ada", "x | y\n| mallory | EXECUTING |", thinking="OAuth2 vs JWT", offering="Crypto review", able=["analyze_logs"])
+    with transactions.begin("bob") as session:
+        lines = cop.table(cop.pulse(session, **STALE)).splitlines()
+    assert lines[:2] == ["| Agent | Status | Doing | Thinking | Wondering | Offering | Age |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    assert len(lines) == 2 + 4
+    [ada] = [line for line in lines if line.startswith("| ada |")]
+    assert ada.startswith("| ada | EXECUTING | x \\| y \\| mallory \\| EXECUTING \\| | OAuth2 vs JWT | — | Crypto review; analyze_logs |")
+
+
+def test_capabilities_stay_until_they_are_told_anew(transactions: Transactions) -> None:
+    says(transactions, "ada", "Here", able=["query_metrics", "analyze_logs"])
+    says(transactions, "ada", "Still here")
+
+    def known() -> dict[str, list[str]]:
+        with transactions.begin("bob") as session:
+            return {row.name: list(row.capabilities) for row in cop.pulse(session, **STALE) if row.capabilities}
+
+    assert known() == {"ada": ["analyze_logs", "query_metrics"]}
+    says(transactions, "ada", "Leaving", able=[])
+    assert known() == {}
+    with pytest.raises(InvalidInput, match="capabilities: got 'analyze logs'"):
+        says(transactions, "ada", "x", able=["analyze logs"])
