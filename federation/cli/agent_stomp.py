@@ -28,7 +28,9 @@ def stomp(
     off: Annotated[bool, typer.Option("--off", help="Feed it no more, and hear nothing that it says so.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let an agent speak STOMP: what is in its inbox is copied to a queue, and what it writes to another is sent in its name.
+    """Let an agent speak STOMP, and be spoken to.
+
+    What is in its inbox is copied to a queue, and what it writes to another is sent in its name.
 
     The broker knows the agent as a user of its own, from its next start on.
     """

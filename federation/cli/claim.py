@@ -126,7 +126,10 @@ def release(resource: Name, as_json: AsJson = False) -> None:
 def check(
     resource: Name, token: Annotated[int, typer.Option("--token", min=1, help="The fencing token that the claim gave.")], as_json: AsJson = False
 ) -> None:
-    """Say whether your claim still covers a resource, just before you change it. Exit code 1: it does not."""
+    """Say whether your claim still covers a resource. Exit code 1: it does not.
+
+    For the moment before you change it.
+    """
     who = name()
     transact_as(who, lambda session: resource_claims.check(session, resource, token))
     if as_json:

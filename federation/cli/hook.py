@@ -78,7 +78,9 @@ def install(
     chain: Annotated[bool, typer.Option("--chain", help="Keep a hook that is there, and run it first.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the pre-commit hook of a repository, and what it goes by into the repository's own configuration of git.
+    """Write the pre-commit hook of a repository.
+
+    What it goes by is written into the repository's own configuration of git.
 
     A hook of somebody else's is not overwritten. Called again it makes the hook anew, with the options of this call.
     """
@@ -123,7 +125,9 @@ def uninstall(folder: Repository = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def check(as_json: AsJson = False) -> None:
-    """Say whether what is staged may be committed; the hook calls this.
+    """Say whether what is staged may be committed.
+
+    The hook calls this.
 
     Exit code 0: it may. 1: others have claimed it, or the charter wants it claimed. 69: nobody could be asked.
     """

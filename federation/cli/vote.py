@@ -21,7 +21,7 @@ def vote(
     reference: Annotated[str, typer.Argument(metavar="ID", help="Id or name of the vote.")],
     response: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OPTION]...", help="What you vote for; several for approval and ranked, best first; abstain."),
+        typer.Argument(metavar="OPTION", help="What you vote for; several for approval and ranked, best first; abstain."),
     ] = None,
     *,
     acknowledge: Annotated[
