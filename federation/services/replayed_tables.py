@@ -126,10 +126,18 @@ COLUMNS_LEFT_OUT = {
     # The receipts of each agent are counted.
     "message_receipts": {"position", "message_id"},
     # Signs of life, and what a node is doing.
-    "cop_states": {"data"},
+    "cop_states": {"data", "changed_in"},
+    "cop_history": {"data", "at"},
+    # All of an agent's stand in one event of its own.
+    "agent_capabilities": {"created_by"},
+    # How far it was copied.
+    "feeds": {"position"},
     "nodes": {"last_seen_at", "load"},
     "agent_tasks": {"session_id", "completed_at"},
     "claims": {"description", "expires_at"},
+    "claim_waiters": {"present_until", "since"},
+    # Moments: the one stands in the proposal, the other is that of the event.
+    "consensus": {"deadline", "closed_at"},
     # Copied from Celery's result when that is removed.
     "executions": {"outcome"},
     # How often it was tried, and in vain for what.

@@ -27,8 +27,8 @@ from federation.services import (
     consensus_results,
     decisions,
     executions,
+    inboxes,
     limits,
-    messages,
     signers,
     statements,
     tasks,
@@ -417,14 +417,14 @@ def test_the_same_request_again_is_the_same_vote(team: Team) -> None:
 def test_voters_are_told_of_the_vote_and_of_its_outcome(team: Team) -> None:
     vote = team.ask(conversation_id="project-123")
     with team.transactions.begin("bob") as session:
-        [asked] = messages.inbox(session).messages
+        [asked] = inboxes.inbox(session).messages
     assert f"options_hash='{vote.options_hash}'" in asked.content
     assert (asked.sender, asked.message_type, (asked.data or {})["slug"]) == ("ada", "task", "auth-decision")
     assert asked.content.endswith("\nWhich auth approach?")
     team.vote("bob", vote, "JWT")
     team.vote("dan", vote, "JWT")
     with team.transactions.begin("dan") as session:
-        assert [one.content for one in messages.inbox(session).messages][1:] == ["Vote auth-decision is decided: JWT. Votes: JWT 2."]
+        assert [one.content for one in inboxes.inbox(session).messages][1:] == ["Vote auth-decision is decided: JWT. Votes: JWT 2."]
 
 
 def test_a_vote_may_demand_signatures_and_so_may_the_charter(team: Team, chartered: Callable[[str], None]) -> None:

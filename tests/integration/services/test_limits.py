@@ -230,7 +230,7 @@ def test_answer_of_an_inbox_is_bounded_and_the_rest_follows(transactions: Transa
         cursor, more = found.cursor, found.more
     assert answers == [[100_000, 70_000], [20_000, 10, 100_000], [100_000, 5]]
     with transactions.begin("eve") as session:
-        assert inboxes.inbox(session, after=cursor) == messages.Inbox([], cursor, False)
+        assert inboxes.inbox(session, after=cursor) == inboxes.Inbox([], cursor, False)
 
 
 def test_message_that_is_too_long_for_an_answer_comes_alone(transactions: Transactions) -> None:

@@ -1,5 +1,6 @@
 """Whatever a superuser does to the log shows, and is told by its number: changed, removed, inserted, moved, cut."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -338,10 +339,10 @@ def test_each_of_ten_thousand_flipped_rows_is_found(log: Log, transactions: Tran
 
 
 def test_a_changed_statement_is_found_with_and_without_its_event(log: Log) -> None:
-    log.tamper("UPDATE statements SET choice = 'reject'")
+    log.tamper("UPDATE statements SET choice = 'reject' WHERE action = 'task.decide'")
     [finding] = log.verify().findings
     assert (finding.kind, "says choice 'approve', and stands as 'reject'" in finding.text) == (Kind.STATEMENT, True)
-    log.tamper("UPDATE statements SET choice = 'approve'", "UPDATE agent_keys SET agent = 'bob'")
+    log.tamper("UPDATE statements SET choice = 'approve' WHERE action = 'task.decide'", "UPDATE agent_keys SET agent = 'bob'")
     [finding] = log.verify().findings
     assert (finding.kind, "which is not ada's" in finding.text) == (Kind.STATEMENT, True)
 
@@ -352,4 +353,5 @@ def test_a_stranger_finds_the_statements_in_a_bundle_and_that_they_hold(log: Log
     verified = subprocess.run([sys.executable, "verify.py", "--statements"], cwd=tmp_path / "bundle", capture_output=True, text=True, check=False)
     assert (verified.returncode, verified.stderr) == (0, "")
     assert "task.decide: approve by ada, signed\n" in verified.stdout
-    assert "Statements: 1 signed by their authors, 0 attested for them.\n" in verified.stdout
+    assert "Statements: 3 signed by their authors, 0 attested for them.\n" in verified.stdout
+    assert re.search(r":bob with reject \(event \d+\) and approve \(event \d+\)\.\n", verified.stdout)
