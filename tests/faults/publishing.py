@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ class Sender(threading.Thread):
         super().__init__(daemon=True)
         self._url, self._queue, self._bodies, self._options = url, queue, bodies, options
         self.confirmed: list[str] = []
-        self.published_again: set[str] = set()
+        # How often the publishing of each was tried again: so often may the broker have one more than once.
+        self.tried_again: Counter[str] = Counter()
         # Of those that were published again: the seconds from the first try to the confirmation.
         self.held_up_s: list[float] = []
         self.failure: BaseException | None = None
@@ -32,15 +34,20 @@ class Sender(threading.Thread):
             with kombu.Connection(self._url, transport_options=self._options, connect_timeout=2) as connection:
                 producer = kombu.Producer(connection)
                 for body in self._bodies:
-                    policy = {**RETRIES, "errback": lambda *_, body=body: self.published_again.add(body)}
+                    policy = {**RETRIES, "errback": lambda *_, body=body: self.tried_again.update([body])}
                     began = time.monotonic()
                     producer.publish(body, routing_key=self._queue, message_id=body, retry=True, retry_policy=policy, **TEXT)
                     self.confirmed.append(body)
-                    if body in self.published_again:
+                    if body in self.tried_again:
                         self.held_up_s.append(time.monotonic() - began)
         except BaseException as error:
             self.failure = error
             raise
+
+    @property
+    def published_again(self) -> set[str]:
+        """What was published more than once."""
+        return set(self.tried_again)
 
 
 class Client:

@@ -42,9 +42,10 @@ def test_a_task_that_kills_its_whole_worker_comes_back_marked(fleet: Fleet, clie
     diary.check_reruns_are_marked()
 
 
-@pytest.mark.parametrize("whole_worker", [False, True])
+@pytest.mark.fault("transport: a task always kills, and is put aside")
+@pytest.mark.parametrize("whole_worker", [False, True], ids=["its process", "its worker"])
 def test_a_task_that_always_kills_is_quarantined_after_the_limit(
-    fleet: Fleet, client: Client, diary: Diary, prefix: str, size_of: Callable[[str], Any], whole_worker: bool
+    fleet: Fleet, client: Client, diary: Diary, prefix: str, size_of: Callable[[str], Any], toll: Toll, whole_worker: bool
 ) -> None:
     deadly = client.send("die", 10**6, whole_worker)
 
@@ -55,9 +56,12 @@ def test_a_task_that_always_kills_is_quarantined_after_the_limit(
     while not quarantined():
         worker = fleet.start(slots=1, wait=False, options={"on_redelivered": "project:refuse_after_two"})
         wait_for(lambda worker=worker: not worker.alive or quarantined(), lambda worker=worker: f"it dies or refuses\n{worker.log}")
-    assert [line.redelivered for line in diary.starts(deadly)] == [False, True, True]
+    starts = diary.starts(deadly)
+    assert [line.redelivered for line in starts] == [False, True, True]
     other = client.send("work")
     diary.wait_until_all_ended([other])
+    toll.recovery_s += [again.at - died.at for died, again in pairwise(starts)]
+    toll.happened(len(starts), work=2)
 
 
 def test_a_task_that_always_kills_its_child_leaves_the_worker_able_to_work(fleet: Fleet, client: Client, diary: Diary) -> None:
