@@ -3,22 +3,57 @@
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 
+from federation.local.activemq import connects
+
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "docs" / "examples" / "celery_on_activemq.py"
+CONFIGURATION = ROOT / "docs" / "examples" / "broker" / "activemq.xml"
 FOLLOWER = ROOT / "docs" / "examples" / "follow_events.py"
 PAGE = ROOT / "docs" / "how-to" / "celery-on-activemq.md"
 
 
-def test_the_example_runs(activemq: Any, tmp_path: Path, bus: Any) -> None:
-    environment = {**os.environ, "BROKER_URL": activemq.url, "PYTHONPATH": str(ROOT)}
+@pytest.fixture
+def as_on_the_page(activemq: Any, server_dir: Path) -> Iterator[Any]:
+    """An ActiveMQ with the configuration that the page shows, but for the port."""
+    root, password = server_dir / "activemq-page", secrets.token_urlsafe(16)
+    server = type(activemq)(root)
+    properties = [f"-Dactivemq.{name}={root / name}" for name in ("conf", "data")]
+
+    def configure() -> None:
+        for name in ("tmp", "conf", "data"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        text = CONFIGURATION.read_text()
+        assert text.count(":61613?") == 1
+        (root / "activemq.xml").write_text(text.replace(":61613?", f":{server.port}?"))
+        (root / "conf" / "credentials.properties").write_text(f"celery.password={password}\n")
+
+    def answers() -> bool:
+        try:
+            return connects(server.host, server.port, "celery", password)
+        except OSError:
+            return False
+
+    java, *arguments = server._part.command
+    server._part = replace(server._part, command=[java, *properties, *arguments], prepare=configure, is_ready=answers)
+    server.url = f"activemq://celery:{password}@{server.host}:{server.port}/"
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_the_example_runs_on_the_broker_of_the_page(as_on_the_page: Any, tmp_path: Path, bus: Any) -> None:
+    environment = {**os.environ, "BROKER_URL": as_on_the_page.url, "PYTHONPATH": str(ROOT)}
     log = tmp_path / "worker.log"
     with log.open("wb") as output:
         command = [sys.executable, "-m", "celery", "-A", EXAMPLE.stem, "worker", "-P", "threads", "-n", "example@here", "-l", "INFO"]
