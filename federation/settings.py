@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     mcp_allowed_hosts: list[str] = Field(
         default_factory=list, description="Names, as a JSON list, by which clients call the front door beside localhost and this machine's own."
     )
+    tools: Literal["all", "core"] = Field(
+        "all", description="Which tools the front door offers: `core` are those to speak, look around, take work and read results."
+    )
     mcp_url: str | None = Field(
         None, description="URL by which clients reach the front door, such as https://fed.example/mcp ; unset: host and port."
     )

@@ -61,11 +61,20 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_infer, "Ask a model", ADDS),
     (federation_summarize, "Summarise a conversation", SETS),
 )
+# For agents whose model should read little: to speak, look around, hand out and take work, and read what came of it.
+CORE = frozenset(
+    {
+        *(federation_send, federation_inbox, federation_update_state, federation_pulse),
+        *(federation_delegate, federation_claim_task, federation_release_task, federation_complete_task),
+        *(federation_task_status, federation_task_result, federation_search),
+    }
+)
 
 
 def offer(door: Door) -> list[Tool]:
-    """Return the tools as FastMCP registers them, with schemas that refer to nothing: some clients do not follow references."""
-    return [_plain(Tool.from_function(offered(door, tool), title=title, annotations=hints)) for tool, title, hints in TOOLS]
+    """Return the tools that the settings want, as FastMCP registers them; their schemas refer to nothing, as some clients follow no reference."""
+    chosen = [entry for entry in TOOLS if door.settings.tools == "all" or entry[0] in CORE]
+    return [_plain(Tool.from_function(offered(door, tool), title=title, annotations=hints)) for tool, title, hints in chosen]
 
 
 def _plain(tool: Tool) -> Tool:

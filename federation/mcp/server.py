@@ -1,6 +1,7 @@
 """The MCP server: the tools behind one door; knows neither host nor port."""
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -38,7 +39,7 @@ def build(door: Door) -> FastMCP[None]:
     tools = offer(door)
     server: FastMCP[None] = FastMCP(
         "federation",
-        INSTRUCTIONS,
+        _instructions({tool.name for tool in tools}),
         version=version("federation"),
         auth=_auth(door),
         lifespan=lifespan,
@@ -53,6 +54,11 @@ def build(door: Door) -> FastMCP[None]:
     server.add_resource(charter.resource())
     server.add_prompt(charter.prompt(door))
     return server
+
+
+def _instructions(offered: Set[str]) -> str:
+    """Return the lines that speak of no tool which is not offered."""
+    return "\n".join(line for line in INSTRUCTIONS.splitlines() if offered.issuperset(re.findall(r"federation_\w+", line)))
 
 
 def _auth(door: Door) -> AuthProvider:

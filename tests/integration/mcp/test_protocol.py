@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
 
 from federation.mcp import access
-from federation.mcp.catalogue import TOOLS
+from federation.mcp.catalogue import CORE, TOOLS
 from federation.services import agents
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +64,24 @@ async def test_each_tool_says_what_it_does_what_it_wants_and_what_it_returns(hou
             for example in schema.get("examples", ()):
                 jsonschema.validate(example, schema)
         assert "call" not in tool.input_schema["properties"]
+
+
+async def test_all_tools_are_described_in_few_words_and_a_front_door_may_offer_fewer(house: Any, serve: Any) -> None:
+    async with house.client("ada") as ada:
+        everything = {tool.name: tool.description for tool in await ada.list_tools()}
+        assert "federation_consensus_acknowledge" in ada.instructions
+    assert sum(map(len, everything.values())) < 12_000
+    with serve(house.transactions, house.database_url, house.tokens, tools="core") as small:
+        async with small.client("ada") as ada:
+            offered = {tool.name for tool in await ada.list_tools()}
+            instructions = ada.instructions
+            assert offered == {tool.__name__ for tool in CORE} < everything.keys()
+            assert set(re.findall(r"federation_\w+", instructions)) <= offered
+            assert "federation_pulse" in instructions
+            said = await ada.call_tool("federation_send", {"content": "hello"})
+            assert said.structured_content["recipients"] == ["bob", "dan", "eve"]
+            refused = await ada.call_tool("federation_summarize", raise_on_error=False)
+            assert (refused.is_error, "federation_summarize" in refused.content[0].text) == (True, True)
 
 
 async def test_no_or_wrong_token_is_refused_without_detail(house: Any) -> None:
