@@ -19,7 +19,7 @@ async def kill(stage: Stage) -> None:
         ADA,
         "federation_infer",
         prompt="Tell a long story of a lighthouse keeper who repairs a radio.",
-        max_tokens=700,
+        max_tokens=350,
         temperature=0.7,
         node=NODE,
         wait_s=0,

@@ -11,12 +11,16 @@ from typing import Any
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
+from sqlalchemy import text
 
 from federation.errors import TransientError
 from federation.store import outbox
 from federation.transaction import Transactions
 
 AGAIN_S = 0.2
+# So many steps of a door are under way at most, as if it waited for answers: the recovery from a fault is not that of a backlog which grew meanwhile.
+MOST_UNDER_WAY = 10
+_DONE = text("SELECT task_id FROM celery_results WHERE task_id = ANY(:ids) AND state = ANY(ARRAY['SUCCESS', 'FAILURE', 'REVOKED'])")
 # An agent that would hang on one call for ever would look like lost work.
 CALL_S = 60.0
 
@@ -49,6 +53,7 @@ class Steps(Worker):
     def __init__(self, transactions: Transactions, numbers: Iterator[int], *, seconds: float, every_s: float) -> None:
         super().__init__("steps")
         self._transactions, self._numbers, self._seconds, self._every_s = transactions, numbers, seconds, every_s
+        self._under_way: set[str] = set()
 
     def work(self) -> None:
         """Record one step after the other."""
@@ -65,7 +70,18 @@ class Steps(Worker):
                     self.refusals.append(str(error))
                     time.sleep(AGAIN_S)
             self.told.append(number)
+            self._under_way.add(str(identity))
+            while len(self._under_way) >= MOST_UNDER_WAY:
+                self._under_way -= self._done()
+                time.sleep(AGAIN_S)
             time.sleep(max(0.0, began + self._every_s - time.monotonic()))
+
+    def _done(self) -> set[str]:
+        try:
+            with self._transactions.begin("ada") as session:
+                return set(session.scalars(_DONE, {"ids": sorted(self._under_way)}))
+        except TransientError:
+            return set()
 
 
 class Seat:
