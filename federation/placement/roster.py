@@ -1,7 +1,7 @@
 """Chooses the node for an execution: capable and alive first, then affinity, then least load; decides from values, reads nothing.
 
-A choice among n nodes looks at a few of them, and at the top of a heap: its cost grows with log n. Only once after each look at
-the nodes, and once for each kind of requirements, all are gone through.
+A choice looks at a few nodes, and at the lowest of the few levels of load that there are, however many nodes there are. Only once after each look
+at the nodes, and once for each kind of requirements, all are gone through.
 """
 
 import heapq
@@ -63,23 +63,34 @@ class _Fitting:
         self.load = sum(loads[name] for name in self.places)
         self._loads = loads
         self._slots = sum(self.places.values())
+        # Who has how much work for each place, and these levels as a heap.
+        self._at_level: dict[float, list[str]] = {}
+        self._levels: list[float] = []
         # Equals in an order of chance, so that two who place do not begin with the same node.
-        self._heap = [(loads[name] / places, dice.random(), name) for name, places in self.places.items()]
-        heapq.heapify(self._heap)
+        for name in dice.sample(list(self.places), k=len(self.places)):
+            self._put(name)
         self._ring: Ring | None = None
         # So many of a key's nodes, from its first one on, were full; loads only grow, so they still are.
         self._full: dict[str, int] = {}
 
     def least(self) -> str:
         """Return the node with the least work for each of its places."""
-        heap = self._heap
         while True:
-            share, tie, name = heap[0]
-            now = self._loads[name] / self.places[name]
-            if now == share:
-                return name
-            # It was given work since; loads only grow, so whoever is on top with its true load is the least.
-            heapq.heapreplace(heap, (now, tie, name))
+            level = self._levels[0]
+            names = self._at_level[level]
+            while names:
+                if self._loads[names[-1]] / self.places[names[-1]] == level:
+                    return names[-1]
+                # It was given work since; loads only grow, so whoever stands at the lowest level rightly has the least.
+                self._put(names.pop())
+            del self._at_level[heapq.heappop(self._levels)]
+
+    def _put(self, name: str) -> None:
+        level = self._loads[name] / self.places[name]
+        if level not in self._at_level:
+            self._at_level[level] = []
+            heapq.heappush(self._levels, level)
+        self._at_level[level].append(name)
 
     def near(self, key: str) -> str:
         """Return the key's first node that has a free place, else the least loaded if that has one, else its first below the bound."""

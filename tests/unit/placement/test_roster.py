@@ -196,7 +196,6 @@ def lines_run(count: int, key: str | None) -> int:
 
 @pytest.mark.parametrize("key", [None, "prompt"])
 def test_fifty_times_the_nodes_cost_little_more(key: str | None) -> None:
-    # The heap's own steps are not lines; they are logarithmic by its construction.
     assert lines_run(5_000, key) < 2 * lines_run(100, key)
 
 
