@@ -133,10 +133,11 @@ class ActiveMQServer(Server):
         # Agents that speak STOMP, by name.
         self.speakers = {name: secrets.token_urlsafe(9) for name in ("ada", "bob", "eve")}
         distribution = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
+        passwords |= {user_of(name): password for name, password in self.speakers.items()}
         self._activemq = ActiveMQ(root, free_port(), passwords, distribution, speakers=self.speakers)
         self.host, self.port = LOOPBACK, self._activemq.port
         self.user, self.password = ADMIN, passwords[ADMIN]
-        self.passwords = passwords | {user_of(name): password for name, password in self.speakers.items()}
+        self.passwords = passwords
         self.url = self._activemq.url()
         super().__init__(self._activemq.part(), root.with_name("activemq.log"))
 

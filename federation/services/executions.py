@@ -159,13 +159,16 @@ _EFFECT = text(
 )
 
 
+# From each unfinished execution to its result by the key. A join may be planned as if there were few, after a burst that the statistics do not know of
+# yet, and walk through all results for each.
 _NOTE = text(
     """
-    UPDATE executions SET outcome = r.state, ended_at = r.date_done, updated_by = :actor
-    FROM celery_results r
-    WHERE r.task_id = executions.id::text AND executions.outcome IS NULL AND executions.cancelled_at IS NULL
-        AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-    RETURNING executions.id
+    UPDATE executions SET updated_by = :actor,
+        (outcome, ended_at) = (SELECT state, date_done FROM celery_results WHERE task_id = executions.id::text)
+    WHERE outcome IS NULL AND cancelled_at IS NULL AND EXISTS (
+        SELECT FROM celery_results WHERE task_id = executions.id::text AND state IN ('SUCCESS', 'FAILURE', 'REVOKED') OFFSET 0
+    )
+    RETURNING id
     """
 )
 # A failure may have been followed by a success. Somewhat ahead of the clean-up, so that no result expires between the two.

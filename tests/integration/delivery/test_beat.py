@@ -208,7 +208,7 @@ def test_a_vote_whose_time_is_over_is_ended_once_by_the_beat_that_acts(world: Wo
     ended = "SELECT state, outcome ->> 'reason', updated_by FROM consensus WHERE applied_at IS NOT NULL"
     world.until(lambda: world.rows(ended) == [("undecided", "no_quorum", "service:beat")], "beat ends the vote")
     assert world.rows("SELECT status, decided_by FROM agent_tasks") == [("cancelled", f"consensus:{vote.id}")]
-    told = "SELECT type, actor FROM events WHERE type LIKE 'consensus.%' OR type = 'task.rejected' ORDER BY sequence"
+    told = "SELECT type, actor FROM events WHERE type LIKE 'consensus.%%' OR type = 'task.rejected' ORDER BY sequence"
     assert world.rows(told) == [
         ("consensus.requested", "ada"),
         ("consensus.closed", "service:beat"),

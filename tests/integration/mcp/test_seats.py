@@ -138,8 +138,9 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
 
 
 def told(answer: CallToolResult) -> str:
-    """Return all that an agent reads."""
-    return json.dumps([answer.is_error, answer.structured_content, [part.text for part in answer.content]])
+    """Return all that an agent reads; an id that is a few letters nearer to one that it sees is told so, whatever it is the id of."""
+    told = json.dumps([answer.is_error, answer.structured_content, [part.text for part in answer.content]])
+    return told.replace("; nearest: ", "; there is ")
 
 
 async def test_each_tool_has_been_thought_of(house: Any, kept: Kept) -> None:

@@ -145,7 +145,7 @@ def test_queues_may_share_a_dead_letter_queue(bus: Any, queue: kombu.Queue, kill
 
 
 def test_a_user_who_may_not_write_there_leaves_it_to_the_broker(bus: Any, activemq: Any, kill: Kill) -> None:
-    name = f"federation.{uuid.uuid4().hex}"
+    name = f"federation.peer.{uuid.uuid4().hex}"
     queue = kombu.Queue(name, routing_key=name)
     url = activemq.url.replace(activemq.user, "peer").replace(activemq.password, activemq.passwords["peer"])
     with kombu.Connection(url) as connection:
