@@ -159,8 +159,8 @@ _EFFECT = text(
 )
 
 
-# From each unfinished execution to its result by the key. A join may be planned as if there were few, after a burst that the statistics do not know of
-# yet, and walk through all results for each.
+# From each unfinished execution to its result by the key. A join may be planned as if there were few, after a burst that the statistics know nothing
+# of yet, and walk through all results for each.
 _NOTE = text(
     """
     UPDATE executions SET updated_by = :actor,
