@@ -1,8 +1,6 @@
 """A migrated database for each test, as if newly cloned, and transactions as the unprivileged role; each write is watched for its event."""
 
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from federation import charter
 from federation.services import agents
 from federation.store.models import Base
 from federation.transaction import Transactions, connect
+from tests import forks
 from tests.integration.stock import Stock
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +23,8 @@ ROOT = Path(__file__).parents[2]
 
 def alembic(owner_url: str, *arguments: str) -> None:
     """Run alembic as an operator does; its output is in the error where it fails."""
-    command = [sys.executable, "-m", "alembic", "-c", str(ROOT / "pyproject.toml"), *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"FEDERATION_DATABASE_OWNER_URL": owner_url}, capture_output=True, text=True, check=False
-    )
+    environment = os.environ | {"FEDERATION_DATABASE_OWNER_URL": owner_url}
+    done = forks.run("alembic", "-c", str(ROOT / "pyproject.toml"), *arguments, cwd=ROOT, env=environment, text="", timeout_s=240)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -181,5 +181,5 @@ def test_claims_and_their_line_behave_as_the_model(transactions: Transactions) -
                 assert one[1] == other[1] or not overlap(one[0], other[0]), "two hold what overlaps"
 
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+        Machine, settings=settings(max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
     )
