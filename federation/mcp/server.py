@@ -58,7 +58,7 @@ def build(door: Door) -> FastMCP[None]:
 
 def _instructions(offered: Set[str]) -> str:
     """Return the lines that speak of no tool which is not offered."""
-    return "\n".join(line for line in INSTRUCTIONS.splitlines() if offered.issuperset(re.findall(r"federation_\w+", line)))
+    return "\n".join(line for line in INSTRUCTIONS.splitlines() if set(re.findall(r"federation_\w+", line)) <= offered)
 
 
 def _auth(door: Door) -> AuthProvider:

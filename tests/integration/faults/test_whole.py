@@ -135,7 +135,7 @@ def any_times(system: System, toll: Toll, dice: random.Random, load: Load, *, le
 @pytest.mark.timeout(3000)
 def test_soak_of_ten_minutes(system: System, toll: Toll, dice: random.Random) -> None:
     # Steps beside them, because each has an effect that would be seen twice.
-    load = Load(system, steps=2, agents=PAIRS, seconds=0.02, every_s=0.1, most_tasks=TASKS)
+    load = Load(system, steps=1, agents=PAIRS, seconds=0.02, every_s=0.1, most_tasks=TASKS)
     kinds = any_times(system, toll, dice, load, least_s=LEAST_S, most_s=MOST_S)
     assert len(kinds) >= 5
     assert toll.lasted_s is not None

@@ -74,7 +74,10 @@ class House:
 def serving(door: Door) -> Iterator[str]:
     """Serve in a thread of this process; yield the URL without a path."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(frontdoor.web(door), log_config=None, ws="none", timeout_graceful_shutdown=1))
+        kept_s = frontdoor.KEEP_ALIVE_S
+        server = uvicorn.Server(
+            uvicorn.Config(frontdoor.web(door), log_config=None, ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=kept_s)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         deadline = time.monotonic() + 60
