@@ -42,8 +42,13 @@ def test_a_task_that_kills_its_whole_worker_comes_back_marked(fleet: Fleet, clie
     diary.check_reruns_are_marked()
 
 
-@pytest.mark.fault("transport: a task always kills, and is put aside")
-@pytest.mark.parametrize("whole_worker", [False, True], ids=["its process", "its worker"])
+@pytest.mark.parametrize(
+    "whole_worker",
+    [
+        pytest.param(False, marks=pytest.mark.fault("transport: a task always kills its process, and is put aside")),
+        pytest.param(True, marks=pytest.mark.fault("transport: a task always kills its worker, and is put aside")),
+    ],
+)
 def test_a_task_that_always_kills_is_quarantined_after_the_limit(
     fleet: Fleet, client: Client, diary: Diary, prefix: str, size_of: Callable[[str], Any], toll: Toll, whole_worker: bool
 ) -> None:
