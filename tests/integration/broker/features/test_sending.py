@@ -11,12 +11,18 @@ from kombu.exceptions import KombuError
 BATCH = 50
 
 
-def stored(sending: Any, bus: Any) -> list[int]:
-    """The numbers of the messages in the queue, which is empty after."""
+def stored(sending: Any, bus: Any, least: int) -> list[int]:
+    """The numbers of the messages in the queue, which is empty after: so many or more, as soon as the broker says so."""
     connection = bus.connect()
-    size = connection.default_channel.connection.statistics().size(f"/queue/{sending.queue}")
-    if size is None or not size.waiting:
-        return []
+    told = connection.default_channel.connection.statistics()
+    sizes: list[Any] = []
+
+    def there() -> bool:
+        sizes.append(told.size(f"/queue/{sending.queue}"))
+        return sizes[-1] is not None and sizes[-1].waiting >= least
+
+    bus.wait_for(there, f"{least} messages are there")
+    size = sizes[-1]
     inbox = bus.listen(connection, sending.app.amqp.queues[sending.queue], accept=["json"], no_ack=True)
     inbox.wait(size.waiting)
     assert inbox.stays_at(size.waiting)
@@ -29,7 +35,7 @@ def test_each_way_sends_all_in_order(project: Any, bus: Any, activemq: Any) -> N
     sending.module.in_batches(range(20, 1120))
     sending.module.unconfirmed(range(1120, 1200), activemq.url)
     bus.wait_for(lambda: (size := sending.size()) is not None and size.waiting == 1200, "the unconfirmed arrive")
-    assert stored(sending, bus) == list(range(1200))
+    assert stored(sending, bus, 1200) == list(range(1200))
 
 
 @pytest.mark.parametrize("way", ["confirmed", "in batches"])
@@ -63,7 +69,7 @@ def test_a_killed_broker_costs_nothing_that_was_confirmed(project: Any, bus: Any
     assert not sender.is_alive()
     activemq.start()
     pools.reset()
-    found = stored(sending, bus)
+    found = stored(sending, bus, len(confirmed))
     assert found[: len(confirmed)] == confirmed
     # Of what was under way when the broker died, all or nothing.
     assert len(found) - len(confirmed) in (0, step)
