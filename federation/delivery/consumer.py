@@ -192,9 +192,10 @@ class QuarantiningConsumer(Consumer):
             logger.exception("message.quarantine_failed: it goes to the broker's dead letters", extra={"reason": reason})
             self.call_soon(self._reject, message, False)
         else:
-            self.call_soon(self._acknowledge, message)
+            # The caller first: a process that dies in between has the message delivered again.
             if final:
                 self._tell_caller(message, reason)
+            self.call_soon(self._acknowledge, message)
 
     def _acknowledge(self, message: Message) -> None:
         if not message.acknowledged:

@@ -23,6 +23,7 @@ _DIGESTS = text(
     FROM quarantine WHERE id = :id
     """
 )
+_FRESH = text("SELECT created_at > clock_timestamp() - interval '1 minute' FROM quarantine WHERE id = :id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
     """Send a quarantined execution again, under its own id, so that the effects that it had stay the only ones; return that id.
 
     What is sent is what was recorded, and nothing of the message that was put aside. Its failures so far count no more.
-    Raises NotFound, Conflict for one that was sent again already, that has ended otherwise, or whose message was not ours.
+    Raises NotFound, Conflict for one that was sent again already, that has ended otherwise, that is just being put aside, or that was not ours.
     """
     entry = find(session, reference)
     identity = entry.execution_id or _named(entry)
@@ -146,6 +147,9 @@ def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
         raise Conflict(f"execution {execution.id} {'has succeeded' if ended == 'SUCCESS' else 'was cancelled'}; there is nothing to send again")
     if entry.execution_id is None and ended is not None:
         raise Conflict(f"execution {execution.id} has failed, and not by this message, which only names it; there is nothing to send again")
+    if ended is None and entry.execution_id is not None and session.scalar(_FRESH, {"id": entry.id}):
+        # Its failure is stored after the entry: stored after this, it would be taken for the end of what is sent now.
+        raise Conflict(f"execution {execution.id} is being put aside, and its failure is not stored yet; try again in a second, at most in a minute")
     session.execute(delete(celery_results).where(celery_results.c.task_id == str(execution.id)))
     session.execute(update(Execution).where(Execution.id == execution.id).values(outcome=None, ended_at=None, node=None, sent_at=None))
     if execution.agent_task_id is not None:

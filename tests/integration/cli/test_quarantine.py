@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from federation.services import executions, quarantine
 from federation.store import outbox
@@ -25,6 +26,7 @@ def put_aside(surroundings: dict[str, str], postgres: Any, activemq: Any, databa
         at = {"queue": "aorus", "worker": "aorus@host"}
         quarantine.put_aside(session, "killed its worker", headers={"task": "some.task"}, body=b"[[], {}]", execution_id=poison, **at)
         foreign = quarantine.put_aside(session, "no message of Celery", headers={"x": "y"}, body=b"hello", **at)
+        session.execute(text("INSERT INTO celery_results (task_id, state, date_done) VALUES (:id, 'FAILURE', now())"), {"id": str(poison)})
     return str(poison), str(foreign)
 
 

@@ -41,6 +41,11 @@ def assert_revoked(world: World, identity: uuid.UUID) -> None:
     assert world.state(identity).state == "cancelled"
 
 
+def put_aside(world: World, identity: uuid.UUID) -> None:
+    world.until(lambda: world.state(identity).state == "quarantined", "it is put aside")
+    world.until(lambda: world.app.AsyncResult(str(identity)).state == "FAILURE", "its failure is stored")
+
+
 @pytest.mark.parametrize("aloud", [True, False], ids=["told", "untold"])
 def test_a_queued_execution_is_not_run(world: World, aloud: bool) -> None:
     node = world.node("busy", concurrency=1)
@@ -130,7 +135,7 @@ def test_a_quarantined_execution_is_sent_again_and_has_its_effect_once(world: Wo
     world.worker(node, FEDERATION_MAX_DELIVERIES="2")
     cure = world.folder / "cure"
     identity = world.record("tests.deadly_until", {"cure": str(cure)})
-    world.until(lambda: world.state(identity).state == "quarantined", "it is put aside")
+    put_aside(world, identity)
     assert effects(world, identity) == 1
     with world.transactions.begin("cli:tester") as session:
         [entry] = quarantine.listed(session)
@@ -151,7 +156,7 @@ def test_one_that_still_kills_is_quarantined_again(world: World) -> None:
     node = world.node("deadly", concurrency=1, pool="prefork")
     world.worker(node, FEDERATION_MAX_DELIVERIES="2")
     identity = world.record("tests.deadly_until", {"cure": str(world.folder / "never")})
-    world.until(lambda: world.state(identity).state == "quarantined", "it is put aside")
+    put_aside(world, identity)
     before = world.state(identity).deliveries
     with world.transactions.begin("cli:tester") as session:
         quarantine.redrive(session, identity)

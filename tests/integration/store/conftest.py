@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
-from federation.errors import Equivocation
+from federation.errors import Conflict, Equivocation
 from federation.placement.node import Gpu
 from federation.security.signing import SigningKey
 from federation.security.statements import KeyVoice
@@ -231,6 +231,11 @@ def _give_up(transactions: Transactions) -> None:
     with transactions.begin(NODE) as session:
         quarantine.put_aside(session, "too often", queue="aorus", worker="aorus@host", headers={}, body=b"[]", execution_id=poison)
         quarantine.put_aside(session, "no message of Celery", queue="aorus", worker="aorus@host", headers={}, body=b"hello")
+    with pytest.raises(Conflict, match="its failure is not stored yet"), transactions.begin("cli:root") as session:
+        quarantine.redrive(session, poison)
+    with transactions.begin(NODE) as session:
+        failed = "INSERT INTO celery_results (task_id, state, date_done, expires_at) VALUES (:id, 'FAILURE', now(), now() + interval '1 day')"
+        session.execute(text(failed), {"id": str(poison)})
     with transactions.begin("cli:root") as session:
         quarantine.redrive(session, poison)
     with transactions.begin(NODE) as session:
