@@ -1,4 +1,4 @@
-"""Work for a whole federation: steps that a door records, and tasks that agents delegate, claim and complete over MCP; each until it is told done."""
+"""Work for a whole federation: steps that a door records, and tasks that agents delegate, claim and complete; each until it is told done."""
 
 import asyncio
 import itertools
@@ -6,18 +6,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from federation.errors import TransientError
+from federation.services import claims, tasks
 from federation.store import outbox
 from federation.transaction import Transactions
 
+T = TypeVar("T")
+
 AGAIN_S = 0.2
+# A lease that outlasts any fault: what is tested of an agent that comes too late has tests of its own.
+LEASE_S = 600
 # So many steps of a door are under way at most, as if it waited for answers: the recovery from a fault is not that of a backlog which grew meanwhile.
 MOST_UNDER_WAY = 10
 _DONE = text("SELECT task_id FROM celery_results WHERE task_id = ANY(:ids) AND state = ANY(ARRAY['SUCCESS', 'FAILURE', 'REVOKED'])")
@@ -47,12 +54,29 @@ class Worker(threading.Thread):
         raise NotImplementedError
 
 
-class Steps(Worker):
+class Committing(Worker):
+    """Works in transactions, each tried again until its commit is confirmed."""
+
+    def __init__(self, name: str, transactions: Transactions, numbers: Iterator[int]) -> None:
+        super().__init__(name)
+        self._transactions, self._numbers = transactions, numbers
+
+    def _commit(self, actor: str, change: Callable[[Session], T]) -> T:
+        while True:
+            try:
+                with self._transactions.begin(actor) as session:
+                    return change(session)
+            except TransientError as error:
+                self.refusals.append(str(error))
+                time.sleep(AGAIN_S)
+
+
+class Steps(Committing):
     """Records executions as a door does: the same one again until the commit is confirmed."""
 
     def __init__(self, transactions: Transactions, numbers: Iterator[int], *, seconds: float, every_s: float) -> None:
-        super().__init__("steps")
-        self._transactions, self._numbers, self._seconds, self._every_s = transactions, numbers, seconds, every_s
+        super().__init__("steps", transactions, numbers)
+        self._seconds, self._every_s = seconds, every_s
         self._under_way: set[str] = set()
 
     def work(self) -> None:
@@ -60,15 +84,8 @@ class Steps(Worker):
         for number in self._numbers:
             began = time.monotonic()
             identity = outbox.fixed_id("step", number)
-            while True:
-                try:
-                    with self._transactions.begin("ada") as session:
-                        kwargs = {"number": number, "seconds": self._seconds}
-                        outbox.record(session, "tests.step", kwargs, execution_id=identity, requirements={"tags": ["steps"]})
-                    break
-                except TransientError as error:
-                    self.refusals.append(str(error))
-                    time.sleep(AGAIN_S)
+            terms: dict[str, Any] = {"kwargs": {"number": number, "seconds": self._seconds}, "requirements": {"tags": ["steps"]}}
+            self._commit("ada", lambda session, identity=identity, terms=terms: outbox.record(session, "tests.step", execution_id=identity, **terms))
             self.told.append(number)
             self._under_way.add(str(identity))
             while len(self._under_way) >= MOST_UNDER_WAY:
@@ -82,6 +99,32 @@ class Steps(Worker):
                 return set(session.scalars(_DONE, {"ids": sorted(self._under_way)}))
         except TransientError:
             return set()
+
+
+class Colleagues(Committing):
+    """Two agents that use the services in a program of their own: one delegates a task, both claim it at once, who wins completes it."""
+
+    def __init__(self, transactions: Transactions, names: tuple[str, str], numbers: Iterator[int]) -> None:
+        super().__init__("colleagues", transactions, numbers)
+        self._names = names
+
+    def work(self) -> None:
+        """Do one task after the other."""
+        with ThreadPoolExecutor(len(self._names)) as pool:
+            for number in self._numbers:
+                self._do(f"task-{number}", pool)
+                self.told.append(number)
+
+    def _do(self, slug: str, pool: ThreadPoolExecutor) -> None:
+        def claim(name: str) -> claims.ClaimOutcome:
+            return self._commit(name, lambda session: tasks.claim(session, slug, description="", ttl_s=LEASE_S))
+
+        self._commit(self._names[0], lambda session: tasks.delegate(session, f"Do {slug}.", slug=slug))
+        [(winner, token)] = [
+            (name, claim.fencing_token) for name, claim in zip(self._names, pool.map(claim, self._names), strict=True) if claim.claimed
+        ]
+        assert token is not None
+        self._commit(winner, lambda session: tasks.complete(session, slug, fencing_token=token, result={"done": slug}))
 
 
 class Seat:

@@ -13,8 +13,8 @@ from tests.integration.faults.system import System
 from tests.toll import Toll
 
 FREEZES, HEARTBEAT_S = 5, 2
-# Of the soak: so many tasks are to be delegated, claimed and completed over MCP, by so many pairs of agents at once.
-TASKS, PAIRS = 2_500, 4
+# Of the soak: so many tasks are to be delegated, claimed by one of two, and completed; by so many pairs over MCP, and so many at the services.
+TASKS, OVER_MCP, BESIDE = 10_000, 1, 2
 # It lasts so long at least; at most so long are new tasks begun.
 LEAST_S, MOST_S = 600, 1200
 
@@ -130,19 +130,19 @@ def any_times(system: System, toll: Toll, dice: random.Random, load: Load, *, le
     return kinds
 
 
-@pytest.mark.fault("random faults for ten minutes or more, 2,500 tasks over MCP, and steps")
+@pytest.mark.fault("random faults for ten minutes or more, 10,000 tasks, and steps")
 @pytest.mark.long
 @pytest.mark.timeout(3000)
 def test_soak_of_ten_minutes(system: System, toll: Toll, dice: random.Random) -> None:
     # Steps beside them, because each has an effect that would be seen twice.
-    load = Load(system, steps=1, agents=PAIRS, seconds=0.02, every_s=0.1, most_tasks=TASKS)
+    load = Load(system, steps=1, agents=OVER_MCP, colleagues=BESIDE, seconds=0.02, every_s=0.1, most_tasks=TASKS)
     kinds = any_times(system, toll, dice, load, least_s=LEAST_S, most_s=MOST_S)
     assert len(kinds) >= 5
     assert toll.lasted_s is not None
     assert toll.lasted_s >= LEAST_S
     completed, known = system.world.rows("SELECT count(*) FILTER (WHERE status = 'completed'), count(*) FROM agent_tasks")[0]
     assert completed == known
-    toll.in_time = completed == TASKS
+    toll.in_time = completed >= TASKS
 
 
 @pytest.mark.fault("each fault once, in any order")
