@@ -174,6 +174,12 @@ class PostgresBackend(JoiningBackend):
             chords.send_body(self, request, parts)
             self._ensure_retryable(self._run, self._sql.finish_chord, (request.group,))
 
+    def header(self, group_id: str) -> tuple[GroupResult | None, int, list[Any] | None]:
+        """Return a chord's header where it is nested, how many parts it has by now, and their values in its order unless one has failed."""
+        nested, parts, values = self._ensure_retryable(self._header, group_id)
+        header: Any = None if nested is None else result_from_tuple(self.decode(nested), self.app)
+        return header, parts, None if values is None else self.decode(values)
+
     def parts(self, group_id: str) -> list[Row]:
         """Return the stored parts of a chord's header, in its order."""
         return self._ensure_retryable(self._parts, group_id)  # type: ignore[no-any-return]
@@ -183,6 +189,10 @@ class PostgresBackend(JoiningBackend):
         for statement in self._sql.cleanup:
             while self._ensure_retryable(self._run, statement) >= CLEANUP_BATCH:
                 pass
+
+    def _header(self, group_id: str) -> Any:
+        with self._connections.borrow() as connection:
+            return connection.execute(self._sql.header, {"group_id": group_id}).fetchone()
 
     def _parts(self, group_id: str) -> list[Row]:
         with self._connections.borrow() as connection:

@@ -44,14 +44,13 @@ def header_values(backend: Any, group_id: str, parts: int) -> list[Any]:
 
     Raises ChordError when a part failed, or when its result is gone.
     """
-    header = backend.get_group_meta(group_id, cache=False)
-    if header is None:
-        rows = backend.parts(group_id)
-        if len(rows) < parts:
-            raise ChordError(f"{parts - len(rows)} of {parts} parts have no result any more; {_GONE}")
-        return [_value(backend._meta(row)) for row in rows]
-    found: Mapping[str, Row] = backend._ensure_retryable(backend._rows, [leaf.id for leaf in leaves(header["result"])])
-    return [_nested(node, found, backend._meta) for node in header["result"].results]
+    header, stored, values = backend.header(group_id)
+    if header is not None:
+        found: Mapping[str, Row] = backend._ensure_retryable(backend._rows, [leaf.id for leaf in leaves(header)])
+        return [_nested(node, found, backend._meta) for node in header.results or []]
+    if stored < parts:
+        raise ChordError(f"{parts - stored} of {parts} parts have no result any more; {_GONE}")
+    return [_value(backend._meta(row)) for row in backend.parts(group_id)] if values is None else values
 
 
 def is_nested(header: GroupResult) -> bool:

@@ -37,7 +37,7 @@ def test_a_fault_that_is_skipped_or_has_nothing_to_work_on_keeps_its_row(tmp_pat
     (tmp_path / "test_faults.py").write_text(FAULTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = fault(name)\n")
     command = [sys.executable, "-m", "pytest", "-p", "tests.toll", "-p", "no:cacheprovider", str(tmp_path)]
-    surroundings = os.environ | {"FAULTS_JSON": str(tmp_path / "kept.json"), "PYTHONPATH": str(ROOT)}
+    surroundings = os.environ | {"FAULTS_JSON": str(tmp_path / "kept.json"), "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
     kept = json.loads((tmp_path / "kept.json").read_text())
     rows = {row["fault"]: (row["times"], row["held"], row["not_run"]) for row in kept["faults"]}

@@ -104,16 +104,18 @@ class Steps(Committing):
 class Colleagues(Committing):
     """Two agents that use the services in a program of their own: one delegates a task, both claim it at once, who wins completes it."""
 
-    def __init__(self, transactions: Transactions, names: tuple[str, str], numbers: Iterator[int]) -> None:
+    def __init__(self, transactions: Transactions, names: tuple[str, str], numbers: Iterator[int], *, every_s: float) -> None:
         super().__init__("colleagues", transactions, numbers)
-        self._names = names
+        self._names, self._every_s = names, every_s
 
     def work(self) -> None:
         """Do one task after the other."""
         with ThreadPoolExecutor(len(self._names)) as pool:
             for number in self._numbers:
+                began = time.monotonic()
                 self._do(f"task-{number}", pool)
                 self.told.append(number)
+                time.sleep(max(0.0, began + self._every_s - time.monotonic()))
 
     def _do(self, slug: str, pool: ThreadPoolExecutor) -> None:
         def claim(name: str) -> claims.ClaimOutcome:

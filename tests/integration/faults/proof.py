@@ -41,7 +41,7 @@ class Load:
             names = f"colleague-{pair}", f"other-{pair}"
             for name in names:
                 system.agent(name)
-            self.workers.append(Colleagues(system.world.transactions, names, numbers[1]))
+            self.workers.append(Colleagues(system.world.transactions, names, numbers[1], every_s=every_s))
         for worker in self.workers:
             worker.start()
         system.world.until(lambda: all(len(worker.told) > 2 for worker in self.workers) or self.failures, "work is done")

@@ -14,7 +14,7 @@ from tests.toll import Toll
 
 FREEZES, HEARTBEAT_S = 5, 2
 # Of the soak: so many tasks are to be delegated, claimed by one of two, and completed; by so many pairs over MCP, and so many at the services.
-TASKS, OVER_MCP, BESIDE = 10_000, 1, 2
+TASKS, OVER_MCP, BESIDE = 10_000, 2, 2
 # It lasts so long at least; at most so long are new tasks begun.
 LEAST_S, MOST_S = 600, 1200
 
