@@ -159,10 +159,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         elif exchange in self.options.event_exchanges:
             self._send(destinations.event(exchange, routing_key, self.options.topic_prefix), message, **kwargs)
         elif self._only_others_know(exchange, routing_key):
-            topic = destinations.fanout(exchange, self.options.topic_prefix)
-            statistics = self.connection.statistics_or_none()
-            if statistics is not None and not statistics.is_heard(topic):
-                raise Unroutable(exchange, routing_key)
+            self._see_who_hears(exchange, routing_key, mandatory=bool(kwargs.get("mandatory")))
             self._put_fanout(exchange, message, routing_key, **kwargs)
         else:
             if self.typeof(exchange).type != "fanout" and not self._lookup(exchange, routing_key):
@@ -187,9 +184,19 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         error = Unroutable(exchange, routing_key)
         if mandatory:
             raise error
+        self._tell_once(exchange, error)
+
+    def _see_who_hears(self, exchange: str, routing_key: str, *, mandatory: bool) -> None:
+        statistics = self.connection.statistics_or_none()
+        if statistics is None and not mandatory:
+            self._tell_once(exchange, f"exchange {exchange!r} is taken for a fanout of others; without statistics nobody knows who hears it")
+        elif statistics is None or not statistics.is_heard(destinations.fanout(exchange, self.options.topic_prefix)):
+            raise Unroutable(exchange, routing_key)
+
+    def _tell_once(self, exchange: str, told: object) -> None:
         if exchange not in self._told_undeliverable:
             self._told_undeliverable.add(exchange)
-            logger.warning("%s (told once for each exchange)", error)
+            logger.warning("%s (told once for each exchange)", told)
 
     def _put(self, queue: str, message: Mapping[str, Any], **kwargs: Any) -> None:
         self._send(destinations.queue(queue, self.options.queue_prefix), message, **kwargs)
