@@ -13,6 +13,8 @@ from amqp.protocol import queue_declare_ok_t
 from federation.broker import destinations, settling
 from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
+from federation.broker.beating import beat_beside
+from federation.broker.celery_worker import runs_in_the_loop
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
@@ -21,7 +23,7 @@ from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pac
 from federation.broker.errors import ArgumentRefused, ConnectionLost, RequestRefused, Unroutable
 from federation.broker.fetching import drain_queue, fetch_one
 from federation.broker.frames import Frame, encode
-from federation.broker.leaving import is_ending, never_runs
+from federation.broker.leaving import is_ending, never_run
 from federation.broker.message import Message
 from federation.broker.message import Message as Delivered
 from federation.broker.options import Options
@@ -245,10 +247,19 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._active_queues.append(queue)
         self.connection.fresh = True
         consumer.start(self.sources(queue), self._prefetch(), arguments, most_slots(len(self._by_tag)))
+        if runs_in_the_loop(consumer.pool):
+            beat_beside(self.wire)
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run."""
-        self._cancel(consumer_tag, lambda delivery: is_ending() and never_runs(delivery.request))
+        consumer = self._by_tag.get(consumer_tag)
+        if consumer is None or consumer.pool is None or not is_ending():
+            self._cancel(consumer_tag, lambda _: False)
+            return
+        never_runs = never_run(consumer.pool)
+        self._cancel(consumer_tag, lambda delivery: never_runs(delivery.request))
+        # Celery waits for what runs, with some pools where the heart-beats were sent.
+        beat_beside(self.wire)
 
     def _cancel(self, consumer_tag: str, goes_back: Callable[[Delivery], bool]) -> None:
         consumer = self._by_tag.pop(consumer_tag, None)
