@@ -62,7 +62,7 @@ class Bench:
                 for name in islice(cycle(names), cell.count):
                     producer.publish(body, routing_key=name, delivery_mode=mode)
 
-            return _rate(cell.count, lambda: _in_batches(producer, send) if in_batch else send())
+            return self.rate(cell.count, lambda: _in_batches(producer, send) if in_batch else send())
 
     def _consume(self, cell: Cell, queues: list[kombu.Queue]) -> float:
         left = cell.count
@@ -81,9 +81,15 @@ class Bench:
                 while left:
                     channel.connection.client.drain_events(timeout=_WITHIN_S)
 
-            rate = _rate(cell.count, drain)
+            rate = self.rate(cell.count, drain)
             consumer.cancel()
             return rate
+
+    def rate(self, count: int, run: Callable[[], None]) -> float:
+        """Run what handles so many messages, and return messages a second."""
+        began = time.perf_counter()
+        run()
+        return count / (time.perf_counter() - began)
 
     def memory_of_a_connection(self, broker_pid: int) -> dict[str, float]:
         """Return what a connection with a channel costs in this process and in the broker's, in KiB."""
@@ -104,12 +110,6 @@ class Bench:
 def _in_batches(producer: Any, send: Callable[[], None]) -> None:
     with producer.batch(max_size=BATCH):
         send()
-
-
-def _rate(count: int, run: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    run()
-    return count / (time.perf_counter() - began)
 
 
 def main() -> None:

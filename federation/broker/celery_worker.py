@@ -2,7 +2,10 @@
 
 import sys
 import time
+from typing import Any
 
+_CONSUMER = "celery.worker.consumer.consumer"
+_SOLO = "celery.concurrency.solo"
 _STEPS = (("celery.worker.consumer.mingle", "Mingle"), ("celery.worker.consumer.gossip", "Gossip"))
 SECONDS_AFTER_A_REFUSAL = 2.0
 
@@ -24,5 +27,18 @@ def pause_in_a_worker() -> None:
     A worker tries for ever, and after an error that kombu does not repeat by itself Celery does so without a pause.
     Anybody else is to hear of it at once.
     """
-    if "celery.worker.consumer.consumer" in sys.modules:
+    if _CONSUMER in sys.modules:
         time.sleep(SECONDS_AFTER_A_REFUSAL)
+
+
+def pool_of(callback: Any) -> Any:
+    """Return the pool that runs what a consumer's callback is given, None if that is not Celery's worker of this process."""
+    loaded: Any = sys.modules.get(_CONSUMER)
+    # Celery's worker has kombu's consumer hand over, which knows it by this.
+    worker = getattr(getattr(getattr(callback, "__self__", None), "on_decode_error", None), "__self__", None)
+    return worker.pool if loaded is not None and isinstance(worker, loaded.Consumer) else None
+
+
+def runs_in_the_loop(pool: Any) -> bool:
+    """Whether a pool runs tasks where messages are received and heart-beats are sent."""
+    return type(pool).__module__ == _SOLO

@@ -13,6 +13,8 @@ from amqp.protocol import queue_declare_ok_t
 from federation.broker import destinations, settling
 from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
+from federation.broker.beating import beat_beside
+from federation.broker.celery_worker import runs_in_the_loop
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
@@ -21,7 +23,7 @@ from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pac
 from federation.broker.errors import ArgumentRefused, ConnectionLost, RequestRefused, Unroutable
 from federation.broker.fetching import drain_queue, fetch_one
 from federation.broker.frames import Frame, encode
-from federation.broker.leaving import is_ending, never_runs
+from federation.broker.leaving import is_ending, never_run
 from federation.broker.message import Message
 from federation.broker.message import Message as Delivered
 from federation.broker.options import Options
@@ -159,10 +161,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         elif exchange in self.options.event_exchanges:
             self._send(destinations.event(exchange, routing_key, self.options.topic_prefix), message, **kwargs)
         elif self._only_others_know(exchange, routing_key):
-            topic = destinations.fanout(exchange, self.options.topic_prefix)
-            statistics = self.connection.statistics_or_none()
-            if statistics is not None and not statistics.is_heard(topic):
-                raise Unroutable(exchange, routing_key)
+            self._see_who_hears(exchange, routing_key, mandatory=bool(kwargs.get("mandatory")))
             self._put_fanout(exchange, message, routing_key, **kwargs)
         else:
             if self.typeof(exchange).type != "fanout" and not self._lookup(exchange, routing_key):
@@ -187,9 +186,19 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         error = Unroutable(exchange, routing_key)
         if mandatory:
             raise error
+        self._tell_once(exchange, error)
+
+    def _see_who_hears(self, exchange: str, routing_key: str, *, mandatory: bool) -> None:
+        statistics = self.connection.statistics_or_none()
+        if statistics is None and not mandatory:
+            self._tell_once(exchange, f"exchange {exchange!r} is taken for a fanout of others; without statistics nobody knows who hears it")
+        elif statistics is None or not statistics.is_heard(destinations.fanout(exchange, self.options.topic_prefix)):
+            raise Unroutable(exchange, routing_key)
+
+    def _tell_once(self, exchange: str, told: object) -> None:
         if exchange not in self._told_undeliverable:
             self._told_undeliverable.add(exchange)
-            logger.warning("%s (told once for each exchange)", error)
+            logger.warning("%s (told once for each exchange)", told)
 
     def _put(self, queue: str, message: Mapping[str, Any], **kwargs: Any) -> None:
         self._send(destinations.queue(queue, self.options.queue_prefix), message, **kwargs)
@@ -238,10 +247,19 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._active_queues.append(queue)
         self.connection.fresh = True
         consumer.start(self.sources(queue), self._prefetch(), arguments, most_slots(len(self._by_tag)))
+        if runs_in_the_loop(consumer.pool):
+            beat_beside(self.wire)
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run."""
-        self._cancel(consumer_tag, lambda delivery: is_ending() and never_runs(delivery.request))
+        consumer = self._by_tag.get(consumer_tag)
+        if consumer is None or consumer.pool is None or not is_ending():
+            self._cancel(consumer_tag, lambda _: False)
+            return
+        never_runs = never_run(consumer.pool)
+        self._cancel(consumer_tag, lambda delivery: never_runs(delivery.request))
+        # Celery waits for what runs, with some pools where the heart-beats were sent.
+        beat_beside(self.wire)
 
     def _cancel(self, consumer_tag: str, goes_back: Callable[[Delivery], bool]) -> None:
         consumer = self._by_tag.pop(consumer_tag, None)

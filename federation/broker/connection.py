@@ -48,6 +48,8 @@ class StompConnection:
         self._collected: dict[str, deque[Frame]] = {}
         self._failure: Exception | None = None
         self._closed = False
+        self.ended = threading.Event()
+        self.beaten_beside = False
         self._last_sent = self._last_received = monotonic()
         self._route(dialed.early)
 
@@ -274,6 +276,7 @@ class StompConnection:
     def _fail_with(self, error: ConnectionLost) -> ConnectionLost:
         if self._failure is None:
             self._failure = error
+            self.ended.set()
             # Not closed yet: the event loop's thread must be woken by its own descriptor, and close it.
             self._shut_down()
         return error
@@ -294,6 +297,7 @@ class StompConnection:
                 self.on_waiting = None
                 self.request(encode("DISCONNECT", {"receipt": receipt}), receipt, SECONDS_TO_PART)
         self._closed = True
+        self.ended.set()
         if os.getpid() != self._pid:
             # The parent's locks may be held for ever in this copy, and the connection is the parent's.
             self._sock.close()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from federation.broker.celery_worker import pool_of
 from federation.broker.consumer_arguments import ConsumerArguments
 from federation.broker.errors import ArgumentRefused, RequestRefused
 from federation.broker.frames import Frame
-from federation.broker.leaving import request_of
+from federation.broker.leaving import is_ending, request_of
 from federation.broker.message import Message
 from federation.broker.peer_headers import GROUP_HEADER
 from federation.broker.qos import Delivery
@@ -53,6 +54,8 @@ class Consumer:
         self._lock = threading.RLock()
         self._all: list[Slots] = []
         self._turns = Turns()
+        self.pool = pool_of(callback)
+        self._left: list[Frame] = []
 
     def start(self, sources: Sequence[Source], prefetch: int, arguments: ConsumerArguments, most: int) -> None:
         """Subscribe, `most` times at most to one source; when it returns, the broker knows of it.
@@ -88,6 +91,9 @@ class Consumer:
             # Nobody got them: their UNSUBSCRIBE may return them.
             for held in self._turns.drop_all():
                 held.subscription.in_flight -= 1
+            # Back to where they were: their order decides in which subscriptions end.
+            self._channel.wire.inbox.extendleft(reversed(self._left))
+            self._left.clear()
         yield
         for slots, cancelled in ended:
             slots.end(cancelled)
@@ -97,6 +103,10 @@ class Consumer:
         with self._lock:
             if subscription.cancelled:
                 # Too late: the UNSUBSCRIBE that is to come returns it to the queue.
+                return
+            if self.pool is not None and is_ending():
+                # A pool that runs tasks in the loop, or holds it up, has been told to end meanwhile. It would begin all that has come.
+                self._left.append(frame)
                 return
             group = None if self._no_ack else frame.headers.get(GROUP_HEADER)
             if group is None or not self._turns.was_called(frame):

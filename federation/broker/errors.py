@@ -138,7 +138,8 @@ class Unroutable(BrokerError, LookupError):
         self.exchange, self.routing_key = exchange, routing_key
         super().__init__(
             f"no queue is bound to exchange {exchange!r} for {routing_key!r} that this connection knows of, so it was not sent: bindings are "
-            "the client's; declare the queue here too (Celery: send with queue=…), or name a topic exchange in the transport option event_exchanges",
+            "the client's; declare the queue here too (Celery: send with queue=… or declare=[…]), or, where whoever listens may have a copy of "
+            "their own, name a topic exchange in the transport option event_exchanges",
             exchange,
             routing_key,
         )

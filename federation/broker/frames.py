@@ -8,6 +8,7 @@ from federation.broker.errors import ProtocolError
 
 MAX_HEAD_BYTES = 16 * 1024 * 1024
 MAX_FRAME_BYTES = 100 * 1024 * 1024
+LARGE_BODY = 64 * 1024
 HEARTBEAT = b"\n"
 
 # STOMP 1.2, «Value Encoding»: CONNECT and CONNECTED are the two frames that escape nothing.
@@ -199,4 +200,8 @@ class Decoder:
                     raise ProtocolError(f"a body is larger than the limit of {self._max_body} bytes")
                 return None
         self._searched = end + 1
-        return bytes(buffer[start:end]), end + 1
+        if end - start < LARGE_BODY:
+            return bytes(buffer[start:end]), end + 1
+        # A slice of a bytearray is a copy more.
+        with memoryview(buffer) as view:
+            return bytes(view[start:end]), end + 1

@@ -13,6 +13,7 @@ from federation.broker.redelivery import Hook
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_CONNECT = 5.0
+EVENT_EXCHANGES = ("celeryev",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Options:
     schedule_eta: leave messages with an ETA to the broker's scheduler until they are due; False leaves them to the memory of a worker.
     dead_letter_queue: where rejected and quarantined messages go, `{queue}` being the broker's name of theirs; empty: as the broker's policy says.
     on_redelivered: a function, or `module:function`, that is asked about each redelivered message before it is handed over; see Quarantine.
-    event_exchanges: topic exchanges that live in the broker as topics, because their bindings must reach across processes.
+    event_exchanges: more topic exchanges that live in the broker as topics, as Celery's events do: whoever listens in any process has a copy.
     """
 
     queue_prefix: str = ""
@@ -41,7 +42,7 @@ class Options:
     schedule_eta: bool = True
     dead_letter_queue: str = "DLQ.{queue}"
     on_redelivered: Hook | str | None = None
-    event_exchanges: tuple[str, ...] = ("celeryev",)
+    event_exchanges: tuple[str, ...] = EVENT_EXCHANGES
 
 
 def _is_number(value: Any) -> bool:
@@ -77,7 +78,10 @@ def read_options(given: Mapping[str, Any]) -> Options:
             fits, wanted = _WANTED[name]
             if not fits(value):
                 raise OptionRefused(name, value, wanted)
-    return Options(**{name: value for name, value in given.items() if name in known})
+    taken = {name: value for name, value in given.items() if name in known}
+    # Without those of Celery its events would reach nobody.
+    taken["event_exchanges"] = (*EVENT_EXCHANGES, *taken.get("event_exchanges", ()))
+    return Options(**taken)
 
 
 def tell_misspelt(given: Mapping[str, Any]) -> None:

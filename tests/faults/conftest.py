@@ -9,6 +9,7 @@ import pytest
 
 from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
+from federation.broker.errors import ConnectionLost
 from federation.broker.statistics import Statistics
 from tests.faults.diary import PATIENCE_S, Diary
 from tests.faults.fleet import Fleet
@@ -46,6 +47,20 @@ def client(broker: Any, prefix: str) -> Iterator[Client]:
     client = Client(broker.url, {"queue_prefix": prefix, "confirm_timeout": 5})
     yield client
     client.close()
+
+
+@pytest.fixture
+def outlive(broker: Any) -> Callable[[int], None]:
+    """Return when the broker has cut who agreed to heart-beats of so many seconds and sent none, twice: anybody as silent is cut as well."""
+
+    def wait(heartbeat_s: int) -> None:
+        for _ in range(2):
+            address = Address(broker.host, broker.port, broker.user, broker.password)
+            mute = StompConnection(address, dial(address, timeout_s=PATIENCE_S, heartbeat_s=heartbeat_s, max_frame_bytes=10**6))
+            with pytest.raises(ConnectionLost, match="closed the connection"):
+                mute.read(PATIENCE_S, lambda: False)
+
+    return wait
 
 
 @pytest.fixture

@@ -71,6 +71,16 @@ def hold(self: Task, gate: str) -> None:
     note(self, "end")
 
 
+@app.task(bind=True, name="block")
+def block(self: Task, gate: str) -> None:
+    """Run until a file appears, without letting any other greenlet run meanwhile."""
+    note(self, "start")
+    while not Path(gate).exists():
+        # gevent replaces `time.sleep` and not this.
+        signal.sigtimedwait((), 0.01)
+    note(self, "end")
+
+
 @app.task(bind=True, name="die")
 def die(self: Task, times: int, whole_worker: bool) -> None:
     """Kill the process that runs this, or its whole worker, in the first so many runs."""

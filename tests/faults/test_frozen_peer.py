@@ -1,6 +1,7 @@
 """A peer that is there and does nothing: its silence is noticed by the heart-beats of the other side."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,13 @@ def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, clie
     toll.happened(1, work=len(held) + 1)
 
 
-def test_a_long_task_of_a_solo_pool_is_cut_by_its_own_silence_and_its_second_run_is_marked(
+def test_a_long_task_that_never_yields_to_other_greenlets_is_cut_by_its_own_silence_and_its_second_run_is_marked(
     broker: Any, fleet: Fleet, client: Client, diary: Diary, prefix: str, tmp_path: Path
 ) -> None:
-    """Such a pool runs the task where the heart-beats would be sent; docs/how-to/celery-on-activemq.md says what to do."""
+    """docs/how-to/celery-on-activemq.md says what to do."""
     gate = tmp_path / "gate"
-    solo = fleet.start(pool="solo", heartbeat_s=1)
-    held = client.send("hold", str(gate))
+    silent = fleet.start(pool="gevent", heartbeat_s=1)
+    held = client.send("block", str(gate))
     wait_for(lambda: held in diary.ids("start"), "it runs")
     with kombu.Connection(broker.url, connect_timeout=PATIENCE_S) as peer:
         message = take(peer, f"{prefix}work")
@@ -58,10 +59,33 @@ def test_a_long_task_of_a_solo_pool_is_cut_by_its_own_silence_and_its_second_run
         assert held not in diary.ids("end")
         message.ack()
     gate.touch()
-    wait_for(lambda: LOST in solo.log, lambda: f"it sees that it was cut\n{solo.log}")
+    wait_for(lambda: LOST in silent.log, lambda: f"it sees that it was cut\n{silent.log}")
     after = client.send("work")
     diary.wait_until_all_ended([after])
     assert len(diary.starts(held)) == 1
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
+def test_a_long_task_is_neither_cut_nor_run_twice(
+    fleet: Fleet,
+    client: Client,
+    diary: Diary,
+    prefix: str,
+    tmp_path: Path,
+    size_of: Callable[[str], Any],
+    outlive: Callable[[float], None],
+    pool: str,
+) -> None:
+    gate = tmp_path / "gate"
+    busy = fleet.start(pool=pool, slots=1, heartbeat_s=1)
+    held = client.send("hold", str(gate))
+    wait_for(lambda: held in diary.ids("start"), "it runs")
+    outlive(1)
+    assert size_of(f"/queue/{prefix}work").in_flight == 1
+    gate.touch()
+    diary.wait_until_all_ended([held, client.send("work")])
+    assert len(diary.starts(held)) == 1
+    assert LOST not in busy.log
 
 
 def test_a_frozen_broker_is_left_and_found_again(broker: Any, fleet: Fleet, client: Client, diary: Diary) -> None:

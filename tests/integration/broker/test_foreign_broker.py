@@ -1,6 +1,7 @@
 """A broker as a stranger runs it: default policies, no statistics plugin, no scheduler, nobody asked for a password."""
 
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import kombu
 import pytest
 
 from federation.broker import statistics
-from federation.broker.errors import StatisticsMissing, StatisticsSilent
+from federation.broker.errors import StatisticsMissing, StatisticsSilent, Unroutable
 
 # Policies, plugins and limits: what a configuration that was not written for us does not have.
 OURS = re.compile(r"<(destinationPolicy|plugins|systemUsage)>.*</\1>|schedulerSupport=\S+|schedulePeriodForDestinationPurge=\S+(?=>)", re.DOTALL)
@@ -78,6 +79,21 @@ def test_a_message_comes_back_marked_and_a_refused_one_dies_where_the_brokers_po
     again.reject()
     dead = kombu.Queue("ActiveMQ.DLQ", routing_key="ActiveMQ.DLQ")
     assert bus.listen(bus.connect(), dead, no_ack=True).wait()[0].decode() == "x"
+
+
+def test_a_fanout_of_others_is_sent_with_a_word_where_nobody_can_tell_who_hears_it(stranger: Any, bus: Any, caplog: pytest.LogCaptureFixture) -> None:
+    bus.url = stranger.url
+    name = f"test.{uuid.uuid4().hex}"
+    queue = kombu.Queue(name, kombu.Exchange(f"{name}.x", type="fanout"), auto_delete=True, durable=False)
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    producer = kombu.Producer(bus.connect())
+    for number in range(2):
+        producer.publish(number, exchange=queue.exchange.name)
+    inbox.wait(2)
+    assert inbox.bodies == [0, 1]
+    assert [record.levelname for record in caplog.records if "nobody knows who hears it" in record.message] == ["WARNING"]
+    with pytest.raises(Unroutable):
+        producer.publish("certainly", exchange=queue.exchange.name, mandatory=True)
 
 
 def test_a_worker_runs_tasks_gives_some_back_and_keeps_what_is_for_later(stranger: Any, celery: Any, start: Any) -> None:

@@ -16,7 +16,8 @@ from federation.broker.commands import DONE, NOT_FOUND, main
 from federation.broker.dead_letters import list_dead_letters
 from federation.broker.scheduled import list_scheduled
 
-PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "broker.md").read_text()
+DOCS = Path(__file__).parents[4] / "docs"
+PAGE = (DOCS / "reference" / "broker.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 RUN = "$ python -m federation.broker "
 CONSOLE = "".join(re.findall(r"^```console\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
@@ -91,8 +92,25 @@ def test_what_waits_for_an_invoice_moves_and_the_rest_stays(app: Any) -> None:
             message.ack()
 
 
+def test_a_task_goes_where_its_exchange_and_key_lead_with_the_queues_declared(app: Any) -> None:
+    app.conf.task_queues = [kombu.Queue("cuts", kombu.Exchange("media", type="topic"), routing_key="video.#")]
+    exec(block("declare="), {"app": app})
+    with app.connection_for_write() as connection:
+        message = take(connection, "cuts")
+        assert message.headers["task"] == "cut"
+        message.ack()
+
+
 def test_each_block_of_the_page_is_run_here() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
+
+
+def test_each_example_of_the_page_is_run_by_a_test() -> None:
+    shown = set(re.findall(r"\{literalinclude\} \.\./examples/broker/(\w+)\.py", PAGE))
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert shown == {path.stem for path in (DOCS / "examples" / "broker").glob("*.py")}
+    # As a project with workers, and what the examples send as their last lines: test_examples.py.
+    assert shown <= set(re.findall(r"= project\(\"(\w+)\"\)", tests))
 
 
 def test_each_command_of_the_page_is_taken(
