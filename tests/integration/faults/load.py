@@ -1,4 +1,4 @@
-"""Work for a whole federation: steps that a door records, and tasks that agents delegate, claim and complete over MCP; each until it is told done."""
+"""Work for a whole federation: steps that a door records, and tasks that agents delegate, claim and complete; each until it is told done."""
 
 import asyncio
 import itertools
@@ -6,16 +6,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+from celery import Celery
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
+from federation.delivery import app as configuration
 from federation.errors import TransientError
+from federation.services import tasks
 from federation.store import outbox
 from federation.transaction import Transactions
+
+T = TypeVar("T")
 
 AGAIN_S = 0.2
 # So many steps of a door are under way at most, as if it waited for answers: the recovery from a fault is not that of a backlog which grew meanwhile.
@@ -23,6 +30,8 @@ MOST_UNDER_WAY = 10
 _DONE = text("SELECT task_id FROM celery_results WHERE task_id = ANY(:ids) AND state = ANY(ARRAY['SUCCESS', 'FAILURE', 'REVOKED'])")
 # An agent that would hang on one call for ever would look like lost work.
 CALL_S = 60.0
+# Longer than any fault keeps a claim from being decided, and it from being used.
+TTL_S, DECIDED_WITHIN_S = 900.0, 240.0
 
 
 class Worker(threading.Thread):
@@ -46,6 +55,16 @@ class Worker(threading.Thread):
         """What is done."""
         raise NotImplementedError
 
+    def until_recorded(self, transactions: Transactions, who: str, write: Callable[[Session], T]) -> T:
+        """Write in one transaction, again until its commit is confirmed."""
+        while True:
+            try:
+                with transactions.begin(who) as session:
+                    return write(session)
+            except TransientError as error:
+                self.refusals.append(str(error))
+                time.sleep(AGAIN_S)
+
 
 class Steps(Worker):
     """Records executions as a door does: the same one again until the commit is confirmed."""
@@ -60,15 +79,9 @@ class Steps(Worker):
         for number in self._numbers:
             began = time.monotonic()
             identity = outbox.fixed_id("step", number)
-            while True:
-                try:
-                    with self._transactions.begin("ada") as session:
-                        kwargs = {"number": number, "seconds": self._seconds}
-                        outbox.record(session, "tests.step", kwargs, execution_id=identity, requirements={"tags": ["steps"]})
-                    break
-                except TransientError as error:
-                    self.refusals.append(str(error))
-                    time.sleep(AGAIN_S)
+            kwargs = {"number": number, "seconds": self._seconds}
+            record = partial(outbox.record, task_name="tests.step", kwargs=kwargs, execution_id=identity, requirements={"tags": ["steps"]})
+            self.until_recorded(self._transactions, "ada", record)
             self.told.append(number)
             self._under_way.add(str(identity))
             while len(self._under_way) >= MOST_UNDER_WAY:
@@ -82,6 +95,38 @@ class Steps(Worker):
                 return set(session.scalars(_DONE, {"ids": sorted(self._under_way)}))
         except TransientError:
             return set()
+
+
+class Rivals(Worker):
+    """Two agents without MCP, in transactions such as a front door opens: one delegates a task, who wins its claim through the queue completes it.
+
+    Each `CONTESTED`-th task is claimed by both at once, the others by the second alone.
+    """
+
+    CONTESTED = 4
+
+    def __init__(self, app: Celery, transactions: Transactions, names: tuple[str, str], numbers: Iterator[int]) -> None:
+        super().__init__(f"rivals {names}")
+        self._app, self._transactions, self._names, self._numbers = app, transactions, names, numbers
+        configuration.load(app)
+
+    def work(self) -> None:
+        """Do one task after the other."""
+        for number in self._numbers:
+            self._do(f"task-{number}", self._names if number % self.CONTESTED == 0 else self._names[1:])
+            self.told.append(number)
+
+    def _do(self, slug: str, claimants: Sequence[str]) -> None:
+        delegate = partial(tasks.delegate, description=f"Do {slug}.", slug=slug)
+        self.until_recorded(self._transactions, self._names[0], lambda session: delegate(session).id)
+        claim = partial(tasks.request_claim, reference=slug, description="", ttl_s=TTL_S)
+        asked = [(who, self.until_recorded(self._transactions, who, claim)) for who in claimants]
+        decided = [(who, self._app.AsyncResult(str(identity)).get(timeout=DECIDED_WITHIN_S)) for who, identity in asked]
+        won = [(who, outcome["fencing_token"]) for who, outcome in decided if outcome["claimed"]]
+        assert len(won) == 1, f"not one of them holds {slug}: {decided}"
+        [(holder, token)] = won
+        done = partial(tasks.complete, reference=slug, fencing_token=token, result={"done": slug})
+        self.until_recorded(self._transactions, holder, lambda session: done(session).id)
 
 
 class Seat:
