@@ -66,7 +66,7 @@ fuzz: fetch ## Call the tools ten thousand times with what their schemas let one
 
 FAULTS := tests/faults tests/integration/faults tests/integration/store/worked/test_verification.py tests/e2e/test_demo.py
 
-faults: fetch ## Run all fault tests, those that take minutes too, and print what each fault cost (about 45 minutes; FAULTS_JSON=FILE keeps it)
+faults: fetch ## Run all fault tests, those that take minutes too, and print what each fault cost (about an hour; FAULTS_JSON=FILE keeps it)
 	$(BIN)/python -m pytest $(FAULTS) -m "long or not long"
 
 long: fetch ## Run all tests that `make test` leaves out because they take minutes

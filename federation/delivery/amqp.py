@@ -1,19 +1,26 @@
 """Celery's sending with a signature under each task message, made over the bytes that travel; events and control go as they are."""
 
+import logging
 import os
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery.app.amqp import AMQP
 from kombu import serialization
+from kombu.exceptions import OperationalError
 
+from federation.broker.errors import ConnectionLost
 from federation.delivery.envelope import HEADER, SIGNATURE, settled
 from federation.delivery.signer import Signer, keys_folder, name_of_process
-from federation.errors import SettingsError
+from federation.errors import SettingsError, TransientError
+
+logger = logging.getLogger(__name__)
 
 # A header: one of our own that is sent twice, because its receipt or the commit after it was lost, has two signatures; a copy of a message has one.
 SENDING = "federation_sending"
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 
 
 class SigningAMQP(AMQP):
@@ -48,6 +55,20 @@ class SigningAMQP(AMQP):
         node = None if headers.get(HEADER) is not None else queue
         made = self.signer.sign(settled(headers), body, node=node, content_type=content_type, content_encoding=content_encoding)
         return {**headers, SIGNATURE: made}
+
+    def _retry_publish(self, publish: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Send what follows an execution that has run: its chain, its callbacks, the body of its chord; while ActiveMQ is away, again with back-off.
+
+        Given up, as by Celery, the execution would count as failed, or the chord: it has had its effects, and nobody else would send what follows.
+        """
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                return super()._retry_publish(publish, *args, **options)  # type: ignore[misc]  # missing in the stubs
+            except (OperationalError, ConnectionLost, TransientError) as error:
+                logger.warning("canvas.deferred reason=%s retry_s=%g", error, retry_s)
+            time.sleep(retry_s)
+            retry_s = min(retry_s * 2, LONGEST_RETRY_S)
 
     def _create_task_sender(self) -> Any:
         send = super()._create_task_sender()  # type: ignore[misc]  # missing in the stubs

@@ -1,5 +1,6 @@
 """The Celery application of this process, configured from the settings at its first use; knows no task."""
 
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -93,6 +94,18 @@ def make(read: Callable[[], Settings]) -> Celery:
     app.loader.override_backends = BACKENDS
     made: Celery = app
     return made
+
+
+_LOADING = threading.Lock()
+
+
+def load(app: Celery) -> None:
+    """Load an application's configuration, if that is not done: of threads that are the first to look at it, Celery shows some the half of it.
+
+    Raises SettingsError.
+    """
+    with _LOADING:
+        assert app.conf.result_backend
 
 
 def _configured(read: Callable[[], Settings]) -> dict[str, Any]:

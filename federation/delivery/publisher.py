@@ -11,6 +11,7 @@ from celery import Celery
 from pydantic import ValidationError
 from sqlalchemy import Engine, func, or_, select, update
 
+from federation.delivery.app import load
 from federation.delivery.breaker import Breaker
 from federation.delivery.envelope import HEADER, Envelope
 from federation.delivery.known_nodes import KnownNodes
@@ -67,6 +68,7 @@ class CeleryPublisher:
         A courtesy: a worker that does not hear it looks before it begins, and finds at its next effect that it has none.
         """
         with _survived(len(execution_ids)):
+            load(self._app)
             for execution_id in execution_ids:
                 self._app.backend.mark_as_revoked(str(execution_id), reason="cancelled")
             if not self._breaker.is_open:
@@ -85,6 +87,7 @@ class CeleryPublisher:
     def _publish(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool = False) -> int:
         sent = 0
         with _survived(len(execution_ids)):
+            load(self._app)
             while execution_ids:
                 gone = []
                 for placed in self._place(execution_ids, afresh=afresh):

@@ -30,7 +30,7 @@ class PostgresBackend(JoiningBackend):
     """One instance serves all threads of a process, and starts anew in a forked child.
 
     When the server is away, writers and readers try again with back-off (`result_backend_always_retry`, on by default, up to
-    `result_backend_max_retries`), and waiters wait until their time-out.
+    `result_backend_max_retries`), and waiters wait until their time-out. So does who sends the body of a chord while the broker is away.
     """
 
     supports_autoexpire = False

@@ -1,12 +1,14 @@
 """Chords joined by the database: a row counts the parts that have ended, and the last one sends the body; no task polls."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import maybe_signature, states
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, GroupResult
+from kombu.exceptions import OperationalError
 
 from federation.results.rows import Row
 
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 Meta = dict[str, Any]
 
 
+FIRST_RETRY_S = 0.05
 _GONE = "keep results longer than the chord runs (result_chord_expires)"
 
 
@@ -31,12 +34,30 @@ def send_body(backend: Any, request: Any, parts: int) -> None:
         backend.chord_error_from_stack(callback, error)
         return
     try:
-        backend.app.amqp._retry_publish(callback.delay, values)
+        _publish(backend, callback, values, request.group)
     except Exception as error:  # whatever the broker raised becomes the result of the body, or its caller waits for ever
         log.exception("results.chord_body_unsent group_id=%s", request.group)
         refused = ChordError(f"Callback error: {error!r}")
         refused.__cause__ = error
         backend.chord_error_from_stack(callback, refused)
+
+
+def _publish(backend: Any, callback: Any, values: list[Any], group_id: str) -> None:
+    """Send the body; while the broker is away, try again with back-off, as the backend does with its server away. Raises what refused it at last."""
+    away = (OperationalError, *backend.app.connection_for_write().recoverable_connection_errors)
+    delay_s, longest_s, retries = FIRST_RETRY_S, backend.max_sleep_between_retries_ms / 1000, 0
+    while True:
+        try:
+            backend.app.amqp._retry_publish(callback.delay, values)
+        except away as error:
+            # Celery itself gives up within seconds: a chord whose last part ends while the broker is restarted would be lost.
+            if not backend.always_retry or retries >= backend.max_retries:
+                raise
+            log.warning("results.chord_body_deferred group_id=%s retry_s=%.2f error=%s", group_id, delay_s, error)
+        else:
+            return
+        time.sleep(delay_s)
+        delay_s, retries = min(delay_s * 2, longest_s), retries + 1
 
 
 def header_values(backend: Any, group_id: str, parts: int) -> list[Any]:

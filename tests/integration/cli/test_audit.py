@@ -134,3 +134,15 @@ def test_nothing_is_exported_of_a_log_in_which_an_event_is_missing(federation: R
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "`federation audit verify` says which" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_that_the_events_do_not_make_are_told_by_one_with_row_and_column(federation: Run, log: Log) -> None:
+    agrees = federation("audit", "replay")
+    assert (agrees.returncode, agrees.stderr) == (0, "")
+    assert "The tables hold what the events make of them." in agrees.stdout
+    log.tamper("UPDATE agents SET role = 'lead' WHERE name = 'bob'", "DELETE FROM agents WHERE name = 'eve'")
+    differs = federation("audit", "replay", "--json")
+    told = json.loads(differs.stdout)
+    assert (differs.returncode, told["ok"]) == (1, False)
+    assert [(each["table"], each["key"], each["column"]) for each in told["differences"]] == [("agents", "bob", "role"), ("agents", "eve", None)]
+    assert "2 differences." in federation("audit", "replay").stdout

@@ -6,30 +6,32 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
+from celery import Celery
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from federation.delivery import app as configuration
 from federation.errors import TransientError
-from federation.services import claims, tasks
+from federation.services import tasks
 from federation.store import outbox
 from federation.transaction import Transactions
 
 T = TypeVar("T")
 
 AGAIN_S = 0.2
-# A lease that outlasts any fault: what is tested of an agent that comes too late has tests of its own.
-LEASE_S = 600
 # So many steps of a door are under way at most, as if it waited for answers: the recovery from a fault is not that of a backlog which grew meanwhile.
 MOST_UNDER_WAY = 10
 _DONE = text("SELECT task_id FROM celery_results WHERE task_id = ANY(:ids) AND state = ANY(ARRAY['SUCCESS', 'FAILURE', 'REVOKED'])")
 # An agent that would hang on one call for ever would look like lost work.
 CALL_S = 60.0
+# Longer than any fault keeps a claim from being decided, and it from being used.
+TTL_S, DECIDED_WITHIN_S = 900.0, 240.0
 
 
 class Worker(threading.Thread):
@@ -53,30 +55,23 @@ class Worker(threading.Thread):
         """What is done."""
         raise NotImplementedError
 
-
-class Committing(Worker):
-    """Works in transactions, each tried again until its commit is confirmed."""
-
-    def __init__(self, name: str, transactions: Transactions, numbers: Iterator[int]) -> None:
-        super().__init__(name)
-        self._transactions, self._numbers = transactions, numbers
-
-    def _commit(self, actor: str, change: Callable[[Session], T]) -> T:
+    def until_recorded(self, transactions: Transactions, who: str, write: Callable[[Session], T]) -> T:
+        """Write in one transaction, again until its commit is confirmed."""
         while True:
             try:
-                with self._transactions.begin(actor) as session:
-                    return change(session)
+                with transactions.begin(who) as session:
+                    return write(session)
             except TransientError as error:
                 self.refusals.append(str(error))
                 time.sleep(AGAIN_S)
 
 
-class Steps(Committing):
+class Steps(Worker):
     """Records executions as a door does: the same one again until the commit is confirmed."""
 
     def __init__(self, transactions: Transactions, numbers: Iterator[int], *, seconds: float, every_s: float) -> None:
-        super().__init__("steps", transactions, numbers)
-        self._seconds, self._every_s = seconds, every_s
+        super().__init__("steps")
+        self._transactions, self._numbers, self._seconds, self._every_s = transactions, numbers, seconds, every_s
         self._under_way: set[str] = set()
 
     def work(self) -> None:
@@ -84,8 +79,9 @@ class Steps(Committing):
         for number in self._numbers:
             began = time.monotonic()
             identity = outbox.fixed_id("step", number)
-            terms: dict[str, Any] = {"kwargs": {"number": number, "seconds": self._seconds}, "requirements": {"tags": ["steps"]}}
-            self._commit("ada", lambda session, identity=identity, terms=terms: outbox.record(session, "tests.step", execution_id=identity, **terms))
+            kwargs = {"number": number, "seconds": self._seconds}
+            record = partial(outbox.record, task_name="tests.step", kwargs=kwargs, execution_id=identity, requirements={"tags": ["steps"]})
+            self.until_recorded(self._transactions, "ada", record)
             self.told.append(number)
             self._under_way.add(str(identity))
             while len(self._under_way) >= MOST_UNDER_WAY:
@@ -101,32 +97,36 @@ class Steps(Committing):
             return set()
 
 
-class Colleagues(Committing):
-    """Two agents that use the services in a program of their own: one delegates a task, both claim it at once, who wins completes it."""
+class Rivals(Worker):
+    """Two agents without MCP, in transactions such as a front door opens: one delegates a task, who wins its claim through the queue completes it.
 
-    def __init__(self, transactions: Transactions, names: tuple[str, str], numbers: Iterator[int], *, every_s: float) -> None:
-        super().__init__("colleagues", transactions, numbers)
-        self._names, self._every_s = names, every_s
+    Each `CONTESTED`-th task is claimed by both at once, the others by the second alone.
+    """
+
+    CONTESTED = 4
+
+    def __init__(self, app: Celery, transactions: Transactions, names: tuple[str, str], numbers: Iterator[int]) -> None:
+        super().__init__(f"rivals {names}")
+        self._app, self._transactions, self._names, self._numbers = app, transactions, names, numbers
+        configuration.load(app)
 
     def work(self) -> None:
         """Do one task after the other."""
-        with ThreadPoolExecutor(len(self._names)) as pool:
-            for number in self._numbers:
-                began = time.monotonic()
-                self._do(f"task-{number}", pool)
-                self.told.append(number)
-                time.sleep(max(0.0, began + self._every_s - time.monotonic()))
+        for number in self._numbers:
+            self._do(f"task-{number}", self._names if number % self.CONTESTED == 0 else self._names[1:])
+            self.told.append(number)
 
-    def _do(self, slug: str, pool: ThreadPoolExecutor) -> None:
-        def claim(name: str) -> claims.ClaimOutcome:
-            return self._commit(name, lambda session: tasks.claim(session, slug, description="", ttl_s=LEASE_S))
-
-        self._commit(self._names[0], lambda session: tasks.delegate(session, f"Do {slug}.", slug=slug))
-        [(winner, token)] = [
-            (name, claim.fencing_token) for name, claim in zip(self._names, pool.map(claim, self._names), strict=True) if claim.claimed
-        ]
-        assert token is not None
-        self._commit(winner, lambda session: tasks.complete(session, slug, fencing_token=token, result={"done": slug}))
+    def _do(self, slug: str, claimants: Sequence[str]) -> None:
+        delegate = partial(tasks.delegate, description=f"Do {slug}.", slug=slug)
+        self.until_recorded(self._transactions, self._names[0], lambda session: delegate(session).id)
+        claim = partial(tasks.request_claim, reference=slug, description="", ttl_s=TTL_S)
+        asked = [(who, self.until_recorded(self._transactions, who, claim)) for who in claimants]
+        decided = [(who, self._app.AsyncResult(str(identity)).get(timeout=DECIDED_WITHIN_S)) for who, identity in asked]
+        won = [(who, outcome["fencing_token"]) for who, outcome in decided if outcome["claimed"]]
+        assert len(won) == 1, f"not one of them holds {slug}: {decided}"
+        [(holder, token)] = won
+        done = partial(tasks.complete, reference=slug, fencing_token=token, result={"done": slug})
+        self.until_recorded(self._transactions, holder, lambda session: done(session).id)
 
 
 class Seat:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import repeat
 
+from federation.transaction import reading
 from tests.integration.faults.ledger import log_flaws, prove
-from tests.integration.faults.load import Agents, Colleagues, Steps, Worker, numbers_until
+from tests.integration.faults.load import Agents, Rivals, Steps, Worker, numbers_until
 from tests.integration.faults.system import System
 from tests.toll import Toll
 
@@ -25,7 +26,7 @@ class Load:
         *,
         steps: int = 1,
         agents: int = 0,
-        colleagues: int = 0,
+        rivals: int = 0,
         seconds: float = 0.1,
         every_s: float = 0.1,
         most_tasks: int = 10**9,
@@ -37,11 +38,9 @@ class Load:
         for pair in range(agents):
             tokens = system.agent(f"agent-{pair}"), system.agent(f"rival-{pair}")
             self.workers.append(Agents(system.url, tokens, numbers[1], every_s=every_s))
-        for pair in range(colleagues):
-            names = f"colleague-{pair}", f"other-{pair}"
-            for name in names:
-                system.agent(name)
-            self.workers.append(Colleagues(system.world.transactions, names, numbers[1], every_s=every_s))
+        for pair in range(rivals):
+            names = system.pair(f"door-agent-{pair}", f"door-rival-{pair}")
+            self.workers.append(Rivals(system.world.app, system.world.transactions, names, numbers[1]))
         for worker in self.workers:
             worker.start()
         system.world.until(lambda: all(len(worker.told) > 2 for worker in self.workers) or self.failures, "work is done")
@@ -54,7 +53,7 @@ class Load:
     @property
     def tasks_left(self) -> bool:
         """Whether agents have tasks left to do."""
-        return any(worker.is_alive() for worker in self.workers if isinstance(worker, Agents | Colleagues))
+        return any(worker.is_alive() for worker in self.workers if isinstance(worker, Agents | Rivals))
 
     def proven(self, toll: Toll, *, times: int) -> None:
         """End the work, wait for its end, and prove from the database what became of it."""
@@ -74,9 +73,10 @@ class Load:
         toll.happened(times, work=known, lost=ledger.lost + max(told - known, 0), doubled=ledger.doubled)
         redelivered = self.system.world.rows("SELECT count(*) FROM execution_deliveries WHERE number > 1")[0][0]
         over_mcp = sum(len(worker.told) for worker in self.workers if isinstance(worker, Agents))
-        done = f"{tasks} tasks, {over_mcp} of them over MCP, and {steps} steps"
-        toll.note = "; ".join(filter(None, (toll.note, done, f"{redelivered} deliveries were not the first")))
-        with self.system.world.transactions.begin("test:hands") as session:
+        work = f"{tasks} tasks, {over_mcp} of them over MCP, and {steps} steps"
+        toll.note = "; ".join(filter(None, (toll.note, work, f"{redelivered} deliveries were not the first")))
+        # Of one moment: events that came while it is read would not be in the tables, or the other way round.
+        with reading(self.system.world.transactions.service) as session:
             flaws = [*ledger.flaws, *log_flaws(session, self.system.seal_key())]
         assert flaws == [], "\n".join(flaws)
         assert told <= known, f"{told - known} of {told} were told to be recorded and are not there"

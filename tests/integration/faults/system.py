@@ -187,6 +187,13 @@ class System:
         token: str = json.loads(done.stdout)["token"]
         return token
 
+    def pair(self, one: str, other: str) -> tuple[str, str]:
+        """Add two agents that speak to no door; return their names."""
+        with self.world.transactions.begin("test:hands") as session:
+            for name in (one, other):
+                agents.add(session, name, "developer")
+        return one, other
+
     def under_way(self) -> set[str]:
         """What has begun and not ended, as the database has it."""
         return {row[0] for row in self.world.rows(_ALL)}

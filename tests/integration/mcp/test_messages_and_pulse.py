@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from fastmcp.exceptions import ToolError
 
-from federation.services import limits
+from federation.mcp import door
+from federation.services import limits, messages
 from federation.settings import Settings
+from federation.store.context import context
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +51,25 @@ async def test_inbox_that_waits_is_woken_by_the_message(house: Any) -> None:
         assert [one["content"] for one in inbox["messages"]] == ["wake up"]
         # Nobody looks again by itself before 120 s are over: what woke it was the notice.
         assert time.monotonic() - sent_at < 100
+
+
+async def test_who_waits_at_the_door_gets_also_what_no_notice_told_of(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "PROGRESS_S", 0.05)
+    monkeypatch.setattr(door, "LOOK_AGAIN_S", 0.2)
+    looked = asyncio.Event()
+
+    async def listen(*_: Any) -> None:
+        looked.set()
+
+    async with house.client("bob") as bob:
+        waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 120}, progress_handler=listen))
+        # Its first look has found nothing.
+        await asyncio.wait_for(looked.wait(), 60)
+        with house.transactions.begin("ada") as session:
+            messages.send(session, "unheard", to="bob")
+            # As if the connection that listens had been lost at that moment.
+            context(session).notices.clear()
+        assert [one["content"] for one in (await waiting).structured_content["messages"]] == ["unheard"]
 
 
 async def test_many_wait_without_holding_a_thread(house: Any) -> None:

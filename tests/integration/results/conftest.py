@@ -84,7 +84,7 @@ def canvas(postgres: Any, activemq: Any, tmp_path_factory: pytest.TempPathFactor
             patch.delitem(sys.modules, "results_app", raising=False)
             import results_app
 
-            results_app.database = database
+            results_app.database, results_app.log = database, log
             with worker(log):
                 # The first answer shows that the worker consumes.
                 assert results_app.add.delay(1, 1).get(timeout=60) == 2, log.read_text()

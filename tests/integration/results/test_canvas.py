@@ -130,6 +130,20 @@ def test_a_task_that_ends_while_the_database_is_away_is_stored_later(canvas: Any
     assert result.get(timeout=60) == 3
 
 
+def test_the_body_of_a_chord_whose_parts_end_while_the_broker_is_away_is_sent_when_it_is_back(canvas: Any, activemq: Any, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    result = canvas.chord([canvas.when.s(str(go), 1), canvas.when.s(str(go), 2)], canvas.total.s()).delay()
+    assert children.wait_until(lambda: all(Path(f"{go}.{number}").exists() for number in (1, 2)), SOON_S), "both parts run"
+    activemq.kill()
+    try:
+        go.touch()
+        # Here Celery itself would have given up.
+        assert children.wait_until(lambda: "results.chord_body_deferred" in canvas.log.read_text(), SOON_S), canvas.log.read_text()
+    finally:
+        activemq.start()
+    assert canvas.app.AsyncResult(result.id).get(timeout=SOON_S) == 3
+
+
 def test_a_revoked_task_raises_at_its_caller(canvas: Any) -> None:
     task_id = uuid4().hex
     assert canvas.app.control.revoke(task_id, reply=True, timeout=SOON_S, limit=1)

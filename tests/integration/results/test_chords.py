@@ -1,5 +1,6 @@
 """The counter of a chord, without a worker: who sends the body, and how often."""
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
@@ -10,8 +11,11 @@ import pytest
 from celery import states
 from celery.app.task import Context
 
+import federation.broker
 from federation.results.backend import PostgresBackend
 from federation.results.chords import header_values
+
+assert federation.broker  # imported for its side effect: kombu then knows activemq://
 
 
 @pytest.fixture
@@ -111,6 +115,21 @@ def test_a_header_whose_results_are_gone_fails_the_body(backend: PostgresBackend
     backend.forget("part-0")
     ended(backend, 1)
     assert "part-0 has no result any more" in str(backend.get_result("body-id"))
+
+
+def test_a_body_that_no_broker_takes_has_failed_with_the_reason(make_backend: Callable[..., PostgresBackend]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    at_once = {"broker_transport_options": {"max_retries": 0}}
+    backend = make_backend(broker_url=f"activemq://127.0.0.1:{port}/", result_backend_max_retries=2, **at_once)
+
+    @backend.app.task(name="body", shared=False)
+    def body(values: Any) -> None: ...
+
+    backend.set_chord_size("g", 1)
+    ended(backend, 0)
+    assert backend.get_state("body-id") == states.FAILURE
+    assert str(port) in str(backend.get_result("body-id"))
 
 
 def test_a_header_is_read_again_when_its_connection_is_lost(backend: PostgresBackend, database: Any) -> None:

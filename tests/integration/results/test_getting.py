@@ -30,6 +30,14 @@ def listening(database: Any) -> int:
     return int(database.execute(f"select count(*) from pg_stat_activity where datname = current_database() and {named}")[0][0])
 
 
+def connections(database: Any) -> tuple[int, int]:
+    """Of those that listen, and of the others of backends."""
+    named = "count(*) filter (where application_name = '{}')"
+    counted = ", ".join(map(named.format, ("celery-results-listener", "celery-results")))
+    [(listeners, others)] = database.execute(f"select {counted} from pg_stat_activity where datname = current_database()")
+    return listeners, others
+
+
 def in_background(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     pool = ThreadPoolExecutor(1)
     future = pool.submit(call, *args, **kwargs)
@@ -90,16 +98,16 @@ def test_two_hundred_waiters_share_one_listening_connection(make_backend: Make, 
     worker, client = make_backend(), make_backend("recheck=60&connections=4")
     with ThreadPoolExecutor(200) as pool:
         waiting = [pool.submit(client.app.AsyncResult(f"id-{number}").get, timeout=60) for number in range(200)]
-        until(watched(client, 200))
+        until(lambda: watched(client, 200)() and listening(database) == 1)
+        # While all wait, of whom none has an answer.
+        while_they_wait = connections(database)
+        assert not any(future.done() for future in waiting)
         for number in range(200):
             worker.store_result(f"id-{number}", number, states.SUCCESS)
         assert [future.result(60) for future in waiting] == list(range(200))
-    connections = database.execute(
-        "select count(*) filter (where application_name = 'celery-results-listener'), count(*) filter (where application_name = 'celery-results')"
-        " from pg_stat_activity where datname = current_database()"
-    )
-    assert connections[0][0] == 1
-    assert connections[0][1] <= 4 + 1
+    for listeners, others in (while_they_wait, connections(database)):
+        assert listeners == 1
+        assert others <= 4 + 1
 
 
 def test_two_threads_may_wait_for_the_same_group(make_backend: Make) -> None:

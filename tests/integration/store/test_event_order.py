@@ -135,6 +135,14 @@ def test_a_backlog_larger_than_a_batch_is_settled_as_it_goes(
     assert [row[0] for row in told(database)] == list(range(1, len(told(database)) + 1))
 
 
+@pytest.mark.parametrize("column", ["actor", "trace_id", "type", "stream", "position"])
+def test_an_event_lacks_none_of_what_the_log_is_for(database: str, column: str) -> None:
+    values = {"stream": "a", "position": 1, "type": "test.happened", "actor": "ada", "trace_id": "x", "payload": "{}"} | {column: None}
+    insert = f"INSERT INTO events ({', '.join(values)}) VALUES ({', '.join(['%s'] * len(values))})"
+    with psycopg.connect(database) as connection, pytest.raises(psycopg.errors.NotNullViolation, match=f'column "{column}"'):
+        connection.execute(insert, list(values.values()))
+
+
 @pytest.mark.parametrize("table", ["event_order", "seals"])
 @pytest.mark.parametrize("verb", ["update {} set number = 0", "delete from {}", "truncate {}"])
 def test_the_order_and_the_seals_are_append_only(database: str, transactions: Transactions, table: str, verb: str) -> None:

@@ -1,0 +1,38 @@
+"""Canvas over the federation's own application: what follows an execution that ends while ActiveMQ is away is sent when it is back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import chain, chord
+
+World = Any
+
+
+def signature(world: World, name: str, *, node: str, **kwargs: Any) -> Any:
+    return world.app.signature(name, kwargs=kwargs, queue=node, immutable=True)
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("canvas", ["chain", "chord"])
+def test_what_follows_an_execution_that_ends_while_the_broker_is_away_is_done_when_it_is_back(
+    world: World, activemq: Any, pool: str, canvas: str
+) -> None:
+    node = world.node("joining", concurrency=2, pool=pool)
+    world.worker(node)
+    go, mark = world.folder / "go", world.folder / "mark"
+    started = [world.folder / f"started-{number}" for number in range(2 if canvas == "chord" else 1)]
+    first = [signature(world, "tests.effect", node=node, started=str(path), go=str(go)) for path in started]
+    last = signature(world, "tests.leave_a_mark", node=node, path=str(mark))
+    asked = chord(first, app=world.app)(last) if canvas == "chord" else chain(*first, last, app=world.app)()
+    world.until(lambda: all(map(Path.exists, started)), "all that comes first runs")
+    activemq.kill()
+    go.touch()
+    world.until(lambda: "canvas.deferred" in world.log(node), "it is over, and what follows cannot be sent")
+    activemq.start()
+    world.until(mark.exists, "what follows is done")
+    assert mark.read_text() == asked.id
+    assert asked.get(timeout=90) == str(mark)
+    world.until(lambda: (size := world.size(world.destination(node))).in_flight + size.waiting == 0, "each message is settled")
+    assert {result.state for result in (asked.parent.results if canvas == "chord" else [asked.parent])} == {"SUCCESS"}
+    assert world.rows("SELECT count(*), count(DISTINCT execution_id) FROM execution_effects") == [(len(first), len(first))]
