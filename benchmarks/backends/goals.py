@@ -37,7 +37,7 @@ def judged(readings: Sequence[Reading]) -> list[Goal]:
     mine, theirs = of(POOL.title, "hand_over_ms", OURS), of(POOL.title, "hand_over_ms", IN_MEMORY)
     if mine and theirs:
         ratio = paired_ratio(mine, theirs)
-        goals.append(Goal(f"chord handed over no slower than {IN_MEMORY}", POOL.title, told(ratio), ratio.low <= 1))
+        goals.append(Goal(f"chord handed over no slower than {IN_MEMORY}", POOL.title, told(ratio), ratio.median <= 1))
     mine, theirs = of(ALONE, "announced_8_per_s", OURS), of(ALONE, "silent_8_per_s", OURS)
     if mine and theirs:
         ratio = paired_ratio(mine, theirs)
