@@ -1,7 +1,8 @@
 """What somebody states about a subject, signed by himself or attested by the part that knew his token; refuses what is not what it should be.
 
 A verb says it (`say`), which looks at the signature and records nothing; then does what it does; then keeps it (`keep`). Where nothing is done
-because it was done before, nothing is kept, unless it is the signed contrary of what its author signed before (`keep_contrary`).
+because it was done before, nothing is kept, unless it is the signed contrary of what its author signed before (`keep_contrary`). What has no
+contrary is said and kept at once (`make`).
 """
 
 import base64
@@ -86,13 +87,13 @@ def say(session: Session, *, action: str, choice: str, subject: str, content: Ma
     return Heard(said, signed, again)
 
 
-def hashed(content: Mapping[str, Any]) -> str:
-    """Return what a statement says of its content. Raises InvalidInput for a content about which nobody could state anything."""
+def hashed(content: Mapping[str, Any], *, called: str | None = None) -> str:
+    """Return what a statement says of its content, or of what is `called` so in it. Raises InvalidInput for what nobody could sign."""
     try:
         return content_sha256(content)
     except ValueError as error:
         wants = "JSON that can be signed: write whole numbers of 2**53 (9007199254740992) and more as text"
-        raise InvalidInput(", ".join(content), str(error), wants) from error
+        raise InvalidInput(called or ", ".join(content), str(error), wants) from error
 
 
 def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:
@@ -160,6 +161,16 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
         "signature": base64.b64encode(signed.signature).decode(),
     }
     event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id)
+
+
+def make(session: Session, *, action: str, subject: str, content: Mapping[str, Any], conversation_id: str | None = None) -> None:
+    """Have the caller state what he does in this transaction, and record it; the choice is the verb of the action. Raises as `say` and `keep`.
+
+    An execution states nothing: its message is signed, and who asked for it has stated that.
+    """
+    if context(session).execution_id is None:
+        said = say(session, action=action, choice=action.rpartition(".")[2], subject=subject, content=content)
+        keep(session, said, conversation_id=conversation_id)
 
 
 FIRST_COUNTS = "the first counts, nothing follows of the second"
