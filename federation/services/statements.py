@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -75,13 +75,15 @@ def say(session: Session, *, action: str, choice: str, subject: str, content: Ma
     if voice is None:
         _require_mode(None, demanded, actor=actor, action=action)
         return None
-    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    now = context(session).now()
     draft = Draft(actor, action, choice, subject, hashed(content), now.isoformat(), nonce())
     signed = voice.speak(draft)
-    said = _understood(signed, draft, by_others=not isinstance(voice, Presented))
+    by_caller = isinstance(voice, Presented)
+    said = _understood(signed, draft, by_others=not by_caller)
     _require_key(session, said, signed)
     _require_mode(said.mode, demanded, actor=actor, action=action)
-    again = session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
+    # What was signed just now is new.
+    again = by_caller and session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
     if not again and abs(said.moment - now) > FRESH:
         raise _refused(f"this one was signed at {said.at}, and it is {now.isoformat(timespec='seconds')}: set the clock, or sign it anew.")
     return Heard(said, signed, again)
