@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,7 +129,9 @@ class Transactions:
             with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
                 statements.give_voice(session, voice or self._voice)
-                session.execute(text("SELECT set_config(:setting, :actor, true)"), {"setting": ACTOR_SETTING, "actor": actor})
+                began = text("SELECT clock_timestamp(), set_config(:setting, :actor, true)")
+                context.began = session.execute(began, {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
+                context.began_s = time.monotonic()
                 try:
                     yield session
                 except Equivocation as error:

@@ -7,7 +7,9 @@ from sqlalchemy.orm import Session
 
 from federation.cli.operator import account, transact
 from federation.delivery.runtime import transactions
+from federation.delivery.voices import agent_voice
 from federation.services import agents
+from federation.services.charter import is_agent
 from federation.settings import settings
 
 T = TypeVar("T")
@@ -22,6 +24,11 @@ def name() -> str:
 
 
 def transact_as(who: str, work: Callable[[Session], T]) -> T:
-    """Do this in one transaction as somebody whose name was looked up before. Raises DatabaseUnavailable, and what the work raises."""
-    with transactions().begin(who) as session:
+    """Do this in one transaction as somebody whose name was looked up before; what an agent states is signed with the key of this machine.
+
+    Raises KeyRevoked, DatabaseUnavailable, and what the work raises.
+    """
+    opened = transactions()
+    voice = agent_voice(settings(), opened, who) if is_agent(who) else None
+    with opened.begin(who, voice=voice) as session:
         return work(session)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, NotFound, PermanentError
-from federation.services import approvals, executions, quarantine, statements, tasks
+from federation.services import approvals, executions, quarantine, statements, task_lists, tasks
 from federation.services.approvals import Decision
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
@@ -47,7 +47,7 @@ def list_tasks(
     if quarantined:
         _show_quarantine(transact(lambda session: quarantine.listed(session, limit=limit)), as_json=as_json)
         return
-    found = transact(lambda session: [_told(session, task) for task in tasks.latest(session, statuses=[status] if status else (), limit=limit)])
+    found = transact(lambda session: [_told(session, task) for task in task_lists.latest(session, statuses=[status] if status else (), limit=limit)])
     if as_json:
         print_json(json.dumps(found, indent=2, default=str))
         return
@@ -198,7 +198,7 @@ def _located(session: Session, reference: str) -> AgentTask | uuid.UUID:
         reference.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput("ID", ascii(reference), "text in UTF-8") from error
-    found = tasks.anywhere(session, reference)
+    found = task_lists.anywhere(session, reference)
     if len(found) > 1:
         where = ", ".join(f"{task.conversation_id} ({task.id})" for task in found)
         raise InvalidInput("ID", reference, f"an id, because the name stands in {where}")
@@ -209,7 +209,7 @@ def _located(session: Session, reference: str) -> AgentTask | uuid.UUID:
     except ValueError:
         execution = None
     if execution is None:
-        raise NotFound("task", reference, [task.slug or str(task.id) for task in tasks.latest(session, limit=1000)])
+        raise NotFound("task", reference, [task.slug or str(task.id) for task in task_lists.latest(session, limit=1000)])
     return execution.id
 
 

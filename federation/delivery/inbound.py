@@ -162,7 +162,7 @@ class Inbound:
                 "waiting_for": sent.waiting_for,
             }
 
-        with transactions.begin(agent) as session:
+        with transactions.begin(agent, voice=spoken.signed) as session:
             return work(session)
 
     def _settle(self, agent: str, frame: Frame, told: Mapping[str, Any] | None) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from federation.broker.frames import Frame
 from federation.errors import InvalidInput
+from federation.security.statements import Presented, presented
 from federation.services.envelopes import BODIES
 from federation.services.storable import LONGEST_TEXT, refuse_unstorable
 from federation.store.models.conversations import MessageType
@@ -57,6 +58,8 @@ class _Message(BaseModel):
     reply_to: str | None = None
     confirm: bool = False
     cursor: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    statement: str | None = None
+    signature: str | None = None
     finding: dict[str, Any] | None = None
     action: dict[str, Any] | None = None
     request: dict[str, Any] | None = None
@@ -76,6 +79,7 @@ class Spoken:
     body: Mapping[str, Any] | None = None
     state: Mapping[str, Any] | None = None
     cursor: int | None = None
+    signed: Presented | None = None
 
 
 def read(frame: Frame, agent: str) -> Spoken:
@@ -102,8 +106,12 @@ def read(frame: Frame, agent: str) -> Spoken:
         raise InvalidInput(min(others), bodies[min(others)], f"no {min(others)} in a message of type {said.type}")
     # What was not said is left to the service, which knows what an answer to a request is.
     kind = said.type if "type" in said.model_fields_set else None
+    signed = presented(said.statement, said.signature)
+    if signed is not None and said.id is None:
+        raise InvalidInput("id", None, "a name that you choose, because what you sign names the message by it")
     address = {"to": said.to, "conversation_id": said.conversation_id, "reply_to": _uuid(said.reply_to)}
-    return Spoken(said.id, said.confirm, type=kind, content=said.content, address=address, body=bodies.get(MessageType(said.type)))
+    body = bodies.get(MessageType(said.type))
+    return Spoken(said.id, said.confirm, type=kind, content=said.content, address=address, body=body, signed=signed)
 
 
 def id_of(frame: Frame) -> str | None:

@@ -74,6 +74,11 @@ def _allowed(entry: EngineEntry[Any]) -> bool:
     return settings().remote_models or not entry.remote
 
 
+def is_remote(name: str) -> bool:
+    """Return whether this engine, or the one of this model, asks a model that is not one of the federation's."""
+    return any(entry.remote for entry in ENGINES if name.casefold() in (entry.name, entry.model.casefold()))
+
+
 def _loaded(table: Sequence[EngineEntry[E_co]], name: str, threads: int) -> E_co:
     for entry in table:
         # Placement does not tell large letters from small ones either.

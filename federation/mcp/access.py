@@ -1,4 +1,4 @@
-"""Who calls, known from the token alone: remembered for seconds, so that a revoked one dies soon; reads no header but the bearer's."""
+"""Who calls, known from the token alone: remembered for seconds, so that a revoked one dies soon; refuses a header that says somebody else."""
 
 import hashlib
 import logging
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import anyio
 from anyio import to_thread
 from fastmcp.server.auth import AccessToken, TokenVerifier
-from fastmcp.server.dependencies import get_access_token
+from fastmcp.server.dependencies import get_access_token, get_http_headers
 
-from federation.errors import DatabaseUnavailable, NotFound, Unauthenticated
+from federation.errors import DatabaseUnavailable, NotFound, Refused, Unauthenticated
 from federation.mcp.issuer import Issuer
 from federation.services import agents
 from federation.services.agents import Caller
@@ -23,6 +23,8 @@ REMEMBER_S = 3.0
 # With the database away no token can be looked up, but who was known may learn why nothing works: each tool needs the database too.
 REMEMBER_WITHOUT_DATABASE_S = 600.0
 _MOST_TOKENS = 4096
+# What elsewhere says who calls; nobody is believed for it here, and who says another than he is may believe that he is.
+_CLAIMING = frozenset({"x-agent", "x-actor", "x-sender", "x-user", "x-forwarded-user", "x-remote-user"})
 # No agent can have this name: it looks tokens up, which agents may not.
 _ACTOR = "service:door"
 
@@ -54,12 +56,17 @@ class Access(TokenVerifier):
         return AccessToken(token=token, client_id=caller.name, scopes=[], claims={})
 
     async def caller(self) -> Caller:
-        """Return who makes the current call. Raises Unauthenticated, DatabaseUnavailable, IssuerUnavailable."""
+        """Return who makes the current call. Raises Unauthenticated, Refused, DatabaseUnavailable, IssuerUnavailable."""
         found = get_access_token()
         token = self._token or (found.token if found else None)
         if token is None:
             raise Unauthenticated("no valid token came with the call")
-        return await self._authenticate(token)
+        caller = await self._authenticate(token)
+        for header, claimed in get_http_headers().items():
+            if header in _CLAIMING and claimed != caller.name:
+                told = f"header {header} says {claimed[:100]!r}, and the token is {caller.name}'s; leave the header out."
+                raise Refused("Who calls is known from the token alone:", told)
+        return caller
 
     async def _authenticate(self, token: str) -> Caller:
         # The digest and not the token, so that a dump of this process tells no tokens that came by once.

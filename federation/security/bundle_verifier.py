@@ -113,7 +113,10 @@ DONE = {
     "task.rejected": ("task.decide", "reject", DECIDED),
     "task.completed": ("task.complete", "completed", ("result",)),
     "task.failed": ("task.complete", "failed", ("result",)),
+    "task.cancelled": ("task.cancel", "cancel", ("result",)),
+    "task.released": ("task.release", "release", ()),
     "consensus.voted": ("consensus.vote", None, ("options_hash", "response", "confidence", "reason")),
+    "message.sent": ("message.send", "send", ("conversation_id", "to", "audience", "message_type", "reply_to", "content_sha256", "body_sha256")),
 }
 
 
@@ -141,9 +144,10 @@ class Statements:
             return flaw and "its statement does not hold: " + flaw
         elif event["type"] in DONE:
             action, choice, fields = DONE[event["type"]]
-            stated = self.stated.get((event["stream"], event["actor"], action))
-            # Where nothing was stated at all, the log is older than statements, or a node did it.
-            about = {field: told[field] for field in fields if field in told}
+            subject = "message:%s" % told.get("message_id") if action == "message.send" else event["stream"]
+            stated = self.stated.get((subject, event["actor"], action))
+            # Where nothing was stated at all, the log is older than statements, or a node or the program did it.
+            about = {field: told.get(field, event.get(field)) for field in fields if field in told or field in event}
             choice = told["choice"] if choice is None else choice
             if stated and (choice, hashlib.sha256(canonical(about).encode()).hexdigest()) not in stated:
                 return "it is not what %s stated" % event["actor"]

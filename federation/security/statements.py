@@ -25,6 +25,8 @@ LONGEST = 4_000
 SIGNATURE_BYTES = 64
 
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+# The name of a resource is longer than all others.
+_Subject = Annotated[str, StringConstraints(min_length=1, max_length=1_100)]
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _MOMENT = TypeAdapter(AwareDatetime)
 
@@ -62,7 +64,7 @@ class Statement(BaseModel):
     actor: _Word
     action: _Word
     choice: _Word
-    subject: _Word
+    subject: _Subject
     content_sha256: _Sha256
     at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT")]
     nonce: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32,64}$")]

@@ -81,10 +81,10 @@ def prompt_digest(messages: Sequence[Mapping[str, str]]) -> str:
     return hashlib.sha256(json.dumps(list(messages), sort_keys=True).encode()).hexdigest()
 
 
-def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None = None) -> bool:
+def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None = None, remote: bool = False) -> bool:
     """Record the completion of the current execution; False if a former delivery recorded it.
 
-    `counted` are the tokens that its asker was charged when it was recorded, which are corrected now.
+    `counted` are the tokens that its asker was charged when it was recorded, which are corrected now; `remote`: what was asked left the federation.
     """
     who = context(session)
     if who.execution_id is None:
@@ -95,6 +95,7 @@ def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None 
         limits.correct_inference_tokens(session, counted=counted, used=run["prompt_tokens"] + run["completion_tokens"])
     session.add(ModelRun(execution_id=who.execution_id, actor=who.actor, trace_id=who.trace_id, **run))
     payload = {key: run[key] for key in ("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")}
+    payload["remote"] = remote
     event_log.append(session, "model.ran", f"execution:{who.execution_id}", payload=payload)
     return True
 

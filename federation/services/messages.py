@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, audiences, conversations, envelopes, inboxes, limits, requests
+from federation.services import agents, audiences, conversations, envelopes, inboxes, limits, requests, statements
 from federation.services.audiences import Address
 from federation.services.names import valid_slug
 from federation.store import event_log, outbox
@@ -54,7 +54,8 @@ def send(
     """Send a message to one agent, to an audience, or to all members of a conversation (without one: to everybody).
 
     A typed message says what its `body` says, and needs no content besides; `data` is what the program adds to one of its own. Sent again under
-    the same `slug` it is the message that was sent before. One that is not `counted` takes nothing of what its sender may send in a minute.
+    the same `slug` it is the message that was sent before. One that is not `counted` is the program's: it takes nothing of what its sender may
+    send in a minute, and he states nothing.
     Raises NotFound for an unknown agent, role, conversation or message, Refused for a stranger to the conversation, or to a request that he
     answers, Conflict for a slug under which the sender said something else and for a request that is answered, InvalidInput, RateLimited.
     """
@@ -94,11 +95,24 @@ def send(
         "reply_to": reply_to,
     }
     recipients = audiences.readers(session, address, members=conversations.members(session, conversation_id), sender=sender)
+    # What its event tells, and what its sender states: not what was said, because the log may be read by more than the members.
+    told = {
+        "to": address.agent,
+        "audience": address.audience,
+        "message_type": kind,
+        "reply_to": None if reply_to is None else str(reply_to),
+        "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "body_sha256": None if envelope is None else statements.hashed(envelope.data, called="body"),
+    }
+    subject, about = f"message:{identity}", {"conversation_id": conversation_id, **told}
+    heard = statements.say(session, action="message.send", choice="send", subject=subject, content=about) if counted else None
     # The position is taken before it is known whether the message is new: what was taken for nothing is given back.
     attempt = session.begin_nested()
     if counted:
         limits.message(session)
-    recorded = _record(session, identity, said, recipients, correlation_id=answered.correlation_id if answered else identity)
+    if heard is not None and not heard.again:
+        statements.keep(session, heard, conversation_id=conversation_id)
+    recorded = _record(session, identity, said, told, recipients, correlation_id=answered.correlation_id if answered else identity)
     if recorded is None:
         attempt.rollback()
         return _sent_before(session, identity, slug or "", said)
@@ -144,20 +158,21 @@ def _address(session: Session, to: str | None, answered: Message | None, envelop
 
 
 def _record(
-    session: Session, identity: uuid.UUID, said: Mapping[str, Any], recipients: Sequence[str], *, correlation_id: uuid.UUID
+    session: Session,
+    identity: uuid.UUID,
+    said: Mapping[str, Any],
+    told: Mapping[str, Any],
+    recipients: Sequence[str],
+    *,
+    correlation_id: uuid.UUID,
 ) -> tuple[int, datetime] | None:
     """Write the message and its event; return position and time, or None where there is one already that leaves no room for it."""
     conversation_id, data = said["conversation_id"], said["data"]
     payload = {
+        **told,
         "message_id": identity,
-        "to": said["recipient"],
-        "audience": said["audience"],
-        "message_type": said["message_type"],
         "recipients": recipients,
-        "reply_to": said["reply_to"],
         "correlation_id": correlation_id,
-        # Not what was said: the log may be read by more than the members.
-        "content_sha256": hashlib.sha256(said["content"].encode()).hexdigest(),
         "data_sha256": None if data is None else session.scalar(_DIGEST, {"data": json.dumps(data)}),
     }
     position = event_log.append(session, "message.sent", f"messages:{conversation_id}", payload=payload, conversation_id=conversation_id)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from federation.charter import Right
 from federation.charter import charter as rules
 from federation.errors import InvalidInput
-from federation.services import charter, claim_lines, claims, limits, resources
+from federation.services import charter, claim_lines, claims, limits, resources, statements
 from federation.services.claims import ClaimOutcome
 from federation.services.resources import Resource
 from federation.store import outbox
@@ -61,8 +61,9 @@ def request(session: Session, name: str, *, description: str, ttl_s: float, toke
     resource = resources.parsed(name)
     claims.valid_ttl(ttl_s)
     _require_right(session)
-    kwargs = {"resource": resource.name, "description": _valid_description(description), "ttl_s": ttl_s, "fencing_token": token}
-    return outbox.record(session, CLAIM, kwargs, priority=10)
+    kwargs = {"description": _valid_description(description), "ttl_s": ttl_s, "fencing_token": token}
+    statements.make(session, action="claim.take", subject=f"claim:{resource.name}", content=kwargs)
+    return outbox.record(session, CLAIM, {"resource": resource.name, **kwargs}, priority=10)
 
 
 def take(
@@ -77,6 +78,9 @@ def take(
     outcome = claims.claim(session, resource, description=_valid_description(description), ttl_s=ttl_s, token=token, present_s=present_s)
     if outcome.claimed and charter.is_agent(context(session).actor):
         limits.held_claims(session)
+    if outcome.claimed and not outcome.again:
+        content = {"description": description, "ttl_s": ttl_s, "fencing_token": token}
+        statements.make(session, action="claim.take", subject=f"claim:{resource.name}", content=content)
     return outcome
 
 
@@ -101,7 +105,8 @@ class GivenBack:
 def give_back(session: Session, name: str) -> GivenBack:
     """Release the caller's own claim of this name, and wait for it no more. Raises InvalidInput."""
     resource = resources.parsed(name)
-    released = claims.release(session, resource)
+    if released := claims.release(session, resource):
+        statements.make(session, action="claim.release", subject=f"claim:{resource.name}", content={})
     return GivenBack(released, claim_lines.leave(session, resource))
 
 

@@ -1,7 +1,8 @@
 """What somebody states about a subject, signed by himself or attested by the part that knew his token; refuses what is not what it should be.
 
 A verb says it (`say`), which looks at the signature and records nothing; then does what it does; then keeps it (`keep`). Where nothing is done
-because it was done before, nothing is kept, unless it is the signed contrary of what its author signed before (`keep_contrary`).
+because it was done before, nothing is kept, unless it is the signed contrary of what its author signed before (`keep_contrary`). What has no
+contrary is said and kept at once (`make`).
 """
 
 import base64
@@ -10,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -74,25 +75,27 @@ def say(session: Session, *, action: str, choice: str, subject: str, content: Ma
     if voice is None:
         _require_mode(None, demanded, actor=actor, action=action)
         return None
-    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    now = context(session).now()
     draft = Draft(actor, action, choice, subject, hashed(content), now.isoformat(), nonce())
     signed = voice.speak(draft)
-    said = _understood(signed, draft, by_others=not isinstance(voice, Presented))
+    by_caller = isinstance(voice, Presented)
+    said = _understood(signed, draft, by_others=not by_caller)
     _require_key(session, said, signed)
     _require_mode(said.mode, demanded, actor=actor, action=action)
-    again = session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
+    # What was signed just now is new.
+    again = by_caller and session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
     if not again and abs(said.moment - now) > FRESH:
         raise _refused(f"this one was signed at {said.at}, and it is {now.isoformat(timespec='seconds')}: set the clock, or sign it anew.")
     return Heard(said, signed, again)
 
 
-def hashed(content: Mapping[str, Any]) -> str:
-    """Return what a statement says of its content. Raises InvalidInput for a content about which nobody could state anything."""
+def hashed(content: Mapping[str, Any], *, called: str | None = None) -> str:
+    """Return what a statement says of its content, or of what is `called` so in it. Raises InvalidInput for what nobody could sign."""
     try:
         return content_sha256(content)
     except ValueError as error:
         wants = "JSON that can be signed: write whole numbers of 2**53 (9007199254740992) and more as text"
-        raise InvalidInput(", ".join(content), str(error), wants) from error
+        raise InvalidInput(called or ", ".join(content), str(error), wants) from error
 
 
 def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:
@@ -160,6 +163,16 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
         "signature": base64.b64encode(signed.signature).decode(),
     }
     event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id)
+
+
+def make(session: Session, *, action: str, subject: str, content: Mapping[str, Any], conversation_id: str | None = None) -> None:
+    """Have the caller state what he does in this transaction, and record it; the choice is the verb of the action. Raises as `say` and `keep`.
+
+    An execution states nothing: its message is signed, and who asked for it has stated that.
+    """
+    if context(session).execution_id is None:
+        said = say(session, action=action, choice=action.rpartition(".")[2], subject=subject, content=content)
+        keep(session, said, conversation_id=conversation_id)
 
 
 FIRST_COUNTS = "the first counts, nothing follows of the second"

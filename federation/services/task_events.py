@@ -1,9 +1,10 @@
-"""Tells of a change of a task: one event in its stream, and a notice to those who wait for it."""
+"""Tells of a change of a task: one event in its stream, a notice to those who wait for it, and the statement of who did it."""
 
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from federation.services import statements
 from federation.store import event_log
 from federation.store.context import notify
 from federation.store.models.tasks import AgentTask
@@ -20,3 +21,8 @@ def append(session: Session, event_type: str, task: AgentTask, **payload: Any) -
         session_id=task.session_id,
     )
     notify(session, [f"task:{task.id}"])
+
+
+def state(session: Session, action: str, task: AgentTask, **content: Any) -> None:
+    """Have the caller state what he does with a task, before the event that tells of it. Raises as `statements.make`."""
+    statements.make(session, action=action, subject=f"task:{task.id}", content=content, conversation_id=task.conversation_id)

@@ -1,12 +1,12 @@
 """Tasks: delegated to agents or to a node, claimed, completed; each change of status is one statement and one event."""
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, cast, func, null, or_, select, update
+from sqlalchemy import func, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -177,18 +177,6 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     return (by_id or found)[0]
 
 
-def anywhere(session: Session, reference: str) -> list[AgentTask]:
-    """Return the tasks of this id or name in all conversations, for an operator."""
-    of_it = (AgentTask.slug == reference) | (cast(AgentTask.id, Text) == reference.lower())
-    return list(session.scalars(select(AgentTask).where(of_it).order_by(AgentTask.created_at)))
-
-
-def latest(session: Session, *, statuses: Collection[str] = (), limit: int = 50) -> list[AgentTask]:
-    """Return the latest tasks of all conversations, the newest first, for an operator."""
-    query = select(AgentTask).order_by(AgentTask.created_at.desc()).limit(limit)
-    return list(session.scalars(query.where(AgentTask.status.in_(statuses)) if statuses else query))
-
-
 def _my_conversations(session: Session) -> list[str]:
     mine = select(Member.conversation_id).where(Member.agent == context(session).actor)
     return [*session.scalars(mine), conversations.COMMONS]
@@ -202,6 +190,7 @@ def request_claim(session: Session, reference: str, *, description: str, ttl_s: 
     claims.valid_ttl(ttl_s)
     task = find(session, reference, conversation_id=conversation_id)
     _require_claimable(session, task, reference)
+    task_events.state(session, "task.claim", task, description=description, ttl_s=ttl_s)
     return outbox.record(session, CLAIM, {"task_id": str(task.id), "description": description, "ttl_s": ttl_s}, priority=10)
 
 
@@ -233,6 +222,7 @@ def claim(
     _require_claimable(session, task, reference)
     if taken is None:
         raise Conflict(f"task {reference} is {task.status}; look at it with federation_task_status")
+    task_events.state(session, "task.claim", task, description=description, ttl_s=ttl_s)
     task_events.append(session, "task.claimed", task, agent_id=actor, fencing_token=outcome.fencing_token)
     return outcome
 
@@ -271,6 +261,7 @@ def release(session: Session, reference: str, *, conversation_id: str | None = N
     back = at_first(task.reserved_for)
     session.execute(update(AgentTask).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.RUNNING).values(**back))
     session.refresh(task)
+    task_events.state(session, "task.release", task)
     task_events.append(session, "task.released", task)
     return True
 
@@ -335,6 +326,7 @@ def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask
         if task.status == TaskStatus.CANCELLED:
             return task
         raise Conflict(f"task {task.slug or task.id} is {task.status} already; read it with federation_task_result")
+    task_events.state(session, "task.cancel", task, result=task.result)
     task_events.append(session, "task.cancelled", task, result=task.result)
     return task
 
@@ -343,7 +335,10 @@ def cancel_execution(session: Session, execution: Execution, *, reason: str) -> 
     """Cancel an execution, and the task that it works for with it; False if it had ended. Whether the caller may is theirs to know."""
     task = None if execution.agent_task_id is None else session.get(AgentTask, execution.agent_task_id)
     if task is None or task.status in ENDED:
-        return executions.cancel(session, execution.id, reason)
+        if not executions.cancel(session, execution.id, reason):
+            return False
+        statements.make(session, action="execution.cancel", subject=f"execution:{execution.id}", content={"reason": reason})
+        return True
     return end_unwanted(session, task, reason=reason).status == TaskStatus.CANCELLED
 
 

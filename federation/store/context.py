@@ -1,9 +1,11 @@
 """What a transaction knows about its caller; set once by `federation.transaction`, read by services, the event log and the columns of actors."""
 
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -23,6 +25,13 @@ class Context:
     outbox: list[uuid.UUID] = field(default_factory=list)
     cancelled: list[uuid.UUID] = field(default_factory=list)
     notices: set[str] = field(default_factory=set)
+    # By PostgreSQL's clock, and by this process's stopwatch at that moment.
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began_s: float = field(default_factory=time.monotonic)
+
+    def now(self) -> datetime:
+        """Return what PostgreSQL's clock says, without asking it again."""
+        return self.began + timedelta(seconds=time.monotonic() - self.began_s)
 
 
 def attach(session: Session, context: Context) -> None:

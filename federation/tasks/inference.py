@@ -49,7 +49,7 @@ def answer(
         "seconds": completion.seconds,
     }
     with task.transaction() as session:
-        inference.record_run(session, run, counted=counted)
+        inference.record_run(session, run, counted=counted, remote=catalogue.is_remote(model or ENGINE))
         recorded = inference.recorded(session, task.execution_id)
         assert recorded is not None
         return _shown(recorded)

@@ -128,9 +128,9 @@ TtlS = Annotated[
 FencingToken = Annotated[int, Field(ge=1, lt=2**63, description="The fencing_token that federation_claim_task gave you.", examples=[1]), NUMBER]
 StatementText = Annotated[
     str | None,
-    Field(max_length=LONGEST_STATEMENT, description="Only with a key of your own that you sign with yourself: the statement of this call, as JSON."),
+    Field(max_length=LONGEST_STATEMENT, description="Only if you sign with a key of your own: the statement of this call, as JSON."),
 ]
-StatementSignature = Annotated[str | None, Field(max_length=88, description="Your Ed25519 signature of `statement`, in base64.")]
+StatementSignature = Annotated[str | None, Field(max_length=88, description="Your Ed25519 signature of it, in base64.")]
 MessageId = Annotated[
     UUID | None,
     Field(

@@ -65,6 +65,8 @@ async def federation_claim_task(
     ttl_s: TtlS = None,
     wait_s: LineS = 0,
     conversation_id: InConversation = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> ClaimAnswer:
     """Take a task before you work on it. One agent wins; for the others `claimed` is false and `holder` says who has it until when.
 
@@ -74,11 +76,12 @@ async def federation_claim_task(
     if you win, look at what has changed meanwhile; the old token is worth nothing.
     """
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
+    voice = presented(statement, signature)
 
     def ask(session: Session) -> UUID:
         return tasks.request_claim(session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id)
 
-    execution_id = await call.transact(ask)
+    execution_id = await call.transact(ask, voice=voice)
     value, stands = await value_of(call, execution_id, wait_s=DECIDED_WITHIN_S, waiting="the claim is being decided")
     decided: dict[str, Any] = value or {}
     if value is not None and not value["claimed"] and wait_s > 0:
@@ -114,13 +117,20 @@ def _advice(decided: Mapping[str, Any], caller: str) -> str | None:
     return f"{decided['holder']} holds it; take another task, or wait for its end with federation_task_result and wait_s"
 
 
-async def federation_release_task(call: Call, task_id: TaskReference, conversation_id: InConversation = None) -> Released:
+async def federation_release_task(
+    call: Call,
+    task_id: TaskReference,
+    conversation_id: InConversation = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
+) -> Released:
     """Give back a task that you hold and will not finish, so that others may claim it.
 
     Tell why with federation_send if it helps the next one. To end a task that cannot be done, use federation_complete_task with
     success=false.
     """
-    return Released(await call.transact(lambda session: tasks.release(session, task_id, conversation_id=conversation_id)))
+    voice = presented(statement, signature)
+    return Released(await call.transact(lambda session: tasks.release(session, task_id, conversation_id=conversation_id), voice=voice))
 
 
 async def federation_complete_task(

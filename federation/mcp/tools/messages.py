@@ -6,8 +6,10 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from federation.errors import InvalidInput
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import NUMBER, ConversationId, MessageId, ToMessage, name, text
+from federation.mcp.tools.arguments import NUMBER, ConversationId, MessageId, StatementSignature, StatementText, ToMessage, name, text
+from federation.security.statements import Presented, presented
 from federation.services import actions, history, inboxes
 from federation.services.history import Page
 from federation.services.inboxes import Inbox
@@ -47,6 +49,8 @@ async def federation_send(
             examples=["deploy-note-1"],
         ),
     ] = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> Sent:
     """Send a message to one agent, to a role, to any who can do something, to all members of a conversation, or, with neither `to` nor
     `conversation_id`, to everybody.
@@ -56,13 +60,22 @@ async def federation_send(
     into a new conversation_id opens it, with you as its only member; naming an agent in `to` makes that agent a member. To have one answer to
     a question, and to wait for it, use federation_ask.
     """
+    voice = signed_message(statement, signature, message_id)
 
     def work(session: Session) -> Sent:
         return actions.send(
             session, content, to=to, message_type=message_type, conversation_id=conversation_id, reply_to=reply_to, body=body, slug=message_id
         )
 
-    return await call.transact(work)
+    return await call.transact(work, voice=voice)
+
+
+def signed_message(statement: str | None, signature: str | None, message_id: str | None) -> Presented | None:
+    """Return the statement that came with a message; None if none did. Raises InvalidInput, also for a message without a name."""
+    voice = presented(statement, signature)
+    if voice is not None and message_id is None:
+        raise InvalidInput("message_id", None, "a name that you choose, because what you sign names the message by it")
+    return voice
 
 
 async def federation_inbox(

@@ -9,7 +9,8 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import NUMBER, ConversationId, ToMessage, name, text
+from federation.mcp.tools.arguments import NUMBER, ConversationId, StatementSignature, StatementText, ToMessage, name, text
+from federation.mcp.tools.messages import signed_message
 from federation.services import messages, requests
 from federation.services.requests import Answer
 from federation.store.models.conversations import MessageType
@@ -43,6 +44,8 @@ async def federation_ask(
     conversation_id: ConversationId = None,
     message_id: Annotated[str | None, name("As in federation_send: asked again under the same name, it is the same request.")] = None,
     wait_s: AnswerWaitS = 60,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> Asked:
     """Ask somebody, a role, or any who can do something, and wait for the one answer: the first success of whoever was asked.
 
@@ -50,12 +53,13 @@ async def federation_ask(
     for who can. To answer one that is in your inbox: federation_send(content, reply_to=its message_id); if you cannot, with
     message_type='response', body={'status': 'failure'}.
     """
+    voice = signed_message(statement, signature, message_id)
     body = {"parameters": parameters} if parameters else {}
 
     def ask(session: Session) -> messages.Sent:
         return messages.send(session, content, to=to, message_type=MessageType.REQUEST, conversation_id=conversation_id, body=body, slug=message_id)
 
-    return await _answered(call, (await call.transact(ask)).message_id, wait_s)
+    return await _answered(call, (await call.transact(ask, voice=voice)).message_id, wait_s)
 
 
 async def federation_ask_result(

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from federation.mcp.door import Call
 from federation.mcp.lines import in_line
 from federation.mcp.tools import claims
-from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, LineS, ResourceName, TtlS
+from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, LineS, ResourceName, StatementSignature, StatementText, TtlS
 from federation.mcp.waits import Standing, value_of
+from federation.security.statements import presented
 from federation.services import claim_lines, resource_claims
 from federation.services.claims import ClaimOutcome, told
 from federation.services.resource_claims import GivenBack, Listed
@@ -43,6 +44,8 @@ async def federation_claim(
     fencing_token: Annotated[
         int | None, Field(ge=1, lt=2**63, description="Only extend the claim that has this token; an error if it is over."), NUMBER
     ] = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> ResourceClaim:
     """Claim a file, a folder or any other resource before you change it. One agent holds it at a time; a folder conflicts with all in it.
 
@@ -50,6 +53,7 @@ async def federation_claim(
     it, so read it anew. Give it back with federation_release.
     """
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
+    voice = presented(statement, signature)
 
     def request(session: Session) -> UUID:
         return resource_claims.request(session, resource, description=description, ttl_s=lasting_s, token=fencing_token)
@@ -57,7 +61,7 @@ async def federation_claim(
     def again(session: Session) -> ClaimOutcome:
         return resource_claims.take(session, resource, description=description, ttl_s=lasting_s, present_s=claim_lines.PRESENT_S)
 
-    execution_id = await call.transact(request)
+    execution_id = await call.transact(request, voice=voice)
     decided, stands = await value_of(call, execution_id, wait_s=claims.DECIDED_WITHIN_S, waiting="the claim is being decided")
     if decided is None:
         return ResourceClaim(False, resource, None, None, None, None, execution_id, _undecided(stands))
@@ -90,9 +94,10 @@ def _advice(decided: Mapping[str, Any]) -> str:
     return f"{decided['holder']} holds {name}{doing}. {wait}"
 
 
-async def federation_release(call: Call, resource: ResourceName) -> GivenBack:
+async def federation_release(call: Call, resource: ResourceName, statement: StatementText = None, signature: StatementSignature = None) -> GivenBack:
     """Give back a resource that you have claimed, or wait for it no more; the next in line gets it."""
-    return await call.transact(lambda session: resource_claims.give_back(session, resource))
+    voice = presented(statement, signature)
+    return await call.transact(lambda session: resource_claims.give_back(session, resource), voice=voice)
 
 
 async def federation_claims(

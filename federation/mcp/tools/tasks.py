@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from federation.mcp.door import Call
 from federation.mcp.index_runs import IndexProgress, RunState, is_run, progress
 from federation.mcp.references import located, standing_of
-from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, AnyReference, InConversation
+from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, AnyReference, InConversation, StatementSignature, StatementText
 from federation.mcp.waits import Standing, given_up, standing
+from federation.security.statements import presented
 from federation.services import approvals, outcomes, task_terms, tasks
 from federation.services.executions import State
 from federation.services.outcomes import Outcome
@@ -151,12 +152,15 @@ async def federation_cancel_task(
     *,
     reason: Annotated[str, Field(max_length=LONGEST_LINE, description="Why, for those who wait for it.", examples=["Found by other means"])] = "",
     conversation_id: InConversation = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> TaskOutcome:
     """End a task that is not wanted any more, wherever it is: waiting, in a node's queue, or running; also an execution that you asked for.
 
     For who delegated it, and for the lead. What it has done so far stays done; what it still does has no effect. `state` says how it ended: it may
     have been quicker.
     """
+    voice = presented(statement, signature)
 
     def work(session: Session) -> TaskOutcome:
         found = located(session, task_id, conversation_id)
@@ -166,7 +170,7 @@ async def federation_cancel_task(
             tasks.cancel_execution(session, found, reason=reason)
         return _outcome(session, str(found.id), conversation_id)
 
-    return await call.transact(work)
+    return await call.transact(work, voice=voice)
 
 
 def _execution(session: Session, reference: str, conversation_id: str | None) -> uuid.UUID | None:

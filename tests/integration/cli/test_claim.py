@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from federation.services import agents, resource_claims
+from federation.services import agents, resource_claims, statements
 from tests.integration.world import until
 
 MAIN = "file:src/main.py"
@@ -46,6 +46,11 @@ def test_a_claims_life_as_a_script_sees_it(claim: Callable[..., Any], transactio
     assert (listed["resource"], listed["holder"], listed["description"]) == ("file:src/**", mine["holder"], "refactoring")
     assert json.loads(claim("release", "file:src/**", "--json").stdout) == {"released": True, "left_line": False}
     assert "bob holds file:src/main.py until" in claim("take", MAIN, FEDERATION_TOKEN=token).stdout
+    with transactions.begin("test:hand") as session:
+        [told] = statements.about(session, f"claim:{MAIN}")
+        assert (told.actor, told.action, told.mode) == ("bob", "claim.take", "signed")
+        [told, *_] = statements.about(session, "claim:file:src/**")
+        assert (told.actor, told.action, told.mode) == (mine["holder"], "claim.take", "signed")
     assert claim("revoke", MAIN).returncode == 0
     assert claim("revoke", MAIN).returncode == 1
     assert (claim("take", "main.py").returncode, claim("take", MAIN, "--ttl", "0").returncode) == (2, 2)

@@ -1,16 +1,23 @@
 """Agents that speak STOMP get what is said to them, and what they say comes in under their own names and with their own rights, through any crash."""
 
+import base64
 import importlib.util
+import json
 import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from federation.services import agents, cop, feeds, history, inboxes, messages
+from federation.security.statements import Draft, content_sha256, nonce
+from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages
+from federation.store import outbox
+from tests.integration.services.stating import by_hand, made
 
 World = Any
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "stomp_peer.py"
@@ -121,7 +128,11 @@ def test_what_an_agent_says_is_its_own_and_may_do_what_it_may(fed: World, peer: 
     with fed.transactions.begin("ada") as session:
         [row] = [row for row in cop.pulse(session, node_stale_s=6, agent_stale_s=600) if row.name == "bob"]
     assert (row.summary, row.capabilities) == ("Counting", ["count_words"])
+    stated = "SELECT DISTINCT action, mode, starts_with(attested_by, 'service:') FROM statements WHERE actor = 'bob'"
+    assert fed.rows(stated) == [("message.send", "attested", True)]
     refused = {
+        "half signed": ({"content": "x", "statement": "{}"}, "signature: got None, wants both"),
+        "signed wrong": ({"content": "x", "statement": "{}", "signature": f"{'A' * 86}=="}, "A statement is signed by its author"),
         "as ada": ({"content": "x", "source": {"agent": "ada"}}, "source.agent: got 'ada', wants bob"),
         "a stranger": ({"content": "x", "conversation_id": "secret"}, "Need to know: bob is not a member of secret"),
         "too sure": (
@@ -149,6 +160,25 @@ def test_what_an_agent_says_is_its_own_and_may_do_what_it_may(fed: World, peer: 
     assert get(bob, "done")["id"] == "last"
     assert said(fed, "direct:bob:eve", who="eve") == [("bob", "in plain words"), ("bob", "done")]
     assert said(fed, "secret", who="eve") == [("ada", "psst")]
+    with fed.transactions.begin("cli:tester") as session:
+        feeds.end(session, "bob")
+    fed.until(lambda: not fed.rows("SELECT 1 FROM feeds WHERE agent = 'bob'"), "bob is fed no more")
+
+
+def test_an_agent_that_speaks_stomp_may_sign_what_it_says(fed: World, peer: Callable[[str], Any]) -> None:
+    key = made()
+    with fed.transactions.begin("bob") as session:
+        agent_keys.register(session, "bob", key.public)
+    about = {"audience": None, "body_sha256": None, "content_sha256": sha256(b"hello").hexdigest(), "conversation_id": "project-123"}
+    about |= {"message_type": "chat", "reply_to": None, "to": "eve"}
+    subject = f"message:{outbox.fixed_id('message', json.dumps(['project-123', 'bob', 'first']))}"
+    said = Draft("bob", "message.send", "send", subject, content_sha256(about), datetime.now(UTC).isoformat(), nonce())
+    signed = by_hand(key, said).signed
+    bob = peer("bob")
+    sent = {"to": "eve", "conversation_id": "project-123", "id": "first", "confirm": True}
+    bob.say("hello", **sent, statement=signed.text, signature=base64.b64encode(signed.signature).decode())
+    assert get(bob, "done")["id"] == "first"
+    assert fed.rows("SELECT subject, mode FROM statements WHERE actor = 'bob'") == [(subject, "signed")]
     with fed.transactions.begin("cli:tester") as session:
         feeds.end(session, "bob")
     fed.until(lambda: not fed.rows("SELECT 1 FROM feeds WHERE agent = 'bob'"), "bob is fed no more")

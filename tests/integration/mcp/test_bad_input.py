@@ -56,6 +56,7 @@ REFERENCES = {
     ("federation_infer", "model"): "model",
     ("federation_summarize", "conversation_id"): "conversation",
 }
+SIGNED = ["send", "ask", "claim_task", "release_task", "complete_task", "cancel_task", "claim", "release", "approve", "consensus_respond"]
 # What its caller chooses or says.
 FREE = {
     ("federation_claim", "resource"),
@@ -82,11 +83,7 @@ FREE = {
     ("federation_delegate", "task_id"),
     ("federation_delegate", "start_at"),
     ("federation_approve", "reason"),
-    *(
-        (name, word)
-        for name in ("federation_approve", "federation_complete_task", "federation_consensus_respond")
-        for word in ("statement", "signature")
-    ),
+    *((f"federation_{name}", word) for name in SIGNED for word in ("statement", "signature")),
     *(("federation_consensus_request", word) for word in ("question", "options", "conversation_id", "consensus_id")),
     ("federation_consensus_acknowledge", "options_hash"),
     *(("federation_consensus_respond", word) for word in ("response", "choices", "reason")),

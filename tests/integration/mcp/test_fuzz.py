@@ -5,6 +5,7 @@ import os
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -16,8 +17,9 @@ from pydantic import SecretStr
 
 from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
+from federation.delivery.voices import PartVoice
 from federation.mcp.door import Door
-from federation.services import agents, consensus, limits, messages, tasks
+from federation.services import agents, consensus, limits, messages, statements, tasks
 from federation.services.electorates import Asked
 from federation.services.replay import replay
 from federation.settings import Settings
@@ -35,15 +37,17 @@ NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
 
 @pytest.fixture
 def fuzzed(
-    postgres: Any, database: str, serve: Callable[..., AbstractContextManager[Any]], monkeypatch: pytest.MonkeyPatch
+    postgres: Any, database: str, serve: Callable[..., AbstractContextManager[Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[tuple[Any, Fuzzer, dict[str, Any]]]:
     """A front door with some life behind it, and what calls it."""
     # Many calls are one agent's here.
     monkeypatch.setattr(limits, "settings", lambda: Settings(messages_per_minute=0, open_tasks_per_agent=0, inference_tokens_per_day=0))
     url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
-    given = Settings(broker_url=SecretStr(NOWHERE), database_service_url=SecretStr(service_url))
+    given = Settings(data_dir=tmp_path, broker_url=SecretStr(NOWHERE), database_service_url=SecretStr(service_url))
     engine, service = connect(url), connect(service_url)
-    transactions = Transactions(engine, CeleryPublisher(make(lambda: given), service, stale_s=6), service=service)
+    app = make(lambda: given)
+    # As in a running federation it attests what its callers state.
+    transactions = Transactions(engine, CeleryPublisher(app, service, stale_s=6), service=service, voice=PartVoice(app))
     with transactions.begin("test:setup") as session:
         tokens = {name: agents.add(session, name, role) for name, role in CAST.items()}
     pool = _life(transactions)
@@ -116,6 +120,7 @@ def _fuzz(fuzzed: tuple[Any, Fuzzer, dict[str, Any]], count: int) -> None:
         assert json.loads(answer.read()) == {"status": "ok"}
     with reading(house.transactions.service) as session:
         assert replay(session).differences == []
+        assert list(statements.unsound(session)) == []
 
 
 def test_some_calls_of_all_kinds_leave_the_door_whole(fuzzed: tuple[Any, Fuzzer, dict[str, Any]]) -> None:

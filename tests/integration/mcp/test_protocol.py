@@ -10,11 +10,14 @@ import httpx2
 import jsonschema
 import pytest
 from fastmcp import Client
-from fastmcp.client.transports import StdioTransport
+from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
+from fastmcp.exceptions import ToolError
+from sqlalchemy import select
 
 from federation.mcp import access
 from federation.mcp.catalogue import CORE, TOOLS
 from federation.services import agents
+from federation.store.models.conversations import Message
 
 pytestmark = pytest.mark.anyio
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -89,6 +92,22 @@ async def test_no_or_wrong_token_is_refused_without_detail(house: Any) -> None:
         for headers in ({}, {"Authorization": "Bearer fed_wrong"}, {"Authorization": "Basic YTpi"}, {"X-Agent": "ada"}):
             response = await http.post(f"{house.url}/mcp", headers=ACCEPT | headers, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
             assert (response.status_code, response.text, response.headers["www-authenticate"]) == (401, "", "Bearer")
+
+
+async def test_a_header_or_an_argument_that_names_another_sender_is_refused(house: Any) -> None:
+    async with house.client("bob") as bob:
+        for argument in ("sender", "agent", "actor", "from"):
+            with pytest.raises(ToolError, match=f"no argument '{argument}'"):
+                await bob.call_tool("federation_send", {"content": "x", argument: "ada"})
+    for header in ("X-Agent", "x-sender", "X-Forwarded-User"):
+        for name, refused in (("ada", True), ("bob", False)):
+            transport = StreamableHttpTransport(f"{house.url}/mcp", auth=house.tokens["bob"], headers={header: name})
+            async with Client(transport) as bob:
+                told = await bob.call_tool("federation_send", {"content": "x", "to": "dan"}, raise_on_error=False)
+            assert told.is_error is refused
+            assert not refused or "Who calls is known from the token alone: header" in told.content[0].text
+    with house.transactions.begin("test:hand") as session:
+        assert {*session.scalars(select(Message.sender))} == {"bob"}
 
 
 async def test_revoked_token_dies_soon(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:

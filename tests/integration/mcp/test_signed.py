@@ -3,9 +3,11 @@
 import base64
 import json
 import sys
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from pydantic import SecretStr
 from federation.delivery.app import make
 from federation.delivery.signer import KeyRevoked, name_of_process
 from federation.delivery.voices import PartVoice, agent_voice
+from federation.mcp.tools import claims
 from federation.security.signing import load, load_public, parse_public
-from federation.services import agent_keys, agents, signers, tasks
+from federation.services import agent_keys, agents, resource_claims, signers, tasks
 from federation.settings import Settings
 from federation.transaction import Transactions
 
@@ -62,10 +65,18 @@ async def test_plain_http_is_attested_by_the_door_whose_key_stays_with_it(attest
         await bob.call_tool("federation_complete_task", {"task_id": "gate", "fencing_token": token, "result": {"leaks": 0.5}})
         with pytest.raises(ToolError, match="approved by ada already"):
             await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject", "reason": "no"})
+        await bob.call_tool("federation_send", {"content": "No leaks", "to": "ada"})
+        await ada.call_tool("federation_ask", {"content": "Are you sure?", "to": "bob", "wait_s": 0})
+        await bob.call_tool("federation_delegate", GATE | {"task_id": "other"})
+        await bob.call_tool("federation_cancel_task", {"task_id": "other"})
     me = name_of_process()
     assert stated(database) == [
         ("ada", "task.decide", "approve", "attested", me),
+        ("bob", "task.claim", "claim", "attested", me),
         ("bob", "task.complete", "completed", "attested", me),
+        ("bob", "message.send", "send", "attested", me),
+        ("ada", "message.send", "send", "attested", me),
+        ("bob", "task.cancel", "cancel", "attested", me),
     ]
     [file] = [path for path in (tmp_path / "keys").iterdir() if not path.name.endswith(".pub.pem")]
     assert file.stat().st_mode & 0o777 == 0o600
@@ -109,6 +120,47 @@ async def test_a_caller_over_http_may_bring_a_signature_of_its_own(attesting: An
         first = await ada.call_tool("federation_approve", once)
         assert (await ada.call_tool("federation_approve", once)).data == first.data
     assert stated(database) == [("ada", "task.decide", "approve", "signed", None)]
+
+
+async def test_a_caller_over_http_signs_what_it_says_claims_and_gives_back(attesting: Any, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)  # no worker is here to decide
+    key = Ed25519PrivateKey.generate()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with attesting.transactions.begin("cli:root") as session:
+        agent_keys.register(session, "ada", parse_public(pem))
+    with attesting.transactions.begin("ada") as session:
+        task = tasks.delegate(session, "Profile the memory", slug="work")
+        tasks.claim(session, "work", description="", ttl_s=600)
+        resource_claims.take(session, "file:a.py", ttl_s=600)
+    numbers = count(1)
+
+    def by_ada(action: str, subject: str, content: str) -> dict[str, str]:
+        about = {"content_sha256": sha256(content.encode()).hexdigest(), "nonce": f"{next(numbers):032x}"}
+        return signed(key, actor="ada", action=action, choice=action.partition(".")[2], subject=subject, **about)
+
+    # As the page about keys has it.
+    named = uuid.uuid5(uuid.UUID("6f0d3f0e-7c0c-5a55-9a53-0f4d2f1c8b11"), 'message/["project", "ada", "note"]')
+    words = sha256(b"It leaks").hexdigest()
+    said = f'"body_sha256":null,"content_sha256":"{words}","conversation_id":"project","message_type":"chat","reply_to":null,"to":"bob"'
+    message = {"content": "It leaks", "to": "bob", "conversation_id": "project", "message_id": "note"}
+    message |= by_ada("message.send", f"message:{named}", f'{{"audience":null,{said}}}')
+    async with attesting.client("ada") as ada:
+        first = await ada.call_tool("federation_send", message)
+        assert (await ada.call_tool("federation_send", message)).data == first.data
+        with pytest.raises(ToolError, match=r"message_id: got None, wants a name that you choose"):
+            await ada.call_tool("federation_ask", {"content": "?"} | by_ada("message.send", f"message:{named}", "{}"))
+        with pytest.raises(ToolError, match="content_sha256"):
+            await ada.call_tool("federation_send", message | {"to": "dan"})
+        for tool, arguments, action, content in (
+            ("release_task", {"task_id": "work"}, "task.release", "{}"),
+            ("release", {"resource": "file:a.py"}, "claim.release", "{}"),
+            ("claim_task", {"task_id": "work", "ttl_s": 60}, "task.claim", '{"description":"","ttl_s":60}'),
+            ("claim", {"resource": "file:a.py", "ttl_s": 60}, "claim.take", '{"description":"","fencing_token":null,"ttl_s":60}'),
+        ):
+            subject = f"task:{task.id}" if "task_id" in arguments else "claim:file:a.py"
+            await ada.call_tool(f"federation_{tool}", arguments | by_ada(action, subject, content))
+    done = ("message.send", "task.release", "claim.release", "task.claim", "claim.take")
+    assert [(action, mode) for _, action, _, mode, _ in stated(database)[2:]] == [(action, "signed") for action in done]
 
 
 def test_a_revoked_key_of_this_machine_is_told_with_what_to_do(attesting: Any, tmp_path: Path) -> None:

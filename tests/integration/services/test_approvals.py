@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from federation.charter import charter_text
 from federation.errors import Conflict, InvalidInput, Refused
-from federation.services import agents, approvals, conversations, executions, inboxes, messages, tasks
+from federation.services import agents, approvals, conversations, executions, inboxes, messages, task_lists, tasks
 from federation.services.approvals import Decision
 from federation.store.context import context
 from federation.store.models.events import Event
@@ -205,7 +205,7 @@ def test_who_decides_sees_all_that_was_asked_for(transactions) -> None:
 def test_operator_decides_without_being_an_agent(transactions, publisher) -> None:
     task_id = parked(transactions, requirements={"role": "developer"})
     with transactions.begin("cli:root") as session:
-        [task] = tasks.anywhere(session, "gate")
+        [task] = task_lists.anywhere(session, "gate")
         assert approvals.settle(session, task, Decision.APPROVE, reason="").status == "pending"
     assert told(transactions, task_id) == [("task.created", "bob"), ("task.approved", "cli:root")]
     assert [content.partition("\n")[0] for _, content in inbox(transactions, "dan")] == ["Task gate for the role developer: Restart the cache"]

@@ -2,86 +2,23 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import errors
 
 from federation.charter import charter_text
 from federation.errors import Conflict, Equivocation, InvalidInput, NotFound, Refused
-from federation.security.signing import PublicKey, SigningKey
-from federation.security.statements import Draft, KeyVoice, Mode, Presented, Signed, Statement, Voice, canonical, content_sha256, nonce
-from federation.services import agent_keys, approvals, signers, statements, tasks
+from federation.security.signing import PublicKey
+from federation.security.statements import Draft, KeyVoice, Mode, Presented, Signed, canonical, content_sha256, nonce
+from federation.services import agent_keys, signers, statements, tasks
 from federation.services.approvals import Decision
-from federation.store.models.tasks import AgentTask
-from federation.transaction import Transactions
-
-DOOR = "service:door"
-
-
-def made() -> SigningKey:
-    return SigningKey(Ed25519PrivateKey.generate())
-
-
-@dataclass(frozen=True)
-class Team:
-    """The agents' keys, that of the front door, and what they do with them."""
-
-    transactions: Transactions
-    url: str
-    ada: SigningKey
-    bob: SigningKey
-    door: SigningKey
-
-    def signs(self, name: str) -> KeyVoice:
-        return KeyVoice(getattr(self, name), DOOR if name == "door" else name)
-
-    def parked(self, slug: str = "gate") -> uuid.UUID:
-        with self.transactions.begin("bob") as session:
-            return tasks.delegate(session, "Restart the cache", slug=slug, requires_approval=True).id
-
-    def decide(self, decision: Decision, voice: Voice | None, *, reason: str = "because", who: str = "ada", slug: str = "gate") -> AgentTask:
-        with self.transactions.begin(who, voice=voice) as session:
-            return approvals.decide(session, slug, decision, reason=reason)
-
-    def claimed(self) -> tuple[uuid.UUID, int]:
-        with self.transactions.begin("ada") as session:
-            task_id = tasks.delegate(session, "Profile the memory", slug="work").id
-        with self.transactions.begin("bob") as session:
-            return task_id, tasks.claim(session, "work", description="", ttl_s=600).fencing_token or 0
-
-    def complete(self, token: int, voice: Voice | None, *, success: bool = True, leaks: float | str = 0) -> AgentTask:
-        with self.transactions.begin("bob", voice=voice) as session:
-            return tasks.complete(session, "work", fencing_token=token, result={"leaks": leaks}, success=success)
-
-    def stated(self, subject: uuid.UUID) -> list[tuple[str, str, str, str | None]]:
-        with self.transactions.begin("test:hand") as session:
-            found = statements.about(session, f"task:{subject}")
-        return [(one.actor, one.choice, one.mode, one.attested_by) for one in found]
-
-    def rows(self, query: str) -> list[Any]:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(query).fetchall()
-
-
-@pytest.fixture
-def team(transactions: Transactions, database: str) -> Iterator[Team]:
-    """Ada, who decides, bob, who asks, and the door, each with a key that is known; afterwards each statement that was recorded holds."""
-    found = Team(transactions, database, made(), made(), made())
-    for name in ("ada", "bob"):
-        with transactions.begin(name) as session:
-            agent_keys.register(session, name, getattr(found, name).public)
-    with transactions.begin(DOOR) as session:
-        signers.register(session, DOOR, found.door.public)
-    yield found
-    with transactions.begin("test:hand") as session:
-        assert list(statements.unsound(session)) == []
+from tests.integration.services.stating import DOOR, Team, by_hand, made
 
 
 def decided_on(reason: str = "because", **changed: Any) -> dict[str, Any]:
@@ -101,11 +38,6 @@ def draft(task_id: uuid.UUID, **changed: str) -> Draft:
         "nonce": nonce(),
     }
     return Draft(**plain | changed)
-
-
-def by_hand(key: SigningKey, said: Draft, *, attested_by: str | None = None) -> Presented:
-    text = Statement(**asdict(said), key=key.public.identity, attested_by=attested_by).text
-    return Presented(Signed(text, key.sign(text.encode())))
 
 
 def test_a_decision_that_the_agent_signs_is_signed_and_one_that_the_door_signs_is_attested(team: Team) -> None:

@@ -52,7 +52,7 @@ NODE = "node:aorus"
 
 def do_all(transactions: Transactions) -> None:
     """Do all of it; rows are left in each table that has a verb."""
-    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote):
+    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign):
         part(transactions)
 
 
@@ -282,3 +282,19 @@ def _vote(transactions: Transactions) -> None:
         assert (ended.state, (ended.outcome or {})["void"], ended.applied_at is None) == ("decided", ["bob"], False)
     with transactions.begin("cli:root") as session:
         agent_keys.revoke(session, "bob")
+
+
+def _sign(transactions: Transactions) -> None:
+    """Say, claim, give back and cancel with a signature."""
+    own = SigningKey(Ed25519PrivateKey.generate())
+    with transactions.begin("dan") as session:
+        agent_keys.register(session, "dan", own.public)
+    with transactions.begin("dan", voice=KeyVoice(own, "dan")) as session:
+        messages.send(session, "Nothing leaks", to="ada", message_type="finding", body={"category": "conclusion", "confidence": 0.5})
+        assert resource_claims.take(session, "file:docs/index.md", ttl_s=60).claimed
+        assert resource_claims.give_back(session, "file:docs/index.md").released
+        for slug in ("signed", "signed-too"):
+            tasks.delegate(session, "Sweep", slug=slug)
+        assert tasks.claim(session, "signed", description="", ttl_s=60).claimed
+        assert tasks.release(session, "signed")
+        assert tasks.cancel(session, "signed-too").status == "cancelled"

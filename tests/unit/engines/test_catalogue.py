@@ -42,6 +42,7 @@ def test_engine_without_weights_is_not_announced(entry: catalogue.EngineEntry[ob
 def test_engine_that_asks_a_model_elsewhere_is_neither_announced_nor_loaded_unless_a_setting_allows_it(
     entry: catalogue.EngineEntry[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert not catalogue.is_remote(entry.name)
     elsewhere = dataclasses.replace(entry, remote=True, load=lambda *, threads=1: "loaded")
     monkeypatch.setattr(catalogue, "ENGINES", (elsewhere,))
     monkeypatch.setattr(catalogue, entry.kind.name, (elsewhere,))
@@ -50,6 +51,8 @@ def test_engine_that_asks_a_model_elsewhere_is_neither_announced_nor_loaded_unle
         getattr(catalogue, entry.kind.value)(entry.name)
     monkeypatch.setattr(catalogue, "settings", lambda: Settings(remote_models=True))
     assert catalogue.available() == [elsewhere]
+    assert catalogue.is_remote(entry.name)
+    assert catalogue.is_remote(entry.model.upper())
     assert getattr(catalogue, entry.kind.value)(entry.name) == "loaded"
 
 

@@ -129,6 +129,14 @@ def test_what_was_done_is_compared_with_what_was_stated(verify: Verify) -> None:
         event("task.approved", "bob", "task:2", reason="before there were statements"),
         CAST,
         event("consensus.voted", "ada", VOTE, version=1, choice="OAuth2", **BALLOT),
+        SENT,
+        said("project"),
+        said("elsewhere", message_id="8"),
+        CANCELLED,
+        event("task.cancelled", "ada", "task:1", status="cancelled", **ENDED),
+        RELEASED,
+        event("task.released", "ada", "task:1", status="pending"),
+        event("task.released", "ada", "task:1", status="pending"),
     )
     assert (told.returncode, told.stderr) == (0, "")
 
@@ -144,8 +152,20 @@ ABOUT = {"reason": "b", "description": "Restart the cache", "terms": {"parameter
 OTHERS = ABOUT | {"terms": {"parameters": {"then": "all of it"}}}
 VOTE, BALLOT = "consensus:1:1:ada", {"options_hash": "0" * 64, "response": ["OAuth2"], "confidence": 0.9, "reason": "so"}
 CAST = stated(ADA, "ada", "OAuth2", subject=VOTE, action="consensus.vote", **BALLOT)
+MESSAGE = dict.fromkeys(("to", "audience", "message_type", "reply_to", "content_sha256", "body_sha256"))
+SENT = stated(ADA, "ada", "send", subject="message:7", action="message.send", conversation_id="project", **MESSAGE)
+ENDED = {"result": {"cancelled_by": "ada", "reason": "found"}}
+CANCELLED = stated(ADA, "ada", "cancel", action="task.cancel", **ENDED)
+RELEASED = stated(ADA, "ada", "release", action="task.release")
 DECIDED = event("task.approved", "ada", "task:1", reason="b")
 PLAIN = stated(ADA, "ada")
+
+
+def said(conversation: str, **changed: str) -> dict[str, Any]:
+    payload = {"message_id": "7", **MESSAGE, **changed}
+    return {**event("message.sent", "ada", f"messages:{conversation}", **payload), "conversation_id": conversation}
+
+
 WRONG = {
     "altered": ((added(ADA, "ada"), changed(PLAIN, statement=PLAIN["payload"]["statement"].replace("approve", "reject"))), "signature is wrong"),
     "another actor": ((added(ADA, "ada"), {**stated(ADA, "ada"), "actor": "bob"}), "it is not by bob about task:1"),
@@ -161,6 +181,9 @@ WRONG = {
         (added(ADA, "ada"), CAST, event("consensus.voted", "ada", VOTE, choice="OAuth2", **BALLOT | {"reason": "told to"})),
         "not what ada stated",
     ),
+    "another's words": ((added(ADA, "ada"), SENT, said("project", content_sha256="0" * 64)), "not what ada stated"),
+    "another conversation": ((added(ADA, "ada"), SENT, said("elsewhere")), "not what ada stated"),
+    "another end": ((added(ADA, "ada"), CANCELLED, event("task.cancelled", "ada", "task:1", result={"cancelled_by": "ada"})), "not what ada stated"),
     "other terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), event("task.approved", "ada", "task:1", **OTHERS)), "not what ada stated"),
     "no terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), DECIDED), "not what ada stated"),
     "another choice": ((added(ADA, "ada"), stated(ADA, "ada", "reject", reason="b"), DECIDED), "not what ada stated"),

@@ -342,7 +342,7 @@ def test_a_changed_statement_is_found_with_and_without_its_event(log: Log) -> No
     log.tamper("UPDATE statements SET choice = 'reject' WHERE action = 'task.decide'")
     [finding] = log.verify().findings
     assert (finding.kind, "says choice 'approve', and stands as 'reject'" in finding.text) == (Kind.STATEMENT, True)
-    log.tamper("UPDATE statements SET choice = 'approve' WHERE action = 'task.decide'", "UPDATE agent_keys SET agent = 'bob'")
+    log.tamper("UPDATE statements SET choice = 'approve' WHERE action = 'task.decide'", "UPDATE agent_keys SET agent = 'bob' WHERE agent = 'ada'")
     [finding] = log.verify().findings
     assert (finding.kind, "which is not ada's" in finding.text) == (Kind.STATEMENT, True)
 
@@ -353,5 +353,8 @@ def test_a_stranger_finds_the_statements_in_a_bundle_and_that_they_hold(log: Log
     verified = subprocess.run([sys.executable, "verify.py", "--statements"], cwd=tmp_path / "bundle", capture_output=True, text=True, check=False)
     assert (verified.returncode, verified.stderr) == (0, "")
     assert "task.decide: approve by ada, signed\n" in verified.stdout
-    assert "Statements: 3 signed by their authors, 0 attested for them.\n" in verified.stdout
+    claimed = ("claim.take: take", "claim.release: release", "task.claim: claim", "task.release: release")
+    for action in ("message.send: send", *claimed, "task.cancel: cancel"):
+        assert f"{action} by dan, signed\n" in verified.stdout
+    assert "Statements: 9 signed by their authors, 0 attested for them.\n" in verified.stdout
     assert re.search(r":bob with reject \(event \d+\) and approve \(event \d+\)\.\n", verified.stdout)
