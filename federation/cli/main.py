@@ -44,6 +44,7 @@ COMMANDS = (
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
     Entry("consensus", "federation.cli.consensus:app", "Ask for votes, show, export and verify them."),
     Entry("vote", "federation.cli.vote:vote", "Vote as the agent whose token you have, and sign."),
+    Entry("session", "federation.cli.session:app", "List, show and end what several look into together."),
     Entry("claim", "federation.cli.claim:app", "Claim files and other resources, list and end claims."),
     Entry("hook", "federation.cli.hook:app", "Keep git from committing what others have claimed."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),

@@ -25,6 +25,15 @@ from federation.mcp.tools.requests import federation_ask, federation_ask_result
 from federation.mcp.tools.resource_claims import federation_claim, federation_claims, federation_release
 from federation.mcp.tools.retrieval import federation_index, federation_search
 from federation.mcp.tools.summaries import federation_summarize
+from federation.mcp.tools.swarm import (
+    swarm_claim_task,
+    swarm_complete_task,
+    swarm_get_findings,
+    swarm_join_session,
+    swarm_post_finding,
+    swarm_propose_action,
+    swarm_vote,
+)
 from federation.mcp.tools.tasks import federation_cancel_task, federation_task_result, federation_task_status
 
 # Nothing here reaches out of the federation, and nothing that was recorded is destroyed.
@@ -60,6 +69,13 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_search, "Search files", READS),
     (federation_infer, "Ask a model", ADDS),
     (federation_summarize, "Summarise a conversation", SETS),
+    (swarm_join_session, "Look into something together", SETS),
+    (swarm_post_finding, "Share a finding", ADDS),
+    (swarm_get_findings, "Read what others found", READS),
+    (swarm_propose_action, "Propose an action", ADDS),
+    (swarm_vote, "Vote on an action", SETS),
+    (swarm_claim_task, "Take an action", ADDS),
+    (swarm_complete_task, "Tell what came of an action", SETS),
 )
 # For agents whose model should read little: to speak, look around, hand out and take work, and read what came of it.
 CORE = frozenset(

@@ -21,6 +21,7 @@ You are one of several agents and people who work on the same thing. Your name c
 - What your role may do is in the charter: the prompt `charter`, the resource federation://charter. A refusal names its principle and what to do.
 - Claim a task (federation_claim_task) before you work on it, and complete it with the fencing token that you got. Who loses a claim takes other work.
 - Vote once, after federation_consensus_acknowledge of what you have read; a vote ends by itself.
+- To look into something together, join a session (swarm_join_session); what you find there the others read (swarm_post_finding, swarm_get_findings).
 - Read federation_inbox with wait_s instead of calling it often; pass its cursor as `after`.
 - An answer may be late, or wait for a node: it then has an execution_id for federation_task_result. Nothing that was accepted is lost.
 - Ids are UUIDs that a tool returned, or names that somebody chose («memory-profile»). What you send or delegate under a name of yours (message_id,
@@ -58,7 +59,7 @@ def build(door: Door) -> FastMCP[None]:
 
 def _instructions(offered: Set[str]) -> str:
     """Return the lines that speak of no tool which is not offered."""
-    return "\n".join(line for line in INSTRUCTIONS.splitlines() if set(re.findall(r"federation_\w+", line)) <= offered)
+    return "\n".join(line for line in INSTRUCTIONS.splitlines() if set(re.findall(r"(?:federation|swarm)_\w+", line)) <= offered)
 
 
 def _auth(door: Door) -> AuthProvider:

@@ -1,4 +1,4 @@
-"""Messages about tasks and votes, to those who may take part in them or have asked for them: nobody would look for what he has not heard of.
+"""Messages about tasks, votes and sessions, to those who may take part or have asked for them: nobody would look for what he has not heard of.
 
 They are the program's and count against nobody; that somebody delegates what others are told of counts as one message of his, however many hear it.
 """
@@ -13,7 +13,11 @@ from federation.services.charter import is_agent
 from federation.store.context import context, on_behalf_of
 from federation.store.models.consensus import Consensus
 from federation.store.models.conversations import MessageType
+from federation.store.models.sessions import AgentSession
 from federation.store.models.tasks import AgentTask, Executor, TaskStatus
+
+# Of what a session is about; all of it is read where it is joined.
+_MOST_SHOWN = 1_000
 
 
 def of_work(session: Session, task: AgentTask) -> None:
@@ -77,6 +81,21 @@ def of_outcome(session: Session, vote: Consensus) -> None:
     won = f"decided: {outcome['winner']}" if outcome.get("winner") else vote.state + (f" ({outcome['reason']})" if outcome.get("reason") else "")
     with on_behalf_of(session, vote.created_by, trace_id=vote.trace_id):
         _tell_voters(session, vote, f"Vote {vote.slug or vote.id} is {won}. Votes: {votes}.", _voters(vote) - {vote.created_by}, MessageType.RESULT)
+
+
+def of_session(session: Session, begun: AgentSession) -> None:
+    """Ask those who vote in a session, or all members of its conversation, to join it; an operator tells nobody. Raises RateLimited."""
+    actor = context(session).actor
+    others = set(begun.voters or conversations.members(session, begun.conversation_id or conversations.COMMONS)) - {actor}
+    if not others or not is_agent(actor):
+        return
+    limits.message(session)
+    about = json.dumps(begun.context, ensure_ascii=False)
+    shown = about if len(about) <= _MOST_SHOWN else f"{about[:_MOST_SHOWN]}…"
+    content = f"Session {begun.slug} begins; join it with swarm_join_session('{begun.slug}'). What it is about: {shown}"
+    data = {"session_id": str(begun.id), "slug": begun.slug}
+    for to in [None] if begun.voters is None else sorted(others):
+        messages.send(session, content, to=to, message_type=MessageType.TASK, conversation_id=begun.conversation_id, data=data, counted=False)
 
 
 def _voters(vote: Consensus) -> set[str]:

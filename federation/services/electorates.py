@@ -48,6 +48,8 @@ class Asked:
     signed: bool = False
     task: str | None = None
     conversation_id: str | None = None
+    # Who might have decided on it left that to these voters before; whoever sets this has looked.
+    left_to_voters: bool = False
 
     @property
     def lasting(self) -> timedelta:
@@ -65,7 +67,8 @@ def gate(session: Session, asked: Asked) -> AgentTask | None:
     if asked.task is None:
         return None
     task = tasks.find(session, asked.task, conversation_id=asked.conversation_id)
-    approvals.require_decider(session, task)
+    if not asked.left_to_voters:
+        approvals.require_decider(session, task)
     if asked.mechanism not in _OF_GATES:
         raise InvalidInput("mechanism", asked.mechanism, "one of " + ", ".join(sorted(_OF_GATES)) + ", where the vote decides on a task")
     if asked.options is not None and list(asked.options) != _DECIDING:

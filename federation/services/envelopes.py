@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
@@ -89,6 +89,7 @@ class Response(Body):
         return self.status if self.result is None else f"{self.status}: {json.dumps(self.result, ensure_ascii=False)}"
 
 
+Form = TypeVar("Form", bound=Body)
 BODIES: Mapping[MessageType, type[Body]] = {
     MessageType.FINDING: Finding,
     MessageType.ACTION: Action,
@@ -124,10 +125,7 @@ def read(message_type: MessageType, body: Mapping[str, Any] | None) -> Envelope 
         if body is not None:
             raise InvalidInput("body", body, f"no body for a {message_type}; {', '.join(BODIES)} have one")
         return None
-    try:
-        said = form.model_validate(body or {})
-    except ValidationError as error:
-        raise _misfit(error.errors(include_url=False)[0], form, message_type) from error
+    said = checked(form, body or {}, place=("body",))
     data = said.model_dump(mode="json", exclude=_ELSEWHERE, exclude_none=True, exclude_unset=True)
     if isinstance(said, Request):
         return Envelope(said.content, said.words(), data, to=said.to, capability=said.capability)
@@ -138,6 +136,14 @@ def read(message_type: MessageType, body: Mapping[str, Any] | None) -> Envelope 
     return Envelope(said.content, said.words(), data)
 
 
+def checked(form: type[Form], given: Mapping[str, Any], *, place: tuple[str, ...] = ()) -> Form:
+    """Return what was given in its form; `place` is where it stands. Raises InvalidInput that names the field."""
+    try:
+        return form.model_validate(given)
+    except ValidationError as error:
+        raise _misfit(error.errors(include_url=False)[0], form, place) from error
+
+
 def _uuid(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
@@ -145,8 +151,9 @@ def _uuid(text: str) -> uuid.UUID:
         raise InvalidInput("body.request_id", text, "the message_id of the request, a UUID") from error
 
 
-def _misfit(problem: ErrorDetails, form: type[Body], message_type: MessageType) -> InvalidInput:
-    place = ".".join(["body", *map(str, problem["loc"])])
+def _misfit(problem: ErrorDetails, form: type[Body], above: tuple[str, ...]) -> InvalidInput:
+    message_type = form.__name__.lower()
+    place = ".".join([*above, *map(str, problem["loc"])])
     kind = problem["type"]
     if kind == "extra_forbidden":
         known = sorted(form.model_fields) if len(problem["loc"]) == 1 else sorted(Evidence.model_fields)

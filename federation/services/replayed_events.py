@@ -120,7 +120,9 @@ def _node_announced(rows: Rows, event: Told) -> None:
 
 
 def _task_created(rows: Rows, event: Told) -> None:
-    told = event.pick("slug", "description", "type", "parameters", "priority", "executor", "requirements", "reserved_for", "requires_approval")
+    told = event.pick(
+        "slug", "description", "type", "parameters", "priority", "executor", "requirements", "reserved_for", "requires_approval", "session_id"
+    )
     if "start_at" in event.payload:
         told["scheduled"] = event.payload["start_at"] is not None
     undecided = {"result": None, "decided_by": None, "decision_reason": None}
@@ -205,6 +207,25 @@ def _voted(rows: Rows, event: Told) -> None:
     _set(rows, "ballots", key, **event.pick("response", "choice", "confidence", "reason", "digest"))
 
 
+def _session_started(rows: Rows, event: Told) -> None:
+    told = event.pick("slug", "context", "voters", "expertise", "status", "outcome")
+    _set(rows, "agent_sessions", _subject(event), conversation_id=event.conversation_id, created_by=event.actor, **told)
+
+
+def _context_added(rows: Rows, event: Told) -> None:
+    known = rows["agent_sessions"].setdefault(_subject(event), {})
+    known["context"] = {**known.get("context", {}), **event.payload["added"]}
+
+
+def _session_joined(rows: Rows, event: Told) -> None:
+    _set(rows, "agent_session_members", f"{_subject(event)} {event.actor}", **event.pick("focus"))
+
+
+def _reported(rows: Rows, event: Told) -> None:
+    told = event.pick("agent_id", "category", "content", "confidence", "evidence", "hypothesis_id", "validates")
+    _set(rows, "agent_findings", event.payload["finding_id"], session_id=_subject(event), position=event.position, **told)
+
+
 def _delivered(rows: Rows, event: Told) -> None:
     told = event.pick("task_name", "worker", "pid", "repeated")
     _set(rows, "execution_deliveries", f"{_subject(event)} {event.payload['number']}", actor=event.actor, **told)
@@ -272,6 +293,11 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "consensus.voted": _voted,
     "consensus.closed": _consensus_changed,
     "consensus.applied": _consensus_changed,
+    "session.started": _session_started,
+    "session.context_added": _context_added,
+    "session.joined": _session_joined,
+    "session.completed": lambda rows, event: _set(rows, "agent_sessions", _subject(event), **event.pick("status", "outcome")),
+    "finding.reported": _reported,
     "execution.recorded": _recorded,
     "execution.placed": _placed,
     "execution.moved": _moved,
@@ -288,4 +314,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "index.finished": lambda rows, event: _set(rows, "index_runs", _subject(event), finished=True),
 }
 # These change no column that is compared.
-WITHOUT_A_ROW = {"execution.parked", "execution.outcomes_noted", "execution.outcomes_kept", "index.embedded", "index.written"}
+WITHOUT_A_ROW = {
+    *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept", "index.embedded", "index.written"),
+    # What they tell stands in a finding's event, or in those of the task.
+    *("hypothesis.proposed", "hypothesis.validated", "action.proposed", "action.completed"),
+}

@@ -42,7 +42,8 @@ STORED = {
         SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'description', description, 'type', task_type,
             'parameters', parameters, 'priority', priority, 'executor', executor, 'requirements', requirements, 'reserved_for', reserved_for,
             'created_by', created_by, 'status', status, 'assigned_to', assigned_to, 'result', result, 'scheduled', start_at IS NOT NULL,
-            'requires_approval', requires_approval, 'decided_by', decided_by, 'decision_reason', decision_reason) FROM agent_tasks
+            'requires_approval', requires_approval, 'decided_by', decided_by, 'decision_reason', decision_reason,
+            'session_id', session_id) FROM agent_tasks
     """,
     "claims": """
         SELECT resource, jsonb_build_object('holder', holder, 'fencing_token', fencing_token, 'released', released_at IS NOT NULL) FROM claims
@@ -78,6 +79,16 @@ STORED = {
         SELECT consensus_id || ' ' || revision || ' ' || actor, jsonb_build_object('response', response, 'choice', choice,
             'confidence', confidence, 'reason', reason, 'digest', digest) FROM ballots
     """,
+    "agent_sessions": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'context', context, 'voters', voters,
+            'expertise', expertise, 'status', status, 'outcome', outcome, 'created_by', created_by) FROM agent_sessions
+    """,
+    "agent_session_members": "SELECT session_id || ' ' || actor, jsonb_build_object('focus', focus) FROM agent_session_members",
+    "agent_findings": """
+        SELECT id::text, jsonb_build_object('session_id', session_id, 'position', position, 'agent_id', agent_id, 'category', finding_type,
+            'content', content, 'confidence', confidence, 'evidence', evidence, 'hypothesis_id', hypothesis_id, 'validates', validates)
+        FROM agent_findings
+    """,
     "execution_deliveries": """
         SELECT execution_id || ' ' || number, jsonb_build_object('task_name', task_name, 'worker', worker, 'pid', pid, 'repeated', redelivered,
             'actor', actor) FROM execution_deliveries
@@ -104,7 +115,7 @@ STORED = {
     """,
 }
 # What no event tells row by row: the log says how much of it there is, and the tables are made anew from the files.
-LEFT_OUT = {"documents", "chunks", "vector_changes", "index_batches", "agent_sessions"}
+LEFT_OUT = {"documents", "chunks", "vector_changes", "index_batches"}
 # Of the tables that are compared: who wrote a row last and when, which are the event's own columns; and what was derived, counted or noted beside it.
 IN_THE_EVENT = {
     "trace_id",
@@ -133,7 +144,9 @@ COLUMNS_LEFT_OUT = {
     # How far it was copied.
     "feeds": {"position"},
     "nodes": {"last_seen_at", "load"},
-    "agent_tasks": {"session_id", "completed_at"},
+    "agent_tasks": {"completed_at"},
+    # That of the event.
+    "agent_sessions": {"completed_at"},
     "claims": {"description", "expires_at"},
     "claim_waiters": {"present_until", "since"},
     # Moments: the one stands in the proposal, the other is that of the event.

@@ -9,6 +9,10 @@ from federation.store import event_log
 from federation.store.context import notify
 from federation.store.models.tasks import AgentTask
 
+# Of the payloads of a session's events.
+VERSION = 1
+_ACTION_OVER = ("task.completed", "task.failed")
+
 
 def append(session: Session, event_type: str, task: AgentTask, **payload: Any) -> None:
     """Append an event with where the task stands now, and what is new of it."""
@@ -21,6 +25,30 @@ def append(session: Session, event_type: str, task: AgentTask, **payload: Any) -
         session_id=task.session_id,
     )
     notify(session, [f"task:{task.id}"])
+    if task.session_id is not None:
+        notify(session, [f"session:{task.session_id}"])
+        if event_type in _ACTION_OVER:
+            _tell_session(session, task)
+
+
+def _tell_session(session: Session, task: AgentTask) -> None:
+    """Append that an action of a session was taken; last, as all that is told in a session's stream."""
+    payload = {
+        "version": VERSION,
+        "action_id": task.id,
+        "session_id": task.session_id,
+        "agent_id": task.assigned_to,
+        "status": task.status,
+        "result": task.result,
+    }
+    event_log.append(
+        session,
+        "action.completed",
+        f"session:{task.session_id}",
+        payload=payload,
+        conversation_id=task.conversation_id,
+        session_id=task.session_id,
+    )
 
 
 def state(session: Session, action: str, task: AgentTask, **content: Any) -> None:

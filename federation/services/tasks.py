@@ -32,7 +32,7 @@ CLAIM = "federation.tasks.claims.claim_task"
 ENGINES = {each: EXTRACTING if each is TaskType.REPORT else inference.ENGINE for each in TaskType}
 
 # What of a new task's row its event tells, beside its status.
-_TOLD = ("slug", "description", "parameters", "priority", "executor", "requirements", "reserved_for", "start_at", "requires_approval")
+_TOLD = ("slug", "description", "parameters", "priority", "executor", "requirements", "reserved_for", "start_at", "requires_approval", "session_id")
 
 
 def delegate(
@@ -49,6 +49,7 @@ def delegate(
     slug: str | None = None,
     start_at: datetime | None = None,
     requires_approval: bool = False,
+    session_id: uuid.UUID | None = None,
 ) -> AgentTask:
     """Record a task, and for a node the execution that will do it, not before `start_at`; one that requires approval is parked without any.
 
@@ -88,13 +89,13 @@ def delegate(
         "reserved_for": agent,
         "start_at": start_at,
         "requires_approval": requires_approval,
+        "session_id": session_id,
         "created_by": context(session).actor,
     }
     stands = {"status": TaskStatus.AWAITING_APPROVAL, "assigned_to": None} if requires_approval else at_first(agent)
     row = {**asked, **stands, "id": uuid.uuid4(), "trace_id": context(session).trace_id}
     made = insert(AgentTask).values(**row).on_conflict_do_nothing(index_elements=["conversation_id", "slug"]).returning(AgentTask)
-    task = session.scalars(made).one_or_none()
-    if task is None:
+    if (task := session.scalars(made).one_or_none()) is None:
         return _delegated_before(session, asked)
     limits.open_task(session)
     task_events.append(session, "task.created", task, type=task_type, **{name: row[name] for name in _TOLD})
@@ -171,9 +172,8 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
         raise NotFound("task", reference, [row.slug or str(row.id) for row in session.execute(latest.limit(1000))])
     by_id = [task for task in found if str(task.id) == reference.lower()]
     if len(found) > 1 and not by_id:
-        raise Conflict(
-            f"task {reference!r} stands in several conversations: {', '.join(task.conversation_id for task in found)}; name conversation_id too"
-        )
+        where = ", ".join(task.conversation_id for task in found)
+        raise Conflict(f"task {reference!r} stands in several conversations: {where}; name conversation_id too")
     return (by_id or found)[0]
 
 

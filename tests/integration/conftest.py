@@ -81,6 +81,9 @@ BOOKKEEPING = {
 # How the events of a table's writes begin; a table that is new wants a line here.
 EVENTS = {
     "agent_capabilities": ("agent.capabilities",),
+    "agent_findings": ("finding.reported",),
+    "agent_session_members": ("session.joined",),
+    "agent_sessions": ("session.",),
     "agent_tasks": ("task.",),
     "agent_keys": ("agent.key",),
     "agent_tokens": ("agent.token",),
@@ -144,7 +147,8 @@ class Watch:
         BEGIN
             INSERT INTO watch.writes (xact, role, actor, relation, verb, written_by, changed, event) VALUES (
                 pg_current_xact_id(), session_user, current_setting('federation.actor', true), TG_TABLE_NAME, TG_OP,
-                coalesce(after->>'updated_by', after->>'actor', after->>'created_by', after->>'added_by', after->>'sender', after->>'holder'),
+                coalesce(after->>'updated_by', after->>'actor', after->>'created_by', after->>'added_by', after->>'sender', after->>'holder',
+                    after->>'agent_id'),
                 (SELECT jsonb_object_agg(key, jsonb_build_array(was.value, now.value))
                  FROM jsonb_each(to_jsonb(OLD)) AS was JOIN jsonb_each(after) AS now USING (key) WHERE was.value <> now.value),
                 CASE WHEN TG_TABLE_NAME = 'events' THEN after->>'type' END

@@ -1,4 +1,4 @@
-"""Tasks (pieces of work for an agent, a node or a person), and the sessions they belong to."""
+"""Tasks: pieces of work for an agent, a node or a person."""
 
 import uuid
 from datetime import datetime
@@ -42,26 +42,6 @@ class Executor(StrEnum):
     NODE = "node"
 
 
-class SessionStatus(StrEnum):
-    """Where a session stands."""
-
-    ACTIVE = "active"
-    COMPLETED = "completed"
-
-
-class AgentSession(Base):
-    """A shared undertaking with a context, such as an incident."""
-
-    __tablename__ = "agent_sessions"
-    __table_args__ = (one_of("status", SessionStatus),)
-
-    id: Mapped[Key]
-    context: Mapped[dict[str, Any]]
-    status: Mapped[str] = mapped_column(String(50), server_default=SessionStatus.ACTIVE)
-    created_by: Mapped[str]
-    created_at: Mapped[CreatedAt]
-
-
 class AgentTask(Base):
     """A piece of work; `slug` is the name that its author chose, unique in the conversation."""
 
@@ -78,7 +58,7 @@ class AgentTask(Base):
     )
 
     id: Mapped[Key]
-    session_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("agent_sessions.id"))
+    session_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("agent_sessions.id"), index=True)
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"))
     slug: Mapped[str | None] = mapped_column(index=True)
     description: Mapped[str]

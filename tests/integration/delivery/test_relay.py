@@ -18,7 +18,10 @@ from celery import Celery
 
 from federation.broker.errors import BrokerError
 from federation.delivery import relay
-from federation.services import agents, cop, messages
+from federation.services import agents, cop, findings, messages, session_actions, sessions, tasks
+from federation.services.findings import Said
+from federation.services.session_actions import Proposed
+from federation.services.sessions import Start
 from federation.store import event_log
 from federation.store.event_order import Line
 
@@ -98,6 +101,31 @@ def test_each_type_has_its_topic_and_a_client_gets_its_own_and_no_other(agents_o
     assert message["at"] == at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     agents_of.stop(beat)
     assert beat.returncode == 0
+
+
+def test_topics_of_the_patterns_tell_what_happens_in_a_session(agents_of: World, activemq: Any) -> None:
+    topics = ("finding.reported", "action.proposed", "action.completed")
+    with (
+        followed(activemq, "finding.reported") as findings_only,
+        followed(activemq, "action.proposed") as proposed_only,
+        followed(activemq, "action.completed") as completed_only,
+    ):
+        agents_of.celery("beat", name="beat")
+        with agents_of.transactions.begin("ada") as session:
+            sessions.join(session, "INC-1", Start(context={"task": "look"}))
+            findings.post(session, "INC-1", Said(content="noon", category="observation"))
+            task = session_actions.propose(session, "INC-1", Proposed(content="Look", type="query", requires_approval=False))
+            token = tasks.claim(session, str(task.id), description="", ttl_s=60).fencing_token
+            tasks.complete(session, str(task.id), fencing_token=token or 0, result={"found": 7})
+        told = [follower.until(topic) for follower, topic in zip((findings_only, proposed_only, completed_only), topics, strict=True)]
+    assert [[event["type"] for event in each] for each in told] == [[topic] for topic in topics]
+    [[finding], [proposed], [completed]] = told
+    assert finding["session_id"] == proposed["session_id"] == completed["session_id"]
+    assert (finding["payload"]["content"], proposed["payload"]["action_id"], completed["payload"]["result"]) == (
+        {"text": "noon"},
+        str(task.id),
+        {"found": 7},
+    )
 
 
 def test_nothing_is_told_before_its_commit(agents_of: World, activemq: Any) -> None:

@@ -204,6 +204,9 @@ class Fuzzer:
         votes = list(zip(self.pool.get("consensus_id", []), self.pool.get("options_hash", []), strict=False))
         if isinstance(told := drawn.get("options_hash"), Known) and told.number % 4 and votes:
             made["consensus_id"], made["options_hash"] = votes[told.number % len(votes)]
+        for name, argument in (("action_claim", "fencing_token"), ("action_hash", "options_hash")):
+            if "action_id" in made and isinstance(known := drawn.get(argument), Known) and known.number % 2:
+                made["action_id"], made[argument] = self.pool[name][known.number % len(self.pool[name])]
         if "wait_s" in drawn:
             made["wait_s"] = _soon(made.get("wait_s", LONGEST_WAIT_S))
         return made
@@ -223,6 +226,8 @@ _NAMED_BY = {
     "message_id": ("reply_to",),
     "request_id": ("request_id", "reply_to", "thread"),
     "conversation_id": ("conversation_id",),
+    "session_id": ("session_id",),
+    "action_id": ("action_id",),
     "cursor": ("after",),
 }
 

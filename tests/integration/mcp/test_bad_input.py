@@ -11,13 +11,16 @@ import psycopg
 import pytest
 
 from federation.mcp.catalogue import TOOLS
-from federation.services import consensus, messages, tasks
+from federation.services import consensus, messages, session_actions, sessions, tasks
 from federation.services.electorates import Asked
+from federation.services.session_actions import Proposed
+from federation.services.sessions import Start
 
 pytestmark = pytest.mark.anyio
 
 NAMES = [tool.__name__ for tool, _, _ in TOOLS]
 UNKNOWN = str(uuid.uuid4())
+SWARM = [name for name in NAMES if name.startswith("swarm_")]
 # What names something that must exist: what to say of one that does not, and what stands for it in a conversation of others.
 REFERENCES = {
     ("federation_send", "to"): "agent",
@@ -55,6 +58,12 @@ REFERENCES = {
     ("federation_infer", "node"): "node",
     ("federation_infer", "model"): "model",
     ("federation_summarize", "conversation_id"): "conversation",
+    **{(tool, "session_id"): "session" for tool in SWARM},
+    **{(tool, "conversation_id"): "conversation" for tool in SWARM},
+    **{(f"swarm_{verb}", "action_id"): "action" for verb in ("vote", "claim_task", "complete_task")},
+    **{(f"swarm_{verb}", "hypothesis_id"): "hypothesis" for verb in ("post_finding", "get_findings")},
+    ("swarm_join_session", "voters"): "agent",
+    ("swarm_propose_action", "agent"): "agent",
 }
 SIGNED = ["send", "ask", "claim_task", "release_task", "complete_task", "cancel_task", "claim", "release", "approve", "consensus_respond"]
 # What its caller chooses or says.
@@ -93,6 +102,14 @@ FREE = {
     ("federation_search", "query"),
     ("federation_infer", "prompt"),
     ("federation_infer", "system"),
+    ("swarm_join_session", "focus"),
+    ("swarm_post_finding", "content"),
+    ("swarm_post_finding", "finding_id"),
+    ("swarm_get_findings", "source"),
+    ("swarm_get_findings", "query"),
+    *(("swarm_propose_action", word) for word in ("content", "target", "action_id")),
+    *(("swarm_vote", word) for word in ("options_hash", "reason")),
+    ("swarm_claim_task", "description"),
 }
 
 
@@ -191,6 +208,7 @@ async def test_each_argument_that_is_a_text_is_known_to_be_free_or_to_name_somet
 async def test_what_does_not_exist_is_named_and_leaves_no_trace(lasting_house: Any, postgres: Any, name: str, argument: str) -> None:
     with lasting_house.transactions.begin("ada") as session:
         tasks.delegate(session, "d", slug="memory-profile")
+        sessions.join(session, "INC-1234", Start(context={}))
     schema = (await schemas(lasting_house))[name]
     kind = REFERENCES[name, argument]
     value = "/nowhere" if kind == "indexed folder" else UNKNOWN
@@ -204,7 +222,8 @@ async def test_what_does_not_exist_is_named_and_leaves_no_trace(lasting_house: A
 
 
 @pytest.mark.parametrize(
-    ("name", "argument"), [key for key, kind in REFERENCES.items() if kind in {"message", "task", "vote", "conversation", "execution"}]
+    ("name", "argument"),
+    [key for key, kind in REFERENCES.items() if kind in {"message", "task", "vote", "conversation", "execution", "session", "action"}],
 )
 async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(house: Any, postgres: Any, name: str, argument: str) -> None:
     with house.transactions.begin("ada") as session:
@@ -212,6 +231,10 @@ async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(hous
         tasks.delegate(session, "swordfish", conversation_id="hidden-talk", slug="memory-profile")
         task = tasks.delegate(session, "swordfish", conversation_id="hidden-talk", executor="node")
         vote = consensus.request(session, Asked(question="swordfish?", conversation_id="hidden-talk"), slug="auth-decision")
+        begun = sessions.join(session, "INC-1234", Start(context={"task": "swordfish"}), conversation_id="hidden-talk")
+        action = session_actions.propose(session, "INC-1234", Proposed(content="swordfish", type="query", requires_approval=False), slug="rollback")
+    with house.transactions.begin("dan") as session:
+        own = sessions.join(session, "own", Start(context={}))
     async with house.client("ada") as ada:
         run = (await ada.call_tool("federation_index", {"path": "/srv/swordfish"})).data.run_id
         asked = (await ada.call_tool("federation_infer", {"prompt": "swordfish", "wait_s": 0})).data.execution_id
@@ -221,12 +244,15 @@ async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(hous
         "vote": ["auth-decision", vote.id],
         "conversation": ["hidden-talk"],
         "execution": [run, asked],
+        "session": ["INC-1234", begun.id],
+        "action": ["rollback", action.id],
     }
     schema = (await schemas(house))[name]
+    usual = good(schema) | ({"session_id": str(own.id)} if REFERENCES[name, argument] == "action" else {})
     before = recorded(house, postgres)
     async with house.client("dan") as dan:
         for value in theirs[REFERENCES[name, argument]]:
-            told = await dan.call_tool(name, good(schema) | {argument: str(value)}, raise_on_error=False)
+            told = await dan.call_tool(name, usual | {argument: str(value)}, raise_on_error=False)
             assert told.is_error
             assert re.match(rf"no \w+ '{value}'|Need to know:", told.content[0].text), told.content[0].text
             assert "swordfish" not in told.content[0].text

@@ -152,6 +152,17 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_summarize", {"conversation_id": "schemas", "wait_s": 240}),
     ("federation_delegate", {"description": "d", "task_id": "unwanted", "conversation_id": "schemas", "executor": "agent"}),
     ("federation_cancel_task", {"task_id": "unwanted", "reason": "found by other means"}),
+    ("swarm_join_session", {"session_id": "INC-1234", "focus": "answers"}),
+    ("swarm_post_finding", {"session_id": "INC-1234", "content": "x", "category": "hypothesis", "confidence": 0.5, "evidence": [{"source": "y"}]}),
+    ("federation_consensus_request", {"question": "Repair?", "voters": ["ada"], "task_id": "repair"}),
+    ("swarm_vote", {"session_id": "INC-1234", "action_id": "repair", "vote": "yes", "options_hash": "{options_hash}"}),
+    ("swarm_claim_task", {"session_id": "INC-1234"}),
+    (
+        "swarm_complete_task",
+        {"session_id": "INC-1234", "action_id": "repair", "fencing_token": "{fencing_token}", "result": {"deep": [1, {"x": None}]}},
+    ),
+    ("swarm_propose_action", {"session_id": "INC-1234", "content": "Tell", "type": "notify"}),
+    ("swarm_get_findings", {"session_id": "INC-1234"}),
     ("federation_task_status", {"task_id": "gate"}),
     ("federation_approve", {"task_id": "gate", "decision": "approve"}),
     ("federation_task_result", {"task_id": "gate", "wait_s": 120}),
@@ -168,6 +179,8 @@ async def test_each_tool_answers_what_it_declares(spine: Any, tmp_path: Path) ->
         gate = {"description": "Report", "task_type": "report", "executor": "node", "requires_approval": True}
         parked = (await bob.call_tool("federation_delegate", {**gate, "task_id": "gate", "conversation_id": "gates"})).data
         assert (parked.state, parked.execution_id, parked.waiting_for) == ("awaiting_approval", None, "the approval of ada")
+        await bob.call_tool("swarm_join_session", {"session_id": "INC-1234", "context": {"task": "look"}})
+        await bob.call_tool("swarm_propose_action", {"session_id": "INC-1234", "content": "Repair", "type": "modify", "action_id": "repair"})
         for tool, arguments in CALLS:
             given = {name: known.get(value[1:-1], value) if isinstance(value, str) else value for name, value in arguments.items()}
             # The client compares the answer with the schema.

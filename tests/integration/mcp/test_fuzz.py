@@ -19,9 +19,12 @@ from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.delivery.voices import PartVoice
 from federation.mcp.door import Door
-from federation.services import agents, consensus, limits, messages, statements, tasks
+from federation.services import agents, consensus, findings, limits, messages, session_actions, sessions, statements, tasks
 from federation.services.electorates import Asked
+from federation.services.findings import Said
 from federation.services.replay import replay
+from federation.services.session_actions import Proposed
+from federation.services.sessions import Start
 from federation.settings import Settings
 from federation.transaction import Transactions, connect, reading
 from tests.integration.mcp.fuzzing import Fuzzer, calls
@@ -29,7 +32,10 @@ from tests.integration.mcp.fuzzing import Fuzzer, calls
 CAST = {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}
 SOME, MANY = 150, int(os.environ.get("FUZZ_CALLS", "10000"))
 KNOWN = frozenset(
-    {"task_id", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token", "consensus_id", "options_hash", "response"}
+    {
+        *("task_id", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"),
+        *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id"),
+    }
 )
 # Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
 NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
@@ -73,7 +79,25 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
     with transactions.begin("ada") as session:
         open_ = Asked(question="Deploy?", timeout_s=86_400, early=False, quorum="unanimous")
         asked = [consensus.request(session, open_) for _ in range(3)]
+    for name in CAST:
+        with transactions.begin(name) as session:
+            sessions.join(session, "INC-1234", Start(context={"task": "look"}, voters=list(CAST)) if name == "ada" else Start())
+    with transactions.begin("bob") as session:
+        guess = findings.post(session, "INC-1234", Said(content="The cache", category="hypothesis", confidence=0.5)).finding.id
+        for number in range(4):
+            session_actions.propose(session, "INC-1234", Proposed(content="Look", type="query", requires_approval=False), slug=f"look-{number}")
+        voted_on = []
+        for number in range(3):
+            repair = Proposed(content="Repair", type="modify", timeout_s=86_400)
+            vote = session_actions.vote_on(session, session_actions.propose(session, "INC-1234", repair, slug=f"repair-{number}"))
+            voted_on.append((f"repair-{number}", vote.options_hash if vote else ""))
+        taken = [(f"look-{number}", tasks.claim(session, f"look-{number}", description="", ttl_s=3600).fencing_token) for number in range(3)]
     return {
+        "action_claim": taken,
+        "action_hash": voted_on,
+        "session_id": ["INC-1234"],
+        "action_id": [*(f"look-{number}" for number in range(4)), *(name for name, _ in voted_on)],
+        "hypothesis_id": [str(guess)],
         "task_id": [f"piece-{number}" for number in range(6)],
         "conversation_id": ["project-123", "commons", "direct:ada:bob"],
         "to": list(CAST),

@@ -11,9 +11,12 @@ from fastmcp.client.client import CallToolResult
 from fastmcp.exceptions import ToolError
 
 from federation.mcp.tools import claims, retrieval
-from federation.services import agents, consensus, cop, executions, inference, messages, tasks, votes
+from federation.services import agents, consensus, cop, executions, findings, inference, messages, session_actions, sessions, tasks, votes
 from federation.services.electorates import Asked
+from federation.services.findings import Said
 from federation.services.retrieval import request_index
+from federation.services.session_actions import Proposed
+from federation.services.sessions import Start
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +50,11 @@ class Kept:
     request: str
     vote: str
     named_vote: str
+    session: str
+    named_session: str
+    action: str
+    named_action: str
+    hypothesis: str
 
     def never(self) -> dict[str, str]:
         """Return for each of these one that does not exist, which looks alike."""
@@ -79,7 +87,11 @@ def kept(house: Any) -> Kept:
         vote = consensus.request(session, asked_for, slug="ooo-kept")
         consensus.acknowledge(session, "ooo-kept", vote.options_hash)
         votes.respond(session, "ooo-kept", ["yes"], reason=SAID)
+        begun = sessions.join(session, "sss-kept", Start(context={"task": SAID}), conversation_id=CONVERSATION)
+        guess = findings.post(session, "sss-kept", Said(content=SAID, category="hypothesis", confidence=0.5)).finding
+        action = session_actions.propose(session, "sss-kept", Proposed(content=SAID, type="query", requires_approval=False), slug="aaa-kept")
     ids = (open_.id, gate.slug or "", done.id, execution, asked, run, said.message_id, request.message_id, vote.id, vote.slug)
+    ids += (begun.id, begun.slug, action.id, action.slug, guess.id)
     return Kept(CONVERSATION, SLUG, *map(str, ids))
 
 
@@ -91,6 +103,11 @@ def by_task(kept: Kept, *references: str, **more: Any) -> list[dict[str, Any]]:
 def by_vote(kept: Kept, **more: Any) -> list[dict[str, Any]]:
     named = [{"consensus_id": reference, **more} for reference in (kept.named_vote, kept.vote)]
     return [*named, {"consensus_id": kept.named_vote, "conversation_id": kept.conversation, **more}]
+
+
+def by_session(kept: Kept, **more: Any) -> list[dict[str, Any]]:
+    named = [{"session_id": reference, **more} for reference in (kept.named_session, kept.session)]
+    return [*named, {"session_id": kept.named_session, "conversation_id": kept.conversation, **more}]
 
 
 def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
@@ -135,6 +152,17 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         "federation_search": [{"query": SAID}],
         "federation_infer": [{"prompt": "x", "wait_s": 0}],
         "federation_summarize": [{"conversation_id": kept.conversation, "wait_s": 0}],
+        # What begins one, below.
+        "swarm_join_session": by_session(kept),
+        "swarm_post_finding": [
+            *by_session(kept, content="x", category="observation"),
+            *by_session(kept, content="x", category="observation", hypothesis_id=kept.hypothesis),
+        ],
+        "swarm_get_findings": [*by_session(kept), *by_session(kept, hypothesis_id=kept.hypothesis)],
+        "swarm_propose_action": by_session(kept, content="x", type="query"),
+        "swarm_vote": by_session(kept, action_id=kept.named_action, vote="yes", options_hash="0" * 64),
+        "swarm_claim_task": [*by_session(kept), *by_session(kept, action_id=kept.action)],
+        "swarm_complete_task": by_session(kept, action_id=kept.named_action, fencing_token=1, result={}),
     }
 
 
@@ -169,12 +197,13 @@ async def test_what_a_stranger_names_is_answered_as_if_it_had_never_been(house: 
 
 
 @pytest.mark.parametrize("name", STRANGERS)
-@pytest.mark.parametrize("tool", ["federation_send", "federation_delegate", "federation_consensus_request"])
+@pytest.mark.parametrize("tool", ["federation_send", "federation_delegate", "federation_consensus_request", "swarm_join_session"])
 async def test_only_a_name_that_is_taken_cannot_be_chosen(house: Any, kept: Kept, tool: str, name: str) -> None:
     what = {
         "federation_send": {"content": "x"},
         "federation_delegate": {"description": "x", "requires_approval": True},
         "federation_consensus_request": {"question": "x"},
+        "swarm_join_session": {"session_id": "another", "context": {}},
     }[tool]
     async with house.client(name) as stranger:
         answer = told(await stranger.call_tool(tool, {**what, "conversation_id": kept.conversation}, raise_on_error=False))
@@ -193,6 +222,7 @@ async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None
             "federation_claim_task",
             "federation_summarize",
             "federation_history",
+            "swarm_get_findings",
         ):
             for arguments in calls(kept)[tool]:
                 if arguments.get("task_id") in {kept.asked, kept.run}:

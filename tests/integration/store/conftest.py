@@ -23,6 +23,7 @@ from federation.services import (
     decisions,
     executions,
     feeds,
+    findings,
     inboxes,
     indexing,
     inference,
@@ -32,6 +33,8 @@ from federation.services import (
     requests,
     resource_claims,
     retrieval,
+    session_actions,
+    sessions,
     signers,
     summaries,
     tasks,
@@ -39,8 +42,11 @@ from federation.services import (
 )
 from federation.services.approvals import Decision
 from federation.services.electorates import Asked
+from federation.services.findings import Said
 from federation.services.indexing import NewDocument
 from federation.services.nodes import Announcement
+from federation.services.session_actions import Proposed
+from federation.services.sessions import Start
 from federation.store import outbox
 from federation.store.models.consensus import Consensus
 from federation.transaction import Transactions
@@ -52,7 +58,7 @@ NODE = "node:aorus"
 
 def do_all(transactions: Transactions) -> None:
     """Do all of it; rows are left in each table that has a verb."""
-    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign):
+    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign, _investigate):
         part(transactions)
 
 
@@ -298,3 +304,36 @@ def _sign(transactions: Transactions) -> None:
         assert tasks.claim(session, "signed", description="", ttl_s=60).claimed
         assert tasks.release(session, "signed")
         assert tasks.cancel(session, "signed-too").status == "cancelled"
+
+
+def _investigate(transactions: Transactions) -> None:
+    """Look into something together: a hypothesis that another confirms, an action that the voters let through, an outcome."""
+    evidence = [{"source": "prometheus", "query": "rate(errors[5m])", "result": "0.05"}]
+    with transactions.begin("ada") as session:
+        start = Start(context={"task": "find the leak"}, voters=["ada", "bob", "dan"], expertise={"bob": 2, "dan:conclusion": 1.5})
+        sessions.join(session, "INC-1", start, focus="errors")
+    with transactions.begin("bob") as session:
+        sessions.join(session, "INC-1", Start(context={"severity": "high"}))
+        said = Said(content="The cache leaks", category="hypothesis", confidence=0.7, evidence=evidence)
+        hypothesis = findings.post(session, "INC-1", said).finding.id
+    with transactions.begin("dan") as session:
+        sessions.join(session, "INC-1", Start(), focus="memory")
+        sessions.join(session, "INC-1", Start(), focus="memory of the cache")
+        said = Said(content="It does", category="conclusion", confidence=1, evidence=evidence, hypothesis_id=hypothesis, validates=True)
+        assert [one.agent for one in findings.post(session, "INC-1", said).duplicates] == ["bob"]
+    with transactions.begin("bob") as session:
+        task = session_actions.propose(session, "INC-1", Proposed(content="Restart it", type="modify", target="cache"), slug="restart-cache")
+        vote = session_actions.vote_on(session, task)
+        assert vote is not None
+    for name in ("ada", "dan"):
+        with transactions.begin(name) as session:
+            session_actions.vote(session, "INC-1", "restart-cache", "yes", options_hash=vote.options_hash)
+        with transactions.begin("service:door") as session:
+            decisions.settle(session, vote.id)
+    with transactions.begin("dan") as session:
+        [todo] = session_actions.claimable(session, "INC-1")
+        token = tasks.claim(session, str(todo.id), description="", ttl_s=60).fencing_token
+    with transactions.begin("dan") as session:
+        tasks.complete(session, "restart-cache", fencing_token=token or 0, result={"restarted": True})
+    with transactions.begin("ada") as session:
+        findings.post(session, "INC-1", Said(content="The cache leaked", category="conclusion", confidence=0.9), completes=True)

@@ -13,8 +13,9 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
 from federation.results.tables import metadata as results
-from federation.services import cop, executions, history, inboxes, messages, outcomes, resource_claims, retrieval, summaries, tasks
+from federation.services import cop, executions, findings, history, inboxes, messages, outcomes, resource_claims, retrieval, summaries, tasks
 from federation.store.models import Base
+from federation.store.models.sessions import AgentSession
 from federation.transaction import Transactions, connect
 
 TABLES = {**Base.metadata.tables, **results.tables}
@@ -25,7 +26,25 @@ EXECUTION = {"execution_id": ONE}
 ROWS: dict[str, dict[str, Any]] = {
     "agents": {"name": "bob", "role": "developer", "created_by": "cli:root"},
     "agent_tokens": {"id": ONE, "agent": "bob", "token_sha256": "\\x00", "label": "", "created_by": "cli:root", "updated_by": "cli:root"},
-    "agent_sessions": {"id": ONE, "context": {}, "status": "active", "created_by": "bob"},
+    "agent_sessions": {
+        "id": ONE,
+        "conversation_id": "secret",
+        "context": {"task": "psst"},
+        "expertise": {},
+        "status": "active",
+        "created_by": "bob",
+        "updated_by": "bob",
+    },
+    "agent_session_members": {"session_id": ONE, "actor": "bob", "focus": "psst"},
+    "agent_findings": {
+        "id": ONE,
+        "session_id": ONE,
+        "position": 1,
+        "agent_id": "bob",
+        "finding_type": "observation",
+        "content": {"text": "psst"},
+        "evidence": [],
+    },
     "allowances": {"agent": "bob", "kind": "messages"},
     "conversations": {"id": "secret", "unsummarised": 1, "created_by": "bob", "updated_by": "bob"},
     "conversation_members": {"conversation_id": "secret", "agent": "dan", "added_by": "bob"},
@@ -142,7 +161,10 @@ ROWS: dict[str, dict[str, Any]] = {
 MAY = {
     "agents": ("S", "S", "S", "SIU"),
     "agent_tokens": ("", "", "", "SIU"),
-    "agent_sessions": ("I", "I", "SIU", "SIU"),
+    "agent_sessions": ("", "SIU", "SIU", "SIU"),
+    # What he looks into each says himself.
+    "agent_session_members": ("", "SI", "SIU", "SIU"),
+    "agent_findings": ("", "SI", "SI", "SI"),
     "allowances": ("I", "I", "SIU", "SIU"),
     # A name that is taken is refused by its key.
     "conversations": ("I", "SIU", "SIU", "SIU"),
@@ -192,7 +214,7 @@ MAY = {
     "celery_chords": ("", "", "", "SIUD"),
 }
 STRANGERS = ("eve", "ada", "zoe")  # an analyst, a lead, and an observer
-GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers", "agent_keys", "statements", "consensus_acks", "ballots"}
+GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers", "agent_keys", "statements", "consensus_acks", "ballots", "agent_findings"}
 
 
 def test_each_table_has_been_thought_of() -> None:
@@ -398,6 +420,9 @@ FILL = """
     INSERT INTO celery_results (task_id, state, date_done, expires_at) SELECT uuid, 'SUCCESS', now(), now() + interval '1 day' FROM ids;
     INSERT INTO documents (id, root, path, sha256, size, run_id, created_by) SELECT uuid, '/srv', number, '', 1, uuid, 'ada' FROM ids;
     INSERT INTO chunks (id, document_id, kind, title, start_line, end_line, text, content_hash) SELECT uuid, uuid, '', '', 1, 1, '', '' FROM ids;
+    INSERT INTO agent_sessions (id, conversation_id, context, created_by) SELECT uuid, 'busy', '{}', 'ada' FROM ids;
+    INSERT INTO agent_findings (id, session_id, position, finding_type, content, trace_id)
+        SELECT uuid, uuid, 1, 'observation', '{"text": ""}', '' FROM ids;
     INSERT INTO claims (resource, holder, fencing_token, description, expires_at, updated_by)
         SELECT 'file:' || number % 100 || '/' || number, 'agent' || number, 1, '', now() + interval '1 day', '' FROM ids;
     INSERT INTO claim_waiters (resource, holder, present_until, updated_by)
@@ -435,12 +460,13 @@ def test_indexes_are_used_with_the_policies_in_force(transactions: Transactions,
         "who shows itself to members": _plan(transactions, lambda session: cop.pulse(session, node_stale_s=1, agent_stale_s=1), "cop_states"),
         "claiming a file": _plan(transactions, lambda session: resource_claims.take(session, "file:new/main.py", ttl_s=60), "WITH moment"),
         "claiming a folder": _plan(transactions, lambda session: resource_claims.take(session, "file:new/**", ttl_s=60), "WITH moment"),
+        "findings": _plan(transactions, lambda session: findings.page(session, session.get_one(AgentSession, identity))),
         "hits of a search": _plan(transactions, lambda session: retrieval.show(session, [(identity, 1.0, ["words"])])),
     }
     for what, plan in plans.items():
-        assert not re.search("Seq Scan on (claims|claim_waiters|messages|message_receipts|executions|celery_results|documents|chunks)", plan), (
-            f"{what}:\n{plan}"
-        )
+        assert not re.search(
+            "Seq Scan on (claims|claim_waiters|messages|message_receipts|executions|celery_results|documents|chunks|agent_findings)", plan
+        ), f"{what}:\n{plan}"
     # Once for the statement, and not for each row.
     assert "hashed SubPlan" in plans["history"]
     assert "InitPlan" in plans["hits of a search"]

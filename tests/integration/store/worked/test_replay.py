@@ -42,6 +42,9 @@ CHANGES = {
     "consensus": "UPDATE consensus SET outcome = '{\"winner\": \"no\"}' WHERE state = 'decided'",
     "consensus_acks": "UPDATE consensus_acks SET options_hash = 'another'",
     "ballots": "UPDATE ballots SET choice = 'no'",
+    "agent_sessions": 'UPDATE agent_sessions SET outcome = \'{"conclusion": "nothing"}\'',
+    "agent_session_members": "UPDATE agent_session_members SET focus = 'nothing'",
+    "agent_findings": "UPDATE agent_findings SET confidence = 0.1",
     "summaries": "UPDATE summaries SET text = 'nothing was said'",
     "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
     "index_runs": "UPDATE index_runs SET finished_at = NULL",
@@ -57,6 +60,9 @@ COLUMNS = {
     ("quarantine", "worker"): "'nobody@nowhere'",
     ("statements", "choice"): "'reject'",
     ("index_runs", "created_by"): "'mallory'",
+    ("agent_findings", "content"): '\'{"text": "nothing"}\'',
+    ("agent_findings", "evidence"): "'[]'",
+    ("agent_sessions", "context"): "'{}'",
 }
 
 
