@@ -247,7 +247,8 @@ async def swarm_propose_action(
 ) -> ActionView:
     """Propose what is to be done. The session's voters vote on it, more than half of them approve it; without voters it awaits approval.
 
-    Approved, it is for who claims it with swarm_claim_task."""
+    Approved, it is for who claims it with swarm_claim_task.
+    """
     said = Proposed(
         content=content, type=type, target=target, parameters=parameters, agent=agent, requires_approval=requires_approval, timeout_s=timeout_s
     )
