@@ -63,7 +63,7 @@ def decide(session: Session, reference: str, decision: Decision, *, reason: str 
 
 def require_decider(session: Session, task: AgentTask) -> None:
     """Pass if the charter lets the caller decide on a task. Raises Refused."""
-    charter.require(session, Right.APPROVE, instead="ask one of them to decide.")
+    charter.require(session, Right.APPROVE, instead="ask one of them to decide.", where=task.conversation_id)
     if task.created_by == context(session).actor and task.status == TaskStatus.AWAITING_APPROVAL:
         charter.require(session, Right.APPROVE_OWN, instead=f"{_asked(deciders(session, task))} to decide on task {task.slug or task.id}.")
 
@@ -126,7 +126,7 @@ def _open_vote(session: Session, task: AgentTask) -> Consensus | None:
 
 def _won(session: Session, task: AgentTask, decision: Decision, *, reason: str, decided_by: str) -> bool:
     if decision == Decision.APPROVE:
-        outcome: Mapping[str, Any] = tasks.at_first(task.reserved_for)
+        outcome: Mapping[str, Any] = tasks.opened(task.reserved_for, start_at=task.start_at, timeout_s=task.timeout_s)
     else:
         result = {"rejected_by": decided_by, "reason": reason}
         outcome = {"status": TaskStatus.CANCELLED, "result": result, "completed_at": func.clock_timestamp()}

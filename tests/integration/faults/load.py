@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from federation.errors import TransientError
-from federation.services import claims, tasks
+from federation.services import claims, task_claims, tasks
 from federation.store import outbox
 from federation.transaction import Transactions
 
@@ -117,14 +117,14 @@ class Colleagues(Committing):
 
     def _do(self, slug: str, pool: ThreadPoolExecutor) -> None:
         def claim(name: str) -> claims.ClaimOutcome:
-            return self._commit(name, lambda session: tasks.claim(session, slug, description="", ttl_s=LEASE_S))
+            return self._commit(name, lambda session: task_claims.claim(session, slug, description="", ttl_s=LEASE_S))
 
         self._commit(self._names[0], lambda session: tasks.delegate(session, f"Do {slug}.", slug=slug))
         [(winner, token)] = [
             (name, claim.fencing_token) for name, claim in zip(self._names, pool.map(claim, self._names), strict=True) if claim.claimed
         ]
         assert token is not None
-        self._commit(winner, lambda session: tasks.complete(session, slug, fencing_token=token, result={"done": slug}))
+        self._commit(winner, lambda session: task_claims.complete(session, slug, fencing_token=token, result={"done": slug}))
 
 
 class Seat:

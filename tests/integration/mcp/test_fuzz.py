@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.mcp.door import Door
-from federation.services import agents, consensus, limits, messages, tasks
+from federation.services import agents, consensus, limits, messages, task_claims, tasks
 from federation.services.electorates import Asked
 from federation.services.replay import replay
 from federation.settings import Settings
@@ -27,7 +27,8 @@ from tests.integration.mcp.fuzzing import Fuzzer, calls
 CAST = {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}
 SOME, MANY = 150, int(os.environ.get("FUZZ_CALLS", "10000"))
 KNOWN = frozenset(
-    {"task_id", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token", "consensus_id", "options_hash", "response"}
+    {"task_id", "parent", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"}
+    | {"consensus_id", "options_hash", "response"}
 )
 # Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
 NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
@@ -64,7 +65,7 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
             tasks.delegate(session, f"Piece {number}", conversation_id="project-123", slug=f"piece-{number}")
     for number in range(4):
         with transactions.begin("bob") as session:
-            token = tasks.claim(session, f"piece-{number}", description="", ttl_s=600).fencing_token
+            token = task_claims.claim(session, f"piece-{number}", description="", ttl_s=600).fencing_token
         claimed.append((f"piece-{number}", token))
     with transactions.begin("ada") as session:
         open_ = Asked(question="Deploy?", timeout_s=86_400, early=False, quorum="unanimous")
@@ -79,6 +80,7 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
         "after": [0, 1],
         "run_id": [],
         "fencing_token": [1],
+        "parent": [f"piece-{number}" for number in range(6)],
         "claim": claimed,
         "consensus_id": [str(vote.id) for vote in asked],
         "options_hash": [vote.options_hash for vote in asked],
