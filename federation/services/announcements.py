@@ -34,7 +34,7 @@ def of_work(session: Session, task: AgentTask, *, role: str | None = None) -> No
     # What one can do one says oneself, so that who says it later is handed it then.
     to = task.meant_for or (f"capability:{task.capability}" if task.capability else None)
     claim = f"Claim it with federation_claim_task('{_called(task)}')."
-    _send(session, task, f"Task {_called(task)}{whose}: {task.description}\n{claim}{more}", to=to)
+    _send(session, task, f"Task {_called(task)}{whose}: {task.description}\n{claim}{more}", to=to, role=role)
 
 
 def of_expiry(session: Session, task: AgentTask) -> None:
@@ -139,6 +139,8 @@ def _called(task: AgentTask) -> str:
     return task.slug or str(task.id)
 
 
-def _send(session: Session, task: AgentTask, content: str, *, to: str | None, message_type: MessageType = MessageType.TASK) -> None:
-    data = {"task_id": str(task.id), "slug": task.slug, "role": task.requirements.get("role"), "priority": task.priority}
+def _send(
+    session: Session, task: AgentTask, content: str, *, to: str | None, message_type: MessageType = MessageType.TASK, role: str | None = None
+) -> None:
+    data = {"task_id": str(task.id), "slug": task.slug, "role": role or task.requirements.get("role"), "priority": task.priority}
     messages.send(session, content, to=to, message_type=message_type, conversation_id=task.conversation_id, data=data, counted=False)

@@ -18,7 +18,7 @@ from federation.charter import Right
 from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput
 from federation.security.statements import Mode
-from federation.services import announcements, charter, conversations, statements, task_events, task_terms, tasks
+from federation.services import announcements, charter, conversations, phases, statements, task_ends, task_events, task_terms, tasks
 from federation.services.task_terms import Terms
 from federation.store.context import context, on_behalf_of
 from federation.store.models.agents import Agent
@@ -146,6 +146,8 @@ def _follow(session: Session, task: AgentTask, decision: Decision) -> None:
         with on_behalf_of(session, task.created_by, trace_id=task.trace_id):
             tasks.begin(session, task)
             announcements.of_work(session, task)
+    else:
+        task_ends.end_parts(session, task)
 
 
 def _decided_before(task: AgentTask, decision: Decision, reason: str, actor: str) -> AgentTask:
@@ -175,10 +177,12 @@ def waits_for(session: Session, task: AgentTask) -> str | None:
         return None
     if (vote := _open_vote(session, task)) is not None:
         return f"the vote {vote.slug or vote.id}"
+    phase = phases.resting(session, Right.APPROVE, task.conversation_id)
+    later = "" if phase is None else f", after the phase {phase}"
     if names := deciders(session, task):
-        return f"the approval of {' or '.join(names)}"
+        return f"the approval of {' or '.join(names)}{later}"
     of_roles = " or ".join(rules().who_may(Right.APPROVE)) or "an operator"
-    return f"the approval of {of_roles}, of whom none is here"
+    return f"the approval of {of_roles}, of whom none is here{later}"
 
 
 def waiting(session: Session) -> list[Awaiting]:

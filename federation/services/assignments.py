@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from federation.charter import PERSON, Right
-from federation.errors import Conflict, InvalidInput, NotFound
+from federation.errors import Conflict, InvalidInput
 from federation.services import agents, announcements, charter, claims, conversations, task_events, tasks
 from federation.services.resources import of_task
 from federation.store import event_log
@@ -48,7 +48,7 @@ def assign(
     agents.valid_role(role)
     agents.get(session, agent)
     conversations.open_for(session, conversation_id, [agent])
-    task = _standing(session, subtask, conversation_id)
+    task = tasks.named(session, subtask, conversation_id)
     if task is None:
         task = tasks.delegate(session, subtask, agent=agent, conversation_id=conversation_id, slug=slug, parent=parent)
         is_new = task.trace_id == context(session).trace_id
@@ -59,13 +59,6 @@ def assign(
     if is_new or designated:
         announcements.of_work(session, task, role=role)
     return task
-
-
-def _standing(session: Session, subtask: str, conversation_id: str) -> AgentTask | None:
-    try:
-        return tasks.find(session, subtask, conversation_id=conversation_id)
-    except NotFound:
-        return None
 
 
 def _require_no_more(slug: str | None, parent: str | None) -> None:

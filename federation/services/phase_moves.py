@@ -7,7 +7,6 @@ from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy import exists, func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.charter import Condition, Phase, Right
@@ -70,8 +69,8 @@ def standing(session: Session, conversation_id: str) -> Standing:
 def move(session: Session, conversation_id: str, to: str, *, reason: str = "") -> ConversationPhase:
     """Move a conversation on to its next phase, or back to a former one; where it is already, nothing changes.
 
-    What was approved and held until now begins. Raises Refused for who may not, NotFound, Conflict where a phase is left out, something is
-    missing, or somebody else moved it at the same moment; InvalidInput, RateLimited.
+    What was approved and held until now begins. Raises Refused for who may not, NotFound, Conflict where a phase is left out or something is
+    missing, InvalidInput, RateLimited.
     """
     if to not in set(Phase):
         raise InvalidInput("phase", to, "one of " + ", ".join(Phase))
@@ -85,11 +84,10 @@ def move(session: Session, conversation_id: str, to: str, *, reason: str = "") -
         return former
     _require_way(session, conversation_id, now, wanted)
     number = 1 if former is None else former.number + 1
-    row = {"conversation_id": conversation_id, "number": number, "phase": wanted, "reason": reason, "created_by": context(session).actor}
-    made = insert(ConversationPhase).values(**row).on_conflict_do_nothing().returning(ConversationPhase)
-    moved = session.scalars(made).one_or_none()
-    if moved is None:
-        raise Conflict(f"{conversation_id} is being moved by somebody else; look with federation_phase")
+    actor = context(session).actor
+    moved = ConversationPhase(conversation_id=conversation_id, number=number, phase=wanted, reason=reason, created_by=actor)
+    session.add(moved)
+    session.flush()
     payload = {"version": VERSION, "number": number, "phase": wanted, "former": now, "reason": reason}
     event_log.append(session, "conversation.moved", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
     notify(session, [f"phase:{conversation_id}"])
@@ -125,7 +123,7 @@ def _missing(session: Session, conversation_id: str, wanted: Phase) -> list[str]
     """Return in words what must be so before a phase and is not."""
     asked = rules().phase(wanted).enter
     checked = ((condition, _CONDITIONS[condition]) for condition in Condition if condition in asked)
-    return [f"{words}" for _, (words, holds) in checked if not holds(session, conversation_id)]
+    return [words for _, (words, holds) in checked if not holds(session, conversation_id)]
 
 
 def _round_began(session: Session, conversation_id: str) -> datetime | None:

@@ -76,7 +76,8 @@ def _is_at_it(session: Session, task: AgentTask) -> bool:
 
 def _require_claimable(session: Session, task: AgentTask, reference: str, *, is_at_it: bool) -> None:
     """Pass if the caller may claim this task, as far as its row and the charter tell. Raises Conflict, Refused."""
-    charter.require(session, Right.CLAIM, instead="leave it to them.", where=task.conversation_id)
+    # Who is at work goes on, whatever the phase.
+    charter.require(session, Right.CLAIM, instead="leave it to them.", where=None if is_at_it else task.conversation_id)
     if task.executor not in task_terms.CLAIMING:
         raise charter.refused("assign", f"task {reference} runs on a node; read its result with federation_task_result.")
     if task.status in ENDED:

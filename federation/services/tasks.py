@@ -203,11 +203,7 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     if conversation_id is not None:
         conversations.require_member(session, conversation_id)
     mine = _my_conversations(session) if conversation_id is None else [conversation_id]
-    named = AgentTask.slug == reference
-    with suppress(ValueError):
-        # A caller may have chosen a slug that looks like a UUID.
-        named = or_(named, AgentTask.id == uuid.UUID(reference))
-    found = session.scalars(select(AgentTask).where(named, AgentTask.conversation_id.in_(mine))).all()
+    found = session.scalars(select(AgentTask).where(_is_called(reference), AgentTask.conversation_id.in_(mine))).all()
     if not found:
         latest = select(AgentTask.slug, AgentTask.id).where(AgentTask.conversation_id.in_(mine)).order_by(AgentTask.created_at.desc())
         raise NotFound("task", reference, [row.slug or str(row.id) for row in session.execute(latest.limit(1000))])
@@ -217,6 +213,19 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
             f"task {reference!r} stands in several conversations: {', '.join(task.conversation_id for task in found)}; name conversation_id too"
         )
     return (by_id or found)[0]
+
+
+def named(session: Session, reference: str, conversation_id: str) -> AgentTask | None:
+    """Return the task of this UUID or slug in a conversation of the caller's, if there is one."""
+    query = select(AgentTask).where(_is_called(reference), AgentTask.conversation_id == conversation_id)
+    return session.scalars(query.order_by(AgentTask.slug == reference)).first()
+
+
+def _is_called(reference: str) -> ColumnElement[bool]:
+    with suppress(ValueError):
+        # A caller may have chosen a slug that looks like a UUID.
+        return or_(AgentTask.slug == reference, AgentTask.id == uuid.UUID(reference))
+    return AgentTask.slug == reference
 
 
 def anywhere(session: Session, reference: str) -> list[AgentTask]:

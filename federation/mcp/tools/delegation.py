@@ -13,6 +13,7 @@ from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
 from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Moment, Node, name, text
+from federation.mcp.tools.tasks import note_on
 from federation.services import approvals, conversations, delegation, task_terms, tasks
 from federation.services.conversations import COMMONS
 from federation.services.executions import State
@@ -125,7 +126,7 @@ async def federation_delegate(
         ),
     ] = None,
 ) -> Delegated:
-    """Hand out a piece of work: to an agent by name, to any agent (of a role), or to a node chosen by role and capability.
+    """Hand out a piece of work: to an agent by name, to any (of a role, or who can do something), to a person, or to a node chosen by what it has.
 
     Examples: agent='bob' is for bob alone; executor='agent', role='developer' is for the first developer who claims it; neither agent nor
     role nor any need of a node is for the first agent who claims it; role='analyst' alone, or executor='node', is done by a node's model.
@@ -179,12 +180,11 @@ async def federation_delegate(
         execution_id=stands.execution_id if stands else None,
         waiting_for=approval or (stands.waiting_for if stands else None),
         expires_at=task.expires_at,
-        note=stands.note if stands else PARKED if approval else lonely or crowd or (HELD if task.executor == Executor.NODE else None),
+        note=stands.note if stands else PARKED if approval else lonely or crowd or note_on(task),
     )
 
 
 PARKED = "It begins when it is approved, and ends if it is rejected: federation_task_result waits for either."
-HELD = "It begins when its conversation is moved on to a phase that does not hold this kind of work: see federation_phase."
 
 
 def _lonely(task: AgentTask) -> str:

@@ -20,10 +20,11 @@ from federation.services.executions import State
 from federation.services.outcomes import Outcome
 from federation.services.task_trees import Part
 from federation.store.models.executions import Execution
-from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus
+from federation.store.models.tasks import BEGUN, ENDED, AgentTask, Executor, TaskStatus
 
 # Of a task's parts so many are shown.
 MOST_PARTS = 100
+HELD = "it begins when its conversation is moved on to a phase that does not hold this kind of work: see federation_phase"
 UNTAKEN = "nobody took it in time: those who may hand out work were told, and may take it"
 FORGOTTEN = "it ended long ago, and what it returned is kept no longer; ask again if it is still wanted"
 
@@ -118,7 +119,7 @@ async def federation_task_status(call: Call, task_id: AnyReference, conversation
             overall=tree.overall if tree else None,
             parts=tree.parts[:MOST_PARTS] if tree else [],
             parts_left_out=max(len(tree.parts) - MOST_PARTS, 0) if tree else 0,
-            note=run.note if run else stands.note if stands else UNTAKEN if task and task.escalated_at and task.status not in ENDED else None,
+            note=run.note if run else stands.note if stands else note_on(task),
         )
 
     return await call.transact(look)
@@ -182,6 +183,15 @@ async def federation_cancel_task(
         return _outcome(session, str(found.id), conversation_id)
 
     return await call.transact(work)
+
+
+def note_on(task: AgentTask | None) -> str | None:
+    """Return what is to be said of a task for which no execution speaks."""
+    if task is None or task.status not in BEGUN:
+        return None
+    if task.executor == Executor.NODE:
+        return HELD
+    return UNTAKEN if task.escalated_at is not None else None
 
 
 def _execution(session: Session, reference: str, conversation_id: str | None) -> uuid.UUID | None:

@@ -11,7 +11,8 @@ from anyio import to_thread
 from fastmcp.exceptions import ToolError
 
 from federation.mcp.tools import claims
-from federation.services import agents, task_claims, task_ends
+from federation.services import agents, approvals, conversations, phase_moves, task_claims, task_ends, tasks
+from federation.services.approvals import Decision
 
 pytestmark = pytest.mark.anyio
 
@@ -151,3 +152,20 @@ async def test_contradictions_are_named(house: Any) -> None:
         ):
             with pytest.raises(ToolError, match=says):
                 await ada.call_tool("federation_delegate", {"description": "d", **given})
+
+
+async def test_what_a_phase_holds_says_what_it_waits_for(house: Any) -> None:
+    with house.transactions.begin("ada") as session:
+        conversations.open_for(session, "release", ["bob"])
+        phase_moves.move(session, "release", "propose")
+    fix = {"description": "Fix it", "task_type": "remediate", "executor": "node", "task_id": "fix", "conversation_id": "release"}
+    async with house.client("bob") as bob:
+        with pytest.raises(ToolError, match="release is in its phase propose, in which work of the kind remediate is not begun: propose it"):
+            await bob.call_tool("federation_delegate", fix)
+        parked = (await bob.call_tool("federation_delegate", {**fix, "requires_approval": True})).data
+        assert parked.waiting_for == "the approval of ada, after the phase propose"
+        with house.transactions.begin("cli:root") as session:
+            approvals.settle(session, tasks.anywhere(session, "fix")[0], Decision.APPROVE, reason="")
+        stands = (await bob.call_tool("federation_task_status", {"task_id": "fix"})).data
+        assert (stands.state, stands.execution_id) == ("pending", None)
+        assert stands.note == "it begins when its conversation is moved on to a phase that does not hold this kind of work: see federation_phase"

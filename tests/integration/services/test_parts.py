@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from federation.errors import Conflict, NotFound
-from federation.services import task_claims, task_ends, task_trees, tasks
+from federation.services import approvals, task_claims, task_ends, task_trees, tasks
+from federation.services.approvals import Decision
 from federation.transaction import Transactions
 from tests.integration.services.handing import by_hand, end_what_is_over, stands, take
 
@@ -57,6 +58,14 @@ def test_a_whole_is_completed_after_its_parts_and_ends_with_them(transactions: T
     assert why == {"cancelled_by": "bob", "reason": "task build, of which it is a part, is cancelled"}
     with pytest.raises(Conflict, match="task ship is failed and gets no more parts"):
         hand_out("late", parent="ship")
+
+
+def test_parts_of_what_is_rejected_are_not_wanted_any_more(transactions: Transactions, hand_out: Any) -> None:
+    hand_out("ship", who="bob", requires_approval=True)
+    hand_out("build", parent="ship")
+    with transactions.begin("ada") as session:
+        approvals.decide(session, "ship", Decision.REJECT, reason="not now")
+    assert stands(transactions, "build") == ("cancelled", None)
 
 
 @pytest.mark.parametrize("end", ["cancelled", "expired"])

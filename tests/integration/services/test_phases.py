@@ -259,11 +259,15 @@ def test_phases_are_what_the_charter_says_and_one_without_a_table_is_free(transa
         from federation.services import task_ends
 
         task_ends.cancel(session, "t")
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "d", slug="elsewhere")
     move(transactions, "discuss")
     with transactions.begin("ada") as session:
         tasks.delegate(session, "d", slug="u", conversation_id=WHERE)
     with pytest.raises(Refused, match="in its phase discuss, in which nobody may take tasks"), transactions.begin("bob") as session:
         task_claims.claim(session, "u", description="", ttl_s=60)
+    with transactions.begin("bob") as session:
+        assert task_claims.claim(session, "elsewhere", description="", ttl_s=60).claimed
     with pytest.raises(Refused, match="in its phase discuss, in which nobody may take part in votes"), transactions.begin("bob") as session:
         consensus.request(session, Asked(question="?", conversation_id=WHERE))
     with transactions.begin("bob") as session:
