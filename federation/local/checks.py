@@ -97,6 +97,17 @@ def rules(config: Settings) -> Iterator[Finding]:
         yield Finding("charter", Verdict.FAIL, str(error), "correct the file, or leave FEDERATION_CHARTER unset for the one that ships")
 
 
+def node_files(config: Settings) -> Iterator[Finding]:
+    """Where a folder of node files is set, it is there."""
+    chosen = config.workers_dir
+    if chosen is not None and chosen.is_dir():
+        yield _ok("node files", str(chosen))
+    elif chosen is not None:
+        yield Finding(
+            "node files", Verdict.FAIL, f"{variable('workers_dir')}: there is no folder {chosen}", "correct it, or leave it unset for those that ship"
+        )
+
+
 def disk(config: Settings) -> Iterator[Finding]:
     """There is room for the data."""
     folder = next(place for place in (config.data_dir, *config.data_dir.parents) if place.exists())
@@ -283,6 +294,7 @@ def encryption(config: Settings) -> Iterator[Finding]:
 CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
     python,
     rules,
+    node_files,
     disk,
     runtime,
     database,

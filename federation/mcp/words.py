@@ -10,7 +10,12 @@ from federation.services import resources
 from federation.services.names import PATTERN, WANTED
 
 _LONGEST_SHOWN = 80
-_PATTERNS = {f"^{PATTERN}$": WANTED, "^/": "an absolute path", resources.PATTERN: resources.WANTED}
+_PATTERNS = {
+    f"^{PATTERN}$": WANTED,
+    "^/": "an absolute path",
+    resources.PATTERN: resources.WANTED,
+    "^[0-9a-f]{64}$": "a SHA-256 in 64 hexadecimal digits, as an earlier call returned it",
+}
 
 
 def misfit(problem: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -18,12 +18,13 @@ from celery.result import GroupResult, result_from_tuple
 
 from federation.results import chords, rows
 from federation.results.connections import CONNECTION_ERRORS, Connection, Connections, send
-from federation.results.errors import WrongUrl
+from federation.results.errors import IdRefused, WrongUrl
 from federation.results.joining import JoiningBackend, Meta
 from federation.results.listener import Listener
 from federation.results.options import parse
 from federation.results.rows import Row
 from federation.results.statements import CLEANUP_BATCH, statements
+from federation.results.tables import LONGEST_ID
 
 
 class PostgresBackend(JoiningBackend):
@@ -87,6 +88,8 @@ class PostgresBackend(JoiningBackend):
         return isinstance(exc, CONNECTION_ERRORS)
 
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:  # type: ignore[override]  # the stub says None
+        if len(task_id) > LONGEST_ID or "\0" in task_id:
+            raise IdRefused(f"task_id: got {task_id[:40]!r}… of {len(task_id)} characters, wants at most {LONGEST_ID}, without NUL")
         # LISTEN before the publish, so that the first `get` of a process does not pay for the connection. Workers seldom wait.
         if not task_join_will_block():
             self.listener.start()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import maybe_signature, states
+from celery.app.task import Context
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, GroupResult
 from kombu.exceptions import OperationalError
@@ -31,7 +32,7 @@ def send_body(backend: Any, request: Any, parts: int) -> None:
         values = header_values(backend, request.group, parts)
     except ChordError as error:
         log.info("results.chord_failed group_id=%s error=%s", request.group, error)
-        backend.chord_error_from_stack(callback, error)
+        _fail(backend, callback, error)
         return
     try:
         _publish(backend, callback, values, request.group)
@@ -39,7 +40,14 @@ def send_body(backend: Any, request: Any, parts: int) -> None:
         log.exception("results.chord_body_unsent group_id=%s", request.group)
         refused = ChordError(f"Callback error: {error!r}")
         refused.__cause__ = error
-        backend.chord_error_from_stack(callback, refused)
+        _fail(backend, callback, refused)
+
+
+def _fail(backend: Any, callback: Any, error: Exception) -> None:
+    """Fail a body that is not sent; where it is a part of a chord around this one, count it there as well, or that one would wait for ever."""
+    backend.chord_error_from_stack(callback, error)
+    around = {name: callback.options.get(option) for name, option in (("chord", "chord"), ("group", "group_id"), ("group_index", "group_index"))}
+    backend.on_chord_part_return(Context({"id": callback.id, **around}), states.FAILURE, error)
 
 
 def _publish(backend: Any, callback: Any, values: list[Any], group_id: str) -> None:

@@ -11,3 +11,7 @@ class ListenerEnded(ResultsError):
 
 class WrongUrl(ResultsError):
     """The URL of the backend is of another kind or holds a parameter that does not fit."""
+
+
+class IdRefused(ResultsError, ValueError):
+    """No result could be stored under this id of a task, so the task is not sent."""

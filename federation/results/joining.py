@@ -150,7 +150,8 @@ class JoiningBackend(BaseBackend):
                     return
                 remaining_s = deadline - time.monotonic()
                 if remaining_s <= 0:
-                    raise CeleryTimeoutError(f"no result within {timeout} s of {len(missing)} execution(s), such as {min(missing)}")
+                    why = f"; PostgreSQL could not be asked: {self.listener.trouble}" if self.listener.trouble else ""
+                    raise CeleryTimeoutError(f"no result within {timeout} s of {len(missing)} execution(s), such as {min(missing)}{why}")
                 arrived = watch.wait(min(remaining_s, self.recheck_s))
                 if not arrived:
                     self.listener.start()

@@ -73,6 +73,8 @@ class Listener(Generic[Row]):
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._used = 0.0
+        # Why nothing is heard at present, in the server's words.
+        self.trouble: str | None = None
 
     def reset_after_fork(self) -> None:
         self._lock = threading.RLock()
@@ -126,14 +128,15 @@ class Listener(Generic[Row]):
             try:
                 with self._connect() as connection:
                     connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._channel)))
-                    delay_s = 0.05
+                    delay_s, self.trouble = 0.05, None
                     with self._stoppable(connection):
                         self._listen(connection)
             except psycopg.Error as error:
                 if self._ended():
                     return
                 # Not raised: the thread is nobody's caller, and its waiters wait on until the server is back.
-                log.warning("results.listener_lost channel=%s retry_s=%.2f error=%s", self._channel, delay_s, str(error).strip())
+                self.trouble = str(error).strip()
+                log.warning("results.listener_lost channel=%s retry_s=%.2f error=%s", self._channel, delay_s, self.trouble)
                 time.sleep(delay_s)
                 delay_s = min(delay_s * 2, _RETRY_MAX_S)
 

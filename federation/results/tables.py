@@ -6,6 +6,8 @@ from sqlalchemy import Boolean, Column, DateTime, Engine, Index, Integer, MetaDa
 
 from federation.results.options import parse
 
+LONGEST_ID = 255
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -28,7 +30,7 @@ def _expires() -> Column[Any]:
 celery_results = Table(
     "celery_results",
     metadata,
-    Column("task_id", String(255), primary_key=True),
+    Column("task_id", String(LONGEST_ID), primary_key=True),
     Column("state", String(50), nullable=False),
     Column("result", Text, comment="JSON: the value, the exception or the progress"),
     Column("traceback", Text),

@@ -90,6 +90,22 @@ def test_a_failed_part_fails_the_body_with_its_cause(canvas: Any) -> None:
     finished(canvas, result)
 
 
+@pytest.mark.parametrize("shape", ["header", "chain", "body"])
+def test_a_chord_in_a_chord_that_fails_fails_the_one_around_it(canvas: Any, tmp_path: Path, shape: str) -> None:
+    part = {
+        "header": canvas.chord([canvas.fail.s("part"), canvas.add.s(1, 1)], canvas.total.s()),
+        "chain": canvas.chain(canvas.add.s(1, 1), canvas.group(canvas.add.s(1), canvas.fail.si("part")), canvas.total.s()),
+        "body": canvas.chord([canvas.add.s(1, 1)], canvas.fail.si("part")),
+    }[shape]
+    told = tmp_path / "told"
+    result = canvas.chord([part, canvas.echo.s(2)], canvas.total.s().on_error(canvas.lament.s(str(told)))).delay()
+    error = canvas.app.AsyncResult(result.id).get(timeout=SOON_S, propagate=False)
+    assert isinstance(error, ChordError)
+    assert "part" in str(error)
+    finished(canvas, result)
+    assert told.read_text().split() == [result.id, "ChordError"]
+
+
 def test_the_errbacks_of_a_part_and_of_the_body_are_called(canvas: Any, tmp_path: Path) -> None:
     told = tmp_path / "told"
     lament = canvas.lament.s(str(told))

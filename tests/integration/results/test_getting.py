@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from celery import states
+from celery import Celery, states
+from celery.exceptions import BackendError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from federation.results.backend import PostgresBackend
+from federation.results.errors import IdRefused
 
 Make = Callable[..., PostgresBackend]
 SOON_S = 90
@@ -222,3 +224,20 @@ def test_what_a_forked_child_drops_and_closes_ends_no_session_of_its_parent(make
     assert child.exitcode == 0
     assert backend.app.AsyncResult("child").get(timeout=SOON_S) != before
     assert _session(backend) == before
+
+
+def test_who_waits_in_vain_because_nobody_can_be_asked_is_told_why(database: Any) -> None:
+    lost = database.url.rsplit("/", 1)[0] + "/no_such_database"
+    app = Celery(set_as_current=False)
+    app.conf.update(result_backend_max_retries=2)
+    app._backend = backend = PostgresBackend(app, url=f"pgnotify+{lost}")
+    with pytest.raises((CeleryTimeoutError, BackendError), match="no_such_database"):
+        app.AsyncResult("some-id").get(timeout=3)
+    backend.close()
+
+
+@pytest.mark.parametrize("task_id", ["a" * 256, "a\0b"])
+def test_a_task_whose_result_could_not_be_stored_is_not_sent(backend: PostgresBackend, task_id: str) -> None:
+    with pytest.raises(IdRefused, match="wants at most 255, without NUL"):
+        backend.on_task_call(None, task_id)
+    backend.on_task_call(None, "a" * 255)

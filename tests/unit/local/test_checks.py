@@ -60,6 +60,14 @@ def test_a_stunnel_that_is_not_here_is_told_before_it_is_needed(
     assert str(tmp_path / "cache") in found(config, "stunnel")[Verdict.OK]
 
 
+def test_a_folder_of_node_files_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert list(checks.node_files(Settings(data_dir=tmp_path))) == []
+    [well] = checks.node_files(Settings(data_dir=tmp_path, workers_dir=tmp_path))
+    [wrong] = checks.node_files(Settings(data_dir=tmp_path, workers_dir=tmp_path / "nope"))
+    assert (well.verdict, wrong.verdict) == (Verdict.OK, Verdict.FAIL)
+    assert "FEDERATION_WORKERS_DIR" in wrong.saw
+
+
 def test_a_key_that_others_can_read_is_named(config: Settings, certificates: Certificates) -> None:
     certificates.key(DOOR).chmod(0o644)
     told = [finding for finding in checks.permissions(config) if finding.verdict is Verdict.FAIL and "frontdoor.key" in finding.saw]
