@@ -46,8 +46,9 @@ def send_body(backend: Any, request: Any, parts: int) -> None:
 def _fail(backend: Any, callback: Any, error: Exception) -> None:
     """Fail a body that is not sent; where it is a part of a chord around this one, count it there as well, or that one would wait for ever."""
     backend.chord_error_from_stack(callback, error)
-    around = {name: callback.options.get(option) for name, option in (("chord", "chord"), ("group", "group_id"), ("group_index", "group_index"))}
-    backend.on_chord_part_return(Context({"id": callback.id, **around}), states.FAILURE, error)
+    given = callback.options
+    part = Context(id=callback.id, chord=given.get("chord"), group=given.get("group_id"), group_index=given.get("group_index"))
+    backend.on_chord_part_return(part, states.FAILURE, error)
 
 
 def _publish(backend: Any, callback: Any, values: list[Any], group_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
 from uuid import UUID
 
@@ -322,7 +323,7 @@ async def swarm_claim_task(
     taken = _NOTHING
     for task in await call.transact(candidates):
         try:
-            taken = await call.transact(lambda session, task=task: _claim(session, task, description, lasting_s))  # type: ignore[misc]
+            taken = await call.transact(partial(_claim, task=task, description=description, ttl_s=lasting_s))
         except PermanentError:
             # Such as one that the caller's role may not begin, or that somebody has just completed.
             if action_id is not None:
