@@ -14,6 +14,7 @@ from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
 from federation.delivery.app import service_url
 from federation.errors import DatabaseUnavailable
+from federation.results.notices import wait_for_notices
 from federation.results.patience import completed
 from federation.services import claim_lines, resource_claims
 from federation.services.claims import ClaimOutcome, told
@@ -95,7 +96,7 @@ def _await_notice(connection: psycopg.Connection[Any], key: str, within_s: float
     until = time.monotonic() + within_s
     try:
         while (left_s := until - time.monotonic()) > 0:
-            if any(notice.payload == key for notice in connection.notifies(timeout=left_s, stop_after=1)):
+            if key in wait_for_notices(connection, left_s):
                 return
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable("PostgreSQL went away; call again, and you stand where you stood") from error

@@ -30,30 +30,34 @@ class Feeder:
         self._not_before = 0.0
         self._refused: dict[str, float] = {}
 
-    def feed(self) -> None:
-        """Copy all that is there. What the broker does not take is tried again later, and holds up nobody else who calls.
+    def feed(self) -> bool:
+        """Copy all that is there; return whether that was all. What the broker does not take is tried by a later call, and holds up nobody else.
 
         Raises the errors of the database.
         """
         if time.monotonic() < self._not_before:
-            return
+            return False
+        all_fed = True
         with self._transactions.begin(ACTOR) as session:
             known = feeds.everybody(session)
         for feed in known:
             if time.monotonic() < self._refused.get(feed.destination, 0.0):
+                all_fed = False
                 continue
             try:
                 self._feed(feed)
             except RequestRefused as error:
                 # STOMP 1.2: a server closes the connection after an ERROR. The others have nothing to do with it.
                 self.close()
+                all_fed = False
                 self._refused[feed.destination] = time.monotonic() + REFUSED_S
                 logger.warning("feeder.refused", extra={"destination": feed.destination, "reason": str(error)})
             except BrokerError as error:
                 self.close()
                 self._not_before = time.monotonic() + RETRY_S
                 logger.warning("feeder.deferred reason=%s retry_s=%g", str(error).partition("\n")[0], RETRY_S)
-                return
+                return False
+        return all_fed
 
     def _feed(self, feed: FeedView) -> None:
         while True:

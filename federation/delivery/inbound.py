@@ -26,7 +26,6 @@ from federation.transaction import Transactions
 
 logger = logging.getLogger(__name__)
 
-ACTOR = "service:inbound"
 HEARTBEAT_S = 10.0
 # Who may speak is looked up this often; a new one waits no longer, and who may no more is heard no longer.
 LOOK_S = 1.0
@@ -85,8 +84,9 @@ class Inbound:
 
     def _listen(self, transactions: Transactions) -> None:
         """Hear who may speak for a while."""
-        with transactions.begin(ACTOR) as session:
-            known = feeds.speakers(session)
+        # One statement, because it is asked each second.
+        with transactions.service.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            known = feeds.speakers(connection)
         speakers = {agent: expires_s for agent, expires_s in known.items() if time.monotonic() >= self._refused.get(agent, 0.0)}
         if not speakers and not self._heard:
             # Nobody speaks STOMP here: no connection is kept for it.

@@ -16,6 +16,7 @@ from federation.broker.frames import encode
 from federation.delivery.feeder import Feeder
 from federation.delivery.wire import Wire
 from federation.errors import TransientError
+from federation.results.notices import wait_for_notices
 from federation.results.patience import completed
 from federation.store import event_order
 from federation.store.event_order import Horizon, Line
@@ -46,7 +47,7 @@ class Relay:
         self._topics = _Topics(app)
         self._feeder = Feeder(app, transactions)
         self._awaited: Horizon | None = None
-        self._behind = True
+        self._behind, self._fed = True, False
 
     def start(self) -> None:
         """Begin to relay; called again it changes nothing."""
@@ -87,6 +88,8 @@ class Relay:
         if held:
             # Before the first look, so that nothing falls between the two.
             line.execute(f"LISTEN {NOTICE_CHANNEL}")
+            # Whoever led before may have left either half-way.
+            self._behind, self._fed = True, False
             logger.info("relay.leads")
         return bool(held)
 
@@ -94,15 +97,17 @@ class Relay:
         """Do what there is to do, then wait for a notice."""
         # All of it first: a broker that is away holds up the topics, and the order only for as long as it takes to notice.
         while event_order.is_unsettled(line) and not self._stopped.is_set():
+            # Whatever is fed is an event too.
+            self._fed = False
             numbered = self._number()
             self._behind = self._behind or numbered > 0
             if numbered < NUMBERED_AT_ONCE:
                 break
         while self._behind and not self._stopped.is_set():
             self._behind = self._publish() == TOLD_AT_ONCE
-        self._feeder.feed()
-        for _ in line.notifies(timeout=LOOK_S, stop_after=1):
-            pass
+        if not self._fed:
+            self._fed = self._feeder.feed()
+        wait_for_notices(line, LOOK_S)
 
     def _number(self) -> int:
         self._awaited, numbered = number(self._transactions, self._awaited)

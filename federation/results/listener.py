@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from federation.results.connections import Connection
+from federation.results.notices import wait_for_notices
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class Listener(Generic[Row]):
     def _listen(self, connection: Connection) -> None:
         check_at = time.monotonic()
         while True:
-            announced = {note.payload for note in connection.notifies(timeout=max(0.0, check_at - time.monotonic()), stop_after=1)}
+            announced = set(wait_for_notices(connection, max(0.0, check_at - time.monotonic())))
             due = time.monotonic() >= check_at
             with self._lock:
                 keys = list(self._watches) if due else [key for key in announced if key in self._watches]

@@ -21,6 +21,12 @@ from federation.store.models.tasks import AgentTask
 
 # Of what is over, at most so many in one look.
 AT_ONCE = 200
+_IS_DUE = or_(
+    (Consensus.state == ConsensusState.OPEN) & (Consensus.deadline <= func.clock_timestamp()),
+    (Consensus.state != ConsensusState.OPEN) & Consensus.task_id.is_not(None) & Consensus.applied_at.is_(None),
+)
+# Whether there are any that are due; one statement, because it is asked each second.
+ANY_DUE = select(select(Consensus.id).where(_IS_DUE).exists())
 
 
 def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
@@ -105,6 +111,4 @@ def _applied(session: Session, vote: Consensus, *, effect: str | None) -> None:
 
 def due(session: Session) -> Sequence[uuid.UUID]:
     """Return the votes whose time is over, and those whose outcome could not be carried out so far."""
-    over = (Consensus.state == ConsensusState.OPEN) & (Consensus.deadline <= func.clock_timestamp())
-    unapplied = (Consensus.state != ConsensusState.OPEN) & Consensus.task_id.is_not(None) & Consensus.applied_at.is_(None)
-    return session.scalars(select(Consensus.id).where(or_(over, unapplied)).order_by(Consensus.deadline).limit(AT_ONCE)).all()
+    return session.scalars(select(Consensus.id).where(_IS_DUE).order_by(Consensus.deadline).limit(AT_ONCE)).all()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -97,9 +97,9 @@ def everybody(session: Session) -> list[FeedView]:
     return [FeedView(*row) for row in session.execute(select(*columns).order_by(Feed.destination))]
 
 
-def speakers(session: Session) -> dict[str, float]:
+def speakers(reader: Session | Connection) -> dict[str, float]:
     """Return the agents that may speak over STOMP, each with the seconds after which what it is told expires."""
-    found = session.execute(select(Feed.agent, Feed.expires_s).where(Feed.agent.is_not(None)))
+    found = reader.execute(select(Feed.agent, Feed.expires_s).where(Feed.agent.is_not(None)))
     return {agent: expires_s for agent, expires_s in found if agent is not None}
 
 
