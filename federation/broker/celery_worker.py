@@ -10,6 +10,11 @@ _STEPS = (("celery.worker.consumer.mingle", "Mingle"), ("celery.worker.consumer.
 SECONDS_AFTER_A_REFUSAL = 2.0
 
 
+def is_worker() -> bool:
+    """Whether a worker is loaded in this process."""
+    return _CONSUMER in sys.modules
+
+
 def join_compatible_transports(driver_type: str) -> None:
     """Add a driver to the lists of transports that Celery lets mingle and gossip.
 
@@ -27,7 +32,7 @@ def pause_in_a_worker() -> None:
     A worker tries for ever, and after an error that kombu does not repeat by itself Celery does so without a pause.
     Anybody else is to hear of it at once.
     """
-    if _CONSUMER in sys.modules:
+    if is_worker():
         time.sleep(SECONDS_AFTER_A_REFUSAL)
 
 

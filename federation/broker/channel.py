@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from itertools import count
 from queue import Empty
@@ -14,12 +15,12 @@ from federation.broker import destinations, settling
 from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
 from federation.broker.beating import beat_beside
-from federation.broker.celery_worker import runs_in_the_loop
+from federation.broker.celery_worker import is_worker, runs_in_the_loop
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
-from federation.broker.dying import REJECTED, pack_dead
-from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pack
+from federation.broker.dying import pack_dead, why_rejected
+from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pack, unpack
 from federation.broker.errors import ArgumentRefused, ConnectionLost, RequestRefused, Unroutable
 from federation.broker.fetching import drain_queue, fetch_one
 from federation.broker.frames import Frame, encode
@@ -356,7 +357,8 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             if requeue:
                 self.requeue(delivery)
             else:
-                self.dead_letter(delivery, REJECTED)
+                headers = unpack(delivery.frame, "")["headers"]
+                self.dead_letter(delivery, why_rejected(sys.exc_info()[1], headers, by_celery=is_worker()))
 
     def basic_recover(self, requeue: bool = False) -> Any:
         """Put all unsettled deliveries of this channel back into their queues; to this very consumer (without `requeue`) nothing can be."""

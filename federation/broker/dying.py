@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from federation.broker.envelope import FIRST_ID, REDELIVERED, pack_again
 from federation.broker.frames import Frame
@@ -18,7 +19,31 @@ def pack_dead(frame: Frame, destination: str, *, source: str, reason: str) -> di
     """Return the headers to send a delivered frame to its dead-letter queue: there it stays until somebody comes for it."""
     headers = pack_again(frame, destination)
     headers.pop("expires", None)
-    return headers | {"persistent": "true", FROM: source, REASON: reason[:REASON_CHARACTERS], SENT_AT: frame.headers.get("timestamp", "0")}
+    return headers | {"persistent": "true", FROM: source, REASON: _as_header(reason), SENT_AT: frame.headers.get("timestamp", "0")}
+
+
+def why_rejected(error: BaseException | None, headers: Mapping[str, Any], *, by_celery: bool = False) -> str:
+    """Return the reason of a reject during which that error is handled, as Celery's worker does with a task that it does not know.
+
+    `headers` are those of kombu. When a task has asked for the reject, nothing is handled any more, and there is no further reason.
+    """
+    task = headers.get("task")
+    match error:
+        # Protocol 1 of Celery has the name in the body.
+        case KeyError(args=(str(name),)) if name == task or (by_celery and task is None and name != "task"):
+            return f"{REJECTED}: it knows no task {name!r}"
+        case KeyError() | TypeError() if task is None and by_celery:
+            return f"{REJECTED}: it is no task of Celery ({type(error).__name__}: {error})"
+        # No exit, because a worker that ends may reject anything meanwhile.
+        case Exception():
+            return f"{REJECTED}: {type(error).__name__}: {error}"
+        case _:
+            return REJECTED
+
+
+def _as_header(reason: str) -> str:
+    # A header holds no NUL and no half of a character.
+    return reason[:REASON_CHARACTERS].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def pack_revived(frame: Frame, destination: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 
 import federation.broker  # noqa: F401  # registers activemq://
 
@@ -23,3 +24,8 @@ def hold(self: Task, folder: str, wait_for: str | None = None) -> None:
     Path(folder, f"{self.request.id}.{os.getpid()}.{time.monotonic_ns()}").touch()
     while wait_for and not Path(folder, wait_for).exists():
         time.sleep(0.01)
+
+
+@app.task
+def refuse() -> None:
+    raise Reject("not wanted", requeue=False)
