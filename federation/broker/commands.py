@@ -14,7 +14,7 @@ from kombu import Connection
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker import printing
 from federation.broker.dead_letters import dead_letter_queues, list_dead_letters, purge_dead_letters, redrive
-from federation.broker.errors import BrokerError
+from federation.broker.errors import BrokerError, OptionRefused, OptionUnknown
 from federation.broker.opening import own_transport
 from federation.broker.scheduled import list_scheduled, remove_scheduled
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             return int(given.command(connection, given))
     except BrokerError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
-        return UNAVAILABLE
+        return WRONG_INPUT if isinstance(error, OptionRefused | OptionUnknown) else UNAVAILABLE
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

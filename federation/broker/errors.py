@@ -1,5 +1,7 @@
 """What can go wrong between us and ActiveMQ; a root of its own, because this room imports nothing of ours."""
 
+WHERE_OPTIONS_ARE = "all are told on the page of the broker transport, under Options, and by help(federation.broker.options.Options)"
+
 
 class BrokerError(Exception):
     """Root of the transport's errors; its text says what to do next.
@@ -151,6 +153,14 @@ class OptionRefused(BrokerError, ValueError):
     def __init__(self, name: str, value: object, wanted: str) -> None:
         self.name, self.value, self.wanted = name, value, wanted
         super().__init__(f"transport option {name}: got {value!r}; it must be {wanted}", name, value, wanted)
+
+
+class OptionUnknown(BrokerError, LookupError):
+    """There is no transport option of that name, and one so much alike that it must be meant."""
+
+    def __init__(self, name: str, near: str) -> None:
+        self.name, self.near = name, near
+        super().__init__(f"transport option {name} is not known; is {near} meant? {WHERE_OPTIONS_ARE}", name, near)
 
 
 class ArgumentRefused(BrokerError, ValueError):

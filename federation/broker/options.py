@@ -1,4 +1,4 @@
-"""The transport options of kombu that this transport knows, read once for each connection; other options are left to kombu."""
+"""The transport options of kombu that this transport knows, read once for each connection; tells of names that nobody knows."""
 
 import difflib
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from federation.broker.errors import OptionRefused
+from federation.broker.errors import WHERE_OPTIONS_ARE, OptionRefused, OptionUnknown
 from federation.broker.frames import MAX_FRAME_BYTES
 from federation.broker.redelivery import Hook
 
@@ -70,23 +70,39 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+# Read by kombu from the same mapping, or put there by it: publishing with a retry policy copies that into the options of its connection.
+_OF_KOMBU = frozenset(
+    (
+        *("max_retries", "interval_start", "interval_step", "interval_max", "connect_retries_timeout"),
+        *("errback", "callback", "on_revive", "retry_errors", "deadletter_queue"),
+    )
+)
+# So alike is a slip of the pen; none of those that kombu's other transports know comes so near.
+_MISSPELT, _NEAR = 0.85, 0.7
+_told: set[str] = set()
+
+
 def read_options(given: Mapping[str, Any]) -> Options:
-    """Pick our options out of kombu's; what others read from the same mapping is not ours to refuse. Raises OptionRefused."""
-    known = {field.name for field in fields(Options)}
+    """Pick our options out of kombu's. Raises OptionRefused for a wrong value, OptionUnknown for a name that is one of ours misspelt."""
+    known = [field.name for field in fields(Options)]
     for name, value in given.items():
         if name in known:
             fits, wanted = _WANTED[name]
             if not fits(value):
                 raise OptionRefused(name, value, wanted)
+        elif name not in _OF_KOMBU and (near := difflib.get_close_matches(str(name), known, n=1, cutoff=_MISSPELT)):
+            raise OptionUnknown(str(name), near[0])
     taken = {name: value for name, value in given.items() if name in known}
     # Without those of Celery its events would reach nobody.
     taken["event_exchanges"] = (*EVENT_EXCHANGES, *taken.get("event_exchanges", ()))
     return Options(**taken)
 
 
-def tell_misspelt(given: Mapping[str, Any]) -> None:
-    """Log which of kombu's options nobody may know, because they look like ours."""
+def tell_unknown(given: Mapping[str, Any]) -> None:
+    """Log once in a process each name that means nothing here; most are left from another broker, whose transports ignore ours as well."""
     known = [field.name for field in fields(Options)]
-    for name in given:
-        if name not in known and (near := difflib.get_close_matches(str(name), known, n=1, cutoff=0.85)):
-            logger.warning("transport option %s is not known; is %s meant?", name, near[0])
+    for name in map(str, given):
+        if name not in known and name not in _OF_KOMBU and name not in _told:
+            _told.add(name)
+            near = "".join(f"; the nearest is {one}" for one in difflib.get_close_matches(name, known, n=1, cutoff=_NEAR))
+            logger.warning("transport option %s is not known and has no effect with ActiveMQ%s; %s", name, near, WHERE_OPTIONS_ARE)

@@ -24,6 +24,7 @@ from federation.broker.errors import (
     NameRefused,
     NotStomp,
     OptionRefused,
+    OptionUnknown,
     RequestRefused,
     StatisticsMissing,
     StatisticsSilent,
@@ -31,7 +32,7 @@ from federation.broker.errors import (
     Unroutable,
 )
 from federation.broker.flower_page import show_queues_in_flower
-from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options, tell_misspelt
+from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options, tell_unknown
 from federation.broker.statistics import Statistics, probe
 from federation.broker.subscription import Subscription
 
@@ -56,7 +57,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
     )
     connection_errors = (ConnectionLost, NotStomp, AccessRefused, TlsFailed, OSError)
     channel_errors = (
-        *(RequestRefused, MessageTooLarge, HeaderRefused, NameRefused, ArgumentRefused, OptionRefused, Unroutable, StatisticsMissing),
+        *(RequestRefused, MessageTooLarge, HeaderRefused, NameRefused, ArgumentRefused, OptionRefused, OptionUnknown, Unroutable, StatisticsMissing),
         *BaseTransport.channel_errors,
     )
     # A wrong password or a wrong port stays wrong: kombu must not try it again, for ever and in silence, while a caller waits.
@@ -106,7 +107,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
     def establish_connection(self) -> "Transport":
         """Connect and log in; raises ConnectionLost, AccessRefused, NotStomp, TlsFailed or TlsMisconfigured."""
         self.options = read_options(self.client.transport_options or {})
-        tell_misspelt(self.client.transport_options or {})
+        tell_unknown(self.client.transport_options or {})
         self._forget()
         beat = self.options.heartbeat if self.options.heartbeat is not None else self.client.heartbeat
         try:

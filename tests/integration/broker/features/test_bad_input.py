@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import uuid
 from typing import Any
 
 import kombu
@@ -16,6 +17,7 @@ from federation.broker.errors import (
     MessageTooLarge,
     NameRefused,
     OptionRefused,
+    OptionUnknown,
 )
 
 
@@ -74,11 +76,18 @@ def test_an_option_of_a_wrong_value_is_refused_by_name(bus: Any, name: str, valu
         bus.connect(**{name: value}).connect()
 
 
-def test_an_option_that_looks_misspelt_is_told(bus: Any, caplog: pytest.LogCaptureFixture) -> None:
-    bus.connect(confirm_publsh=False, client_properties={}, visibility_timeout=3).connect()
-    assert [record.message for record in caplog.records if record.name == "federation.broker.options"] == [
-        "transport option confirm_publsh is not known; is confirm_publish meant?"
-    ]
+def test_a_misspelt_option_is_refused_and_a_left_over_one_is_told_once(bus: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(OptionUnknown, match="confirm_publsh is not known; is confirm_publish meant"):
+        bus.connect(confirm_publsh=False).connect()
+    left = f"left_{uuid.uuid4().hex}"
+    for _ in range(2):
+        connection = bus.connect(**{left: 3})
+        # kombu leaves the policy among the connection's options, to be read at the next connection.
+        bus.publish(connection, kombu.Queue(left, routing_key=left), "a", retry=True, retry_policy={"max_retries": 1, "retry_errors": (OSError,)})
+        connection.close()
+        connection.connect()
+    told = [record.getMessage() for record in caplog.records if record.name == "federation.broker.options"]
+    assert [one.partition(" with ActiveMQ")[0] for one in told] == [f"transport option {left} is not known and has no effect"]
 
 
 def test_a_type_of_exchange_that_there_is_not_is_refused(bus: Any) -> None:
@@ -87,7 +96,8 @@ def test_a_type_of_exchange_that_there_is_not_is_refused(bus: Any) -> None:
 
 
 def test_errors_come_whole_from_another_process() -> None:
-    for error in (MessageTooLarge(2, 1), HeaderRefused("n", "r"), NameRefused("n", "r"), ConfirmationMissing(3.0, "a:1"), ConnectionLost("gone")):
+    given = (MessageTooLarge(2, 1), HeaderRefused("n", "r"), NameRefused("n", "r"), ConfirmationMissing(3.0, "a:1"), ConnectionLost("gone"))
+    for error in (*given, OptionUnknown("n", "near")):
         again = pickle.loads(pickle.dumps(error))
         by_celery = type(error)(*error.args)
         assert str(again) == str(by_celery) == str(error)

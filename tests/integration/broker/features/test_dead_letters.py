@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import kombu
@@ -192,6 +193,15 @@ def test_the_command_line_takes_broker_and_options_from_a_celery_app(activemq: A
     assert command(activemq.url, "-A", "orders", "queues").returncode == DONE
     wrong = command(activemq.url, "-A", "no_such_module", "queues")
     assert (wrong.returncode, "no_such_module" in wrong.stderr) == (WRONG_INPUT, True)
+
+
+def test_the_command_line_takes_an_app_with_wrong_options_for_wrong_input(activemq: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((*filter(None, [os.environ.get("PYTHONPATH")]), str(tmp_path))))
+    for number, (option, told) in enumerate((("queue_prefx='a'", "is queue_prefix meant"), ("queue_prefix=3", "must be a text"))):
+        text = f"from celery import Celery\n\napp = Celery(broker={activemq.url!r})\napp.conf.broker_transport_options = dict({option})\n"
+        (tmp_path / f"wrong{number}.py").write_text(text)
+        wrong = command(activemq.url, "-A", f"wrong{number}", "queues")
+        assert (wrong.returncode, told in wrong.stderr) == (WRONG_INPUT, True), wrong.stderr
 
 
 def test_the_command_line_shows_and_removes_what_is_scheduled(activemq: Any, bus: Any, queue: kombu.Queue) -> None:
