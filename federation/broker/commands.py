@@ -1,6 +1,6 @@
 """Queues, dead letters and what is scheduled, on a command line of their own: `python -m federation.broker --help`.
 
-Exit codes: 0 done · 1 not found · 2 wrong input · 69 the broker is not available or refuses · 130 interrupted.
+Exit codes: 0 done · 1 no such message or queue · 2 wrong input · 69 the broker is not available or refuses · 130 interrupted.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from kombu import Connection
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker import printing
-from federation.broker.dead_letters import dead_letter_queues, list_dead_letters, purge_dead_letters, redrive
-from federation.broker.errors import BrokerError, OptionRefused, OptionUnknown
+from federation.broker.dead_letters import dead_letter_queues, list_dead_letters, purge_dead_letters, redrive, see_queue
+from federation.broker.errors import BrokerError, OptionRefused, OptionUnknown, QueueUnknown
 from federation.broker.opening import own_transport
 from federation.broker.scheduled import list_scheduled, remove_scheduled
 
@@ -22,6 +22,8 @@ DONE, NOT_FOUND, WRONG_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 69, 130
 URL_VARIABLE = "CELERY_BROKER_URL"
 SCHEMES = ("activemq", "activemqs")
 _BEGINNINGS = " or ".join(f"{scheme}://" for scheme in SCHEMES)
+
+_CODES: Mapping[type[BrokerError], int] = {QueueUnknown: NOT_FOUND, OptionRefused: WRONG_INPUT, OptionUnknown: WRONG_INPUT}
 
 Command = Callable[[Connection, argparse.Namespace], int]
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
             return int(given.command(connection, given))
     except BrokerError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
-        return WRONG_INPUT if isinstance(error, OptionRefused | OptionUnknown) else UNAVAILABLE
+        return next((code for kind, code in _CODES.items() if isinstance(error, kind)), UNAVAILABLE)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -127,6 +129,8 @@ def _list(connection: Connection, given: argparse.Namespace) -> int:
         printing.show([{"dead_letter_queue": name, "dead_letters": number} for name, number in counts.items()], as_json=given.json)
         return DONE
     found = list(list_dead_letters(connection, given.queue, limit=given.limit))
+    if not found:
+        see_queue(connection, given.queue)
     printing.show(
         [printing.as_row(letter) for letter in found], as_json=given.json, leave_out=("headers", "body", "body_base64", "dead_letter_queue")
     )
@@ -135,11 +139,15 @@ def _list(connection: Connection, given: argparse.Namespace) -> int:
 
 def _redrive(connection: Connection, given: argparse.Namespace) -> int:
     number = redrive(connection, given.queue, only=given.id, on_progress=printing.progress)
+    if not number:
+        see_queue(connection, given.queue)
     printing.show([{"queue": given.queue, "redriven": number}], as_json=given.json)
     return NOT_FOUND if given.id and not number else DONE
 
 
 def _purge(connection: Connection, given: argparse.Namespace) -> int:
+    # Before it, because a purge makes the queue that it empties.
+    see_queue(connection, given.queue)
     printing.show([{"queue": given.queue, "purged": purge_dead_letters(connection, given.queue)}], as_json=given.json)
     return DONE
 

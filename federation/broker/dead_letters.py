@@ -1,5 +1,6 @@
 """Dead letters: listed without being taken, sent back to where they were, or removed; each call opens a connection of its own."""
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from federation.broker import destinations
 from federation.broker.connection import StompConnection
 from federation.broker.dying import died_at, pack_revived, reason_of, sent_at, source_of
 from federation.broker.envelope import unpack
-from federation.broker.errors import NoDeadLetterQueue
+from federation.broker.errors import NoDeadLetterQueue, QueueUnknown
 from federation.broker.fetching import drain_queue
 from federation.broker.frames import Frame, encode
 from federation.broker.opening import own_transport
@@ -99,6 +100,28 @@ def purge_dead_letters(connection: Any, queue: str) -> int:
                 f"the dead letters of {queue!r} lie among those of other queues in {_template(transport.options)!r}; purge that queue"
             )
         return drain_queue(transport.wire, _dead_letter_queue(transport.options, queue), transport.statistics_or_none())
+
+
+def see_queue(connection: Any, queue: str) -> None:
+    """Make sure that the broker has a kombu queue or dead letters of it, where it can tell. Raises QueueUnknown, which names the nearest."""
+    with own_transport(connection) as transport:
+        statistics = transport.statistics_or_none()
+        if statistics is None:
+            return
+        options = transport.options
+        sizes = statistics.sizes()
+    shared = "{queue}" not in _template(options)
+    own, dead = destinations.queue(queue, options.queue_prefix), _dead_letter_queue(options, queue)
+    if own in sizes or (dead in sizes and not shared):
+        return
+    dead_name = re.compile("(.+)".join(map(re.escape, _template(options).split("{queue}", 1))))
+    named: dict[str, str] = {}
+    for name in (destination.removeprefix("/queue/") for destination in sizes if destination != dead):
+        letters = dead_name.fullmatch(name)
+        named[name] = destinations.queue_name(letters[1] if letters else name, options.queue_prefix)
+    # Who has copied the broker's own name means the queue behind it.
+    nearest = [named[queue]] if queue in named else difflib.get_close_matches(queue, sorted(set(named.values())), n=3)
+    raise QueueUnknown(queue, nearest)
 
 
 def _template(options: Options) -> str:

@@ -1,5 +1,7 @@
 """What can go wrong between us and ActiveMQ; a root of its own, because this room imports nothing of ours."""
 
+from collections.abc import Sequence
+
 WHERE_OPTIONS_ARE = "all are told on the page of the broker transport, under Options, and by help(federation.broker.options.Options)"
 
 
@@ -178,6 +180,19 @@ class ArgumentRefused(BrokerError, ValueError):
 
 class NoDeadLetterQueue(BrokerError, LookupError):
     """It is not known where the dead letters of a queue are, or they are not there alone."""
+
+
+class QueueUnknown(BrokerError, LookupError):
+    """The broker has neither a queue of that name nor dead letters of it."""
+
+    def __init__(self, queue: str, nearest: Sequence[str]) -> None:
+        self.queue, self.nearest = queue, tuple(nearest)
+        near = f"the nearest are {', '.join(map(repr, nearest))}" if nearest else "none that it knows is like it"
+        super().__init__(
+            f"ActiveMQ knows neither a queue {queue!r} nor dead letters of it; {near}; it forgets a queue that stays empty and unused",
+            queue,
+            self.nearest,
+        )
 
 
 class StatisticsMissing(BrokerError):

@@ -18,6 +18,7 @@ from federation.broker.errors import (
     NameRefused,
     OptionRefused,
     OptionUnknown,
+    QueueUnknown,
 )
 
 
@@ -97,7 +98,7 @@ def test_a_type_of_exchange_that_there_is_not_is_refused(bus: Any) -> None:
 
 def test_errors_come_whole_from_another_process() -> None:
     given = (MessageTooLarge(2, 1), HeaderRefused("n", "r"), NameRefused("n", "r"), ConfirmationMissing(3.0, "a:1"), ConnectionLost("gone"))
-    for error in (*given, OptionUnknown("n", "near")):
+    for error in (*given, OptionUnknown("n", "near"), QueueUnknown("n", ["near"])):
         again = pickle.loads(pickle.dumps(error))
         by_celery = type(error)(*error.args)
         assert str(again) == str(by_celery) == str(error)

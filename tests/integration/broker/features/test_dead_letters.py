@@ -187,6 +187,25 @@ def test_the_command_line_lists_redrives_and_purges(activemq: Any, queue: kombu.
     assert json.loads(command(url, "dead-letters", "purge", queue.name, "--yes", "--json").stdout) == [{"queue": queue.name, "purged": 0}]
 
 
+def test_the_command_line_names_the_nearest_to_a_queue_that_there_is_not(activemq: Any, queue: kombu.Queue, kill: Kill) -> None:
+    prefix = f"{uuid.uuid4().hex[:8]}."
+    kill(queue, 1, transport={"queue_prefix": prefix})
+    for verb in (["list"], ["redrive", "--all"], ["redrive", "--id", "ID:1"], ["purge", "--yes"]):
+        given = ("--queue-prefix", prefix, "dead-letters", *verb)
+        # Misspelt; as `queues` shows it; as `dead-letters list` shows it.
+        for wrong in (queue.name[1:], f"{prefix}{queue.name}", f"DLQ.{prefix}{queue.name}"):
+            told = command(activemq.url, *given, wrong)
+            assert (told.returncode, told.stdout) == (NOT_FOUND, ""), verb
+            assert told.stderr.startswith(
+                f"QueueUnknown: ActiveMQ knows neither a queue {wrong!r} nor dead letters of it; the nearest are {queue.name!r}"
+            )
+    nothing = command(activemq.url, "dead-letters", "redrive", "§" * 20, "--all")
+    assert (nothing.returncode, "none that it knows is like it" in nothing.stderr) == (NOT_FOUND, True)
+    assert command(activemq.url, *given[:2], "dead-letters", "redrive", queue.name, "--all").returncode == DONE
+    for verb in (["list"], ["redrive", "--all"], ["purge", "--yes"]):
+        assert command(activemq.url, *given[:2], "dead-letters", *verb, queue.name).returncode == DONE
+
+
 def test_the_command_line_takes_broker_and_options_from_a_celery_app(activemq: Any, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
     examples = project("orders")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((*filter(None, [os.environ.get("PYTHONPATH")]), str(examples.folder))))
