@@ -1,7 +1,10 @@
 """Whether the transport reaches what it is to reach, as far as the readings tell."""
 
 import io
+import json
+import re
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,6 +15,7 @@ from benchmarks.broker.goals import judged
 from benchmarks.goals import show_goals
 from benchmarks.readings import Reading
 
+ROOT = Path(__file__).parents[3]
 OURS, DURABLE = "activemq (ours)", "kombu, durable and confirmed"
 
 
@@ -84,3 +88,9 @@ def test_a_cell_says_by_how_many_it_publishes() -> None:
 
 def test_names_of_cells_differ() -> None:
     assert len({cell.name for cell in (*CELLS, RAW)}) == len(CELLS) + 1
+
+
+def test_the_page_counts_the_goals_of_the_run_that_it_shows() -> None:
+    run = json.loads(max((ROOT / "benchmarks" / "results").glob("*-broker.json")).read_text("utf-8"))
+    told = re.findall(r"^Of (\d+) goals (\d+) are held there", (ROOT / "docs" / "reference" / "broker.md").read_text("utf-8"), re.M)
+    assert told == [(str(len(run["goals"])), str(sum(goal["held"] for goal in run["goals"])))]

@@ -1,12 +1,15 @@
 """The codec: what goes in comes out under any chunking, and garbage neither hangs nor grows."""
 
+import ast
 import contextlib
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from federation.broker import frames as codec
 from federation.broker.errors import ProtocolError
 from federation.broker.frames import Decoder, Frame, encode, escape, unescape
 
@@ -29,6 +32,12 @@ def decode(chunks: list[bytes], **limits: int) -> list[Frame]:
 def without_length(frame: Frame) -> Frame:
     headers = {name: value for name, value in frame.headers.items() if name != "content-length"}
     return Frame(frame.command, headers, frame.body)
+
+
+def test_the_codec_has_nothing_to_open_a_socket_with() -> None:
+    named = [node for node in ast.walk(ast.parse(Path(codec.__file__).read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in named}
+    assert modules == {"re", "collections.abc", "typing", "federation.broker.errors"}
 
 
 @given(st.lists(FRAMES, max_size=4), st.lists(st.integers(0, 10_000), max_size=12), st.sampled_from([b"", b"\n", b"\r\n\n"]))
