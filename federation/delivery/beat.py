@@ -14,6 +14,7 @@ from celery.beat import Scheduler
 from sqlalchemy import Connection, Engine, Executable, func, select, text
 from sqlalchemy.exc import DBAPIError
 
+from federation.delivery import publisher
 from federation.delivery.app import database_url, service_url
 from federation.delivery.inbound import Inbound
 from federation.delivery.rebalance import Rebalancer
@@ -244,8 +245,7 @@ class FederationScheduler(Scheduler):
         )
 
     def _sweep(self) -> None:
-        sent = self._runtime.publisher.sweep()
-        if sent:
+        if self._leadership.ask(publisher.ANY_DUE) and (sent := self._runtime.publisher.sweep()):
             logger.info("outbox.swept", extra={"sent": sent})
 
     def _note_outcomes(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -64,8 +65,11 @@ class Inbound:
         while not self._stopped.is_set():
             try:
                 transactions = transactions or self._make()
-                self._listen(transactions)
-                retry_s = FIRST_RETRY_S
+                # Kept, and without transactions, because it is asked each second.
+                with transactions.service.connect().execution_options(isolation_level="AUTOCOMMIT") as line:
+                    while not self._stopped.is_set():
+                        self._listen(transactions, line)
+                        retry_s = FIRST_RETRY_S
             except (DBAPIError, TransientError, BrokerError, OSError) as error:
                 logger.warning("inbound.deferred reason=%s retry_s=%g", str(error).partition("\n")[0], retry_s)
                 self._forget()
@@ -82,11 +86,9 @@ class Inbound:
         self._heard.clear()
         self._wire.close()
 
-    def _listen(self, transactions: Transactions) -> None:
+    def _listen(self, transactions: Transactions, line: Connection) -> None:
         """Hear who may speak for a while."""
-        # One statement, because it is asked each second.
-        with transactions.service.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            known = feeds.speakers(connection)
+        known = feeds.speakers(line)
         speakers = {agent: expires_s for agent, expires_s in known.items() if time.monotonic() >= self._refused.get(agent, 0.0)}
         if not speakers and not self._heard:
             # Nobody speaks STOMP here: no connection is kept for it.

@@ -97,9 +97,9 @@ def everybody(session: Session) -> list[FeedView]:
     return [FeedView(*row) for row in session.execute(select(*columns).order_by(Feed.destination))]
 
 
-def speakers(reader: Session | Connection) -> dict[str, float]:
+def speakers(connection: Connection) -> dict[str, float]:
     """Return the agents that may speak over STOMP, each with the seconds after which what it is told expires."""
-    found = reader.execute(select(Feed.agent, Feed.expires_s).where(Feed.agent.is_not(None)))
+    found = connection.execute(select(Feed.agent, Feed.expires_s).where(Feed.agent.is_not(None)))
     return {agent: expires_s for agent, expires_s in found if agent is not None}
 
 

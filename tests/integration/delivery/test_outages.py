@@ -78,7 +78,9 @@ def test_worker_without_a_database_serves_its_event_loop_while_a_revoked_message
     # A sign of life that meets no database would pause the worker, perhaps before it has taken the message.
     world.worker(node, FEDERATION_NODE_BEAT_S="600")
     identity = uuid.uuid4()
-    assert world.app.control.revoke(str(identity), reply=True, timeout=60, limit=1)
+    # A connection of its own: those in the pool may be of the broker that another test killed.
+    with world.app.connection_for_write() as connection:
+        assert world.app.control.revoke(str(identity), reply=True, timeout=60, limit=1, connection=connection)
     # So that the worker knows whose signature it will see; it goes by what it knew last.
     world.result(world.record("tests.where"))
     postgres.stop()
