@@ -175,7 +175,8 @@ class FederationScheduler(Scheduler):
 
     def _run(self, job: Job) -> bool:
         """Return whether the job was done."""
-        job.next_at = time.monotonic() + job.every_s
+        # At multiples, so that what is due in the same second is done in one look.
+        job.next_at = (time.monotonic() // job.every_s + 1) * job.every_s
         try:
             again_in_s = job.action()
             if again_in_s is not None:

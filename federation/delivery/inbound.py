@@ -28,8 +28,8 @@ from federation.transaction import Transactions
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
-# Who may speak is looked up this often; a new one waits no longer, and who may no more is heard no longer.
-LOOK_S = 1.0
+# Who may speak is looked up this often, and less often where nobody may; a new one waits no longer, and who may no more is heard no longer.
+LOOK_S, NOBODY_S = 1.0, 5.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
 REFUSED_S = 60.0
 PREFETCH = "20"
@@ -93,7 +93,7 @@ class Inbound:
         if not speakers and not self._heard:
             # Nobody speaks STOMP here: no connection is kept for it.
             self._wire.close()
-            self._stopped.wait(LOOK_S)
+            self._stopped.wait(NOBODY_S)
             return
         wire = self._wire.connected()
         if wire is not self._line:
