@@ -41,6 +41,7 @@ COMMANDS = (
     Entry("fetch", "federation.cli.fetch:fetch", "Fetch ActiveMQ and stunnel now, so that `up` needs no network."),
     Entry("agent", "federation.cli.agent:app", "Add agents, give tokens and keys, configure clients."),
     Entry("pulse", "federation.cli.pulse:pulse", "Show what every agent and node is doing, or was."),
+    Entry("history", "federation.cli.history:history", "Show what was said in a conversation."),
     Entry("task", "federation.cli.task:app", "Show, approve, cancel and redrive tasks and executions."),
     Entry("consensus", "federation.cli.consensus:app", "Ask for votes, show, export and verify them."),
     Entry("vote", "federation.cli.vote:vote", "Vote as the agent whose token you have, and sign."),

@@ -72,7 +72,7 @@ class NodeLife:
                 self._silent = False
             except TransientError as error:
                 if not self._silent:
-                    logger.warning("node.silent reason=%s", error, extra={"node": self._node.name})
+                    logger.warning("node.silent reason=%s", _with_cause(error), extra={"node": self._node.name})
                 self._silent = True
                 database_away.send(sender=self)
             except Exception:  # without this thread the node would look dead while its worker goes on
@@ -81,7 +81,7 @@ class NodeLife:
             with self._begin() as session:
                 nodes.leave(session, self._node.name, self._node.incarnation)
         except TransientError as error:
-            logger.warning("node.left_unrecorded reason=%s", error, extra={"node": self._node.name})
+            logger.warning("node.left_unrecorded reason=%s", _with_cause(error), extra={"node": self._node.name})
         except Exception:  # the worker stops; its node turns stale instead
             logger.exception("node.left_unrecorded", extra={"node": self._node.name})
 
@@ -132,6 +132,13 @@ class NodeLife:
 
     def _begin(self) -> Any:
         return self._transactions.begin(f"node:{self._node.name}")
+
+
+def _with_cause(error: TransientError) -> str:
+    # What PostgreSQL's client says, such as that it does not trust the certificate, is for who runs the node, and not for agents.
+    cause = error.__cause__
+    said = str(getattr(cause, "orig", cause) or "").partition("\n")[0]
+    return f"{error} ({said})" if said else str(error)
 
 
 def _load() -> dict[str, int]:

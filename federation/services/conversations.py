@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import NotFound, Refused
 from federation.services import agents
+from federation.services.charter import is_agent
 from federation.services.names import valid_slug
 from federation.store import event_log
 from federation.store.context import context
@@ -73,6 +74,15 @@ def require_member(session: Session, conversation_id: str) -> None:
     if not _is_member(session, conversation_id):
         mine = session.scalars(select(Member.conversation_id).where(Member.agent == context(session).actor))
         raise NotFound("conversation", conversation_id, sorted({*mine, COMMONS}))
+
+
+def require_reader(session: Session, conversation_id: str) -> None:
+    """Pass if the caller may read here: members, and operators wherever there is something. Raises NotFound."""
+    if is_agent(context(session).actor):
+        require_member(session, conversation_id)
+    elif conversation_id != COMMONS and session.get(Conversation, conversation_id) is None:
+        there = session.scalars(select(Conversation.id).order_by(Conversation.created_at.desc()).limit(1000))
+        raise NotFound("conversation", conversation_id, list(there))
 
 
 def _is_member(session: Session, conversation_id: str) -> bool:

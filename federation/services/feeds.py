@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput, NotFound
-from federation.services import agents, conversations
+from federation.services import agents, conversations, statements
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.conversations import Message, MessageType, Receipt
@@ -119,7 +119,9 @@ def waiting(session: Session, feed: FeedView, *, limit: int) -> list[Copy]:
             .where(Receipt.agent == feed.agent, Receipt.position > feed.position)
             .order_by(Receipt.position)
         )
-    return [Copy(position, told(message, cursor=position if feed.agent else None)) for position, message in session.execute(query.limit(limit))]
+    found = session.execute(query.limit(limit)).all()
+    signed = statements.of_messages(session, [message for _, message in found])
+    return [Copy(position, told(message, cursor=position if feed.agent else None, signed=signed.get(message.id))) for position, message in found]
 
 
 def advance(session: Session, feed: FeedView, copies: Sequence[Copy]) -> None:
@@ -128,7 +130,7 @@ def advance(session: Session, feed: FeedView, copies: Sequence[Copy]) -> None:
         session.execute(update(Feed).where(Feed.destination == feed.destination).values(position=copies[-1].position))
 
 
-def told(message: Message, *, cursor: int | None) -> dict[str, Any]:
+def told(message: Message, *, cursor: int | None, signed: bool | None) -> dict[str, Any]:
     """Return a message in the form of the coordination patterns' «Standard agent message», with what it has here besides."""
     found: dict[str, Any] = {
         "id": str(message.id),
@@ -142,6 +144,8 @@ def told(message: Message, *, cursor: int | None) -> dict[str, Any]:
         "thread": str(message.correlation_id),
         "reply_to": message.reply_to and str(message.reply_to),
         "cursor": cursor,
+        # As in an inbox.
+        "signed": signed or None,
     }
     data = message.data
     if message.message_type == MessageType.FINDING:

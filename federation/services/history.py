@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, true
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
-from federation.services import agents, audiences, conversations, inboxes
+from federation.services import agents, audiences, conversations, inboxes, statements
 from federation.services.charter import is_agent
+from federation.services.inboxes import SignedBySender
 from federation.store.context import context
 from federation.store.models.conversations import Message, MessageType, Receipt
 
@@ -36,6 +37,7 @@ class Said:
     created_at: datetime
     read_by: Annotated[Sequence[str] | None, Field(description="Of your own: who has read it, 20 names at most; else null.")]
     unread_by: Annotated[int | None, Field(description="Of your own: how many have not.")]
+    signed: SignedBySender = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,13 @@ def page(
     thread: uuid.UUID | None = None,
     limit: int = 50,
 ) -> Page:
-    """Return the latest messages of a conversation, or those next behind or before a position, or of one thread.
+    """Return the latest messages of a conversation, or those next behind or before a position, or of one thread; an operator sees all of them.
 
     As many as `limit` and an answer's size allow. Raises NotFound for a conversation that is not the caller's, InvalidInput for both positions.
     """
     if after is not None and before is not None:
         raise InvalidInput("before", before, "no `before` beside `after`: one leads on, the other back")
-    conversations.require_member(session, conversation_id)
+    conversations.require_reader(session, conversation_id)
     forward = after is not None
     listed = select(Message.position.label("place"), Message.id.label("message_id"), inboxes.SIZE.label("size")).where(
         Message.conversation_id == conversation_id, _readable(session)
@@ -82,10 +84,11 @@ def page(
 def _readable(session: Session) -> Any:
     # Row-level security says the same; here it is said for parts that see everything.
     actor = context(session).actor
-    mine = [Message.sender == actor, Message.recipient == actor]
-    role = [Message.audience == audiences.ROLE + agents.get(session, actor).role] if is_agent(actor) else []
-    open_ = Message.recipient.is_(None) & or_(Message.audience.is_(None), Message.audience.startswith(audiences.CAPABILITY), *role)
-    return or_(open_, *mine)
+    if not is_agent(actor):
+        return true()
+    role = Message.audience == audiences.ROLE + agents.get(session, actor).role
+    open_ = Message.recipient.is_(None) & or_(Message.audience.is_(None), Message.audience.startswith(audiences.CAPABILITY), role)
+    return or_(open_, Message.sender == actor, Message.recipient == actor)
 
 
 def _told(session: Session, messages: Iterable[Message]) -> list[Said]:
@@ -98,10 +101,11 @@ def _told(session: Session, messages: Iterable[Message]) -> list[Said]:
         counted = func.count().filter(Receipt.read_at.is_(None))
         query = select(Receipt.message_id, names, counted).where(Receipt.message_id.in_(own)).group_by(Receipt.message_id)
         read = {identity: (sorted(readers or ())[:_MOST_NAMED], unread) for identity, readers, unread in session.execute(query)}
-    return [_said(message, read.get(message.id, ([], 0)) if message.sender == actor else None) for message in listed]
+    signed = statements.of_messages(session, listed)
+    return [_said(message, read.get(message.id, ([], 0)) if message.sender == actor else None, signed.get(message.id)) for message in listed]
 
 
-def _said(message: Message, read: tuple[list[str], int] | None) -> Said:
+def _said(message: Message, read: tuple[list[str], int] | None, signed: bool | None) -> Said:
     return Said(
         position=message.position,
         message_id=message.id,
@@ -115,4 +119,5 @@ def _said(message: Message, read: tuple[list[str], int] | None) -> Said:
         created_at=message.created_at,
         read_by=None if read is None else read[0],
         unread_by=None if read is None else read[1],
+        signed=signed,
     )

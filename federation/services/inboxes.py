@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, Text, cast, func, select, update
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
+from federation.services import statements
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.conversations import Message, MessageType, Receipt
@@ -20,6 +21,15 @@ LARGEST_INBOX_BYTES = 180_000
 # What a message has beside its content: ids, names, times.
 _ENVELOPE_BYTES = 600
 SIZE = func.octet_length(Message.content) + func.coalesce(func.octet_length(cast(Message.data, Text)), 0) + _ENVELOPE_BYTES
+
+
+# In an answer only where it is true: an inbox is read often.
+SignedBySender = Annotated[
+    bool | None,
+    Field(
+        description="true: with the sender's own key. Where it is missing the federation attests whose it is.", exclude_if=lambda signed: not signed
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Received:
     data: Annotated[dict[str, Any] | None, Field(description="What it says for programs: the body of a typed one; of an announced task its task_id.")]
     reply_to: uuid.UUID | None
     created_at: datetime
+    signed: SignedBySender = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,8 @@ def inbox(session: Session, *, after: int | None = None, limit: int = 50) -> Inb
         .limit(limit + 1)
     )
     found, more = fitting(session, waiting, limit=limit)
-    messages = [_received(position, message) for position, message in found]
+    signed = statements.of_messages(session, [message for _, message in found])
+    messages = [_received(position, message, signed.get(message.id)) for position, message in found]
     cursor = messages[-1].cursor if messages else after if after is not None else _read_up_to(session, reader)
     return Inbox(messages, cursor, more)
 
@@ -128,7 +140,7 @@ def _read_up_to(session: Session, reader: str) -> int:
     return session.scalar(select(func.coalesce(unread.scalar_subquery(), func.max(Receipt.position), 0)).where(Receipt.agent == reader)) or 0
 
 
-def _received(cursor: int, message: Message) -> Received:
+def _received(cursor: int, message: Message, signed: bool | None) -> Received:
     return Received(
         cursor,
         message.id,
@@ -140,4 +152,5 @@ def _received(cursor: int, message: Message) -> Received:
         message.data,
         message.reply_to,
         message.created_at,
+        signed,
     )

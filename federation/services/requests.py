@@ -9,7 +9,8 @@ from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
-from federation.services import audiences, capabilities, conversations, inboxes
+from federation.services import audiences, capabilities, conversations, inboxes, statements
+from federation.services.inboxes import SignedBySender
 from federation.store import event_log
 from federation.store.context import context
 from federation.store.models.conversations import Member, Message, MessageType, Receipt
@@ -26,6 +27,7 @@ class Answer:
     sender: str
     content: str
     result: dict[str, Any] | None
+    signed: SignedBySender = None
 
 
 def kind_of_answer(session: Session, answered: Message | None) -> MessageType:
@@ -106,7 +108,8 @@ def answer(session: Session, request_id: uuid.UUID) -> Answer | None:
         found = failures[0]
     inboxes.read_out_of_turn(session, found.id)
     data = found.data or {}
-    return Answer(found.id, data.get("status", SUCCESS), found.sender, found.content, data.get("result"))
+    signed = statements.of_messages(session, [found]).get(found.id)
+    return Answer(found.id, data.get("status", SUCCESS), found.sender, found.content, data.get("result"), signed)
 
 
 def waits_for(session: Session, request_id: uuid.UUID) -> str:

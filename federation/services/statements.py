@@ -6,7 +6,8 @@ contrary is said and kept at once (`make`).
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from federation.security.statements import Draft, Mode, NotAStatement, Presented
 from federation.services import agent_keys, charter
 from federation.store import event_log
 from federation.store.context import context
+from federation.store.models.conversations import Message
 from federation.store.models.signers import Signer
 from federation.store.models.statements import AgentKey, SignedStatement
 
@@ -203,6 +205,16 @@ def about(session: Session, subject: str) -> list[StatementView]:
     """Return what was stated about a subject, in order."""
     query = select(*_COLUMNS).where(SignedStatement.subject == subject).order_by(SignedStatement.created_at, SignedStatement.digest)
     return [StatementView(**row) for row in session.execute(query).mappings()]
+
+
+def of_messages(session: Session, messages: Sequence[Message]) -> dict[uuid.UUID, bool]:
+    """Return of each message that its sender stated whether his own key signed it; else a part of the federation attested it."""
+    said = select(SignedStatement.subject, SignedStatement.actor, SignedStatement.mode).where(
+        SignedStatement.subject.in_([f"message:{message.id}" for message in messages]), SignedStatement.action == "message.send"
+    )
+    modes = {(subject, actor): mode for subject, actor, mode in session.execute(said)} if messages else {}
+    found = ((message.id, modes.get((f"message:{message.id}", message.sender))) for message in messages)
+    return {identity: mode == Mode.SIGNED for identity, mode in found if mode is not None}
 
 
 def equivocations(session: Session) -> list[StatementView]:

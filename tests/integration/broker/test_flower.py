@@ -106,3 +106,7 @@ def test_the_federation_shows_its_queues(flower: Any, activemq: Any, bus: Any) -
     )
     bus.wait_for(lambda: rows(fetch(port, "/broker")).get(UNROUTED, [])[:3] == ["1", "0", "1"], "the page shows one")
     queue(connection.default_channel).purge()
+    assert "flower_" in fetch(port, "/metrics")
+    # Flower itself would tell anybody.
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)

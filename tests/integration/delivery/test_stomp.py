@@ -180,6 +180,14 @@ def test_an_agent_that_speaks_stomp_may_sign_what_it_says(fed: World, peer: Call
     assert get(bob, "done")["id"] == "first"
     assert fed.rows("SELECT subject, mode FROM statements WHERE actor = 'bob'") == [(subject, "signed")]
     with fed.transactions.begin("cli:tester") as session:
+        feeds.begin(session, "eve")
+    eve = peer("eve")
+    while (copied := get(eve)).get("id") != subject.partition(":")[2]:
+        pass
+    say(fed, "ada", "nothing signed", to="eve")
+    assert copied["signed"]
+    assert "signed" not in get(eve)
+    with fed.transactions.begin("cli:tester") as session:
         feeds.end(session, "bob")
     fed.until(lambda: not fed.rows("SELECT 1 FROM feeds WHERE agent = 'bob'"), "bob is fed no more")
 

@@ -95,6 +95,14 @@ def flower_shows_and_does_not_command(url: str) -> None:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return str(answer.read().decode())
 
+    def status(path: str, login: str | None) -> int:
+        headers = {} if login is None else {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"http://{parts.hostname}:{parts.port}{path}", headers=headers), timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def is_known() -> bool:
         # Asked of the worker itself: until it has answered once, Flower does not know it.
         return node in ask("/api/workers?refresh=true")
@@ -103,8 +111,10 @@ def flower_shows_and_does_not_command(url: str) -> None:
     assert "worker-shutdown" not in ask(f"/worker/{node}")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         ask(f"/api/worker/shutdown/{node}", method="POST", data=b"")
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(f"http://{parts.hostname}:{parts.port}/workers", timeout=60)
+    for path in ("/", "/workers", "/broker", f"/worker/{node}", "/api/workers", "/metrics"):
+        for wrong in (None, f"{parts.username}:", f"{parts.username}:{parts.password}x"):
+            assert status(path, wrong) == 401, (path, wrong)
+        assert status(path, f"{parts.username}:{parts.password}") == 200, path
 
 
 @pytest.mark.timeout(900)

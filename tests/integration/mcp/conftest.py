@@ -41,14 +41,14 @@ class Strict(Client[StreamableHttpTransport]):
 
 
 def closed(schema: Any) -> Any:
-    """Return the schema with objects that have no properties but the declared ones, and have all of these."""
+    """Return the schema with objects that have no properties but the declared ones, and have all of these but those with a default."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     found = {key: closed(value) for key, value in schema.items()}
     if isinstance(properties := schema.get("properties"), dict):
-        found |= {"additionalProperties": False, "required": list(properties)}
+        found |= {"additionalProperties": False, "required": [name for name, each in properties.items() if "default" not in each]}
     return found
 
 

@@ -235,6 +235,48 @@ async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None
         assert f"{SAID} to dan" in inbox
 
 
+async def test_a_lead_and_an_observer_who_are_members_see_what_members_see_and_do_what_their_roles_may(house: Any) -> None:
+    """Agents, conversation and words of their own, because other tests count who sees what of the others."""
+    where, word, named = "lll-shared", "halibut", {"task_id": "lll-task"}
+    with house.transactions.begin("test:setup") as session:
+        for name, role in {"hal": "developer", "lia": "lead", "oto": "observer"}.items():
+            house.tokens[name] = agents.add(session, name, role)
+    with house.transactions.begin("hal") as session:
+        for name in ("lia", "oto"):
+            messages.send(session, f"{word} to {name}", conversation_id=where, to=name)
+        messages.send(session, f"{word} to all", conversation_id=where)
+        tasks.delegate(session, f"{word} of ours", conversation_id=where, slug="lll-task")
+        vote = consensus.request(session, Asked(question=f"{word}?", conversation_id=where, voters=["hal", "lia"], timeout_s=3600), slug="lll-vote")
+        sessions.join(session, "lll-session", Start(context={"task": word}), conversation_id=where)
+        findings.post(session, "lll-session", Said(content=f"{word} found", category="observation", confidence=0.5))
+    by_vote = {"consensus_id": "lll-vote"}
+    for name in ("lia", "oto"):
+        async with house.client(name) as member:
+            for tool, arguments, part in (
+                ("federation_history", {"conversation_id": where}, f"{word} to all"),
+                ("federation_inbox", {}, f"{word} to {name}"),
+                ("federation_task_status", named, f"{word} of ours"),
+                ("federation_consensus_results", by_vote, f"{word}?"),
+                ("swarm_get_findings", {"session_id": "lll-session"}, f"{word} found"),
+            ):
+                answer = told(await member.call_tool(tool, arguments))
+                assert part in answer, (name, tool)
+                assert f"{word} to {'oto' if name == 'lia' else 'lia'}" not in answer, (name, tool)
+    async with house.client("oto") as oto, house.client("lia") as lia:
+        for tool, arguments, says in (
+            ("federation_claim_task", named, " may: "),
+            ("federation_cancel_task", named, " may: "),
+            ("federation_delegate", {"description": "x", "conversation_id": where}, " may: "),
+            ("federation_consensus_respond", {**by_vote, "response": "yes"}, "oto is not among the voters"),
+        ):
+            refused = told(await oto.call_tool(tool, arguments, raise_on_error=False))
+            assert says in refused, (tool, refused)
+        await lia.call_tool("federation_consensus_acknowledge", {**by_vote, "options_hash": vote.options_hash})
+        await lia.call_tool("federation_consensus_respond", {**by_vote, "response": "yes"})
+        assert (await oto.call_tool("federation_consensus_results", by_vote)).structured_content["voted"] == ["lia"]
+        assert (await lia.call_tool("federation_cancel_task", named)).structured_content["state"] == "cancelled"
+
+
 async def test_of_a_vote_a_member_sees_who_voted_and_not_what(house: Any, kept: Kept) -> None:
     async with house.client(MEMBER) as member, house.client("bob") as bob:
         for arguments in by_vote(kept, ballots=True):

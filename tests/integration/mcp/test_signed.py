@@ -163,6 +163,24 @@ async def test_a_caller_over_http_signs_what_it_says_claims_and_gives_back(attes
     assert [(action, mode) for _, action, _, mode, _ in stated(database)[2:]] == [(action, "signed") for action in done]
 
 
+async def test_who_reads_a_message_is_told_where_its_senders_own_key_signed_it(attesting: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "adas"
+    folder.mkdir()
+    attested, signed = {"content": "over http", "to": "bob"}, {"content": "with a key", "to": "bob"}
+    async with attesting.client("ada") as ada, over_stdio(attesting, "ada", folder) as signing, attesting.client("bob") as bob:
+        await ada.call_tool("federation_send", attested)
+        await signing.call_tool("federation_send", signed)
+        for tool, arguments in (("federation_inbox", {}), ("federation_history", {"conversation_id": "direct:ada:bob"})):
+            first, second = (await bob.call_tool(tool, arguments)).structured_content["messages"]
+            assert (first["content"], second["content"]) == ("over http", "with a key")
+            # Where it is not so, nothing is said of it: an inbox is read often.
+            assert ("signed" in first, second["signed"]) == (False, True), tool
+        asked = (await bob.call_tool("federation_ask", {"content": "Sure?", "to": "ada", "wait_s": 0})).structured_content["request_id"]
+        await signing.call_tool("federation_send", {"content": "yes", "reply_to": asked})
+        answer = (await bob.call_tool("federation_ask_result", {"request_id": asked})).structured_content["answer"]
+        assert (answer["content"], answer["signed"]) == ("yes", True)
+
+
 def test_a_revoked_key_of_this_machine_is_told_with_what_to_do(attesting: Any, tmp_path: Path) -> None:
     given = Settings(data_dir=tmp_path / "adas")
     first = agent_voice(given, attesting.transactions, "ada")

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from federation.errors import InvalidInput, NotFound
-from federation.services import history, inboxes, messages
+from federation.services import history, inboxes, messages, requests
 from federation.store.models.conversations import Message
+from federation.store.models.statements import SignedStatement
 from federation.transaction import Transactions
+from tests.integration.services.stating import Team
 
 NAMES = ("ada", "bob", "dan", "eve")
 ROLES = {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}
@@ -123,6 +125,37 @@ def test_the_latest_come_first_and_long_ones_fewer_at_a_time(transactions: Trans
             messages.send(session, f"{number}" + "x" * 70_000, conversation_id="project-123")
         page = history.page(session, "project-123", limit=3)
     assert ([message.content[0] for message in page.messages], page.more) == (["2", "3"], True)
+
+
+def test_who_may_read_a_message_sees_whether_its_senders_own_key_signed_it(team: Team) -> None:
+    said = {"by my key": team.signs("ada"), "by the door": team.signs("door"), "by nobody": None}
+    for content, voice in said.items():
+        with team.transactions.begin("ada", voice=voice) as session:
+            asked = messages.send(session, content, to="bob", conversation_id="secret", message_type="request")
+    with team.transactions.begin("bob", voice=team.signs("bob")) as session:
+        messages.send(session, "yes", reply_to=asked.message_id)
+    expected = {"by my key": True, "by the door": False, "by nobody": None}
+    with team.transactions.begin("bob") as session:
+        assert {message.content: message.signed for message in inboxes.inbox(session).messages} == expected
+    with team.transactions.begin("ada") as session:
+        answer = requests.answer(session, asked.message_id)
+        assert answer is not None
+        assert answer.signed
+    for name in ("ada", "bob", "cli:root"):
+        with team.transactions.begin(name) as session:
+            told = {message.content: message.signed for message in history.page(session, "secret").messages}
+        assert told == expected | {"yes": True}, name
+    with team.transactions.begin("dan") as session:
+        assert session.scalars(select(SignedStatement.actor)).all() == []
+
+
+def test_an_operator_reads_what_is_between_two_and_is_told_what_there_is(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        messages.send(session, "between us", to="bob")
+    with transactions.begin("cli:root") as session:
+        assert [message.content for message in history.page(session, "direct:ada:bob").messages] == ["between us"]
+        with pytest.raises(NotFound, match="nearest: direct:ada:bob"):
+            history.page(session, "direct:ada:bib")
 
 
 def test_two_directions_at_once_are_refused(transactions: Transactions) -> None:
