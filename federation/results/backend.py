@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, states
-from celery._state import task_join_will_block  # type: ignore[attr-defined]
+from celery._state import get_current_worker_task, task_join_will_block  # type: ignore[attr-defined]
 from celery.exceptions import ImproperlyConfigured
 from celery.result import GroupResult, result_from_tuple
 
 from federation.results import chords, rows
 from federation.results.connections import CONNECTION_ERRORS, Connection, Connections, send
-from federation.results.errors import IdRefused, WrongUrl
+from federation.results.errors import IdRefused, NotLetIn, WrongUrl
 from federation.results.joining import JoiningBackend, Meta
 from federation.results.listener import Listener
 from federation.results.options import parse
@@ -32,6 +32,7 @@ class PostgresBackend(JoiningBackend):
 
     When the server is away, writers and readers try again with back-off (`result_backend_always_retry`, on by default, up to
     `result_backend_max_retries`), and waiters wait until their time-out. So does who sends the body of a chord while the broker is away.
+    A server that lets nobody in with the URL raises NotLetIn at once, but in a worker, whose work would be lost with its result.
     """
 
     supports_autoexpire = False
@@ -85,7 +86,8 @@ class PostgresBackend(JoiningBackend):
         self._connections.close()
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
-        return isinstance(exc, CONNECTION_ERRORS)
+        # Celery acknowledges the message of a task whose result could not be stored: a worker keeps it, and says why, until it is set right.
+        return isinstance(exc, CONNECTION_ERRORS) or (isinstance(exc, NotLetIn) and _works())
 
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:  # type: ignore[override]  # the stub says None
         if len(task_id) > LONGEST_ID or "\0" in task_id:
@@ -219,6 +221,11 @@ class PostgresBackend(JoiningBackend):
 
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {"url": self.url, "expires": self.expires} | (kwargs or {}))  # type: ignore[call-arg]
+
+
+def _works() -> bool:
+    """Return whether this is a worker's process, or a green thread of one."""
+    return task_join_will_block() or get_current_worker_task() is not None
 
 
 def _is_part(request: Any) -> bool:

@@ -10,6 +10,9 @@ import psycopg
 from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus, TransactionStatus
 
+from federation.results.errors import NotLetIn
+from federation.results.patience import is_refusal
+
 log = logging.getLogger(__name__)
 
 
@@ -23,6 +26,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
 # What a restart of the server, a cut line or a deadlock looks like; the same statement may succeed later.
 CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+_SET_IT_RIGHT = "Set result_backend to the URL of a database and a role that are there, with its password, or make them."
 
 
 class Connections:
@@ -37,15 +41,23 @@ class Connections:
         self.close()
 
     def connect(self, name: str = "celery-results") -> Connection:
-        """Return a new connection that belongs to the caller; `name` is what the server shows."""
-        return Connection.connect(self._conninfo, autocommit=True, fallback_application_name=name)
+        """Return a new connection that belongs to the caller; `name` is what the server shows.
+
+        Raises psycopg.OperationalError when the server does not answer, NotLetIn when it refuses what the URL says.
+        """
+        try:
+            return Connection.connect(self._conninfo, autocommit=True, fallback_application_name=name)
+        except psycopg.OperationalError as error:
+            if is_refusal(error):
+                raise NotLetIn(f"{str(error).strip()}\n{_SET_IT_RIGHT}") from error
+            raise
 
     @contextmanager
     def borrow(self) -> Iterator[Connection]:
         """Lend a connection for one or more statements.
 
         Raises psycopg.OperationalError when the server does not answer; then all idle connections are dropped, because
-        they are most likely dead too.
+        they are most likely dead too. Raises NotLetIn.
         """
         with self._free:
             connection = self._take_usable() or self.connect()

@@ -15,3 +15,7 @@ class WrongUrl(ResultsError):
 
 class IdRefused(ResultsError, ValueError):
     """No result could be stored under this id of a task, so the task is not sent."""
+
+
+class NotLetIn(ResultsError):
+    """PostgreSQL answers, and has no such database or role, or takes not this password: no outage that passes by itself."""

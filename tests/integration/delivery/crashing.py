@@ -1,27 +1,32 @@
-"""Records and sends an execution in a child that kills itself at the step that it is told: `python -m crashing`, a number a line.
+"""Does the work of a door, or of a relay, in a child that kills itself at the step that it is told: `python -m crashing door`, a number a line.
 
-A step is each moment before and after a statement, a commit, a write to ActiveMQ and a receipt. Answers with a line of JSON each: the execution's id,
-and at which step the child died, null where it came to its end.
+A step is each moment before and after a statement, a commit, a write to ActiveMQ and a receipt; at 0 it does not die. Answers with a line of JSON
+each: the id of the execution that a door was to record, and at which step the child died, null where it came to its end.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 import uuid
 from typing import Any
 
+import psycopg
 from sqlalchemy import event
 
 from federation.broker.connection import StompConnection
+from federation.delivery import feeder, relay
 from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.services import agents, messages
 from federation.settings import load
 from federation.store import outbox
-from federation.transaction import Transactions, connect
+from federation.transaction import Silent, Transactions, connect
 
 FOR_EVER_S = 1e6
+# So few events and copies at once, that three are more than one batch.
+AT_ONCE = 2
 
 
 class Steps:
@@ -37,12 +42,16 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watch(engine: Any, step: Steps) -> None:
-    def short(statement: str) -> str:
-        return " ".join(statement.split()[:3])
+def watch(engine: Any, step: Steps, *, reads: bool = True) -> None:
+    def stepped(when: str) -> Any:
+        def executes(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+            if reads or not statement.startswith("SELECT"):
+                step(f"{when} {' '.join(statement.split()[:3])}")
 
-    event.listen(engine, "before_cursor_execute", lambda c, cursor, statement, *_: step(f"before {short(statement)}"))
-    event.listen(engine, "after_cursor_execute", lambda c, cursor, statement, *_: step(f"after {short(statement)}"))
+        return executes
+
+    event.listen(engine, "before_cursor_execute", stepped("before"))
+    event.listen(engine, "after_cursor_execute", stepped("after"))
     dialect = engine.dialect
     commit = dialect.do_commit
 
@@ -68,7 +77,7 @@ def _wrap(name: str, step: Steps) -> None:
     setattr(StompConnection, name, wrapped)
 
 
-def work(identity: uuid.UUID, step: Steps) -> None:
+def door(identity: uuid.UUID, step: Steps) -> None:
     """What a door does: rows, events, an outbox entry, and the sending after the commit."""
     given = load()
     assert given.database_url is not None
@@ -83,7 +92,26 @@ def work(identity: uuid.UUID, step: Steps) -> None:
         outbox.record(session, "tests.where", {}, execution_id=identity)
 
 
+def tell(identity: uuid.UUID, step: Steps) -> None:
+    """What a relay does: numbers what happened, tells the topics of it, and copies inboxes to those who are fed."""
+    given = load()
+    assert given.database_service_url is not None
+    url = given.database_service_url.get_secret_value()
+    engine = connect(url)
+    # It reads much, and a read leaves all as it was.
+    watch(engine, step, reads=False)
+    relay.TOLD_AT_ONCE = feeder.AT_ONCE = AT_ONCE
+    relay.LOOK_S = 0.0
+    one = relay.Relay(make(lambda: given), Transactions(engine, Silent()), listen_url=url)
+    with psycopg.connect(url, autocommit=True) as line:
+        # PostgreSQL may not have noticed yet that who led before is dead.
+        while not one._leads(line):
+            time.sleep(0.01)
+        one._relay(line)
+
+
 def main() -> None:
+    work = {"door": door, "relay": tell}[sys.argv[1]]
     for line in sys.stdin:
         identity = uuid.uuid4()
         reader, writer = os.pipe()

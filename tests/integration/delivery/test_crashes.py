@@ -1,10 +1,14 @@
-"""A door that dies between BEGIN and the receipt, at each step of it: what is recorded is sent, what is not recorded never was."""
+"""Who dies between BEGIN and the receipt, at each step: what a door recorded is sent, what a relay numbered is told, and nothing else ever was."""
 
 import json
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,10 +16,13 @@ import pytest
 
 from federation.broker.moving import waiting_messages
 from federation.delivery.publisher import CeleryPublisher
+from federation.delivery.relay import TOPIC
 from federation.placement.node import Gpu
-from federation.services import agents, nodes
+from federation.services import agents, feeds, messages, nodes
 from federation.services.nodes import Announcement
-from tests.integration.delivery.crashing import FOR_EVER_S
+from tests.integration.delivery.crashing import AT_ONCE, FOR_EVER_S
+from tests.integration.delivery.test_relay import followed, stored
+from tests.integration.delivery.test_stomp import example
 
 World = Any
 
@@ -26,6 +33,18 @@ IN_OUTBOX = "SELECT count(*) FROM outbox WHERE execution_id = %s"
 TOLD = "SELECT count(*) FROM events WHERE stream = 'execution:' || %s::text AND type = 'execution.recorded'"
 SAID = "SELECT count(*) FROM messages WHERE content = 'about ' || %s::text"
 PLACED = "SELECT count(*) FROM events WHERE stream = 'execution:' || %s::text AND type = 'execution.placed'"
+
+# How far the topics were told, bob was fed, and all were; and how far there is something.
+NOTED = """
+SELECT published, (SELECT position FROM feeds WHERE agent = 'bob'), (SELECT position FROM feeds WHERE agent IS NULL) FROM event_relay
+"""
+THERE = """
+SELECT (SELECT count(*) FROM events), (SELECT max(position) FROM message_receipts WHERE agent = 'bob'),
+    (SELECT max(position) FROM messages WHERE conversation_id = 'commons')
+"""
+SETTLED_WITHOUT_NUMBER = """
+SELECT count(*) FROM events WHERE sequence <= (SELECT settled FROM event_relay) AND sequence NOT IN (SELECT sequence FROM event_order)
+"""
 
 
 def announce(world: World, name: str) -> None:
@@ -51,6 +70,28 @@ def taken(world: World, node: str) -> list[str]:
     return found
 
 
+@contextmanager
+def dying(world: World, part: str) -> Iterator[Callable[[int], dict[str, Any]]]:
+    """Yield what has a child do the work of this part and die at a step; it returns what is told of it."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "crashing", part], env=world.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=world.folder
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+
+    def die_at(step: int) -> dict[str, Any]:
+        child.stdin.write(f"{step}\n")
+        child.stdin.flush()
+        told: dict[str, Any] = json.loads(child.stdout.readline())
+        return told
+
+    try:
+        yield die_at
+    finally:
+        child.stdin.close()
+        child.wait(60)
+
+
 @pytest.mark.timeout(600)
 def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
     node = world.node("target")
@@ -58,18 +99,11 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
     with world.transactions.begin("cli:tester") as session:
         agents.add(session, "ada", "lead")
     sweeper = CeleryPublisher(world.app, world.transactions.service, stale_s=FOR_EVER_S)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "crashing"], env=world.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=world.folder
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
     steps: list[str] = []
     outcomes: set[tuple[bool, bool, int]] = set()
-    try:
+    with dying(world, "door") as die_at:
         while True:
-            child.stdin.write(f"{len(steps) + 1}\n")
-            child.stdin.flush()
-            told = json.loads(child.stdout.readline())
+            told = die_at(len(steps) + 1)
             identity, died_at = told["execution_id"], told["died_at"]
             recorded, in_outbox, events, said = (world.rows(query, identity)[0][0] for query in (RECORDED, IN_OUTBOX, TOLD, SAID))
             # All of the transaction or nothing of it.
@@ -89,9 +123,6 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
             if died_at is None:
                 break
             steps.append(died_at)
-    finally:
-        child.stdin.close()
-        child.wait(60)
     assert (recorded, in_outbox, len(sent)) == (1, 0, 1)
     # Before the commit, after it, between the sending and its commit, and all the way.
     assert outcomes == {(False, False, 0), (True, True, 0), (True, True, 1), (True, False, 1)}
@@ -100,3 +131,87 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
     assert {"before send", "after send", "before wait_for_receipt", "after wait_for_receipt"} <= set(steps)
     assert any(step.startswith("before WITH made AS") for step in steps)
     assert any(step.startswith("after DELETE FROM outbox") for step in steps)
+
+
+def marked(arrived: "SimpleQueue[dict[str, Any]]", say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return what has come to a subscription up to now: a mark that is said last comes last."""
+    mark = uuid.uuid4().hex
+    say(json.dumps({"id": mark}))
+    got: list[dict[str, Any]] = []
+    while (said := arrived.get(timeout=120)).get("id") != mark:
+        got.append(said)
+    return got
+
+
+@pytest.mark.timeout(600)
+def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies(world: World, activemq: Any) -> None:
+    with world.transactions.begin("cli:tester") as session:
+        for name in ("ada", "bob"):
+            agents.add(session, name, "lead")
+        feeds.begin(session, None)
+        feeds.begin(session, "bob")
+    peer = example().Peer(activemq.host, activemq.port, "bob", activemq.speakers["bob"])
+    steps: list[str] = []
+    outcomes: set[tuple[int, ...]] = set()
+    told: dict[int, str] = {}
+    with followed(activemq) as follower, dying(world, "relay") as die_at:
+        to = {where: partial(follower.client.send, where) for where in (f"{TOPIC}mark", feeds.queue_of("bob"), feeds.BROADCAST)}
+
+        def heard() -> list[list[int]]:
+            """Return the numbers of events, the places in bob's inbox and those in the commons, in the order in which they came."""
+            world.until(lambda: read_to_the_end(world), "ActiveMQ has read what the dead relay has written")
+            events, mine, all_else = marked(follower.arrived, to[f"{TOPIC}mark"]), *(marked(peer.arrived, to[where]) for where in list(to)[1:])
+            told.update({event["number"]: event["id"] for event in events})
+            copies = [copy for copy in mine + all_else if "content" in copy]
+            return [
+                [event["number"] for event in events],
+                [copy["cursor"] for copy in copies if "cursor" in copy],
+                [copy["position"] for copy in copies if "cursor" not in copy],
+            ]
+
+        def speak() -> None:
+            for recipient in ("bob", "bob", None):
+                with world.transactions.begin("ada") as session:
+                    messages.send(session, "noon", to=recipient)
+
+        speak()
+        assert die_at(0)["died_at"] is None
+        heard()
+        [began] = world.rows(NOTED)
+        while True:
+            speak()
+            died_at = die_at(len(steps) + 1)["died_at"]
+            by_the_dead = heard()
+            [noted] = world.rows(NOTED)
+            [(numbered,)] = world.rows("SELECT count(*) FROM event_order WHERE number > %s", began[0])
+            assert world.rows(SETTLED_WITHOUT_NUMBER) == [(0,)], died_at
+            assert len(by_the_dead[0]) <= numbered, died_at
+            for start, got, end in zip(began, by_the_dead, noted, strict=True):
+                assert got == list(range(start + 1, start + 1 + len(got))), died_at
+                # What is noted was told; what was told is noted, or was of the one batch that was under way.
+                assert end - start <= len(got) <= end - start + AT_ONCE, died_at
+            outcomes.add(
+                (numbered, *(figure for start, got, end in zip(began, by_the_dead, noted, strict=True) for figure in (len(got), end - start)))
+            )
+            assert die_at(0)["died_at"] is None
+            by_the_next = heard()
+            [ended] = world.rows(NOTED)
+            # It goes on after what is noted, so that nothing is left out and a batch at most comes twice.
+            assert by_the_next == [list(range(end + 1, last + 1)) for end, last in zip(noted, ended, strict=True)], died_at
+            assert [ended] == world.rows(THERE), died_at
+            began = ended
+            if died_at is None:
+                break
+            steps.append(died_at)
+    peer.client.disconnect()
+    assert sorted(told.items()) == stored(world)
+    # Three events, two copies for bob and one for all beside what is for all in bob's inbox; each batch told before it is noted.
+    assert outcomes == {
+        (0, 0, 0, 0, 0, 0, 0),
+        *((3, *events, 0, 0, 0, 0) for events in ((0, 0), (2, 0), (2, 2), (3, 2))),
+        *((3, 3, 3, *copies, 0, 0) for copies in ((0, 0), (2, 0), (2, 2), (3, 2))),
+        *((3, 3, 3, 3, 3, *copies) for copies in ((0, 0), (1, 0), (1, 1))),
+    }
+    for statement in ("WITH unnumbered AS", "UPDATE event_relay SET", "UPDATE feeds SET"):
+        assert {f"before {statement}", f"after {statement}"} <= set(steps)
+    assert {"before send", "after send", "before wait_for_receipt", "after wait_for_receipt", "before COMMIT", "after COMMIT"} <= set(steps)

@@ -94,10 +94,10 @@ def canvas(postgres: Any, activemq: Any, tmp_path_factory: pytest.TempPathFactor
 
 
 @contextmanager
-def worker(log: Path) -> Iterator[None]:
+def worker(log: Path, *flags: str, **environment: str) -> Iterator[None]:
     with log.open("wb") as output:
-        words = ("-A", "results_app", "worker", "-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip")
-        process = forks.celery(*words, cwd=Path(__file__).parent, env=os.environ, stdout=output)
+        words = ("-A", "results_app", "worker", "-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip", *flags)
+        process = forks.celery(*words, cwd=Path(__file__).parent, env=os.environ | environment, stdout=output)
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from celery.app.task import Context
 from celery.exceptions import ChordError, TaskRevokedError
 
 from federation.local import children
+from tests.integration.results.conftest import worker
 
 SOON_S = 90
 
@@ -146,6 +148,22 @@ def test_a_task_that_ends_while_the_database_is_away_is_stored_later(canvas: Any
     assert result.get(timeout=60) == 3
 
 
+def test_a_worker_that_postgresql_does_not_let_in_says_why_and_loses_no_work(canvas: Any, tmp_path: Path) -> None:
+    database, log = canvas.database, tmp_path / "log"
+    address = urlsplit(database.url)
+    url = f"pgnotify+{address._replace(netloc=f'latecomer_here:later@{address.hostname}:{address.port}').geturl()}"
+    with worker(log, "-Q", "late", TEST_RESULTS_URL=url):
+        result = canvas.add.apply_async((2, 3), queue="late")
+        assert children.wait_until(lambda: "Set result_backend to the URL" in log.read_text(), SOON_S), log.read_text()
+        assert 'password authentication failed for user "latecomer_here"' in log.read_text()
+        assert result.state == "PENDING"
+        database.execute("create role latecomer_here login password 'later' in role federation_service")
+        try:
+            assert result.get(timeout=60) == 5
+        finally:
+            database.execute("drop role latecomer_here")
+
+
 def test_the_body_of_a_chord_whose_parts_end_while_the_broker_is_away_is_sent_when_it_is_back(canvas: Any, activemq: Any, tmp_path: Path) -> None:
     go = tmp_path / "go"
     result = canvas.chord([canvas.when.s(str(go), 1), canvas.when.s(str(go), 2)], canvas.total.s()).delay()
@@ -162,7 +180,9 @@ def test_the_body_of_a_chord_whose_parts_end_while_the_broker_is_away_is_sent_wh
 
 def test_a_revoked_task_raises_at_its_caller(canvas: Any) -> None:
     task_id = uuid4().hex
-    assert canvas.app.control.revoke(task_id, reply=True, timeout=SOON_S, limit=1)
+    # Not on a connection of the pool, which may have died with the broker in another test: Celery does not try a command again.
+    with canvas.app.connection_for_write() as connection:
+        assert canvas.app.control.revoke(task_id, reply=True, timeout=SOON_S, limit=1, connection=connection)
     with pytest.raises(TaskRevokedError):
         canvas.echo.apply_async((1,), task_id=task_id).get(timeout=SOON_S)
 

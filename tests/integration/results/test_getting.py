@@ -2,19 +2,23 @@
 
 import gc
 import multiprocessing
+import re
+import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from celery import Celery, states
-from celery.exceptions import BackendError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from federation.results.backend import PostgresBackend
-from federation.results.errors import IdRefused
+from federation.results.errors import IdRefused, NotLetIn
 
 Make = Callable[..., PostgresBackend]
 SOON_S = 90
@@ -45,6 +49,10 @@ def in_background(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     future = pool.submit(call, *args, **kwargs)
     pool.shutdown(wait=False)
     return future
+
+
+def echo(value: Any) -> Any:
+    return value
 
 
 def watched(backend: PostgresBackend, count: int = 1) -> Callable[[], bool]:
@@ -226,14 +234,89 @@ def test_what_a_forked_child_drops_and_closes_ends_no_session_of_its_parent(make
     assert _session(backend) == before
 
 
-def test_who_waits_in_vain_because_nobody_can_be_asked_is_told_why(database: Any) -> None:
-    lost = database.url.rsplit("/", 1)[0] + "/no_such_database"
-    app = Celery(set_as_current=False)
-    app.conf.update(result_backend_max_retries=2)
-    app._backend = backend = PostgresBackend(app, url=f"pgnotify+{lost}")
-    with pytest.raises((CeleryTimeoutError, BackendError), match="no_such_database"):
-        app.AsyncResult("some-id").get(timeout=3)
-    backend.close()
+def test_who_waits_in_vain_because_nobody_can_be_asked_is_told_why(make_backend: Make, postgres: Any) -> None:
+    client = make_backend()
+    postgres.kill()
+    with pytest.raises(CeleryTimeoutError, match=r"PostgreSQL could not be asked: .*Connection refused"):
+        client.app.AsyncResult("some-id").get(timeout=3)
+
+
+def test_a_server_that_lets_nobody_in_for_now_is_waited_for(make_backend: Make, database: Any, postgres: Any) -> None:
+    """One that is told to stop says 57P03 until the last session is over, as one that starts does until it has recovered."""
+    client = make_backend()
+    with psycopg.connect(database.owner_url):
+        postgres._process.send_signal(signal.SIGTERM)
+        waiting = in_background(client.app.AsyncResult("id").get)
+        storing = in_background(make_backend().store_result, "id", 1, states.SUCCESS)
+        until(lambda: "the database system is shutting down" in (client.listener.trouble or ""))
+    postgres._process.wait(60)
+    assert not waiting.done()
+    postgres.start()
+    assert storing.result(SOON_S) == 1
+    assert waiting.result(SOON_S) == 1
+
+
+def wrong_urls(database: Any) -> dict[str, tuple[str, str]]:
+    """Each with what PostgreSQL says to it."""
+    address = urlsplit(database.url)
+    role, password, where = address.username, address.password, f"{address.hostname}:{address.port}"
+    return {
+        "database": (f"{role}:{password}@{where}/no_such_database", '"no_such_database" does not exist'),
+        # Of a role that there is not, a server that asks for passwords says no more than of a wrong one.
+        "role": (f"nobody_here:{password}@{where}{address.path}", 'password authentication failed for user "nobody_here"'),
+        "password": (f"{role}:wrong@{where}{address.path}", f'password authentication failed for user "{role}"'),
+        "no password": (f"{role}@{where}{address.path}", "no password supplied"),
+        "closed": (f"nologin_here:{password}@{where}{address.path}", 'role "nologin_here" is not permitted to log in'),
+        "no right": (f"stranger_here:{password}@{where}{address.path}", f'permission denied for database "{address.path[1:]}"'),
+    }
+
+
+def test_a_url_that_postgresql_lets_nobody_in_with_is_refused_at_once(database: Any) -> None:
+    """None of these has a time-out, nor a bound of its tries."""
+    password = urlsplit(database.url).password
+    name = urlsplit(database.url).path[1:]
+    database.execute(f"create role nologin_here nologin password '{password}'; create role stranger_here login password '{password}'")
+    database.execute(f"revoke connect on database {name} from public; grant connect on database {name} to federation_service")
+    try:
+        for wrong, said in wrong_urls(database).values():
+            app = Celery(broker="memory://", set_as_current=False)
+            app._backend = backend = PostgresBackend(app, url=f"pgnotify+postgresql://{wrong}")
+            result = app.AsyncResult("id")
+            calls: list[Callable[[], Any]] = [
+                result.get,
+                app.GroupResult("group", [result, app.AsyncResult("other")]).get,
+                app.task(echo).delay(1).get,
+                partial(getattr, result, "state"),
+                partial(backend.store_result, "id", 1, states.SUCCESS),
+                partial(backend.set_chord_size, "group", 1),
+                result.forget,
+                backend.cleanup,
+            ]
+            for call in calls:
+                with pytest.raises(NotLetIn, match=f"(?s){re.escape(said)}.*Set result_backend to the URL of a database and a role that are there"):
+                    in_background(call).result(SOON_S)
+            backend.close()
+    finally:
+        database.execute("drop role nologin_here; drop role stranger_here")
+
+
+def test_who_waits_already_is_refused_when_the_password_changes_and_the_line_is_lost(make_backend: Make, database: Any) -> None:
+    client = make_backend()
+    waiting = [in_background(client.app.AsyncResult(f"id {number}").get) for number in range(3)]
+    until(lambda: watched(client, 3)() and listening(database) == 1)
+    role, password = urlsplit(database.url).username, urlsplit(database.url).password
+    try:
+        database.execute(f"alter role {role} password 'another'")
+        database.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'celery-results%'")
+        for each in waiting:
+            with pytest.raises(NotLetIn, match="password authentication failed"):
+                each.result(SOON_S)
+    finally:
+        database.execute(f"alter role {role} password '{password}'")
+    again = in_background(client.app.AsyncResult("id").get)
+    until(lambda: watched(client)() and listening(database) == 1)
+    make_backend().store_result("id", 1, states.SUCCESS)
+    assert again.result(SOON_S) == 1
 
 
 @pytest.mark.parametrize("task_id", ["a" * 256, "a\0b"])
