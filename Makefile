@@ -95,7 +95,7 @@ bench-results: fetch ## The result backend beside Celery's database backend, Red
 bench-core: fetch ## What an event, an outbox entry and a signature cost, and how long a million events take to seal (about 2 minutes)
 	$(BIN)/python -m benchmarks.core
 
-bench-coordination: fetch ## Sends, states, claims, votes and delegations through the front door, beside the commits and sends that they need (about 15 minutes)
+bench-coordination: fetch ## Sends, states, claims, votes and delegations through the front door, beside the commits and sends that they need (about 25 minutes)
 	$(BIN)/python -m benchmarks.coordination $(if $(COORDINATION_JSON),--json "$(COORDINATION_JSON)")
 
 simulate-placement: fetch ## Placement on up to 10,000 simulated nodes, with a million executions on 1,000 of them (about 4 minutes)
