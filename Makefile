@@ -95,6 +95,9 @@ bench-results: fetch ## The result backend beside Celery's database backend, Red
 bench-core: fetch ## What an event, an outbox entry and a signature cost, and how long a million events take to seal (about 2 minutes)
 	$(BIN)/python -m benchmarks.core
 
+bench-coordination: fetch ## Sends, states, claims, votes and delegations through the front door, beside the commits and sends that they need (about 25 minutes)
+	$(BIN)/python -m benchmarks.coordination $(if $(COORDINATION_JSON),--json "$(COORDINATION_JSON)")
+
 simulate-placement: fetch ## Placement on up to 10,000 simulated nodes, with a million executions on 1,000 of them (about 4 minutes)
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.placement
@@ -112,6 +115,9 @@ propagation: fetch ## How long a new state and a message take to whoever waits, 
 soak-broker: fetch ## 100,000 messages through the broker transport, with memory flat and none lost (about 5 minutes; SOAK_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.soak $(if $(SOAK_JSON),--json "$(SOAK_JSON)")
 
+soak-coordination: fetch ## 200 agents at one front door for ten minutes, with memory flat, no error, nothing lost and no two holders (SOAK_JSON=FILE keeps it)
+	$(BIN)/python -m benchmarks.coordination.steady $(if $(SOAK_JSON),--json "$(SOAK_JSON)")
+
 docs: install ## Make the documentation in docs/_build/html
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[docs]"
 	$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
@@ -120,4 +126,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core simulate-placement latency propagation faults long soak-broker docs clean
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination simulate-placement latency propagation faults long soak-broker soak-coordination docs clean

@@ -167,7 +167,7 @@ def round_of(number: int, rounds: int) -> str:
     return f"round {number} of {rounds}" if number else "warming up"
 
 
-def run_client(module: str, folder: Path, given: Mapping[str, Any]) -> dict[str, float]:
+def run_client(module: str, folder: Path, given: Mapping[str, Any], *, within_s: float = _CELL_WITHIN_S) -> dict[str, float]:
     """Run a client in a process of its own and return the figures that it printed. Raises CellFailed."""
     try:
         done = subprocess.run(
@@ -177,11 +177,11 @@ def run_client(module: str, folder: Path, given: Mapping[str, Any]) -> dict[str,
             capture_output=True,
             text=True,
             check=False,
-            timeout=_CELL_WITHIN_S,
+            timeout=within_s,
             preexec_fn=children.die_with_parent(),
         )
     except subprocess.TimeoutExpired as error:
-        raise CellFailed(f"not measured within {_CELL_WITHIN_S:g} s") from error
+        raise CellFailed(f"not measured within {within_s:g} s") from error
     if done.returncode:
         raise CellFailed(done.stderr.strip().rpartition("\n")[2])
     told: dict[str, float] = json.loads(done.stdout)

@@ -1,0 +1,95 @@
+"""A whole federation for one benchmark, each part a process of its own as `federation up` starts them: what is durable waits for the disk."""
+
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from benchmarks.core.database import Database, migrated
+from benchmarks.running import Running
+from federation.cli.fleet import NodeSeen, answers_http
+from federation.local import jars
+from federation.local.activemq import DOOR, RELAY, USERS, WORKER, ActiveMQ
+from federation.local.parts import Part
+from federation.local.ports import free_port
+from federation.services import agents
+from federation.settings import settings
+
+PYTHON = (sys.executable, "-m")
+NODE = "bench"
+# As the nodes that come with the program; no engine, because nothing here asks a model.
+_NODE_FILE = 'role = "lead"\npool = "threads"\nconcurrency = 4\n'
+# Nobody summarises, and no agent is slowed down for calling often: that is what is measured.
+_UNLIMITED = ("MESSAGES_PER_MINUTE", "OPEN_TASKS_PER_AGENT", "CLAIMS_PER_AGENT")
+
+
+@dataclass(frozen=True)
+class House:
+    """A federation that runs: where its door is, its servers, the tokens of its agents, and the processes of its parts."""
+
+    url: str
+    database: Database
+    activemq: ActiveMQ
+    tokens: Mapping[str, str]
+    pids: Mapping[str, int]
+
+
+@contextmanager
+def broker(running: Running) -> Iterator[ActiveMQ]:
+    """Yield an ActiveMQ that syncs its journal before each receipt. Raises LocalServiceError where it cannot be had."""
+    distribution = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
+    made = ActiveMQ(running.folder_of("activemq"), free_port(), {user: secrets.token_urlsafe(18) for user in USERS}, distribution)
+    with running.part(made.part()):
+        yield made
+
+
+@contextmanager
+def federation(running: Running, activemq: ActiveMQ, roles: Mapping[str, str]) -> Iterator[House]:
+    """Yield a federation of one node, beat and a front door, with agents of these roles by name. Raises LocalServiceError."""
+    with ExitStack() as stack:
+        database = stack.enter_context(migrated(running))
+        with database.transactions("federation_service") as transactions, transactions.begin("cli:benchmark") as session:
+            tokens = {name: agents.add(session, name, role) for name, role in roles.items()}
+        port = free_port()
+        environment = _environment(running, database, port)
+        pids = {}
+        for part in _parts(running, database, port):
+            user = {NODE: WORKER, "beat": RELAY, "door": DOOR}[part.name]
+            given = {**environment, "FEDERATION_BROKER_URL": activemq.url(user)}
+            pids[part.name] = stack.enter_context(running.part(replace(part, environment=given)))
+        yield House(f"http://127.0.0.1:{port}/mcp", database, activemq, tokens, pids)
+
+
+def _environment(running: Running, database: Database, port: int) -> dict[str, str]:
+    nodes = running.folder_of("nodes")
+    (nodes / f"{NODE}.toml").write_text(_NODE_FILE)
+    data = running.folder_of("data")
+    return {
+        "FEDERATION_DATA_DIR": str(data),
+        "FEDERATION_DATABASE_URL": database.url("federation_app"),
+        "FEDERATION_DATABASE_SERVICE_URL": database.url("federation_service"),
+        "FEDERATION_WORKERS_DIR": str(nodes),
+        "FEDERATION_MCP_PORT": str(port),
+        "FEDERATION_SUMMARY_WINDOW": "1000000",
+        "FEDERATION_LOG_LEVEL": "WARNING",
+        **{f"FEDERATION_{name}": "0" for name in _UNLIMITED},
+    }
+
+
+def _parts(running: Running, database: Database, port: int) -> Sequence[Part]:
+    folder = running.folder_of("data")
+    seen = NodeSeen(database.url("federation_service"), NODE)
+    celery = (*PYTHON, "celery", "-A", "federation")
+    return (
+        Part(
+            name=NODE,
+            command=[*celery, "worker", "-Q", NODE, "-l", "WARNING"],
+            prepare=seen.note,
+            is_ready=seen.since_then,
+            cwd=folder,
+            ready_within_s=120.0,
+        ),
+        Part(name="beat", command=[*celery, "beat", "-l", "WARNING", "--schedule", folder / "beat-schedule", "--pidfile="], cwd=folder),
+        Part(name="door", command=[*PYTHON, "federation.cli.main", "serve"], is_ready=answers_http("127.0.0.1", port, "/mcp"), cwd=folder),
+    )
