@@ -19,6 +19,8 @@ from federation.settings import settings, variable
 
 # These are always there: the nodes that ship have them, and so have agents that were added under another charter.
 BUILT_IN = ("lead", "developer", "analyst", "human", "observer", "service")
+# Of those who do what is left to a person.
+PERSON = "human"
 ROLE_PATTERN = "^[a-z][a-z0-9_-]{0,39}$"
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -43,7 +45,27 @@ class Right(StrEnum):
     VOTE = "vote"
     APPROVE = "approve"
     APPROVE_OWN = "approve_own"
+    MOVE = "move"
     CANCEL = "cancel"
+
+
+class Phase(StrEnum):
+    """Where a conversation may be, in this order."""
+
+    PROPOSE = "propose"
+    DISCUSS = "discuss"
+    DECIDE = "decide"
+    EXECUTE = "execute"
+    REVIEW = "review"
+
+
+class Condition(StrEnum):
+    """What must be so in a conversation before it goes on to a phase."""
+
+    PROPOSED = "proposed"
+    DISCUSSED = "discussed"
+    DECIDED = "decided"
+    DONE = "done"
 
 
 class Principles(BaseModel):
@@ -67,6 +89,7 @@ MEANING: Mapping[Right, tuple[Principle, str]] = {
     Right.VOTE: ("propose", "take part in votes"),
     Right.APPROVE: ("propose", "decide on tasks that await approval"),
     Right.APPROVE_OWN: ("propose", "decide on a task that one asked for oneself"),
+    Right.MOVE: ("assign", "move a conversation on to another phase"),
     Right.CANCEL: ("assign", "end a task that somebody else delegated"),
 }
 
@@ -116,6 +139,31 @@ class ClaimRules(BaseModel):
     required: tuple[Annotated[str, AfterValidator(_is_resource)], ...] = ()
 
 
+class PhaseRules(BaseModel):
+    """What is different while a conversation is in a phase, and what must be so before it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enter: frozenset[Condition] = frozenset()
+    rests: frozenset[Right] = frozenset()
+    holds: frozenset[Work] = frozenset()
+
+    @field_validator("rests")
+    @classmethod
+    def _there_is_a_way_out(cls, rests: frozenset[Right]) -> frozenset[Right]:
+        if Right.MOVE in rests:
+            raise ValueError("rights without move, or nobody could end the phase")
+        return rests
+
+
+class ConversationRules(BaseModel):
+    """How many the team wants in one conversation; 0: any number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_most: Annotated[int, Field(ge=0)] = 3
+
+
 class Charter(BaseModel):
     """The rules of the team."""
 
@@ -124,6 +172,8 @@ class Charter(BaseModel):
     principles: Principles
     demands: Demands = Demands()
     claims: ClaimRules = ClaimRules()
+    conversations: ConversationRules = ConversationRules()
+    phases: dict[Phase, PhaseRules] = Field(default_factory=dict)
     roles: dict[RoleName, RoleRules]
 
     @model_validator(mode="after")
@@ -143,6 +193,10 @@ class Charter(BaseModel):
     def proposes(self, role: str, work: str) -> bool:
         """Say whether agents of a role begin this kind of work only from an accepted proposal."""
         return role in self.roles and work in self.roles[role].proposes
+
+    def phase(self, name: Phase) -> PhaseRules:
+        """Return what a phase asks for and changes; one without a table in the file, nothing."""
+        return self.phases.get(name, PhaseRules())
 
     def principle(self, name: Principle) -> str:
         """Return a principle as a refusal begins with it."""
@@ -168,7 +222,13 @@ def read(file: Path) -> tuple[Charter, str]:
         raise SettingsError("\n".join(f"{file}: {_told(problem)}" for problem in error.errors(include_url=False))) from error
 
 
-_TABLES: Mapping[str, type[BaseModel]] = {"principles": Principles, "demands": Demands, "claims": ClaimRules}
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "principles": Principles,
+    "demands": Demands,
+    "claims": ClaimRules,
+    "conversations": ConversationRules,
+    "phases": PhaseRules,
+}
 _WANTS = {
     "tuple_type": 'a list, such as ["file:src/**"]',
     "frozen_set_type": 'a list, such as ["claim"]',

@@ -135,6 +135,9 @@ class Settings(BaseSettings):
     outbox_sweep_s: Seconds = Field(2.0, description="Seconds between two sweeps of the outbox.")
     max_deliveries: int = Field(5, ge=1, description="Deliveries of one execution after which it is quarantined.")
     claim_ttl_s: float = Field(300.0, ge=1, le=86_400, description="Seconds that a claim holds when the claimer names none.")
+    escalate_s: float = Field(
+        600.0, ge=0, le=30 * 86_400, description="Seconds after which a task that nobody has taken is told to those who may hand out work; 0: never."
+    )
     summary_window: int = Field(12, ge=2, description="Messages of a conversation that make a window of a summary.")
     summary_check_s: Seconds = Field(5.0, description="Seconds between two looks for conversations whose window is due.")
 

@@ -1,4 +1,7 @@
-"""`federation task`: shows tasks, executions and the quarantine, approves and rejects, cancels what is not wanted, sends again what was put aside."""
+"""`federation task`: shows tasks, executions and the quarantine, approves and rejects, cancels what is not wanted, sends again what was put aside.
+
+Work is handed out and done by commands of another file.
+"""
 
 import json
 import uuid
@@ -10,18 +13,25 @@ import typer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from federation.cli import task_work
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, NotFound, PermanentError
-from federation.services import approvals, executions, quarantine, statements, task_lists, tasks
+from federation.services import approvals, executions, quarantine, statements, task_ends, task_lists, task_trees
 from federation.services.approvals import Decision
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask, TaskStatus
 
 app = typer.Typer(
-    name="task", help="Show, approve, cancel and redrive tasks and executions.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    name="task", help="Hand out, do, show, approve, cancel and redrive tasks.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
+
+app.command()(task_work.delegate)
+app.command()(task_work.assign)
+app.command()(task_work.take)
+app.command("give-back")(task_work.give_back)
+app.command()(task_work.complete)
 
 Reference = Annotated[str, typer.Argument(metavar="ID", help="Id or name of a task, or id of an execution.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -29,7 +39,18 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most."
 
 _LISTED = ("name", "status", "assigned_to", "created_by", "conversation_id", "description")
 _OF_A_TASK = ("id", "slug", "conversation_id", "description", "task_type", "priority", "executor", "status", "assigned_to", "created_by")
-_OF_ITS_TERMS = ("parameters", "requirements", "reserved_for", "start_at")
+_OF_ITS_TERMS = (
+    "parent_id",
+    "parameters",
+    "requirements",
+    "capability",
+    "look_up",
+    "reserved_for",
+    "handed_to",
+    "start_at",
+    "timeout_s",
+    "expires_at",
+)
 _OF_A_DECISION = ("requires_approval", "decided_by", "decision_reason")
 _OF_AN_ENTRY = ("id", "task_name", "queue", "worker", "reason", "created_at")
 
@@ -94,8 +115,8 @@ def cancel(
         found = _located(session, reference)
         if isinstance(found, AgentTask):
             before = found.status
-            return tasks.end_unwanted(session, found, reason=reason).status != before
-        return tasks.cancel_execution(session, session.get_one(Execution, found), reason=reason)
+            return task_ends.end_unwanted(session, found, reason=reason).status != before
+        return task_ends.cancel_execution(session, session.get_one(Execution, found), reason=reason)
 
     done = transact(work)
     if as_json:
@@ -230,7 +251,9 @@ def _story(session: Session, reference: str) -> dict[str, Any]:
     told: dict[str, Any] = {}
     streams = []
     if isinstance(found, AgentTask):
-        told[f"task {found.slug or found.id}"] = _told(session, found)
+        parts = task_trees.tree(session, found)
+        told[f"task {found.slug or found.id}"] = {**_told(session, found), "overall": parts.overall} if parts.parts else _told(session, found)
+        told |= {"parts": {_named(part): _line(part) for part in parts.parts}} if parts.parts else {}
         if stated := statements.about(session, f"task:{found.id}"):
             told["stated"] = [_stated(one) for one in stated]
         streams.append(f"task:{found.id}")
@@ -243,6 +266,14 @@ def _story(session: Session, reference: str) -> dict[str, Any]:
     columns = (Event.created_at, Event.type, Event.actor, Event.payload)
     events = session.execute(select(*columns).where(Event.stream.in_(streams)).order_by(Event.sequence))
     return told | {"events": [{"at": at, "type": kind, "actor": actor, "payload": payload} for at, kind, actor, payload in events]}
+
+
+def _named(part: task_trees.Part) -> str:
+    return "  " * (part.level - 1) + (part.slug or str(part.task_id))
+
+
+def _line(part: task_trees.Part) -> str:
+    return f"{part.state}{f', {part.assigned_to}' if part.assigned_to else ''}: {part.description}"
 
 
 def _stated(one: statements.StatementView) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""Beat: heartbeats, summaries that are due, the sweep of the outbox, outcomes, votes, the relay of events, seals; one beat acts, others stand by."""
+"""Beat: heartbeats, summaries that are due, the sweep of the outbox, outcomes, votes, tasks, relayed events, seals; one acts, others stand by."""
 
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from celery import Celery
 from celery.beat import Scheduler
 from sqlalchemy import Connection, Engine, Executable, func, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from federation.delivery import publisher
 from federation.delivery.app import database_url, service_url
@@ -25,7 +27,7 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import claim_lines, decisions, executions, nodes, summaries
+from federation.services import claim_lines, decisions, escalations, executions, nodes, summaries, task_ends
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -38,8 +40,8 @@ LOCK = 0x62656174
 STANDBY_S = 2.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
 OUTCOMES_S = 5.0
-# So late at most a vote ends after its deadline.
-VOTES_S = 1.0
+# So late at most a vote ends after its deadline, and a task after its time.
+VOTES_S = TASKS_S = 1.0
 CLEANUP_S = 3600.0
 
 
@@ -110,6 +112,7 @@ class FederationScheduler(Scheduler):
         self._runtime: Runtime = build(url)
         self._leadership = Leadership(self._runtime.transactions.engine)
         self._stale_s, self._heartbeat_s, self._summary_window = given.node_stale_s, given.heartbeat_s, given.summary_window
+        self._escalate_after = timedelta(seconds=given.escalate_s) if given.escalate_s else None
         self._rebalancer = Rebalancer(app, self._runtime.transactions, stale_s=given.node_stale_s)
         self._sealer = Sealer(self._runtime.transactions, folder=seals_folder(given))
         amqp: Any = app.amqp
@@ -121,6 +124,8 @@ class FederationScheduler(Scheduler):
             Job("outbox", given.outbox_sweep_s, self._sweep),
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
             Job("votes", VOTES_S, self._end_votes),
+            Job("tasks", TASKS_S, self._end_tasks),
+            Job("escalations", TASKS_S, self._escalate),
             Job("seals", given.seal_s, self._sealer.seal),
             Job("lines", CLEANUP_S, self._forget_absent),
             Job("results", CLEANUP_S, self._clean_up),
@@ -255,15 +260,27 @@ class FederationScheduler(Scheduler):
 
     def _end_votes(self) -> None:
         """End each vote whose time is over in a transaction of its own, so that one that cannot be ended holds up no other."""
-        if not self._leadership.ask(decisions.ANY_DUE):
+        self._each(decisions.ANY_DUE, decisions.due, decisions.settle)
+
+    def _end_tasks(self) -> None:
+        self._each(task_ends.ANY_OVERDUE, task_ends.overdue, task_ends.expire)
+
+    def _escalate(self) -> None:
+        """Tell of tasks that nobody has taken in time."""
+        if (after := self._escalate_after) is not None:
+            self._each(escalations.any_due(after), partial(escalations.due, after=after), partial(escalations.escalate, after=after))
+
+    def _each(self, any_due: Executable, due: Callable[[Session], Sequence[uuid.UUID]], do: Callable[[Session, uuid.UUID], object]) -> None:
+        """Do this for each that is due in a transaction of its own; raise the last error when all had their turn."""
+        if not self._leadership.ask(any_due):
             return
         with self._runtime.transactions.begin(ACTOR) as session:
-            over = decisions.due(session)
+            over = due(session)
         failed: Exception | None = None
         for one in over:
             try:
                 with self._runtime.transactions.begin(ACTOR) as session:
-                    decisions.settle(session, one)
+                    do(session, one)
             except (TransientError, PermanentError, DBAPIError) as error:
                 failed = error
         if failed is not None:

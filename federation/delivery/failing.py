@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from federation.services import executions, tasks
+from federation.services import executions, task_ends
 
 
 def fail_task_of(session: Session, execution_id: uuid.UUID, result: Mapping[str, Any]) -> None:
     """Record that the task that an execution works for has failed; does nothing if there is none or if it has ended."""
     task_id = executions.agent_task_of(session, execution_id)
     if task_id is not None:
-        tasks.end_on_node(session, task_id, result=result, success=False)
+        task_ends.end_on_node(session, task_id, result=result, success=False)

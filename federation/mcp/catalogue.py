@@ -10,6 +10,7 @@ from mcp_types import ToolAnnotations
 from federation.mcp.answers import offered
 from federation.mcp.door import Door
 from federation.mcp.tools.approvals import federation_approve
+from federation.mcp.tools.assignments import federation_assign_role
 from federation.mcp.tools.claims import federation_claim_task, federation_complete_task, federation_release_task
 from federation.mcp.tools.consensus import (
     federation_consensus_acknowledge,
@@ -21,6 +22,7 @@ from federation.mcp.tools.cop import federation_pulse, federation_update_state
 from federation.mcp.tools.delegation import federation_delegate
 from federation.mcp.tools.inference import federation_infer
 from federation.mcp.tools.messages import federation_history, federation_inbox, federation_send
+from federation.mcp.tools.phases import federation_phase
 from federation.mcp.tools.requests import federation_ask, federation_ask_result
 from federation.mcp.tools.resource_claims import federation_claim, federation_claims, federation_release
 from federation.mcp.tools.retrieval import federation_index, federation_search
@@ -51,6 +53,8 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_update_state, "Tell what you are doing", SETS),
     (federation_pulse, "See what everybody is doing", READS),
     (federation_delegate, "Hand out work", ADDS),
+    (federation_assign_role, "Designate who does what", ADDS),
+    (federation_phase, "See or move a conversation's phase", SETS),
     (federation_approve, "Approve or reject a task", ENDS),
     (federation_consensus_request, "Put something to the vote", ADDS),
     (federation_consensus_acknowledge, "Acknowledge what is voted on", SETS),

@@ -3,7 +3,7 @@
 from fastmcp.prompts import Prompt
 from fastmcp.resources import Resource
 
-from federation.charter import MEANING, Charter, Right, charter, charter_text
+from federation.charter import MEANING, Charter, Phase, PhaseRules, Right, charter, charter_text
 from federation.errors import FederationError
 from federation.mcp.answers import readable
 from federation.mcp.door import Door
@@ -48,10 +48,17 @@ def words(rules: Charter, caller: Caller) -> str:
         lines += ["", f"Each {what} of yours takes a signature of your own: `federation mcp` signs for you; over HTTP you pass it with the call."]
     if rules.claims.required:
         lines += ["", f"Before you change {', '.join(rules.claims.required)} you claim what you change: federation_claim."]
+    if then := [f"- {phase}: {_then(rules.phase(phase))}." for phase in Phase if _then(rules.phase(phase))]:
+        lines += ["", "A conversation may be in a phase, which federation_phase tells; in", *then]
     if own and own.proposes:
         kinds = " or ".join(sorted(own.proposes))
         lines += ["", f"Work of the kind {kinds} you propose first: federation_delegate with requires_approval=true. It begins when it is approved."]
     return "\n".join(lines)
+
+
+def _then(rules: PhaseRules) -> str:
+    held = [f"work of the kind {kind} is not begun in it" for kind in sorted(rules.holds)]
+    return " and ".join([*(f"nobody may {MEANING[right][1]}" for right in Right if right in rules.rests), *held])
 
 
 def _rights(rules: Charter, role: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
-from federation.services import announcements, approvals, audiences, conversations, envelopes, messages, tasks
+from federation.services import approvals, audiences, conversations, delegation, envelopes, messages, tasks
 from federation.services.messages import Sent
 from federation.store.context import context
 from federation.store.models.conversations import MessageType
@@ -31,7 +31,7 @@ def send(
 ) -> Sent:
     """Send a message as `messages.send` does; for an action that requires approval record the task too that awaits it, and name it in the message.
 
-    Raises what `messages.send` and `tasks.delegate` raise.
+    Raises what `messages.send` and `delegation.hand_out` raise.
     """
     data = None
     if message_type == MessageType.ACTION and (envelope := envelopes.read(MessageType.ACTION, body)) and envelope.requires_approval:
@@ -56,7 +56,7 @@ def _parked(session: Session, content: str, said: Mapping[str, Any], *, to: str 
     role = {} if address.audience is None else {"role": address.audience.removeprefix(audiences.ROLE)}
     if conversation_id is None and address.agent is not None:
         conversation_id = conversations.direct(context(session).actor, address.agent)
-    task = tasks.delegate(
+    task = delegation.hand_out(
         session,
         content,
         task_type=WORK[said["type"]],
@@ -68,7 +68,4 @@ def _parked(session: Session, content: str, said: Mapping[str, Any], *, to: str 
         slug=None if slug is None else f"{slug}:task",
         requires_approval=True,
     )
-    # One that was there already has been announced by the call that made it.
-    if task.trace_id == context(session).trace_id:
-        announcements.of_request(session, task, approvals.deciders(session, task))
     return str(task.id)

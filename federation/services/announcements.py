@@ -1,4 +1,4 @@
-"""Messages about tasks, votes and sessions, to those who may take part or have asked for them: nobody would look for what he has not heard of.
+"""Messages about tasks, votes, sessions and phases, to those who may take part or have asked: nobody would look for what he has not heard of.
 
 They are the program's and count against nobody; that somebody delegates what others are told of counts as one message of his, however many hear it.
 """
@@ -12,7 +12,7 @@ from federation.services import conversations, limits, messages, task_terms
 from federation.services.charter import is_agent
 from federation.store.context import context, on_behalf_of
 from federation.store.models.consensus import Consensus
-from federation.store.models.conversations import MessageType
+from federation.store.models.conversations import ConversationPhase, MessageType
 from federation.store.models.sessions import AgentSession
 from federation.store.models.tasks import AgentTask, Executor, TaskStatus
 
@@ -20,17 +20,61 @@ from federation.store.models.tasks import AgentTask, Executor, TaskStatus
 _MOST_SHOWN = 1_000
 
 
-def of_work(session: Session, task: AgentTask) -> None:
-    """Tell those who may claim a task of agents; of one's own, or a node's, there is nobody to tell. Raises RateLimited."""
-    if task.executor != Executor.AGENT or task.reserved_for == context(session).actor:
+def of_work(session: Session, task: AgentTask, *, role: str | None = None) -> None:
+    """Tell those who may claim a task; of one's own, or a node's, there is nobody to tell. `role` is what one was designated for with it.
+
+    Raises RateLimited.
+    """
+    if task.executor == Executor.NODE or task.meant_for == context(session).actor:
         return
     # Where another approved it, who asked for it does nothing now: his allowance refuses nobody else, and nobody else waits for it.
     if task.decided_by is None:
         limits.message(session)
-    wanted = task.requirements.get("role")
-    what = f"Task {_called(task)}{f' for the role {wanted}' if wanted else ''}: {task.description}"
+    wanted = task_terms.role_for(task)
+    whose = f" for you as {role}" if role else f" for the role {wanted}" if wanted else f" for who can {task.capability}" if task.capability else ""
     more = f" Its parameters are in federation_task_status('{_called(task)}')." if task.parameters else ""
-    _send(session, task, f"{what}\nClaim it with federation_claim_task('{_called(task)}').{more}", to=task.reserved_for)
+    if task.expires_at is not None:
+        more += f" It expires at {task.expires_at.isoformat(timespec='seconds')}."
+    # What one can do one says oneself, so that who says it later is handed it then.
+    to = task.meant_for or (f"capability:{task.capability}" if task.capability else None)
+    claim = f"Claim it with federation_claim_task('{_called(task)}')."
+    _send(session, task, f"Task {_called(task)}{whose}: {task.description}\n{claim}{more}", to=to, role=role)
+
+
+def of_expiry(session: Session, task: AgentTask) -> None:
+    """Tell who asked for a task that it has expired, and who had it, in the name of who asked, if he is an agent."""
+    if not is_agent(task.created_by):
+        return
+    had = {task.assigned_to} if task.executor != Executor.NODE and task.assigned_to is not None and is_agent(task.assigned_to) else set()
+    with on_behalf_of(session, task.created_by, trace_id=task.trace_id):
+        for name in sorted({task.created_by} | had):
+            _send(session, task, f"Task {_called(task)} has expired: {(task.result or {}).get('error')}.", to=name, message_type=MessageType.STATUS)
+
+
+def of_escalation(session: Session, task: AgentTask, *, leads: Sequence[str], why: str) -> None:
+    """Tell those who may hand out work that nobody has taken a task, in the name of who asked, if he is an agent; without any, tell him."""
+    if not is_agent(task.created_by):
+        return
+    called = _called(task)
+    hand = f"federation_assign_role(conversation_id='{task.conversation_id}', agent=…, role=…, subtask='{task.id}')"
+    take = f"Take it with federation_claim_task('{called}'), or hand it to somebody: {hand}."
+    if task.executor == Executor.NODE:
+        take = f"If it is not wanted any more: federation_cancel_task('{called}')."
+    if not leads:
+        take = f"Nobody who may hand it out is in {task.conversation_id}: bring one in by writing to them there."
+    with on_behalf_of(session, task.created_by, trace_id=task.trace_id):
+        for name in leads or [task.created_by]:
+            _send(session, task, f"Nobody has taken task {called}: {why}. {take}\n{task.description}", to=name)
+
+
+def of_phase(session: Session, moved: ConversationPhase) -> None:
+    """Tell the members that their conversation was moved on; an operator, who is no agent, tells nobody. Raises RateLimited."""
+    if is_agent(context(session).actor):
+        limits.message(session)
+        reason = f": {moved.reason}" if moved.reason else "."
+        content = f"{moved.conversation_id} is in its phase {moved.phase} now{reason}"
+        data = {"phase": moved.phase, "number": moved.number}
+        messages.send(session, content, message_type=MessageType.STATUS, conversation_id=moved.conversation_id, data=data, counted=False)
 
 
 def of_request(session: Session, task: AgentTask, deciders: Sequence[str]) -> None:
@@ -114,6 +158,8 @@ def _called(task: AgentTask) -> str:
     return task.slug or str(task.id)
 
 
-def _send(session: Session, task: AgentTask, content: str, *, to: str | None, message_type: MessageType = MessageType.TASK) -> None:
-    data = {"task_id": str(task.id), "slug": task.slug, "role": task.requirements.get("role"), "priority": task.priority}
+def _send(
+    session: Session, task: AgentTask, content: str, *, to: str | None, message_type: MessageType = MessageType.TASK, role: str | None = None
+) -> None:
+    data = {"task_id": str(task.id), "slug": task.slug, "role": role or task.requirements.get("role"), "priority": task.priority}
     messages.send(session, content, to=to, message_type=message_type, conversation_id=task.conversation_id, data=data, counted=False)

@@ -18,7 +18,7 @@ from federation.charter import Right
 from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput
 from federation.security.statements import Mode
-from federation.services import announcements, charter, conversations, statements, task_events, task_terms, tasks
+from federation.services import announcements, charter, conversations, phases, statements, task_ends, task_events, task_terms, tasks
 from federation.services.task_terms import Terms
 from federation.store.context import context, on_behalf_of
 from federation.store.models.agents import Agent
@@ -63,7 +63,7 @@ def decide(session: Session, reference: str, decision: Decision, *, reason: str 
 
 def require_decider(session: Session, task: AgentTask) -> None:
     """Pass if the charter lets the caller decide on a task. Raises Refused."""
-    charter.require(session, Right.APPROVE, instead="ask one of them to decide.")
+    charter.require(session, Right.APPROVE, instead="ask one of them to decide.", where=task.conversation_id)
     if task.created_by == context(session).actor and task.status == TaskStatus.AWAITING_APPROVAL:
         charter.require(session, Right.APPROVE_OWN, instead=f"{_asked(deciders(session, task))} to decide on task {task.slug or task.id}.")
 
@@ -126,7 +126,7 @@ def _open_vote(session: Session, task: AgentTask) -> Consensus | None:
 
 def _won(session: Session, task: AgentTask, decision: Decision, *, reason: str, decided_by: str) -> bool:
     if decision == Decision.APPROVE:
-        outcome: Mapping[str, Any] = tasks.at_first(task.reserved_for)
+        outcome: Mapping[str, Any] = tasks.opened(task.reserved_for, start_at=task.start_at, timeout_s=task.timeout_s)
     else:
         result = {"rejected_by": decided_by, "reason": reason}
         outcome = {"status": TaskStatus.CANCELLED, "result": result, "completed_at": func.clock_timestamp()}
@@ -146,6 +146,8 @@ def _follow(session: Session, task: AgentTask, decision: Decision) -> None:
         with on_behalf_of(session, task.created_by, trace_id=task.trace_id):
             tasks.begin(session, task)
             announcements.of_work(session, task)
+    else:
+        task_ends.end_parts(session, task)
 
 
 def _decided_before(task: AgentTask, decision: Decision, reason: str, actor: str) -> AgentTask:
@@ -175,10 +177,12 @@ def waits_for(session: Session, task: AgentTask) -> str | None:
         return None
     if (vote := _open_vote(session, task)) is not None:
         return f"the vote {vote.slug or vote.id}"
+    phase = phases.resting(session, Right.APPROVE, task.conversation_id)
+    later = "" if phase is None else f", after the phase {phase}"
     if names := deciders(session, task):
-        return f"the approval of {' or '.join(names)}"
+        return f"the approval of {' or '.join(names)}{later}"
     of_roles = " or ".join(rules().who_may(Right.APPROVE)) or "an operator"
-    return f"the approval of {of_roles}, of whom none is here"
+    return f"the approval of {of_roles}, of whom none is here{later}"
 
 
 def waiting(session: Session) -> list[Awaiting]:

@@ -222,6 +222,13 @@ def current(session: Session, resource: Resource) -> Claim | None:
     return session.scalars(query).one_or_none()
 
 
+def holder(session: Session, resource: Resource) -> str | None:
+    """Return who holds the claim of this very name, which nobody takes before the commit."""
+    take_turn(session, resource)
+    held = Claim.released_at.is_(None) & (Claim.expires_at > func.clock_timestamp())
+    return session.scalar(select(Claim.holder).where(Claim.resource == resource.name, held))
+
+
 def require(session: Session, resource: Resource, fencing_token: int) -> None:
     """Pass if the caller holds a claim that covers the resource with this token, which nobody takes over before the commit.
 

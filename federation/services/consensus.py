@@ -72,6 +72,7 @@ def request(session: Session, asked: Asked, *, slug: str | None = None) -> Conse
     charter.require(session, Right.VOTE, instead="ask one of them to put it to the vote.")
     task = electorates.gate(session, asked)
     conversation_id = task.conversation_id if task is not None else asked.conversation_id or conversations.COMMONS
+    charter.require(session, Right.VOTE, instead="wait.", where=conversation_id)
     for name in asked.voters or []:
         agents.get(session, name)
     conversations.open_for(session, conversation_id, asked.voters or [])

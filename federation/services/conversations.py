@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from federation.charter import charter
 from federation.errors import NotFound, Refused
 from federation.services import agents
 from federation.services.charter import is_agent
@@ -30,8 +31,8 @@ def is_direct(conversation_id: str) -> bool:
     return conversation_id.startswith(DIRECT)
 
 
-def open_for(session: Session, conversation_id: str, participants: Iterable[str]) -> None:
-    """Make a conversation if it is new, and the participants its members.
+def open_for(session: Session, conversation_id: str, participants: Iterable[str]) -> list[str]:
+    """Make a conversation if it is new, and the participants its members; return which of them are new to it.
 
     Raises Refused if it exists and the caller is not a member of it: a name that is taken cannot be hidden from who chooses it.
     """
@@ -51,18 +52,19 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
     elif not _is_member(session, conversation_id):
         instead = "choose another conversation_id, or ask a member to send you a message in it."
         raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; {instead}")
-    if conversation_id != COMMONS:
-        for name in sorted(participants - {actor}):
-            _join(session, conversation_id, name)
+    if conversation_id == COMMONS:
+        return []
+    return [name for name in sorted(participants - {actor}) if _join(session, conversation_id, name)]
 
 
-def _join(session: Session, conversation_id: str, name: str) -> None:
+def _join(session: Session, conversation_id: str, name: str) -> bool:
     actor = context(session).actor
     joined = session.scalar(
         insert(Member).values(conversation_id=conversation_id, agent=name, added_by=actor).on_conflict_do_nothing().returning(Member.agent)
     )
     if joined:
         event_log.append(session, "conversation.joined", f"conversation:{conversation_id}", payload={"agent": name}, conversation_id=conversation_id)
+    return joined is not None
 
 
 def require_member(session: Session, conversation_id: str) -> None:
@@ -87,6 +89,24 @@ def require_reader(session: Session, conversation_id: str) -> None:
 
 def _is_member(session: Session, conversation_id: str) -> bool:
     return conversation_id == COMMONS or session.get(Member, (conversation_id, context(session).actor)) is not None
+
+
+def count(session: Session, conversation_id: str) -> int:
+    """Return how many members a conversation has that are seen by the caller; of the commons none, because all are in it."""
+    if conversation_id == COMMONS:
+        return 0
+    return session.scalar(select(func.count()).select_from(Member).where(Member.conversation_id == conversation_id)) or 0
+
+
+def crowded(session: Session, conversation_id: str, *, before: int) -> str | None:
+    """Return a warning if there are more members than before, and than the charter wants."""
+    most, now = charter().conversations.at_most, count(session, conversation_id)
+    if not most or now <= max(most, before):
+        return None
+    return (
+        f"{now} members are in {conversation_id} now, and roles are clear among {most} at most: give each a role with federation_assign_role, "
+        "or open another conversation"
+    )
 
 
 def said_to_all(session: Session, conversation_id: str) -> None:

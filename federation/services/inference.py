@@ -24,6 +24,8 @@ LARGEST_SEED = 2**32 - 2
 PREFIX_CHARACTERS = 1000
 # Longest answer to a task that a node does.
 TASK_TOKENS = 96
+# So much of what is found about a task its model reads.
+SOURCES, SOURCE_CHARACTERS = 3, 1_000
 # Of English; what is counted so before the model has counted is corrected afterwards.
 _CHARACTERS_A_TOKEN = 4
 
@@ -71,9 +73,10 @@ def tokens_at_most(messages: Sequence[Mapping[str, str]], max_tokens: int) -> in
     return max_tokens + sum(len(message["content"]) for message in messages) // _CHARACTERS_A_TOKEN
 
 
-def tokens_of_task(description: str, parameters: Mapping[str, Any] | None) -> int:
-    """Return the same for a task that a node does."""
-    return tokens_at_most([{"content": description}, {"content": json.dumps(dict(parameters or {}))}], TASK_TOKENS)
+def tokens_of_task(description: str, parameters: Mapping[str, Any] | None, *, look_up: bool = False) -> int:
+    """Return the same for a task that a node does, after it has looked something up or not."""
+    found = SOURCES * SOURCE_CHARACTERS // _CHARACTERS_A_TOKEN if look_up else 0
+    return found + tokens_at_most([{"content": description}, {"content": json.dumps(dict(parameters or {}))}], TASK_TOKENS)
 
 
 def prompt_digest(messages: Sequence[Mapping[str, str]]) -> str:

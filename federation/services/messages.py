@@ -36,6 +36,7 @@ class Sent:
     recipients: Annotated[Sequence[str], Field(description="Names of the agents in whose inboxes it is; empty: nobody else is there yet.")]
     created_at: datetime
     waiting_for: Annotated[str | None, Field(description="Who is missing, where nobody of the role, or who can do it, is there.")]
+    warning: Annotated[str | None, Field(description="That you brought in more than the charter wants in one conversation.")] = None
 
 
 def send(
@@ -79,7 +80,7 @@ def send(
     if conversation_id is None:
         with_one = address.agent and conversations.direct(sender, address.agent)
         conversation_id = answered.conversation_id if answered else with_one or conversations.COMMONS
-    conversations.open_for(session, conversation_id, [address.agent] if address.agent else [])
+    joined = conversations.open_for(session, conversation_id, [address.agent] if address.agent else [])
     if answered is not None and answered.conversation_id != conversation_id:
         raise InvalidInput("reply_to", str(reply_to), f"a message of conversation {conversation_id}")
 
@@ -127,7 +128,9 @@ def send(
     lacking = None
     if address.audience is not None and not recipients:
         lacking = audiences.lacking(address.audience, conversation_id, waits=kind is MessageType.REQUEST)
-    return Sent(identity, conversation_id, position, answered.correlation_id if answered else identity, recipients, created_at, lacking)
+    thread = answered.correlation_id if answered else identity
+    warning = conversations.crowded(session, conversation_id, before=0) if joined else None
+    return Sent(identity, conversation_id, position, thread, recipients, created_at, lacking, warning)
 
 
 def _kind(session: Session, answered: Message | None, slug: str | None) -> MessageType:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, NotFound
 from federation.results.tables import celery_results
-from federation.services import tasks
+from federation.services import task_ends
 from federation.store import event_log, outbox
 from federation.store.context import context
 from federation.store.models.executions import Delivery, Execution, QuarantinedMessage, Redrive
@@ -153,7 +153,7 @@ def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
     session.execute(delete(celery_results).where(celery_results.c.task_id == str(execution.id)))
     session.execute(update(Execution).where(Execution.id == execution.id).values(outcome=None, ended_at=None, node=None, sent_at=None))
     if execution.agent_task_id is not None:
-        tasks.reopen(session, execution.agent_task_id)
+        task_ends.reopen(session, execution.agent_task_id)
     event_log.append(session, "execution.redriven", f"execution:{execution.id}", payload={"quarantine_id": entry.id})
     outbox.put_back(session, execution.id, None)
     context(session).outbox.append(execution.id)

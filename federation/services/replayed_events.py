@@ -119,13 +119,22 @@ def _node_announced(rows: Rows, event: Told) -> None:
     rows["nodes"][_subject(event)] = {**event.payload, "left": False, "lost": False}
 
 
+def _conversation_moved(rows: Rows, event: Told) -> None:
+    key = f"{event.conversation_id} {event.payload['number']}"
+    _set(rows, "conversation_phases", key, created_by=event.actor, **event.pick("phase", "reason"))
+
+
+def _role_assigned(rows: Rows, event: Told) -> None:
+    told = event.pick("agent", "role", "task_id")
+    _set(rows, "role_assignments", event.payload["assignment_id"], conversation_id=event.conversation_id, created_by=event.actor, **told)
+
+
 def _task_created(rows: Rows, event: Told) -> None:
-    told = event.pick(
-        "slug", "description", "type", "parameters", "priority", "executor", "requirements", "reserved_for", "requires_approval", "session_id"
-    )
+    told = event.pick("slug", "description", "type", "parameters", "priority", "executor", "requirements", "reserved_for", "requires_approval")
+    told |= event.pick("parent_id", "capability", "look_up", "timeout_s", "session_id")
     if "start_at" in event.payload:
         told["scheduled"] = event.payload["start_at"] is not None
-    undecided = {"result": None, "decided_by": None, "decision_reason": None}
+    undecided = {"result": None, "decided_by": None, "decision_reason": None, "handed_to": None, "escalated": False}
     _set(rows, "agent_tasks", _subject(event), conversation_id=event.conversation_id, created_by=event.actor, **undecided, **told)
     _task_changed(rows, event)
 
@@ -138,6 +147,16 @@ def _task_decided(rows: Rows, event: Told) -> None:
 
 def _task_changed(rows: Rows, event: Told) -> None:
     _set(rows, "agent_tasks", _subject(event), **event.pick("status", "assigned_to", "result"))
+
+
+def _task_escalated(rows: Rows, event: Told) -> None:
+    _task_changed(rows, event)
+    _set(rows, "agent_tasks", _subject(event), escalated=True)
+
+
+def _task_handed_over(rows: Rows, event: Told) -> None:
+    _task_changed(rows, event)
+    _set(rows, "agent_tasks", _subject(event), escalated=False, **event.pick("handed_to"))
 
 
 def _task_reopened(rows: Rows, event: Told) -> None:
@@ -268,6 +287,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "node.returned": lambda rows, event: _set(rows, "nodes", _subject(event), lost=False),
     "conversation.opened": _conversation_opened,
     "conversation.joined": _conversation_joined,
+    "conversation.moved": _conversation_moved,
+    "role.assigned": _role_assigned,
     "conversation.summarised": _summarised,
     "message.sent": _message_sent,
     "message.read": _message_read,
@@ -281,6 +302,9 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "task.completed": _task_changed,
     "task.failed": _task_changed,
     "task.cancelled": _task_changed,
+    "task.expired": _task_changed,
+    "task.escalated": _task_escalated,
+    "task.handed_over": _task_handed_over,
     "task.reopened": _task_reopened,
     "claim.acquired": _claim_acquired,
     "claim.waiting": _claim_waiting,

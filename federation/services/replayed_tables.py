@@ -42,8 +42,17 @@ STORED = {
         SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'slug', slug, 'description', description, 'type', task_type,
             'parameters', parameters, 'priority', priority, 'executor', executor, 'requirements', requirements, 'reserved_for', reserved_for,
             'created_by', created_by, 'status', status, 'assigned_to', assigned_to, 'result', result, 'scheduled', start_at IS NOT NULL,
-            'requires_approval', requires_approval, 'decided_by', decided_by, 'decision_reason', decision_reason,
-            'session_id', session_id) FROM agent_tasks
+            'requires_approval', requires_approval, 'decided_by', decided_by, 'decision_reason', decision_reason, 'parent_id', parent_id,
+            'capability', capability, 'look_up', look_up, 'timeout_s', timeout_s, 'handed_to', handed_to,
+            'escalated', escalated_at IS NOT NULL, 'session_id', session_id) FROM agent_tasks
+    """,
+    "role_assignments": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'agent', agent, 'role', role, 'task_id', task_id,
+            'created_by', created_by) FROM role_assignments
+    """,
+    "conversation_phases": """
+        SELECT conversation_id || ' ' || number, jsonb_build_object('phase', phase, 'reason', reason, 'created_by', created_by)
+        FROM conversation_phases
     """,
     "claims": """
         SELECT resource, jsonb_build_object('holder', holder, 'fencing_token', fencing_token, 'released', released_at IS NOT NULL) FROM claims
@@ -144,7 +153,8 @@ COLUMNS_LEFT_OUT = {
     # How far it was copied.
     "feeds": {"position"},
     "nodes": {"last_seen_at", "load"},
-    "agent_tasks": {"completed_at"},
+    # Moments that follow from others.
+    "agent_tasks": {"completed_at", "waiting_since", "expires_at"},
     # That of the event.
     "agent_sessions": {"completed_at"},
     "claims": {"description", "expires_at"},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import Uuid, cast, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
@@ -14,6 +14,7 @@ from federation.services.inboxes import SignedBySender
 from federation.store import event_log
 from federation.store.context import context
 from federation.store.models.conversations import Member, Message, MessageType, Receipt
+from federation.store.models.tasks import AgentTask, TaskStatus
 
 SUCCESS = "success"
 
@@ -127,20 +128,22 @@ def waits_for(session: Session, request_id: uuid.UUID) -> str:
 
 
 def hand_on(session: Session, agent: str) -> None:
-    """Put into an agent's inbox the open requests that it can answer now: those for what it can do, in its conversations, that it does not have."""
+    """Put into an agent's inbox what it can do now: open requests and tasks for what it can, in its conversations, that it does not have."""
     able = [audiences.CAPABILITY + name for name in capabilities.of(session, agent)]
     if not able:
         return
     theirs = select(Member.conversation_id).where(Member.agent == agent)
+    unanswered = (Message.message_type == MessageType.REQUEST) & func.federation_answered_by(Message.id).is_(None)
+    told_of = AgentTask.id == cast(Message.data["task_id"].astext, Uuid)
+    untaken = (Message.message_type == MessageType.TASK) & exists().where(told_of, AgentTask.status == TaskStatus.PENDING)
     missed = session.scalars(
         select(Message.id)
         .where(
             Message.audience.in_(able),
-            Message.message_type == MessageType.REQUEST,
+            unanswered | untaken,
             Message.sender != agent,
             or_(Message.conversation_id == conversations.COMMONS, Message.conversation_id.in_(theirs)),
             ~exists().where(Receipt.message_id == Message.id, Receipt.agent == agent),
-            func.federation_answered_by(Message.id).is_(None),
         )
         .order_by(Message.created_at, Message.id)
     ).all()

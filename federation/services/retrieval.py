@@ -77,15 +77,19 @@ def request_search(session: Session, query: str, *, limit: int = 5, root: str | 
 
 def show(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[Hit]:
     """Return the ranked chunks (id, score, names of the rankers) that are still recorded, in their order."""
+    return [hit for _, hit in places(session, ranked)]
+
+
+def places(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[tuple[uuid.UUID, Hit]]:
+    """Return the same with their ids."""
     query = select(Chunk, Document).join(Document, Document.id == Chunk.document_id).where(Chunk.id.in_([identity for identity, _, _ in ranked]))
     found = {chunk.id: (chunk, document) for chunk, document in session.execute(query)}
     hits = []
     for identity, score, rankers in ranked:
         if identity in found:
             chunk, document = found[identity]
-            hits.append(
-                Hit(document.root, document.path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind, score, list(rankers), chunk.text)
-            )
+            where = (document.root, document.path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind)
+            hits.append((identity, Hit(*where, score, list(rankers), chunk.text)))
     return hits
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from federation.charter import Right
 from federation.consensus.ballots import ABSTAIN
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, announcements, approvals, charter, consensus, consensus_results, envelopes, sessions, tasks, votes
+from federation.services import agents, announcements, approvals, charter, consensus, consensus_results, envelopes, sessions, task_terms, tasks, votes
 from federation.services.actions import WORK
 from federation.services.approvals import Decision
 from federation.services.electorates import DEFAULT_S, Asked
@@ -24,7 +24,7 @@ from federation.store.context import context, notify
 from federation.store.models.claims import Claim
 from federation.store.models.consensus import Consensus, ConsensusState
 from federation.store.models.sessions import AgentSession
-from federation.store.models.tasks import AgentTask, Executor, TaskStatus
+from federation.store.models.tasks import BEGUN, AgentTask, Executor, TaskStatus
 
 # As the patterns have it, to what the gate of a task knows.
 # Of the latest; each has its description.
@@ -204,16 +204,17 @@ def claimable(session: Session, reference: str, *, conversation_id: str | None =
         .where(Claim.resource == func.concat(of_task("").name, AgentTask.id), Claim.released_at.is_(None), Claim.expires_at > func.clock_timestamp())
         .exists()
     )
+    meant = func.coalesce(AgentTask.handed_to, AgentTask.reserved_for)
     query = (
         select(AgentTask)
         .where(AgentTask.session_id == found.id, AgentTask.executor == Executor.AGENT, ~held)
-        .where(AgentTask.status.in_((TaskStatus.PENDING, TaskStatus.ASSIGNED, TaskStatus.RUNNING)))
-        .where(or_(AgentTask.reserved_for.is_(None), AgentTask.reserved_for == actor))
+        .where(AgentTask.status.in_(BEGUN))
+        .where(or_(meant.is_(None), meant == actor))
         .order_by(AgentTask.priority.desc(), AgentTask.created_at)
         .limit(_MOST_CANDIDATES)
     )
     role = agents.get(session, actor).role if charter.is_agent(actor) else None
-    return [task for task in session.scalars(query) if task.requirements.get("role") in {None, role}]
+    return [task for task in session.scalars(query) if task_terms.role_for(task) in {None, role}]
 
 
 def standing(session: Session, found: AgentSession) -> list[tuple[uuid.UUID, str]]:

@@ -1,38 +1,37 @@
-"""Tasks: delegated to agents or to a node, claimed, completed; each change of status is one statement and one event."""
+"""Tasks: delegated to agents, persons or a node, alone or as parts of others, and found again; how they are claimed and end is told elsewhere."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, null, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.charter import Right
-from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.security.statements import Mode
-from federation.services import agents, charter, claims, conversations, executions, inference, limits, statements, task_events, task_terms
+from federation.services import agents, charter, conversations, inference, limits, phases, retrieval, task_events, task_terms
 from federation.services.names import valid_slug
 from federation.services.needs import valid
-from federation.services.resources import of_task
 from federation.services.summaries import ENGINE as EXTRACTING
 from federation.store import outbox
 from federation.store.context import context
-from federation.store.models.agents import Agent
+from federation.store.models.agents import Agent, Capability
 from federation.store.models.conversations import Member
-from federation.store.models.executions import Execution
 from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus, TaskType
 
 RUN_ON_NODE = "federation.tasks.delegation.run"
-CLAIM = "federation.tasks.claims.claim_task"
+LOOK_UP = "federation.tasks.delegation.look_up"
 # What a node needs to do each kind of work: reports are extracted, the rest is answered by a model.
 ENGINES = {each: EXTRACTING if each is TaskType.REPORT else inference.ENGINE for each in TaskType}
 
 # What of a new task's row its event tells, beside its status.
-_TOLD = ("slug", "description", "parameters", "priority", "executor", "requirements", "reserved_for", "start_at", "requires_approval", "session_id")
+_TOLD = (
+    *("slug", "parent_id", "description", "parameters", "priority", "executor", "requirements", "capability", "look_up", "reserved_for"),
+    *("start_at", "timeout_s", "requires_approval", "session_id"),
+)
 
 
 def delegate(
@@ -43,42 +42,45 @@ def delegate(
     executor: str = Executor.AGENT,
     agent: str | None = None,
     requirements: Mapping[str, Any] | None = None,
+    capability: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     priority: int = 5,
     conversation_id: str | None = None,
     slug: str | None = None,
+    parent: str | None = None,
     start_at: datetime | None = None,
+    timeout_s: float | None = None,
+    look_up: bool = False,
     requires_approval: bool = False,
     session_id: uuid.UUID | None = None,
 ) -> AgentTask:
     """Record a task, and for a node the execution that will do it, not before `start_at`; one that requires approval is parked without any.
 
-    Delegated again by its author under the same slug it is the task that is there. Raises NotFound for an unknown agent, role, node,
-    engine, model or conversation, Conflict for a slug that is another task's, Refused for what the charter does not let the caller do,
-    InvalidInput, OverQuota.
+    As a part of the task `parent` it stands in that one's conversation. It expires `timeout_s` after it could begin. With `look_up` a node's
+    model reads what is found about it in the indexed files. Delegated again by its author under the same slug it is the task that is there.
+    Raises NotFound for an unknown agent, role, node, engine, model, parent or conversation, Conflict for a slug that is another task's and for a
+    parent that has ended, Refused for what the charter does not let the caller do, InvalidInput, OverQuota.
     """
     agents.require(description, "description")
-    if task_type not in set(TaskType):
-        raise InvalidInput("task_type", task_type, "one of " + ", ".join(TaskType))
-    if executor not in set(Executor):
-        raise InvalidInput("executor", executor, "one of " + ", ".join(Executor))
-    if start_at is not None and executor != Executor.NODE:
-        raise InvalidInput("start_at", start_at.isoformat(), "a task of executor 'node'; an agent begins when it claims")
-    if not 1 <= priority <= 10:
-        raise InvalidInput("priority", priority, "1 (can wait) to 10 (first)")
-    needs = valid(session, requirements or {}, of_agents=executor == Executor.AGENT)
+    task_terms.require_fitting(
+        task_type=task_type, executor=executor, priority=priority, agent=agent, capability=capability, start_at=start_at, timeout_s=timeout_s
+    )
+    needs = valid(session, requirements or {}, of_agents=executor != Executor.NODE)
     if executor == Executor.NODE and needs.engine is None:
         needs = needs.model_copy(update={"engine": ENGINES[TaskType(task_type)]})
-    if agent is not None and needs.role not in (None, role := agents.get(session, agent).role):
-        raise InvalidInput("role", needs.role, f"{role}, the role of {agent}, or no role: an agent of another could not claim it")
+    task_terms.require_able(session, executor, agent=agent, role=needs.role)
+    if look_up and (executor != Executor.NODE or task_type == TaskType.REPORT):
+        raise InvalidInput("look_up", look_up, "a task that a node's model answers: executor 'node', and no report")
+    whole = None if parent is None else find(session, parent, conversation_id=conversation_id)
+    conversation_id = whole.conversation_id if whole else conversation_id or conversations.COMMONS
     of_others = needs.role is not None if agent is None else agent != context(session).actor
     right = Right.RUN if executor == Executor.NODE else Right.DESIGNATE if of_others else Right.OFFER
-    charter.require_delegation(session, right, task_type, requires_approval=requires_approval)
-    conversation_id = conversation_id or conversations.COMMONS
+    charter.require_delegation(session, right, task_type, where=conversation_id, requires_approval=requires_approval)
     conversations.open_for(session, conversation_id, [agent] if agent else [])
     asked = {
         "conversation_id": conversation_id,
         "slug": None if slug is None else valid_slug("task_id", slug),
+        "parent_id": whole.id if whole else None,
         "description": description,
         "task_type": task_type,
         "parameters": task_terms.parameters(parameters, awaits_approval=requires_approval),
@@ -86,17 +88,23 @@ def delegate(
         "executor": executor,
         # As JSON has them, so that they equal what is read back.
         "requirements": needs.model_dump(mode="json", exclude_defaults=True),
+        "capability": capability,
+        "look_up": look_up,
         "reserved_for": agent,
         "start_at": start_at,
+        "timeout_s": timeout_s,
         "requires_approval": requires_approval,
         "session_id": session_id,
         "created_by": context(session).actor,
     }
-    stands = {"status": TaskStatus.AWAITING_APPROVAL, "assigned_to": None} if requires_approval else at_first(agent)
+    parked = {"status": TaskStatus.AWAITING_APPROVAL, "assigned_to": None}
+    stands = parked if requires_approval else opened(agent, start_at=start_at, timeout_s=timeout_s)
     row = {**asked, **stands, "id": uuid.uuid4(), "trace_id": context(session).trace_id}
     made = insert(AgentTask).values(**row).on_conflict_do_nothing(index_elements=["conversation_id", "slug"]).returning(AgentTask)
     if (task := session.scalars(made).one_or_none()) is None:
         return _delegated_before(session, asked)
+    if whole is not None:
+        _require_open(session, whole)
     limits.open_task(session)
     task_events.append(session, "task.created", task, type=task_type, **{name: row[name] for name in _TOLD})
     if not requires_approval:
@@ -104,37 +112,71 @@ def delegate(
     return task
 
 
-def at_first(reserved_for: str | None) -> dict[str, Any]:
-    """Return how a task stands that may begin."""
-    return {"status": TaskStatus.ASSIGNED if reserved_for else TaskStatus.PENDING, "assigned_to": reserved_for}
+def _require_open(session: Session, whole: AgentTask) -> None:
+    """Pass if a task has not ended, and let nobody end it before the commit. Raises Conflict."""
+    # Whoever ends it looks for its parts after that, and finds this one.
+    status = session.scalar(select(AgentTask.status).where(AgentTask.id == whole.id).with_for_update(read=True))
+    if status in ENDED:
+        raise Conflict(f"task {whole.slug or whole.id} is {status} and gets no more parts; delegate it without parent")
+
+
+def at_first(meant_for: str | None) -> dict[str, Any]:
+    """Return how a task stands that may be taken."""
+    return {
+        "status": TaskStatus.ASSIGNED if meant_for else TaskStatus.PENDING,
+        "assigned_to": meant_for,
+        "waiting_since": func.clock_timestamp(),
+    }
+
+
+def opened(reserved_for: str | None, *, start_at: datetime | None, timeout_s: float | None) -> dict[str, Any]:
+    """Return how a task stands that may begin now, or at its time."""
+    begins: ColumnElement[Any] = func.clock_timestamp() if start_at is None else func.greatest(func.clock_timestamp(), start_at)
+    ends = None if timeout_s is None else begins + timedelta(seconds=timeout_s)
+    return at_first(reserved_for) | {"waiting_since": begins, "expires_at": ends}
 
 
 def begin(session: Session, task: AgentTask) -> None:
-    """Tell the one agent whose task it is, or record the execution that does it on a node. Raises OverQuota."""
+    """Tell the one agent whose task it is, or record the execution that does it on a node, unless a phase holds it. Raises OverQuota."""
     if task.reserved_for is not None:
         task_events.append(session, "task.assigned", task, agent_id=task.reserved_for)
     if task.executor == Executor.NODE:
         if task.task_type != TaskType.REPORT:
-            limits.inference_tokens(session, inference.tokens_of_task(task.description, task.parameters))
-        outbox.record(
-            session,
-            RUN_ON_NODE,
-            {"task_id": str(task.id)},
-            requirements=task.requirements,
-            agent_task_id=task.id,
-            conversation_id=task.conversation_id,
-            priority=task.priority,
-            due_at=task.start_at,
-        )
+            limits.inference_tokens(session, inference.tokens_of_task(task.description, task.parameters, look_up=task.look_up))
+        if phases.holding(session, task.task_type, task.conversation_id, until_commit=True) is None:
+            send_to_node(session, task)
+
+
+def send_to_node(session: Session, task: AgentTask) -> None:
+    """Record the execution that does a task on a node; where something is looked up for it, the one that does that first."""
+    if task.look_up:
+        needs = {"tags": [retrieval.FRAG], "engine": retrieval.EMBEDDING_ENGINE}
+        _record(session, task, LOOK_UP, {}, requirements=needs, due_at=task.start_at)
+    else:
+        _record(session, task, RUN_ON_NODE, {}, requirements=task.requirements, due_at=task.start_at)
+
+
+def send_with_sources(session: Session, task: AgentTask, chunk_ids: Sequence[uuid.UUID]) -> None:
+    """Record the execution that does a task on a node with what the current one has found; recorded again it is the same."""
+    identity = outbox.fixed_id("run", context(session).execution_id)
+    sources = {"sources": [str(each) for each in chunk_ids]}
+    _record(session, task, RUN_ON_NODE, sources, requirements=task.requirements, execution_id=identity)
+
+
+def _record(session: Session, task: AgentTask, name: str, more: Mapping[str, Any], **options: Any) -> None:
+    about: dict[str, Any] = {"agent_task_id": task.id, "conversation_id": task.conversation_id, "priority": task.priority}
+    outbox.record(session, name, {"task_id": str(task.id), **more}, **about, **options)
 
 
 def claimants(session: Session, task: AgentTask) -> int:
-    """Return how many agents may claim a task for agents: members of its conversation, of the role that it is for."""
+    """Return how many agents may claim a task: members of its conversation, of the role that it is for, who can do what it asks for."""
     query = select(func.count()).select_from(Agent)
-    if task.reserved_for is not None:
-        query = query.where(Agent.name == task.reserved_for)
-    if (role := task.requirements.get("role")) is not None:
+    if task.meant_for is not None:
+        query = query.where(Agent.name == task.meant_for)
+    if (role := task_terms.role_for(task)) is not None:
         query = query.where(Agent.role == role)
+    if task.capability is not None:
+        query = query.where(Agent.name.in_(select(Capability.agent).where(Capability.capability == task.capability)))
     if task.conversation_id != conversations.COMMONS:
         query = query.where(Agent.name.in_(select(Member.agent).where(Member.conversation_id == task.conversation_id)))
     return session.scalars(query).one()
@@ -162,11 +204,7 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     if conversation_id is not None:
         conversations.require_member(session, conversation_id)
     mine = _my_conversations(session) if conversation_id is None else [conversation_id]
-    named = AgentTask.slug == reference
-    with suppress(ValueError):
-        # A caller may have chosen a slug that looks like a UUID.
-        named = or_(named, AgentTask.id == uuid.UUID(reference))
-    found = session.scalars(select(AgentTask).where(named, AgentTask.conversation_id.in_(mine))).all()
+    found = session.scalars(select(AgentTask).where(_is_called(reference), AgentTask.conversation_id.in_(mine))).all()
     if not found:
         latest = select(AgentTask.slug, AgentTask.id).where(AgentTask.conversation_id.in_(mine)).order_by(AgentTask.created_at.desc())
         raise NotFound("task", reference, [row.slug or str(row.id) for row in session.execute(latest.limit(1000))])
@@ -177,219 +215,19 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     return (by_id or found)[0]
 
 
+def named(session: Session, reference: str, conversation_id: str) -> AgentTask | None:
+    """Return the task of this UUID or slug in a conversation of the caller's, if there is one."""
+    query = select(AgentTask).where(_is_called(reference), AgentTask.conversation_id == conversation_id)
+    return session.scalars(query.order_by(AgentTask.slug == reference)).first()
+
+
+def _is_called(reference: str) -> ColumnElement[bool]:
+    with suppress(ValueError):
+        # A caller may have chosen a slug that looks like a UUID.
+        return or_(AgentTask.slug == reference, AgentTask.id == uuid.UUID(reference))
+    return AgentTask.slug == reference
+
+
 def _my_conversations(session: Session) -> list[str]:
     mine = select(Member.conversation_id).where(Member.agent == context(session).actor)
     return [*session.scalars(mine), conversations.COMMONS]
-
-
-def request_claim(session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None) -> uuid.UUID:
-    """Record the execution that claims a task for the calling agent; return its id.
-
-    Raises what the claim itself would raise, as far as it can be known now: NotFound, InvalidInput, Conflict, Refused.
-    """
-    claims.valid_ttl(ttl_s)
-    task = find(session, reference, conversation_id=conversation_id)
-    _require_claimable(session, task, reference)
-    task_events.state(session, "task.claim", task, description=description, ttl_s=ttl_s)
-    return outbox.record(session, CLAIM, {"task_id": str(task.id), "description": description, "ttl_s": ttl_s}, priority=10)
-
-
-def claim(
-    session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None, present_s: float | None = None
-) -> claims.ClaimOutcome:
-    """Claim a task for the calling agent; the winner is its assignee and it counts as running.
-
-    With `present_s` who loses waits in line, and counts as present for so long. Raises Conflict for a task that has ended, Refused for one that
-    is a node's or another agent's.
-    """
-    task = find(session, reference, conversation_id=conversation_id)
-    actor = context(session).actor
-    outcome = claims.claim(session, of_task(task.id), description=description, ttl_s=ttl_s, present_s=present_s)
-    if outcome.again:
-        return outcome
-    if not outcome.claimed:
-        _require_claimable(session, task, reference)
-        return outcome
-    taken = session.scalar(
-        update(AgentTask)
-        .where(AgentTask.id == task.id, AgentTask.status.not_in({*ENDED, TaskStatus.AWAITING_APPROVAL}), AgentTask.executor == Executor.AGENT)
-        .where(AgentTask.reserved_for.is_(None) | (AgentTask.reserved_for == actor))
-        .values(status=TaskStatus.RUNNING, assigned_to=actor)
-        .returning(AgentTask.id)
-    )
-    session.refresh(task)
-    # What does not change (for whom it is) is looked at here; that it has not ended was decided above, with the row locked.
-    _require_claimable(session, task, reference)
-    if taken is None:
-        raise Conflict(f"task {reference} is {task.status}; look at it with federation_task_status")
-    task_events.state(session, "task.claim", task, description=description, ttl_s=ttl_s)
-    task_events.append(session, "task.claimed", task, agent_id=actor, fencing_token=outcome.fencing_token)
-    return outcome
-
-
-def _require_claimable(session: Session, task: AgentTask, reference: str) -> None:
-    """Pass if the caller may claim this task, as far as its row and the charter tell. Raises Conflict, Refused."""
-    actor = context(session).actor
-    charter.require(session, Right.CLAIM, instead="leave it to them.")
-    if task.executor != Executor.AGENT:
-        raise charter.refused("assign", f"task {reference} runs on a node; read its result with federation_task_result.")
-    if task.status in ENDED:
-        raise Conflict(f"task {reference} is {task.status} already; read it with federation_task_result")
-    if task.status == TaskStatus.AWAITING_APPROVAL:
-        raise charter.refused("propose", f"task {reference} awaits approval; federation_task_status says whose.")
-    if task.reserved_for not in {None, actor}:
-        raise charter.refused("assign", f"task {reference} is assigned to {task.reserved_for}; leave it to them.")
-    wanted = task.requirements.get("role")
-    if wanted is not None and agents.get(session, actor).role != wanted:
-        raise charter.refused("assign", f"task {reference} is for the role {wanted}; leave it to an agent of that role.")
-    if charter.must_propose(session, task.task_type) and not _is_accepted(session, task):
-        instead = "propose it as a task of your own with requires_approval=true, and claim that one when it is approved."
-        charter.refuse_unproposed(session, task.task_type, instead=instead)
-
-
-def _is_accepted(session: Session, task: AgentTask) -> bool:
-    # Approved by somebody, or asked for by one who may approve: that is an order, and needs no proposal.
-    by_another = task.created_by != context(session).actor
-    return task.decided_by is not None or (by_another and charter.may(session, task.created_by, Right.APPROVE))
-
-
-def release(session: Session, reference: str, *, conversation_id: str | None = None) -> bool:
-    """Give back a task that the caller holds, so that others may claim it; False if the caller does not hold it."""
-    task = find(session, reference, conversation_id=conversation_id)
-    if not claims.release(session, of_task(task.id)):
-        return False
-    back = at_first(task.reserved_for)
-    session.execute(update(AgentTask).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.RUNNING).values(**back))
-    session.refresh(task)
-    task_events.state(session, "task.release", task)
-    task_events.append(session, "task.released", task)
-    return True
-
-
-def complete(
-    session: Session, reference: str, *, fencing_token: int, result: Mapping[str, Any], success: bool = True, conversation_id: str | None = None
-) -> AgentTask:
-    """Record the result of a task that the caller holds with the current fencing token; the same again changes nothing.
-
-    Raises Refused for anyone else, Conflict for a task that ended otherwise, Equivocation for the signed contrary of what the caller signed before.
-    """
-    task = find(session, reference, conversation_id=conversation_id)
-    status = TaskStatus.COMPLETED if success else TaskStatus.FAILED
-    told, demanded = {"result": dict(result)}, Mode(rules().demands.completion)
-    said = statements.say(session, action="task.complete", choice=status, subject=f"task:{task.id}", content=told, demanded=demanded)
-    # With the turn of the claim, so that of two calls at once the second sees what the first has done.
-    current = claims.current(session, of_task(task.id))
-    session.refresh(task)
-    if task.status in ENDED:
-        mine = current is not None and (current.holder, current.fencing_token) == (context(session).actor, fencing_token)
-        if mine and (task.status, task.result) == (status, dict(result)):
-            return task
-        statements.keep_contrary(session, said, conversation_id=task.conversation_id)
-        raise Conflict(f"task {reference} is {task.status} already, by {task.assigned_to}; read it with federation_task_result")
-    claims.require(session, of_task(task.id), fencing_token)
-    statements.keep(session, said, conversation_id=task.conversation_id)
-    _end(session, task, status, dict(result))
-    claims.release(session, of_task(task.id))
-    return task
-
-
-def cancel(session: Session, reference: str, *, reason: str = "", conversation_id: str | None = None) -> AgentTask:
-    """End a task that is not wanted any more: its claim, and the execution that does it on a node, end with it.
-
-    Cancelled again it is the task that is there. Raises Refused for one who neither delegated it nor may end it by the
-    charter, Conflict for a task that ended otherwise.
-    """
-    task = find(session, reference, conversation_id=conversation_id)
-    if context(session).actor != task.created_by:
-        charter.require(session, Right.CANCEL, instead=f"ask them, or {task.created_by}, who delegated task {reference}.")
-    return end_unwanted(session, task, reason=reason)
-
-
-def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask:
-    """Cancel a task for a caller whose right to do so was looked at before. Raises Conflict for a task that ended otherwise."""
-    actor = context(session).actor
-    # Before the task, which who claims it locks after the claim.
-    claims.revoke(session, of_task(task.id))
-    # Waits for who approves it at this moment, so that the execution which he records is found; nobody works yet on what awaits approval.
-    session.execute(select(AgentTask.id).where(AgentTask.id == task.id, AgentTask.status == TaskStatus.AWAITING_APPROVAL).with_for_update())
-    # Before the task too, as who works on it.
-    for execution_id in executions.of_task(session, task.id):
-        executions.cancel(session, execution_id, reason)
-    ended = session.scalar(
-        update(AgentTask)
-        .where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED))
-        .values(status=TaskStatus.CANCELLED, result={"cancelled_by": actor, "reason": reason}, completed_at=func.clock_timestamp())
-        .returning(AgentTask.id)
-    )
-    session.refresh(task)
-    if ended is None:
-        if task.status == TaskStatus.CANCELLED:
-            return task
-        raise Conflict(f"task {task.slug or task.id} is {task.status} already; read it with federation_task_result")
-    task_events.state(session, "task.cancel", task, result=task.result)
-    task_events.append(session, "task.cancelled", task, result=task.result)
-    return task
-
-
-def cancel_execution(session: Session, execution: Execution, *, reason: str) -> bool:
-    """Cancel an execution, and the task that it works for with it; False if it had ended. Whether the caller may is theirs to know."""
-    task = None if execution.agent_task_id is None else session.get(AgentTask, execution.agent_task_id)
-    if task is None or task.status in ENDED:
-        if not executions.cancel(session, execution.id, reason):
-            return False
-        statements.make(session, action="execution.cancel", subject=f"execution:{execution.id}", content={"reason": reason})
-        return True
-    return end_unwanted(session, task, reason=reason).status == TaskStatus.CANCELLED
-
-
-def reopen(session: Session, task_id: uuid.UUID) -> None:
-    """Let a node's task that failed be done again by its execution; does nothing for one that ended otherwise."""
-    task = session.scalars(
-        update(AgentTask)
-        .where(AgentTask.id == task_id, AgentTask.status == TaskStatus.FAILED)
-        .values(status=TaskStatus.PENDING, assigned_to=None, result=null(), completed_at=None)
-        .returning(AgentTask)
-    ).one_or_none()
-    if task is not None:
-        task_events.append(session, "task.reopened", task)
-
-
-def start_on_node(session: Session, task_id: uuid.UUID, node: str) -> AgentTask | None:
-    """Mark a node's task as running there and return it; None if it has ended meanwhile."""
-    task = session.scalars(
-        update(AgentTask)
-        .where(AgentTask.id == task_id, AgentTask.status.not_in(ENDED))
-        .values(status=TaskStatus.RUNNING, assigned_to=node)
-        .returning(AgentTask)
-    ).one_or_none()
-    if task is not None:
-        task_events.append(session, "task.assigned", task, agent_id=node)
-    return task
-
-
-def ended(session: Session, task_id: uuid.UUID) -> dict[str, Any]:
-    """Return the result of a task that has ended, with its status where there is none."""
-    task = session.get_one(AgentTask, task_id)
-    return task.result or {"status": task.status}
-
-
-def end_on_node(session: Session, task_id: uuid.UUID, *, result: Mapping[str, Any], success: bool = True) -> bool:
-    """Record what a node made of its task; False if the task had ended already, which changes nothing."""
-    task = session.get(AgentTask, task_id, with_for_update=True)
-    if task is None or task.status in ENDED:
-        return False
-    _end(session, task, TaskStatus.COMPLETED if success else TaskStatus.FAILED, dict(result))
-    return True
-
-
-def _end(session: Session, task: AgentTask, status: TaskStatus, result: dict[str, Any]) -> None:
-    ended = session.scalar(
-        update(AgentTask)
-        .where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED))
-        .values(status=status, result=result, completed_at=func.clock_timestamp())
-        .returning(AgentTask.id)
-    )
-    if ended is None:
-        raise Conflict(f"task {task.id} has ended already")
-    session.refresh(task)
-    task_events.append(session, "task.completed" if status is TaskStatus.COMPLETED else "task.failed", task, result=result)

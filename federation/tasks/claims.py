@@ -7,7 +7,7 @@ from celery import shared_task
 
 from federation.delivery.task import FederationTask
 from federation.errors import InvalidInput
-from federation.services import claim_lines, resource_claims, tasks
+from federation.services import claim_lines, resource_claims, task_claims
 from federation.services.claims import told
 from federation.settings import settings
 
@@ -27,11 +27,11 @@ class ClaimTask(FederationTask):
         return self.transaction(actor=None if self.envelope else f"run:{self.request.root_id or self.request.id}")
 
 
-@shared_task(bind=True, base=FederationTask, name=tasks.CLAIM, time_limit=60)
+@shared_task(bind=True, base=FederationTask, name=task_claims.CLAIM, time_limit=60)
 def claim_task(self: FederationTask, *, task_id: str, description: str, ttl_s: float) -> dict[str, Any]:
     """Claim a task for the agent that asked; losing is an answer."""
     with self.transaction() as session:
-        outcome = tasks.claim(session, task_id, description=description, ttl_s=ttl_s)
+        outcome = task_claims.claim(session, task_id, description=description, ttl_s=ttl_s)
     return told(outcome)
 
 

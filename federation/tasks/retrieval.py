@@ -131,10 +131,16 @@ def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
 @shared_task(bind=True, base=FederationTask, name=retrieval.SEARCH, time_limit=300)
 def search(self: FederationTask, *, query: str, limit: int, root: str | None) -> list[dict[str, Any]]:
     """Answer a question with the best place of each of the best files; the text comes from PostgreSQL."""
+    best = ranked(query, limit=limit, root=root)
+    with self.transaction() as session:
+        hits = retrieval.show(session, best)
+    return [asdict(hit) for hit in hits[:limit]]
+
+
+def ranked(query: str, *, limit: int, root: str | None = None) -> list[tuple[uuid.UUID, float, list[str]]]:
+    """Return the chunks that answer a question best (id, score, names of the rankers), more than are wanted: some may not be shown."""
     engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
     vector = engine.embed([query])[0]
     scope = EVERYTHING if root is None else Scope(collections=[root])
     best = _vectors().search(query, vector, limit=max(RANKED, limit), scope=scope)
-    with self.transaction() as session:
-        hits = retrieval.show(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in best])
-    return [asdict(hit) for hit in hits[:limit]]
+    return [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in best]

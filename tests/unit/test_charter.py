@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from federation.charter import BUILT_IN, Right, Work, charter, charter_text, path, read
+from federation.charter import BUILT_IN, Condition, Phase, PhaseRules, Right, Work, charter, charter_text, path, read
 from federation.errors import SettingsError
 from federation.store.models.tasks import TaskType
 
@@ -20,6 +20,7 @@ def test_shipped_charter_has_the_principles_of_the_paper_and_lets_only_those_who
     assert tuple(rules.roles) == BUILT_IN
     assert rules.who_may(Right.DESIGNATE) == rules.who_may(Right.APPROVE) == rules.who_may(Right.CANCEL) == ["lead", "human"]
     assert rules.who_may(Right.APPROVE_OWN) == []
+    assert rules.who_may(Right.MOVE) == ["lead"]
     assert [role for role in rules.roles if rules.proposes(role, "remediate")] == ["analyst"]
     assert not rules.roles["observer"].may
     assert not rules.may("pirate", Right.CLAIM)
@@ -28,6 +29,8 @@ def test_shipped_charter_has_the_principles_of_the_paper_and_lets_only_those_who
 def test_file_explains_each_right_and_each_kind_of_work() -> None:
     told = "".join(line for line in charter_text().splitlines() if line.startswith("#"))
     assert all(f" {right} " in told for right in Right)
+    assert all(f" {condition} " in told for condition in Condition)
+    assert ", ".join(Phase) in told
     assert set(get_args(Work)) == set(TaskType)
     assert ", ".join(get_args(Work)) in told
 
@@ -45,6 +48,12 @@ WRONG = [
     ("[principles]", "[principle]", r"principle: no key 'principle'; nearest: principles"),
     ("may = []", "may []", "is not TOML"),
     ('decision = "attested"', 'decision = "sworn"', r"demands\.decision: got 'sworn', wants 'attested' or 'signed'"),
+    ('rests = ["approve"]', 'rests = ["move"]', r"phases\.propose\.rests: got \['move'\], wants rights without move, or nobody could end the phase"),
+    ('holds = ["remediate"]', 'holds = ["fix"]', r"phases\.propose\.holds\.0: got 'fix', wants 'investigate', .* or 'report'"),
+    ('enter = ["proposed"]', 'enter = ["wished"]', r"phases\.discuss\.enter\.0: got 'wished', wants 'proposed', 'discussed', 'decided' or 'done'"),
+    ('enter = ["proposed"]', 'entry = ["proposed"]', r"phases\.discuss\.entry: no key 'entry'; nearest: enter"),
+    ("[phases.propose]", "[phases.dream]", r"phases\.dream: got 'dream', wants 'propose', .* or 'review'"),
+    ("at_most = 3", "at_most = -1", r"conversations\.at_most: got -1, wants greater than or equal to 0"),
     ("decision =", "decide =", r"demands\.decide: no key 'decide'; nearest: decision"),
 ]
 
@@ -78,3 +87,21 @@ def test_role_of_ones_own_is_one_more_table(tmp_path: Path) -> None:
     assert rules.who_may(Right.APPROVE) == ["lead", "human", "reviewer"]
     assert text == file.read_text()
     assert path() != file
+
+
+def test_phases_that_ship_let_nobody_decide_before_it_was_discussed_nor_change_before_it_was_decided() -> None:
+    rules = charter()
+    assert [phase for phase in Phase if Right.APPROVE in rules.phase(phase).rests] == [Phase.PROPOSE, Phase.DISCUSS]
+    assert [phase for phase in Phase if "remediate" not in rules.phase(phase).holds] == [Phase.EXECUTE]
+    assert {phase: set(rules.phase(phase).enter) for phase in Phase} == dict(
+        zip(Phase, [set(), *({condition} for condition in Condition)], strict=True)
+    )
+
+
+def test_charter_from_before_phases_knows_none_and_warns_of_a_fourth_member(tmp_path: Path) -> None:
+    file = tmp_path / "charter.toml"
+    before, _, after = charter_text().partition("[conversations]")
+    file.write_text(before + after[after.index("[roles.lead]") :])
+    rules = read(file)[0]
+    assert all(rules.phase(phase) == PhaseRules() for phase in Phase)
+    assert rules.conversations.at_most == 3

@@ -14,7 +14,7 @@ from federation.mcp.lines import in_line
 from federation.mcp.tools.arguments import LONGEST_LINE, FencingToken, InConversation, LineS, StatementSignature, StatementText, TaskReference, TtlS
 from federation.mcp.waits import value_of
 from federation.security.statements import presented
-from federation.services import claim_lines, tasks
+from federation.services import claim_lines, task_claims
 from federation.services.claims import ClaimOutcome, told
 from federation.services.executions import State
 from federation.store.models.tasks import TaskStatus
@@ -79,7 +79,7 @@ async def federation_claim_task(
     voice = presented(statement, signature)
 
     def ask(session: Session) -> UUID:
-        return tasks.request_claim(session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id)
+        return task_claims.request_claim(session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id)
 
     execution_id = await call.transact(ask, voice=voice)
     value, stands = await value_of(call, execution_id, wait_s=DECIDED_WITHIN_S, waiting="the claim is being decided")
@@ -87,7 +87,7 @@ async def federation_claim_task(
     if value is not None and not value["claimed"] and wait_s > 0:
 
         def again(session: Session) -> ClaimOutcome:
-            return tasks.claim(
+            return task_claims.claim(
                 session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id, present_s=claim_lines.PRESENT_S
             )
 
@@ -130,7 +130,7 @@ async def federation_release_task(
     success=false.
     """
     voice = presented(statement, signature)
-    return Released(await call.transact(lambda session: tasks.release(session, task_id, conversation_id=conversation_id), voice=voice))
+    return Released(await call.transact(lambda session: task_claims.release(session, task_id, conversation_id=conversation_id), voice=voice))
 
 
 async def federation_complete_task(
@@ -155,7 +155,7 @@ async def federation_complete_task(
     voice = presented(statement, signature)
 
     def work(session: Session) -> Completed:
-        task = tasks.complete(session, task_id, fencing_token=fencing_token, result=result, success=success, conversation_id=conversation_id)
+        task = task_claims.complete(session, task_id, fencing_token=fencing_token, result=result, success=success, conversation_id=conversation_id)
         return Completed(task.id, task.slug, TaskStatus(task.status), task.completed_at)
 
     return await call.transact(work, voice=voice)

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -12,7 +13,8 @@ from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
 from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Moment, Node, name, text
-from federation.services import announcements, approvals, tasks
+from federation.mcp.tools.tasks import note_on
+from federation.services import approvals, conversations, delegation, task_terms, tasks
 from federation.services.conversations import COMMONS
 from federation.services.executions import State
 from federation.store.models.tasks import AgentTask, Executor, TaskStatus, TaskType
@@ -33,6 +35,7 @@ class Delegated:
     waiting_for: Annotated[
         str | None, Field(description="Whose approval it awaits; or what a node must have that none alive has, and it starts when one comes.")
     ]
+    expires_at: Annotated[datetime | None, Field(description="When it ends as expired if it is not done.")]
     note: Annotated[str | None, Field(description="What to do next.")]
 
 
@@ -54,6 +57,13 @@ async def federation_delegate(
     role: Annotated[
         str | None, name("Only a node, or with executor='agent' an agent, of this role: lead, developer, analyst.", examples=["developer"])
     ] = None,
+    capability: Annotated[
+        str | None,
+        name(
+            "For the first agent who claims it of those who say that they can do this; one who says so later is told of it.",
+            examples=["analyze_logs"],
+        ),
+    ] = None,
     node: Node = None,
     engine: Annotated[str | None, name("Only a node with this engine, such as llamacpp or minilm.", examples=["llamacpp"])] = None,
     model: Model = None,
@@ -68,7 +78,7 @@ async def federation_delegate(
     executor: Annotated[
         Executor | None,
         Field(
-            description="agent: an agent claims and does it. node: a worker does it with its model. "
+            description="agent: an agent claims and does it. node: a worker does it with its model. person: an agent of the role human does it. "
             "Omitted: node if role, node, engine, model, min_vram_gib, gpus or tags is given and agent is not, else agent."
         ),
     ] = None,
@@ -76,12 +86,31 @@ async def federation_delegate(
         dict[str, Any] | None,
         Field(description="Further inputs, as an object; a node's model reads them too.", examples=[{"module": "auth"}]),
     ] = None,
+    look_up: Annotated[
+        bool, Field(description="A node's model reads what is found about the description in the indexed files; the result names the places.")
+    ] = False,
     priority: Annotated[int, Field(ge=1, le=10, description="1 can wait, 10 comes first."), NUMBER] = 5,
     start_at: Annotated[
         Moment | None,
         Field(
             description="A node begins no earlier: date and time with a zone. The node is chosen then, among those that live then.",
             examples=["2030-01-31T18:00:00+01:00"],
+        ),
+    ] = None,
+    timeout_s: Annotated[
+        float | None,
+        Field(
+            ge=task_terms.SHORTEST_S,
+            le=task_terms.LONGEST_S,
+            description="Seconds from when it may begin; then it ends as expired with its parts, whoever has it. Omitted: never.",
+        ),
+        NUMBER,
+    ] = None,
+    parent: Annotated[
+        str | None,
+        name(
+            "The task that it is a part of, by UUID or name; it stands in its conversation. federation_task_status shows them.",
+            examples=["release-1"],
         ),
     ] = None,
     requires_approval: Annotated[
@@ -97,7 +126,7 @@ async def federation_delegate(
         ),
     ] = None,
 ) -> Delegated:
-    """Hand out a piece of work: to an agent by name, to any agent (of a role), or to a node chosen by role and capability.
+    """Hand out a piece of work: to an agent by name, to any (of a role, or who can do something), to a person, or to a node chosen by what it has.
 
     Examples: agent='bob' is for bob alone; executor='agent', role='developer' is for the first developer who claims it; neither agent nor
     role nor any need of a node is for the first agent who claims it; role='analyst' alone, or executor='node', is done by a node's model.
@@ -109,37 +138,37 @@ async def federation_delegate(
     """
     given = {"role": role, "node": node, "engine": engine, "model": model, "min_vram_gib": min_vram_gib, "gpus": gpus, "tags": tuple(tags or ())}
     needs = {name: value for name, value in given.items() if value}
-    executor = executor or (Executor.NODE if needs and agent is None else Executor.AGENT)
+    executor = executor or (Executor.NODE if needs and agent is None and capability is None else Executor.AGENT)
     _refuse_contradictions(executor, agent, needs)
 
-    def work(session: Session) -> AgentTask:
-        task = tasks.delegate(
+    def work(session: Session) -> tuple[AgentTask, str | None]:
+        before = conversations.count(session, conversation_id) if conversation_id else 0
+        task = delegation.hand_out(
             session,
             description,
             task_type=task_type,
             executor=executor,
             agent=agent,
             requirements=needs,
+            capability=capability,
             parameters=parameters,
+            look_up=look_up,
             priority=priority,
             conversation_id=conversation_id,
             slug=task_id,
+            parent=parent,
             start_at=start_at,
+            timeout_s=timeout_s,
             requires_approval=requires_approval,
         )
-        # One that was there already has been announced by the call that made it.
-        if task.trace_id == call.trace_id:
-            if requires_approval:
-                announcements.of_request(session, task, approvals.deciders(session, task))
-            else:
-                announcements.of_work(session, task)
-        return task
+        return task, conversations.crowded(session, task.conversation_id, before=before) if agent and conversation_id else None
 
-    task = await call.transact(work)
+    task, crowd = await call.transact(work)
     # Placement happens with the sending, after the commit: so this is another look.
     stands, claimants, approval = await call.transact(
         lambda session: (standing_of(session, task), tasks.claimants(session, task), approvals.waits_for(session, task))
     )
+    lonely = None if claimants or task.executor == Executor.NODE else _lonely(task)
     return Delegated(
         task_id=task.id,
         slug=task.slug,
@@ -150,7 +179,8 @@ async def federation_delegate(
         assigned_to=task.assigned_to,
         execution_id=stands.execution_id if stands else None,
         waiting_for=approval or (stands.waiting_for if stands else None),
-        note=stands.note if stands else PARKED if approval else _lonely(task) if not claimants else None,
+        expires_at=task.expires_at,
+        note=stands.note if stands else PARKED if approval else lonely or crowd or note_on(task),
     )
 
 
@@ -158,7 +188,10 @@ PARKED = "It begins when it is approved, and ends if it is rejected: federation_
 
 
 def _lonely(task: AgentTask) -> str:
-    wanted = f" of the role {task.requirements['role']}" if task.requirements.get("role") else ""
+    role = task_terms.role_for(task)
+    wanted = f" of the role {role}" if role else ""
+    if task.capability is not None:
+        wanted += f" who says that he can {task.capability}"
     if task.conversation_id == COMMONS:
         return f"There is no agent{wanted} yet; the first one that comes may claim it."
     return (
@@ -171,5 +204,5 @@ def _refuse_contradictions(executor: Executor, agent: str | None, needs: Mapping
     if executor is Executor.NODE and agent is not None:
         raise InvalidInput("agent", agent, "no agent where executor is 'node'; leave one of them out")
     others = sorted(needs.keys() - {"role"})
-    if executor is Executor.AGENT and others:
-        raise InvalidInput(others[0], needs[others[0]], "a task of executor 'node'; agents are chosen by name or role only")
+    if executor is not Executor.NODE and others:
+        raise InvalidInput(others[0], needs[others[0]], "a task of executor 'node'; agents are chosen by name, role or capability only")

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic refuses that of Python 3.11
 from federation.errors import InvalidInput, PermanentError
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, FencingToken, TtlS, name, text
-from federation.services import board, consensus, decisions, findings, session_actions, sessions, tasks
+from federation.services import board, consensus, decisions, findings, session_actions, sessions, task_claims
 from federation.services.board import Board, FindingView, HypothesisView
 from federation.services.claims import ClaimOutcome
 from federation.services.electorates import DEFAULT_S, LONGEST_S
@@ -338,7 +338,7 @@ _NOTHING = Taken(False, None, None, None, None, None, None, None, "nothing that 
 
 
 def _claim(session: Session, task: AgentTask, description: str, ttl_s: float) -> Taken:
-    outcome: ClaimOutcome = tasks.claim(session, str(task.id), description=description, ttl_s=ttl_s, conversation_id=task.conversation_id)
+    outcome: ClaimOutcome = task_claims.claim(session, str(task.id), description=description, ttl_s=ttl_s, conversation_id=task.conversation_id)
     note = None if outcome.claimed else f"{outcome.holder or 'somebody before you'} has it; take another action"
     found = (task.id, task.slug, task.description, task.parameters)
     return Taken(outcome.claimed, *found, outcome.fencing_token, outcome.holder, outcome.expires_at, note)
@@ -359,7 +359,7 @@ async def swarm_complete_task(
     def work(session: Session) -> Done:
         found = sessions.find(session, session_id, conversation_id=conversation_id)
         task = session_actions.action(session, found, action_id)
-        done = tasks.complete(
+        done = task_claims.complete(
             session, str(task.id), fencing_token=fencing_token, result=result, success=success, conversation_id=task.conversation_id
         )
         return Done(done.id, TaskStatus(done.status), done.completed_at)

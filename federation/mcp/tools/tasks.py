@@ -1,7 +1,9 @@
 """Tools to see where a task stands and to read what came of it."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,12 +16,17 @@ from federation.mcp.references import located, standing_of
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, AnyReference, InConversation, StatementSignature, StatementText
 from federation.mcp.waits import Standing, given_up, standing
 from federation.security.statements import presented
-from federation.services import approvals, outcomes, task_terms, tasks
+from federation.services import approvals, outcomes, task_ends, task_terms, task_trees
 from federation.services.executions import State
 from federation.services.outcomes import Outcome
+from federation.services.task_trees import Part
 from federation.store.models.executions import Execution
-from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus
+from federation.store.models.tasks import BEGUN, ENDED, AgentTask, Executor, TaskStatus
 
+# Of a task's parts so many are shown.
+MOST_PARTS = 100
+HELD = "it begins when its conversation is moved on to a phase that does not hold this kind of work: see federation_phase"
+UNTAKEN = "nobody took it in time: those who may hand out work were told, and may take it"
 FORGOTTEN = "it ended long ago, and what it returned is kept no longer; ask again if it is still wanted"
 
 
@@ -55,6 +62,10 @@ class TaskState:
     waiting_for: Annotated[
         str | None, Field(description="Whose approval it awaits; or what a node must have that none alive has, and it starts when one comes.")
     ]
+    expires_at: Annotated[datetime | None, Field(description="When it ends as expired if it is not done.")]
+    overall: Annotated[TaskStatus | None, Field(description="How far it is with its parts; null for an execution.")]
+    parts: Annotated[Sequence[Part], Field(description="The tasks that it consists of, each before its own parts.")]
+    parts_left_out: Annotated[int, Field(description="How many more there are.")]
     note: Annotated[str | None, Field(description="What to do next, or how far it is.")]
 
 
@@ -77,7 +88,7 @@ class TaskOutcome:
 
 async def federation_task_status(call: Call, task_id: AnyReference, conversation_id: InConversation = None) -> TaskState:
     """See what a task asks for, with its parameters, and where it stands: who has it, on which node it runs, how often it was delivered, what it
-    waits for.
+    waits for, and what parts it has.
 
     Takes a task's id or name, and also the execution_id or run_id that another tool returned to you. To wait for the end, use
     federation_task_result with wait_s instead of calling this often.
@@ -88,6 +99,7 @@ async def federation_task_status(call: Call, task_id: AnyReference, conversation
         task = found if isinstance(found, AgentTask) else None
         stands = standing_of(session, task) if task else standing(session, found.id)
         run = _run(session, found)
+        tree = task_trees.tree(session, task) if task else None
         return TaskState(
             task_id=found.id,
             slug=task.slug if task else None,
@@ -104,7 +116,11 @@ async def federation_task_status(call: Call, task_id: AnyReference, conversation
             worker=stands.worker if stands else None,
             deliveries=stands.deliveries if stands else 0,
             waiting_for=run.waiting_for if run else stands.waiting_for if stands else _approval(session, task),
-            note=run.note if run else stands.note if stands else None,
+            expires_at=task.expires_at if task else None,
+            overall=tree.overall if tree else None,
+            parts=tree.parts[:MOST_PARTS] if tree else [],
+            parts_left_out=max(len(tree.parts) - MOST_PARTS, 0) if tree else 0,
+            note=run.note if run else stands.note if stands else note_on(task),
         )
 
     return await call.transact(look)
@@ -165,12 +181,21 @@ async def federation_cancel_task(
     def work(session: Session) -> TaskOutcome:
         found = located(session, task_id, conversation_id)
         if isinstance(found, AgentTask):
-            tasks.cancel(session, str(found.id), reason=reason, conversation_id=conversation_id)
+            task_ends.cancel(session, str(found.id), reason=reason, conversation_id=conversation_id)
         else:
-            tasks.cancel_execution(session, found, reason=reason)
+            task_ends.cancel_execution(session, found, reason=reason)
         return _outcome(session, str(found.id), conversation_id)
 
     return await call.transact(work, voice=voice)
+
+
+def note_on(task: AgentTask | None) -> str | None:
+    """Return what is to be said of a task for which no execution speaks."""
+    if task is None or task.status not in BEGUN:
+        return None
+    if task.executor == Executor.NODE:
+        return HELD
+    return UNTAKEN if task.escalated_at is not None else None
 
 
 def _execution(session: Session, reference: str, conversation_id: str | None) -> uuid.UUID | None:
@@ -207,7 +232,7 @@ def _approval(session: Session, task: AgentTask | None) -> str | None:
 
 def _error(task: AgentTask | None, ended: Outcome | None) -> str | None:
     """Return why there is no result: in the task's own words, where it has some."""
-    if task is not None and task.status == TaskStatus.FAILED and isinstance((task.result or {}).get("error"), str):
+    if task is not None and task.status in {TaskStatus.FAILED, TaskStatus.EXPIRED} and isinstance((task.result or {}).get("error"), str):
         return str((task.result or {})["error"])
     recorded = task is not None and task.status in ENDED
     return ended.error if ended and (ended.kept or not recorded) else None

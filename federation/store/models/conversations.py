@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from federation.charter import Phase
 from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
 
 
@@ -34,6 +35,21 @@ class Conversation(Base):
     unsummarised: Mapped[int] = mapped_column(server_default="0", index=True)
     created_by: Mapped[str]
     updated_by: Mapped[UpdatedBy]
+    created_at: Mapped[CreatedAt]
+
+
+class ConversationPhase(Base):
+    """That a conversation was moved on to a phase; the highest number is where it is, without any it has no phase. Nobody changes a row."""
+
+    __tablename__ = "conversation_phases"
+    __table_args__ = (one_of("phase", Phase),)
+
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"), primary_key=True)
+    # Counted from 1, so that of two who move it at once one does.
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    phase: Mapped[str]
+    reason: Mapped[str]
+    created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
 
 

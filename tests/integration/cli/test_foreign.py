@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from federation.services import tasks
+from federation.services import task_ends, tasks
 
 ATTACK = "\x1b[2J\x1b]0;owned\x07[red]paid[/red]\u202etxt.exe\r  status           completed\n  status           completed"
 WRITTEN = r"\x1b[2J\x1b]0;owned\x07[red]paid[/red]\u202etxt.exe\r  status           completed"
@@ -19,7 +19,7 @@ def reached(surroundings: dict[str, str], postgres: Any, database: str, transact
     """A shell from which the database is reached, in which an agent has written what it should not."""
     with transactions.begin("ada") as session:
         tasks.delegate(session, ATTACK, slug="hostile", parameters={ATTACK: ATTACK})
-        tasks.cancel(session, "hostile", reason=ATTACK)
+        task_ends.cancel(session, "hostile", reason=ATTACK)
     return surroundings | {
         "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
         "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),

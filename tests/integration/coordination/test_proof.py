@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.coordination.mixture import Mixture
 from benchmarks.coordination.proof import flaws
-from federation.services import consensus, decisions, messages, resource_claims, tasks, votes
+from federation.services import consensus, decisions, messages, resource_claims, task_claims, tasks, votes
 from federation.services.electorates import Asked
 from federation.transaction import Transactions
 
@@ -38,9 +38,9 @@ def worked(database: str, transactions: Transactions) -> str:
     with transactions.begin("ada") as session:
         tasks.delegate(session, "Profile it.", agent="bob", slug="t")
     with transactions.begin("bob") as session:
-        token = tasks.claim(session, "t", description="", ttl_s=60).fencing_token
+        token = task_claims.claim(session, "t", description="", ttl_s=60).fencing_token
     with transactions.begin("bob") as session:
-        tasks.complete(session, "t", fencing_token=token or 0, result={})
+        task_claims.complete(session, "t", fencing_token=token or 0, result={})
     with transactions.begin("ada") as session:
         vote = consensus.request(session, Asked(question="Which?", voters=["ada", "bob"]), slug="v")
     for who in ("ada", "bob"):

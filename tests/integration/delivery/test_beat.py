@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from federation.services import agents, consensus, messages, nodes, tasks
+from federation.services import agents, consensus, messages, nodes, task_claims, tasks
 from federation.services.electorates import Asked
 from federation.services.nodes import Announcement
 from federation.store import outbox
@@ -49,6 +49,25 @@ def test_beat_refreshes_the_picture_and_sweeps_while_another_beat_stands_by(worl
     world.stop(second)
     world.stop(worker)
     assert second.returncode == 0
+
+
+def test_beat_ends_what_is_over_its_time_and_tells_the_lead_of_what_nobody_takes(world: World) -> None:
+    with world.transactions.begin("test:setup") as session:
+        agents.add(session, "lea", "lead")
+    with world.transactions.begin("lea") as session:
+        tasks.delegate(session, "In time", slug="late", timeout_s=1)
+        tasks.delegate(session, "By anybody", slug="left")
+        tasks.delegate(session, "By whoever comes", slug="done", timeout_s=3600)
+        token = task_claims.claim(session, "done", description="", ttl_s=3600).fencing_token
+        task_claims.complete(session, "done", fencing_token=token, result={})
+    world.celery("beat", name="beat", FEDERATION_ESCALATE_S="2")
+    world.until(lambda: world.rows("SELECT status FROM agent_tasks WHERE slug = 'late'") == [("expired",)], "beat ends it")
+    world.until(lambda: world.rows("SELECT 1 FROM agent_tasks WHERE slug = 'left' AND escalated_at IS NOT NULL"), "the lead is told")
+    [(told,)] = world.rows("SELECT content FROM messages WHERE content LIKE %s", "Nobody has taken task left: %")
+    assert "nobody has claimed it. Take it with federation_claim_task('left')" in told
+    assert world.rows("SELECT status, escalated_at FROM agent_tasks WHERE slug = 'done'") == [("completed", None)]
+    [(actor,)] = world.rows("SELECT actor FROM events WHERE type = 'task.expired'")
+    assert actor == "service:beat"
 
 
 def test_heartbeat_tells_what_a_node_is_doing(world: World) -> None:

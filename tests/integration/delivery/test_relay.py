@@ -18,7 +18,7 @@ from celery import Celery
 
 from federation.broker.errors import BrokerError
 from federation.delivery import relay
-from federation.services import agents, cop, findings, messages, session_actions, sessions, tasks
+from federation.services import agents, cop, findings, messages, session_actions, sessions, task_claims
 from federation.services.findings import Said
 from federation.services.session_actions import Proposed
 from federation.services.sessions import Start
@@ -115,8 +115,8 @@ def test_topics_of_the_patterns_tell_what_happens_in_a_session(agents_of: World,
             sessions.join(session, "INC-1", Start(context={"task": "look"}))
             findings.post(session, "INC-1", Said(content="noon", category="observation"))
             task = session_actions.propose(session, "INC-1", Proposed(content="Look", type="query", requires_approval=False))
-            token = tasks.claim(session, str(task.id), description="", ttl_s=60).fencing_token
-            tasks.complete(session, str(task.id), fencing_token=token or 0, result={"found": 7})
+            token = task_claims.claim(session, str(task.id), description="", ttl_s=60).fencing_token
+            task_claims.complete(session, str(task.id), fencing_token=token or 0, result={"found": 7})
         told = [follower.until(topic) for follower, topic in zip((findings_only, proposed_only, completed_only), topics, strict=True)]
     assert [[event["type"] for event in each] for each in told] == [[topic] for topic in topics]
     [[finding], [proposed], [completed]] = told

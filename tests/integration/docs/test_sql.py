@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from federation.services import messages, tasks
+from federation.services import messages, task_claims, tasks
 from federation.transaction import Transactions
 
 PAGES = sorted((Path(__file__).parents[3] / "docs").rglob("*.md"))
@@ -40,7 +40,7 @@ def test_story_of_a_task_is_found_by_its_slug_which_may_stand_in_several_convers
     with transactions.begin("ada") as session:
         task = tasks.delegate(session, "Profile the memory", slug="memory-profile")
     with transactions.begin("bob", execution_id=uuid.uuid4()) as session:
-        tasks.claim(session, "memory-profile", description="profiling", ttl_s=60)
+        task_claims.claim(session, "memory-profile", description="profiling", ttl_s=60)
     with transactions.begin("eve") as session:
         other = tasks.delegate(session, "Profile ours too", slug="memory-profile", conversation_id="elsewhere")
     with psycopg.connect(postgres.as_role("federation_auditor", database)) as connection:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from federation.delivery import app as configuration
 from federation.errors import TransientError
-from federation.services import tasks
+from federation.services import task_claims, tasks
 from federation.store import outbox
 from federation.transaction import Transactions
 
@@ -119,13 +119,13 @@ class Rivals(Worker):
     def _do(self, slug: str, claimants: Sequence[str]) -> None:
         delegate = partial(tasks.delegate, description=f"Do {slug}.", slug=slug)
         self.until_recorded(self._transactions, self._names[0], lambda session: delegate(session).id)
-        claim = partial(tasks.request_claim, reference=slug, description="", ttl_s=TTL_S)
+        claim = partial(task_claims.request_claim, reference=slug, description="", ttl_s=TTL_S)
         asked = [(who, self.until_recorded(self._transactions, who, claim)) for who in claimants]
         decided = [(who, self._app.AsyncResult(str(identity)).get(timeout=DECIDED_WITHIN_S)) for who, identity in asked]
         won = [(who, outcome["fencing_token"]) for who, outcome in decided if outcome["claimed"]]
         assert len(won) == 1, f"not one of them holds {slug}: {decided}"
         [(holder, token)] = won
-        done = partial(tasks.complete, reference=slug, fencing_token=token, result={"done": slug})
+        done = partial(task_claims.complete, reference=slug, fencing_token=token, result={"done": slug})
         self.until_recorded(self._transactions, holder, lambda session: done(session).id)
 
 

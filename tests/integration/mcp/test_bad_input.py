@@ -34,6 +34,11 @@ REFERENCES = {
     ("federation_delegate", "engine"): "engine",
     ("federation_delegate", "model"): "model",
     ("federation_delegate", "tags"): "tag",
+    ("federation_delegate", "parent"): "task",
+    ("federation_assign_role", "agent"): "agent",
+    ("federation_assign_role", "role"): "role",
+    ("federation_assign_role", "parent"): "task",
+    ("federation_phase", "conversation_id"): "conversation",
     ("federation_claim_task", "task_id"): "task",
     ("federation_claim_task", "conversation_id"): "conversation",
     ("federation_release_task", "task_id"): "task",
@@ -91,6 +96,9 @@ FREE = {
     ("federation_delegate", "conversation_id"),
     ("federation_delegate", "task_id"),
     ("federation_delegate", "start_at"),
+    ("federation_delegate", "capability"),
+    *(("federation_assign_role", word) for word in ("conversation_id", "subtask", "task_id")),
+    ("federation_phase", "reason"),
     ("federation_approve", "reason"),
     *((f"federation_{name}", word) for name in SIGNED for word in ("statement", "signature")),
     *(("federation_consensus_request", word) for word in ("question", "options", "conversation_id", "consensus_id")),
@@ -254,7 +262,7 @@ async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(hous
         for value in theirs[REFERENCES[name, argument]]:
             told = await dan.call_tool(name, usual | {argument: str(value)}, raise_on_error=False)
             assert told.is_error
-            assert re.match(rf"no \w+ '{value}'|Need to know:", told.content[0].text), told.content[0].text
+            assert re.match(rf"no \w+ '{value}'|Need to know:|Explicit assignment", told.content[0].text), told.content[0].text
             assert "swordfish" not in told.content[0].text
     assert recorded(house, postgres) == before
 

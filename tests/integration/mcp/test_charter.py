@@ -32,6 +32,8 @@ async def test_charter_is_a_resource_and_a_prompt(house: Any, era: str) -> None:
     assert "- Propose before you implement." in told
     assert "Leave to others:\n- hand a task to another agent by name, or to a role (lead, human)" in told
     assert "Work of the kind remediate you propose first" in told
+    assert "- propose: nobody may decide on tasks that await approval and work of the kind remediate is not begun in it.\n- discuss: " in told
+    assert "- execute" not in told
     assert "Leave to others" not in leads
 
 

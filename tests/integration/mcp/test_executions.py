@@ -135,6 +135,8 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_claim", {"resource": "file:src/**", "description": "refactoring", "ttl_s": 60}),
     ("federation_claims", {"resource": "file:src/main.py"}),
     ("federation_release", {"resource": "file:src/**"}),
+    ("federation_assign_role", {"conversation_id": "schemas", "agent": "ada", "role": "lead", "subtask": "Look on", "task_id": "mine"}),
+    ("federation_phase", {"conversation_id": "schemas"}),
     ("federation_consensus_request", {"question": "Keep it?", "consensus_id": "keep", "voters": ["ada"], "conversation_id": "schemas"}),
     ("federation_consensus_acknowledge", {"consensus_id": "keep", "options_hash": "{options_hash}"}),
     ("federation_consensus_respond", {"consensus_id": "keep", "response": "yes"}),
@@ -275,6 +277,28 @@ async def test_who_waits_for_a_task_gets_it_when_it_is_given_back(spine: Any, mo
         await bob.call_tool("federation_release_task", {"task_id": "in-line"})
         won = (await waiting).data
         assert (won.claimed, won.holder, won.fencing_token) == (True, "dan", 2)
+
+
+async def test_nodes_task_is_done_with_what_is_found_in_the_indexed_files(spine: Any, tmp_path: Path) -> None:
+    (tmp_path / "cache.py").write_text(
+        'def restart_cache():\n    """Restart the cache: stop it, drop its keys, start it."""\n    return stop, drop, start\n'
+    )
+    task = {"description": "How is the cache restarted?", "executor": "node", "look_up": True, "task_id": "with-sources"}
+    async with spine.client("ada") as ada:
+        assert (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})).data.finished
+        await ada.call_tool("federation_delegate", task)
+        done = (await ada.call_tool("federation_task_result", {"task_id": "with-sources", "wait_s": 240})).structured_content
+        stands = (await ada.call_tool("federation_task_status", {"task_id": "with-sources"})).structured_content
+    assert (done["finished"], done["state"], done["error"], done["done_by"]) == (True, "completed", None, "solo")
+    assert done["result"]["text"]
+    place = {"root": str(tmp_path), "path": "cache.py", "title": "restart_cache"}
+    assert place.items() <= done["result"]["sources"][0].items()
+    assert stands["terms"]["look_up"] is True
+    with spine.transactions.begin("ada") as session:
+        found = session.execute(
+            text("SELECT task_name FROM executions WHERE agent_task_id = :id ORDER BY created_at"), {"id": stands["task_id"]}
+        ).scalars()
+        assert list(found) == ["federation.tasks.delegation.look_up", "federation.tasks.delegation.run"]
 
 
 async def test_nodes_task_runs_on_the_node_and_its_result_is_read_back(spine: Any) -> None:

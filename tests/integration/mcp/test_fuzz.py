@@ -19,7 +19,7 @@ from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.delivery.voices import PartVoice
 from federation.mcp.door import Door
-from federation.services import agents, consensus, findings, limits, messages, session_actions, sessions, statements, tasks
+from federation.services import agents, consensus, findings, limits, messages, session_actions, sessions, statements, task_claims, tasks
 from federation.services.electorates import Asked
 from federation.services.findings import Said
 from federation.services.replay import replay
@@ -33,7 +33,7 @@ CAST = {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}
 SOME, MANY = 150, int(os.environ.get("FUZZ_CALLS", "10000"))
 KNOWN = frozenset(
     {
-        *("task_id", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"),
+        *("task_id", "parent", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"),
         *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id"),
     }
 )
@@ -74,7 +74,7 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
             tasks.delegate(session, f"Piece {number}", conversation_id="project-123", slug=f"piece-{number}")
     for number in range(4):
         with transactions.begin("bob") as session:
-            token = tasks.claim(session, f"piece-{number}", description="", ttl_s=600).fencing_token
+            token = task_claims.claim(session, f"piece-{number}", description="", ttl_s=600).fencing_token
         claimed.append((f"piece-{number}", token))
     with transactions.begin("ada") as session:
         open_ = Asked(question="Deploy?", timeout_s=86_400, early=False, quorum="unanimous")
@@ -91,7 +91,7 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
             repair = Proposed(content="Repair", type="modify", timeout_s=86_400)
             vote = session_actions.vote_on(session, session_actions.propose(session, "INC-1234", repair, slug=f"repair-{number}"))
             voted_on.append((f"repair-{number}", vote.options_hash if vote else ""))
-        taken = [(f"look-{number}", tasks.claim(session, f"look-{number}", description="", ttl_s=3600).fencing_token) for number in range(3)]
+        taken = [(f"look-{number}", task_claims.claim(session, f"look-{number}", description="", ttl_s=3600).fencing_token) for number in range(3)]
     return {
         "action_claim": taken,
         "action_hash": voted_on,
@@ -107,6 +107,7 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
         "after": [0, 1],
         "run_id": [],
         "fencing_token": [1],
+        "parent": [f"piece-{number}" for number in range(6)],
         "claim": claimed,
         "consensus_id": [str(vote.id) for vote in asked],
         "options_hash": [vote.options_hash for vote in asked],

@@ -10,7 +10,20 @@ import pytest
 from fastmcp.client.client import CallToolResult
 
 from federation.mcp.tools import claims, retrieval
-from federation.services import agents, consensus, cop, executions, findings, inference, messages, session_actions, sessions, tasks, votes
+from federation.services import (
+    agents,
+    consensus,
+    cop,
+    executions,
+    findings,
+    inference,
+    messages,
+    session_actions,
+    sessions,
+    task_claims,
+    tasks,
+    votes,
+)
 from federation.services.electorates import Asked
 from federation.services.findings import Said
 from federation.services.retrieval import request_index
@@ -80,7 +93,7 @@ def kept(house: Any) -> Kept:
         [execution] = executions.of_task(session, done.id)
         asked = inference.request(session, SAID)
         run = request_index(session, "/srv/code")
-        tasks.claim(session, SLUG, description=SAID, ttl_s=3600)
+        task_claims.claim(session, SLUG, description=SAID, ttl_s=3600)
         cop.update_state(session, f"{SAID} of mine", visibility="members")
         asked_for = Asked(question=f"{SAID}?", conversation_id=CONVERSATION, voters=["bob", "dan"], timeout_s=3600)
         vote = consensus.request(session, asked_for, slug="ooo-kept")
@@ -130,7 +143,12 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         "federation_update_state": [{"summary": "x"}],
         "federation_pulse": [{}, {"form": "table"}, {"at": "2030-01-31T14:05:00+01:00"}],
         # Whom it is for, and where, may be chosen freely; a name that is taken: below.
-        "federation_delegate": [],
+        "federation_delegate": [
+            {"description": "x", "requires_approval": True, "parent": parent, **more}
+            for parent, more in ((kept.slug, {}), (kept.task, {}), (kept.slug, {"conversation_id": kept.conversation}))
+        ],
+        "federation_assign_role": [],
+        "federation_phase": [{"conversation_id": kept.conversation}, {"conversation_id": kept.conversation, "phase": "propose"}],
         "federation_approve": by_task(kept, kept.gate, decision="reject", reason="x"),
         # So too for a vote, unless it is on a task.
         "federation_consensus_request": [*by_task(kept, kept.gate, question="x"), *by_vote(kept, question="x", replace=True)],
@@ -196,11 +214,14 @@ async def test_what_a_stranger_names_is_answered_as_if_it_had_never_been(house: 
 
 
 @pytest.mark.parametrize("name", STRANGERS)
-@pytest.mark.parametrize("tool", ["federation_send", "federation_delegate", "federation_consensus_request", "swarm_join_session"])
+@pytest.mark.parametrize(
+    "tool", ["federation_send", "federation_delegate", "federation_assign_role", "federation_consensus_request", "swarm_join_session"]
+)
 async def test_only_a_name_that_is_taken_cannot_be_chosen(house: Any, kept: Kept, tool: str, name: str) -> None:
     what = {
         "federation_send": {"content": "x"},
         "federation_delegate": {"description": "x", "requires_approval": True},
+        "federation_assign_role": {"agent": "bob", "role": "developer", "subtask": "x"},
         "federation_consensus_request": {"question": "x"},
         "swarm_join_session": {"session_id": "another", "context": {}},
     }[tool]
@@ -221,6 +242,7 @@ async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None
             "federation_claim_task",
             "federation_summarize",
             "federation_history",
+            "federation_phase",
             "swarm_get_findings",
         ):
             for arguments in calls(kept)[tool]:

@@ -25,7 +25,7 @@ from federation.delivery.signer import KeyRevoked, name_of_process
 from federation.delivery.voices import PartVoice, agent_voice
 from federation.mcp.tools import claims
 from federation.security.signing import load, load_public, parse_public
-from federation.services import agent_keys, agents, resource_claims, signers, tasks
+from federation.services import agent_keys, agents, resource_claims, signers, task_claims, tasks
 from federation.settings import Settings
 from federation.transaction import Transactions
 
@@ -61,7 +61,7 @@ async def test_plain_http_is_attested_by_the_door_whose_key_stays_with_it(attest
         await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "approve"})
         # A worker decides claims, and there is none here.
         with attesting.transactions.begin("bob") as session:
-            token = tasks.claim(session, "gate", description="", ttl_s=600).fencing_token
+            token = task_claims.claim(session, "gate", description="", ttl_s=600).fencing_token
         await bob.call_tool("federation_complete_task", {"task_id": "gate", "fencing_token": token, "result": {"leaks": 0.5}})
         with pytest.raises(ToolError, match="approved by ada already"):
             await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject", "reason": "no"})
@@ -130,7 +130,7 @@ async def test_a_caller_over_http_signs_what_it_says_claims_and_gives_back(attes
         agent_keys.register(session, "ada", parse_public(pem))
     with attesting.transactions.begin("ada") as session:
         task = tasks.delegate(session, "Profile the memory", slug="work")
-        tasks.claim(session, "work", description="", ttl_s=600)
+        task_claims.claim(session, "work", description="", ttl_s=600)
         resource_claims.take(session, "file:a.py", ttl_s=600)
     numbers = count(1)
 

@@ -10,7 +10,7 @@ from fastmcp.exceptions import ToolError
 from sqlalchemy import text
 
 from federation.results.options import Options
-from federation.services import indexing, summaries, tasks
+from federation.services import indexing, summaries, task_claims
 from federation.services.indexing import NewDocument
 from federation.vectors.chunking import Chunk
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 def claim(house: Any, agent: str, task_id: str) -> Any:
     """Claim as the execution does; no worker runs here."""
     with house.transactions.begin(agent) as session:
-        return tasks.claim(session, task_id, description="", ttl_s=60)
+        return task_claims.claim(session, task_id, description="", ttl_s=60)
 
 
 async def test_task_for_agents_is_announced_claimed_and_completed(house: Any) -> None:
@@ -254,7 +254,7 @@ async def test_node_task_with_a_time_says_when_it_begins(house: Any) -> None:
         assert first["note"].startswith("recorded; a node is chosen at 2099-01-31T17:00:00")
         with pytest.raises(ToolError, match=r"task 'backup' exists in conversation commons already.*\(start_at differ\)"):
             await ada.call_tool("federation_delegate", {**later, "start_at": None})
-        with pytest.raises(ToolError, match=r"start_at: got .*, wants a task of executor 'node'; an agent begins when it claims"):
+        with pytest.raises(ToolError, match=r"start_at: got .*, wants a task of executor 'node'; others begin when they claim"):
             await ada.call_tool("federation_delegate", {"description": "d", "agent": "bob", "start_at": when})
         for wrong in ("tomorrow", "2099-01-31T18:00:00", "9999-12-31T23:59:59-12:00", 12, "3600", "4102444800.5"):
             with pytest.raises(ToolError, match=r"start_at: got .*, wants a date and time with a zone, such as 2030-01-31T18:00:00.01:00"):

@@ -1,10 +1,12 @@
-"""A team whose keys are known."""
+"""A team whose keys are known, and work that is handed out in a conversation of ada, a lead, with bob and dan, developers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from federation.services import agent_keys, signers, statements
+from federation.services import agent_keys, conversations, delegation, signers, statements
+from federation.store.models.tasks import AgentTask
 from federation.transaction import Transactions
 from tests.integration.services.stating import DOOR, Team, made
 
@@ -21,3 +23,16 @@ def team(transactions: Transactions, database: str) -> Iterator[Team]:
     yield found
     with transactions.begin("test:hand") as session:
         assert list(statements.unsound(session)) == []
+
+
+@pytest.fixture
+def hand_out(transactions: Transactions) -> Callable[..., AgentTask]:
+    """Hands out something as ada, in a conversation of hers with bob and dan."""
+    with transactions.begin("ada") as session:
+        conversations.open_for(session, "release", ["bob", "dan"])
+
+    def hand_out(slug: str = "t", *, who: str = "ada", **terms: Any) -> AgentTask:
+        with transactions.begin(who) as session:
+            return delegation.hand_out(session, f"Do {slug}", slug=slug, **{"conversation_id": "release", **terms})
+
+    return hand_out

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federation.security.signing import SigningKey
 from federation.security.statements import Draft, KeyVoice, Presented, Signed, Statement, Voice
-from federation.services import approvals, statements, tasks
+from federation.services import approvals, statements, task_claims, tasks
 from federation.services.approvals import Decision
 from federation.store.models.tasks import AgentTask
 from federation.transaction import Transactions
@@ -46,11 +46,11 @@ class Team:
         with self.transactions.begin("ada") as session:
             task_id = tasks.delegate(session, "Profile the memory", slug="work").id
         with self.transactions.begin("bob") as session:
-            return task_id, tasks.claim(session, "work", description="", ttl_s=600).fencing_token or 0
+            return task_id, task_claims.claim(session, "work", description="", ttl_s=600).fencing_token or 0
 
     def complete(self, token: int, voice: Voice | None, *, success: bool = True, leaks: float | str = 0) -> AgentTask:
         with self.transactions.begin("bob", voice=voice) as session:
-            return tasks.complete(session, "work", fencing_token=token, result={"leaks": leaks}, success=success)
+            return task_claims.complete(session, "work", fencing_token=token, result={"leaks": leaks}, success=success)
 
     def stated(self, subject: uuid.UUID) -> list[tuple[str, str, str, str | None]]:
         with self.transactions.begin("test:hand") as session:

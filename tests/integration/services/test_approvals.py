@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from federation.charter import charter_text
 from federation.errors import Conflict, InvalidInput, Refused
-from federation.services import agents, approvals, conversations, executions, inboxes, messages, task_lists, tasks
+from federation.services import agents, approvals, conversations, executions, inboxes, messages, task_claims, task_ends, task_lists, tasks
 from federation.services.approvals import Decision
 from federation.store.context import context
 from federation.store.models.events import Event
@@ -67,13 +67,13 @@ def test_parked_nodes_task_has_no_execution_until_it_is_approved_and_then_runs_i
         assert executions.of_task(session, task.id) == publisher.published == [execution.id]
     assert told(transactions, task_id) == [("task.created", "bob"), ("task.approved", "ada")]
     with transactions.begin("node:aorus") as session:
-        assert tasks.start_on_node(session, task.id, "aorus") is not None
+        assert task_ends.start_on_node(session, task.id, "aorus") is not None
 
 
 def test_approved_task_of_an_agent_is_assigned_and_announced_as_if_delegated_then(transactions) -> None:
     task_id = parked(transactions, agent="dan")
     with pytest.raises(Refused, match="Propose before you implement: task gate awaits approval"), transactions.begin("dan") as session:
-        tasks.claim(session, "gate", description="", ttl_s=60)
+        task_claims.claim(session, "gate", description="", ttl_s=60)
     assert inbox(transactions, "dan") == []
     task = decide(transactions, "ada", Decision.APPROVE)
     assert (task.status, task.assigned_to) == ("assigned", "dan")
@@ -81,7 +81,7 @@ def test_approved_task_of_an_agent_is_assigned_and_announced_as_if_delegated_the
     assert inbox(transactions, "dan") == [("bob", "Task gate: Restart the cache\nClaim it with federation_claim_task('gate').")]
     assert inbox(transactions, "bob") == [("ada", "Task gate was approved.")]
     with transactions.begin("dan") as session:
-        assert tasks.claim(session, "gate", description="", ttl_s=60).claimed
+        assert task_claims.claim(session, "gate", description="", ttl_s=60).claimed
 
 
 def test_who_approves_speaks_in_his_own_name_again_afterwards(transactions) -> None:
@@ -226,6 +226,6 @@ def test_time_to_begin_is_kept_while_it_waits_and_a_repeated_request_is_the_same
 def test_who_asked_may_take_it_back(transactions) -> None:
     parked(transactions, executor="node")
     with transactions.begin("bob") as session:
-        assert tasks.cancel(session, "gate").status == "cancelled"
+        assert task_ends.cancel(session, "gate").status == "cancelled"
     with pytest.raises(Conflict, match="task gate is cancelled and awaits no approval"):
         decide(transactions, "ada", Decision.APPROVE)

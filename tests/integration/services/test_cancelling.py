@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from federation.errors import Conflict, Refused
-from federation.services import approvals, conversations, executions, tasks
+from federation.services import approvals, conversations, executions, task_claims, task_ends, tasks
 from federation.services.approvals import Decision
 from federation.store import event_log, outbox
 from federation.store.models.claims import Claim
@@ -28,14 +28,14 @@ def test_a_task_is_cancelled_by_its_author_or_the_lead_and_ends_with_its_executi
         conversations.open_for(session, "project", ["ada", "dan"])
         [execution] = executions.of_task(session, task.id)
     with transactions.begin("dan") as session, pytest.raises(Refused, match="lead or human may: ask them, or bob, who delegated task unwanted"):
-        tasks.cancel(session, "unwanted")
+        task_ends.cancel(session, "unwanted")
     with transactions.begin("ada") as session:
-        ended = tasks.cancel(session, "unwanted", reason="found by other means")
+        ended = task_ends.cancel(session, "unwanted", reason="found by other means")
         assert (ended.status, ended.result) == ("cancelled", {"cancelled_by": "ada", "reason": "found by other means"})
         assert executions.state(session, execution).state == "cancelled"
     assert publisher.cancelled == [execution]
     with transactions.begin("bob") as session:
-        assert tasks.cancel(session, "unwanted").status == "cancelled"
+        assert task_ends.cancel(session, "unwanted").status == "cancelled"
         assert not executions.cancel(session, execution, "again")
     assert publisher.cancelled == [execution]
 
@@ -44,7 +44,7 @@ def test_an_execution_is_cancelled_together_with_its_task(transactions) -> None:
     with transactions.begin("bob") as session:
         task = tasks.delegate(session, "d", slug="unwanted", executor="node")
         [identity] = executions.of_task(session, task.id)
-        assert tasks.cancel_execution(session, session.get_one(Execution, identity), reason="")
+        assert task_ends.cancel_execution(session, session.get_one(Execution, identity), reason="")
         session.refresh(task)
         assert task.status == "cancelled"
 
@@ -53,11 +53,11 @@ def test_a_cancelled_claim_is_worth_nothing(transactions) -> None:
     with transactions.begin("ada") as session:
         tasks.delegate(session, "d", slug="unwanted", executor="agent")
     with transactions.begin("bob") as session:
-        token = tasks.claim(session, "unwanted", description="", ttl_s=60).fencing_token
+        token = task_claims.claim(session, "unwanted", description="", ttl_s=60).fencing_token
     with transactions.begin("ada") as session:
-        tasks.cancel(session, "unwanted")
+        task_ends.cancel(session, "unwanted")
     with transactions.begin("bob") as session, pytest.raises(Conflict, match="cancelled already"):
-        tasks.complete(session, "unwanted", fencing_token=token or 0, result={})
+        task_claims.complete(session, "unwanted", fencing_token=token or 0, result={})
 
 
 def parked(transactions: Any, slug: str) -> None:
@@ -71,7 +71,7 @@ def approve(session: Any, slug: str) -> None:
 
 
 def cancel(session: Any, slug: str) -> None:
-    tasks.cancel(session, slug, reason="not needed")
+    task_ends.cancel(session, slug, reason="not needed")
 
 
 def wait_until_blocked(transactions: Any, pending: "Future[Any]") -> None:
@@ -175,14 +175,14 @@ def open_to_all(transactions: Any, slug: str, *, claimed: str | None) -> None:
         claim(session, slug)
     if claimed == "released":
         with transactions.begin("bob") as session:
-            assert tasks.release(session, slug)
+            assert task_claims.release(session, slug)
     elif claimed == "lapsed":
         with transactions.begin("test:hand") as session:
             session.execute(text("UPDATE claims SET expires_at = clock_timestamp()"))
 
 
 def claim(session: Any, slug: str) -> None:
-    assert tasks.claim(session, slug, description="", ttl_s=60).claimed
+    assert task_claims.claim(session, slug, description="", ttl_s=60).claimed
 
 
 def assert_nobody_holds(transactions: Any, slug: str, *, after_claim: bool) -> None:

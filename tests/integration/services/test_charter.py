@@ -8,7 +8,7 @@ import pytest
 
 from federation.charter import charter_text
 from federation.errors import NotFound, Refused
-from federation.services import agents, approvals, tasks
+from federation.services import agents, approvals, task_claims, tasks
 from federation.services.approvals import Decision
 
 ASSIGN, PROPOSE, CLAIM = "Explicit assignment prevents duplicate work:", "Propose before you implement:", "Claim before you code:"
@@ -76,15 +76,15 @@ def test_observer_takes_no_task_and_nobody_completes_what_he_has_not_claimed(tra
     with transactions.begin("ada") as session:
         tasks.delegate(session, "d", slug="t")
     with pytest.raises(Refused, match="zoe, of the role observer, may not take tasks") as raised, transactions.begin(zoe) as session:
-        tasks.request_claim(session, "t", description="", ttl_s=60)
+        task_claims.request_claim(session, "t", description="", ttl_s=60)
     assert raised.value.principle == CLAIM
     with pytest.raises(Refused, match="claim it first") as raised, transactions.begin("bob") as session:
-        tasks.complete(session, "t", fencing_token=1, result={})
+        task_claims.complete(session, "t", fencing_token=1, result={})
     assert raised.value.principle == CLAIM
 
 
 def take(session: Any, reference: str) -> bool:
-    return tasks.claim(session, reference, description="", ttl_s=60).claimed
+    return task_claims.claim(session, reference, description="", ttl_s=60).claimed
 
 
 def test_analyst_changes_things_from_an_accepted_proposal_only(transactions) -> None:

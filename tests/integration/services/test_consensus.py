@@ -31,6 +31,7 @@ from federation.services import (
     limits,
     signers,
     statements,
+    task_ends,
     tasks,
     votes,
 )
@@ -524,7 +525,7 @@ def test_a_task_that_was_cancelled_meanwhile_stays_so(team: Team) -> None:
     gate = team.gate()
     vote = team.ask(options=None, mechanism="majority", task=gate, voters=["ada"])
     with team.transactions.begin("bob") as session:
-        tasks.cancel(session, gate)
+        task_ends.cancel(session, gate)
     assert team.vote("ada", vote, "approve").applied_at is not None
     assert team.status(gate) == "cancelled"
     assert team.rows("SELECT payload->>'effect' FROM events WHERE type = 'consensus.applied'") == [(None,)]

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from federation.errors import FederationError, OverQuota, RateLimited, TransientError
-from federation.services import announcements, approvals, inboxes, inference, limits, messages, tasks
+from federation.services import announcements, approvals, inboxes, inference, limits, messages, task_ends, tasks
 from federation.services.approvals import Decision
 from federation.settings import Settings
 from federation.transaction import Transactions, connect
@@ -175,7 +175,7 @@ def test_tasks_that_have_not_ended_are_counted(transactions: Transactions, limit
     assert delegate(transactions, "ada", "two", executor="node").id == first.id
     delegate(transactions, "bob", "four")
     with transactions.begin("ada") as session:
-        tasks.cancel(session, "one")
+        task_ends.cancel(session, "one")
     delegate(transactions, "ada", "three")
 
 

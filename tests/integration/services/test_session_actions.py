@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
-from federation.services import approvals, decisions, findings, inboxes, session_actions, sessions, tasks
+from federation.services import approvals, decisions, findings, inboxes, session_actions, sessions, task_claims, tasks
 from federation.services.approvals import Decision
 from federation.services.findings import Said
 from federation.services.replay import replay
@@ -51,7 +51,7 @@ class Room:
 
     def claim(self, who: str, name: str = "rollback") -> int | None:
         with self.transactions.begin(who) as session:
-            return tasks.claim(session, name, description="", ttl_s=60).fencing_token
+            return task_claims.claim(session, name, description="", ttl_s=60).fencing_token
 
     def told(self) -> list[tuple[str, str, dict[str, Any]]]:
         with psycopg.connect(self.database) as connection:
@@ -92,7 +92,7 @@ def test_the_rollback_of_the_patterns_is_voted_through_and_done(voting: Room) ->
     token = voting.claim("dan")
     assert voting.claimable("bob") == []
     with voting.transactions.begin("dan") as session:
-        tasks.complete(session, "rollback", fencing_token=token or 0, result={"error_rate": 0.01})
+        task_claims.complete(session, "rollback", fencing_token=token or 0, result={"error_rate": 0.01})
     assert (voting.shown().status, voting.shown().assigned_to, voting.shown().result) == ("completed", "dan", {"error_rate": 0.01})
     [(first, by, proposed), (last, taker, completed)] = voting.told()
     assert (first, by, last, taker) == ("action.proposed", "bob", "action.completed", "dan")
@@ -202,7 +202,7 @@ def test_an_action_that_failed_is_told_too_and_one_that_lapsed_may_be_taken_over
     assert gated.claimable("dan") == ["rollback"]
     token = gated.claim("dan")
     with gated.transactions.begin("dan") as session:
-        tasks.complete(session, "rollback", fencing_token=token or 0, result={"why": "no logs"}, success=False)
+        task_claims.complete(session, "rollback", fencing_token=token or 0, result={"why": "no logs"}, success=False)
     assert [(type_, payload["status"]) for type_, _, payload in gated.told()[1:]] == [("action.completed", "failed")]
     with gated.transactions.begin("eve") as session:
         assert session.get_one(AgentTask, gated.shown().action_id).session_id == sessions.find(session, NAME).id
@@ -225,7 +225,7 @@ def test_nobody_is_in_anybodys_way_however_many_write_at_once(voting: Room) -> N
                 voting.propose(who, slug=f"look-{number}", type="query", requires_approval=False)
                 token = voting.claim(who, f"look-{number}")
                 with voting.transactions.begin(who) as session:
-                    tasks.complete(session, f"look-{number}", fencing_token=token or 0, result={})
+                    task_claims.complete(session, f"look-{number}", fencing_token=token or 0, result={})
             case 3:
                 with voting.transactions.begin(who) as session:
                     sessions.join(session, NAME, Start(context={f"{number}": number}), focus=f"{number}")

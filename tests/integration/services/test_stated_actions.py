@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, Refused
 from federation.security.statements import Draft, Presented, content_sha256, nonce
-from federation.services import messages, resource_claims, statements, tasks
+from federation.services import messages, resource_claims, statements, task_claims, task_ends, tasks
 from federation.services.approvals import Decision
 from federation.store import outbox
 from federation.store.models.executions import Execution
@@ -29,7 +29,7 @@ def _work(session: Session) -> str:
 
 def _held(session: Session) -> str:
     subject = _work(session)
-    assert tasks.claim(session, "work", description="", ttl_s=600).claimed
+    assert task_claims.claim(session, "work", description="", ttl_s=600).claimed
     return subject
 
 
@@ -39,7 +39,7 @@ def _recorded(session: Session) -> str:
 
 def _cancel_execution(session: Session) -> None:
     [one] = session.query(Execution).all()
-    assert tasks.cancel_execution(session, one, reason="not wanted")
+    assert task_ends.cancel_execution(session, one, reason="not wanted")
 
 
 def _claimed(session: Session) -> str:
@@ -79,11 +79,14 @@ class Act:
 
 
 ACTS = {
-    "ask for a task": Act("task.claim", _work, lambda session: tasks.request_claim(session, "work", **CLAIM), CLAIM),
-    "claim a task": Act("task.claim", _work, lambda session: tasks.claim(session, "work", **CLAIM), CLAIM),
-    "give a task back": Act("task.release", _held, lambda session: tasks.release(session, "work"), {}),
+    "ask for a task": Act("task.claim", _work, lambda session: task_claims.request_claim(session, "work", **CLAIM), CLAIM),
+    "claim a task": Act("task.claim", _work, lambda session: task_claims.claim(session, "work", **CLAIM), CLAIM),
+    "give a task back": Act("task.release", _held, lambda session: task_claims.release(session, "work"), {}),
     "cancel a task": Act(
-        "task.cancel", _work, lambda session: tasks.cancel(session, "work", reason="found"), {"result": {"cancelled_by": "bob", "reason": "found"}}
+        "task.cancel",
+        _work,
+        lambda session: task_ends.cancel(session, "work", reason="found"),
+        {"result": {"cancelled_by": "bob", "reason": "found"}},
     ),
     "cancel an execution": Act("execution.cancel", _recorded, _cancel_execution, {"reason": "not wanted"}),
     "ask for a file": Act(
@@ -162,14 +165,25 @@ def test_an_execution_states_nothing_because_who_asked_for_it_has(team: Team, na
 def test_what_is_not_done_is_not_stated(team: Team) -> None:
     with team.transactions.begin("ada") as session:
         tasks.delegate(session, "Profile the memory", slug="work")
-        assert tasks.claim(session, "work", description="", ttl_s=600).claimed
+        assert task_claims.claim(session, "work", description="", ttl_s=600).claimed
         assert resource_claims.take(session, MAIN, ttl_s=600).claimed
     with team.transactions.begin("bob", voice=team.signs("bob")) as session:
-        assert not tasks.claim(session, "work", description="", ttl_s=600).claimed
-        assert not tasks.release(session, "work")
+        assert not task_claims.claim(session, "work", description="", ttl_s=600).claimed
+        assert not task_claims.release(session, "work")
         assert not resource_claims.take(session, MAIN, ttl_s=600, present_s=30).claimed
         assert not resource_claims.give_back(session, MAIN).released
     assert team.rows("SELECT * FROM statements") == []
+
+
+def test_who_ends_a_whole_has_stated_that_and_nothing_of_its_parts(team: Team) -> None:
+    act = ACTS["cancel a task"]
+    subject = ready(team, act)
+    with team.transactions.begin("ada") as session:
+        tasks.delegate(session, "Profile one module", slug="part", parent="work")
+    with team.transactions.begin("bob", voice=signed(team, act, subject)) as session:
+        act.do(session)
+    assert team.rows("SELECT status FROM agent_tasks") == [("cancelled",), ("cancelled",)]
+    assert team.rows("SELECT subject, mode FROM statements") == [(subject, "signed")]
 
 
 def test_a_message_that_is_sent_again_is_stated_once_and_another_one_under_its_name_is_not(team: Team) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
-from federation.services import claims, tasks
+from federation.services import claims, task_claims, task_ends, tasks
 from federation.services.resources import parsed
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
@@ -22,7 +22,7 @@ def task(transactions) -> str:
 
 def claim(transactions, agent: str, reference: str, *, ttl_s: float = 30) -> claims.ClaimOutcome:
     with transactions.begin(agent) as session:
-        return tasks.claim(session, reference, description="Running valgrind analysis", ttl_s=ttl_s)
+        return task_claims.claim(session, reference, description="Running valgrind analysis", ttl_s=ttl_s)
 
 
 def lapse(transactions) -> None:
@@ -48,9 +48,9 @@ def test_the_losers_completion_is_refused_and_the_winners_counts(transactions, t
     won, lost = claim(transactions, "bob", "memory-profile"), claim(transactions, "dan", "memory-profile")
     assert (won.claimed, lost.claimed, lost.holder) == (True, False, "bob")
     with pytest.raises(Refused, match="Claim before you code: bob holds task"), transactions.begin("dan") as session:
-        tasks.complete(session, task, fencing_token=1, result={"says": "mine"})
+        task_claims.complete(session, task, fencing_token=1, result={"says": "mine"})
     with transactions.begin("bob") as session:
-        tasks.complete(session, task, fencing_token=won.fencing_token, result={"leaks": 0})
+        task_claims.complete(session, task, fencing_token=won.fencing_token, result={"leaks": 0})
     with transactions.begin("ada") as session:
         done = tasks.find(session, "memory-profile")
         assert (done.status, done.assigned_to, done.result) == ("completed", "bob", {"leaks": 0})
@@ -63,12 +63,12 @@ def test_lapsed_claim_is_taken_over_and_the_old_holder_fenced_off(transactions, 
     old = claim(transactions, "bob", task)
     lapse(transactions)
     with pytest.raises(Refused, match="lapsed"), transactions.begin("bob") as session:
-        tasks.complete(session, task, fencing_token=old.fencing_token, result={})
+        task_claims.complete(session, task, fencing_token=old.fencing_token, result={})
     new = claim(transactions, "dan", task)
     assert new.claimed
     assert new.fencing_token == old.fencing_token + 1
     with pytest.raises(Refused), transactions.begin("bob") as session:
-        tasks.complete(session, task, fencing_token=old.fencing_token, result={})
+        task_claims.complete(session, task, fencing_token=old.fencing_token, result={})
 
 
 def test_a_second_claim_of_the_holder_renews_and_keeps_the_token(transactions, task: str) -> None:
@@ -80,10 +80,10 @@ def test_a_second_claim_of_the_holder_renews_and_keeps_the_token(transactions, t
 def test_a_strangers_release_changes_nothing_and_the_owners_frees_the_task(transactions, task: str) -> None:
     claim(transactions, "bob", task)
     with transactions.begin("dan") as session:
-        assert not tasks.release(session, task)
+        assert not task_claims.release(session, task)
     assert not claim(transactions, "dan", task).claimed
     with transactions.begin("bob") as session:
-        assert tasks.release(session, task)
+        assert task_claims.release(session, task)
     assert claim(transactions, "dan", task).fencing_token == 2
 
 
@@ -120,11 +120,11 @@ def test_a_task_that_ended_stays_ended(transactions) -> None:
     with transactions.begin("ada") as session:
         identity = tasks.delegate(session, "analyse", executor="node").id
     with transactions.begin("node:taichi") as session:
-        assert tasks.start_on_node(session, identity, "taichi") is not None
-        assert tasks.end_on_node(session, identity, result={"text": "first"})
+        assert task_ends.start_on_node(session, identity, "taichi") is not None
+        assert task_ends.end_on_node(session, identity, result={"text": "first"})
     with transactions.begin("node:aorus") as session:
-        assert tasks.start_on_node(session, identity, "aorus") is None
-        assert not tasks.end_on_node(session, identity, result={"text": "second"})
+        assert task_ends.start_on_node(session, identity, "aorus") is None
+        assert not task_ends.end_on_node(session, identity, result={"text": "second"})
         assert session.get_one(AgentTask, identity).result == {"text": "first"}
 
 
@@ -152,7 +152,7 @@ def test_a_stranger_does_not_see_a_task(transactions) -> None:
         ({"priority": 11}, InvalidInput, "priority: got 11"),
         ({"requirements": {"role": "develper"}}, NotFound, "no role 'develper'; nearest: developer"),
         ({"requirements": {"node": "taichy"}}, NotFound, "no node 'taichy'; nearest: taichi"),
-        ({"executor": "person"}, InvalidInput, "executor: got 'person', wants one of agent, node"),
+        ({"executor": "robot"}, InvalidInput, "executor: got 'robot', wants one of agent, node, person"),
         ({"requirements": {"model": "SmolLM3"}}, NotFound, "no model 'SmolLM3'; nearest: SmolLM2-135M-Instruct"),
         ({"requirements": {"engine": "lamacpp"}}, NotFound, "no engine 'lamacpp'; nearest: llamacpp"),
         ({"requirements": {"tags": ["frog"]}}, NotFound, "no tag 'frog'; nearest: frag"),
@@ -177,7 +177,7 @@ def test_a_claim_delivered_twice_is_one_claim_with_one_event(transactions, task:
     outcomes = []
     for _ in range(2):
         with transactions.begin("bob", execution_id=execution_id) as session:
-            outcomes.append(tasks.claim(session, task, description="", ttl_s=30))
+            outcomes.append(task_claims.claim(session, task, description="", ttl_s=30))
     assert [(outcome.claimed, outcome.fencing_token, outcome.expires_at) for outcome in outcomes] == [(True, 1, outcomes[0].expires_at)] * 2
     with transactions.begin("bob") as session:
         types = list(session.scalars(select(Event.type).where(Event.type.in_(["claim.acquired", "task.claimed"]))))
@@ -189,7 +189,7 @@ def test_a_claim_delivered_twice_at_once_is_one_claim_with_one_event(transaction
 
     def deliver(_: int) -> claims.ClaimOutcome:
         with transactions.begin("bob", execution_id=execution_id) as session:
-            return tasks.claim(session, task, description="", ttl_s=30)
+            return task_claims.claim(session, task, description="", ttl_s=30)
 
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(deliver, range(8)))
@@ -202,11 +202,11 @@ def test_a_claim_delivered_twice_at_once_is_one_claim_with_one_event(transaction
 def test_a_claim_that_was_lost_meanwhile_is_not_won_again_by_a_second_delivery(transactions, task: str) -> None:
     execution_id = uuid.uuid4()
     with transactions.begin("bob", execution_id=execution_id) as session:
-        tasks.claim(session, task, description="", ttl_s=30)
+        task_claims.claim(session, task, description="", ttl_s=30)
     lapse(transactions)
     claim(transactions, "dan", task)
     with transactions.begin("bob", execution_id=execution_id) as session:
-        again = tasks.claim(session, task, description="", ttl_s=30)
+        again = task_claims.claim(session, task, description="", ttl_s=30)
     assert (again.claimed, again.holder, again.fencing_token) == (False, "dan", None)
 
 
@@ -214,14 +214,14 @@ def test_a_claim_that_was_lost_meanwhile_is_not_won_again_by_a_second_delivery(t
 def test_a_claim_that_its_holder_has_no_more_is_not_told_as_his_by_a_second_delivery(transactions, task: str, lost: str) -> None:
     execution_id = uuid.uuid4()
     with transactions.begin("bob", execution_id=execution_id) as session:
-        tasks.claim(session, task, description="", ttl_s=30)
+        task_claims.claim(session, task, description="", ttl_s=30)
     if lost == "lapsed":
         lapse(transactions)
     else:
         with transactions.begin("bob") as session:
-            assert tasks.release(session, task)
+            assert task_claims.release(session, task)
     with transactions.begin("bob", execution_id=execution_id) as session:
-        again = tasks.claim(session, task, description="", ttl_s=30)
+        again = task_claims.claim(session, task, description="", ttl_s=30)
     assert (again.claimed, again.holder, again.fencing_token) == (False, "bob", None)
 
 
@@ -234,7 +234,7 @@ def test_an_assigned_task_stays_its_assignees_after_the_claim_is_gone(transactio
         lapse(transactions)
     else:
         with transactions.begin("bob") as session:
-            assert tasks.release(session, "write-it")
+            assert task_claims.release(session, "write-it")
             assert tasks.find(session, "write-it").status == "assigned"
     with pytest.raises(Refused, match="assigned to bob"):
         claim(transactions, "dan", "write-it")
@@ -316,7 +316,7 @@ def test_a_completion_that_is_repeated_changes_nothing(transactions, task: str) 
     ended = []
     for _ in range(2):
         with transactions.begin("bob") as session:
-            ended.append(tasks.complete(session, task, fencing_token=token, result={"leaks": 0}).completed_at)
+            ended.append(task_claims.complete(session, task, fencing_token=token, result={"leaks": 0}).completed_at)
     assert ended[0] == ended[1]
     for agent, given in (
         ("bob", {"fencing_token": token, "result": {"leaks": 1}}),
@@ -325,7 +325,7 @@ def test_a_completion_that_is_repeated_changes_nothing(transactions, task: str) 
         ("dan", {"fencing_token": token, "result": {"leaks": 0}}),
     ):
         with pytest.raises(Conflict, match="completed already, by bob"), transactions.begin(agent) as session:
-            tasks.complete(session, task, **given)
+            task_claims.complete(session, task, **given)
     with transactions.begin("bob") as session:
         assert len(session.scalars(select(Event).where(Event.type == "task.completed")).all()) == 1
 
@@ -335,7 +335,7 @@ def test_one_end_comes_of_two_completions_at_once(transactions, task: str) -> No
 
     def end(_: int) -> str:
         with transactions.begin("bob") as session:
-            return tasks.complete(session, task, fencing_token=token, result={"leaks": 0}).status
+            return task_claims.complete(session, task, fencing_token=token, result={"leaks": 0}).status
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(end, range(4))) == {"completed"}
@@ -357,16 +357,16 @@ def test_a_claim_that_cannot_be_won_is_refused_before_it_is_recorded(transaction
         tasks.delegate(session, "x", slug="t", **given)
     former = list(publisher.published)
     with pytest.raises((Refused, InvalidInput), match=says), transactions.begin("bob") as session:
-        tasks.request_claim(session, "t", **{"description": "", "ttl_s": 30} | asks)
+        task_claims.request_claim(session, "t", **{"description": "", "ttl_s": 30} | asks)
     assert publisher.published == former
 
 
 def test_a_claim_on_a_task_that_has_ended_is_refused_before_it_is_recorded(transactions, publisher, task: str) -> None:
     token = claim(transactions, "bob", task).fencing_token
     with transactions.begin("bob") as session:
-        tasks.complete(session, task, fencing_token=token, result={})
+        task_claims.complete(session, task, fencing_token=token, result={})
     with pytest.raises(Conflict, match="completed already"), transactions.begin("dan") as session:
-        tasks.request_claim(session, task, description="", ttl_s=30)
+        task_claims.request_claim(session, task, description="", ttl_s=30)
     assert publisher.published == []
 
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from federation.services import (
     agent_keys,
     agents,
     approvals,
+    assignments,
     claim_lines,
     consensus,
     cop,
     decisions,
+    escalations,
     executions,
     feeds,
     findings,
@@ -29,6 +32,7 @@ from federation.services import (
     inference,
     messages,
     nodes,
+    phase_moves,
     quarantine,
     requests,
     resource_claims,
@@ -37,6 +41,8 @@ from federation.services import (
     sessions,
     signers,
     summaries,
+    task_claims,
+    task_ends,
     tasks,
     votes,
 )
@@ -58,7 +64,7 @@ NODE = "node:aorus"
 
 def do_all(transactions: Transactions) -> None:
     """Do all of it; rows are left in each table that has a verb."""
-    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign, _investigate):
+    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign, _investigate, _divide):
         part(transactions)
 
 
@@ -144,15 +150,15 @@ def _work_as_agents(transactions: Transactions) -> None:
     with transactions.begin("ada") as session:
         tasks.delegate(session, "Profile the memory", slug="memory-profile", conversation_id="project-123")
     with transactions.begin("bob") as session:
-        asked = tasks.request_claim(session, "memory-profile", description="", ttl_s=60)
+        asked = task_claims.request_claim(session, "memory-profile", description="", ttl_s=60)
     _deliver(transactions, asked)
     with transactions.begin("bob", execution_id=asked) as session:
-        assert tasks.claim(session, "memory-profile", description="", ttl_s=60).claimed
+        assert task_claims.claim(session, "memory-profile", description="", ttl_s=60).claimed
     with transactions.begin("bob") as session:
-        assert tasks.release(session, "memory-profile")
-        token = tasks.claim(session, "memory-profile", description="", ttl_s=60).fencing_token
+        assert task_claims.release(session, "memory-profile")
+        token = task_claims.claim(session, "memory-profile", description="", ttl_s=60).fencing_token
     with transactions.begin("bob") as session:
-        tasks.complete(session, "memory-profile", fencing_token=token or 0, result={"leaks": 0})
+        task_claims.complete(session, "memory-profile", fencing_token=token or 0, result={"leaks": 0})
 
 
 def _claim_files(transactions: Transactions) -> None:
@@ -192,12 +198,12 @@ def _work_on_a_node(transactions: Transactions) -> None:
     _deliver(transactions, execution_id)
     run = {"engine": "llamacpp", "model": "m", "model_digest": "d", "node": "aorus", "parameters": {}, "prompt_sha256": "0" * 64}
     with transactions.begin("ada", execution_id=execution_id) as session:
-        assert tasks.start_on_node(session, task_id, "aorus") is not None
+        assert task_ends.start_on_node(session, task_id, "aorus") is not None
     answer = {"completion": "A race.", "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 3, "seconds": 0.1}
     with transactions.begin("ada", execution_id=execution_id) as session:
         assert inference.record_run(session, {**run, **answer})
     with transactions.begin("ada", execution_id=execution_id) as session:
-        assert tasks.end_on_node(session, task_id, result={"text": "A race."})
+        assert task_ends.end_on_node(session, task_id, result={"text": "A race."})
     with transactions.begin("test:hand") as session:
         stored = "INSERT INTO celery_results (task_id, state, date_done, expires_at) VALUES (:id, 'SUCCESS', now(), now())"
         session.execute(text(stored), {"id": str(execution_id)})
@@ -252,7 +258,7 @@ def _give_up(transactions: Transactions) -> None:
     with transactions.begin("ada") as session:
         assert executions.cancel(session, poison, "not wanted any more")
         tasks.delegate(session, "Not wanted", slug="unwanted")
-        assert tasks.cancel(session, "unwanted").status == "cancelled"
+        assert task_ends.cancel(session, "unwanted").status == "cancelled"
     with transactions.begin("bob") as session:
         for slug in ("approved", "rejected", "undecided"):
             tasks.delegate(session, "Restart the cache", slug=slug, executor="node", requires_approval=True)
@@ -301,9 +307,9 @@ def _sign(transactions: Transactions) -> None:
         assert resource_claims.give_back(session, "file:docs/index.md").released
         for slug in ("signed", "signed-too"):
             tasks.delegate(session, "Sweep", slug=slug)
-        assert tasks.claim(session, "signed", description="", ttl_s=60).claimed
-        assert tasks.release(session, "signed")
-        assert tasks.cancel(session, "signed-too").status == "cancelled"
+        assert task_claims.claim(session, "signed", description="", ttl_s=60).claimed
+        assert task_claims.release(session, "signed")
+        assert task_ends.cancel(session, "signed-too").status == "cancelled"
 
 
 def _investigate(transactions: Transactions) -> None:
@@ -332,8 +338,27 @@ def _investigate(transactions: Transactions) -> None:
             decisions.settle(session, vote.id)
     with transactions.begin("dan") as session:
         [todo] = session_actions.claimable(session, "INC-1")
-        token = tasks.claim(session, str(todo.id), description="", ttl_s=60).fencing_token
+        token = task_claims.claim(session, str(todo.id), description="", ttl_s=60).fencing_token
     with transactions.begin("dan") as session:
-        tasks.complete(session, "restart-cache", fencing_token=token or 0, result={"restarted": True})
+        task_claims.complete(session, "restart-cache", fencing_token=token or 0, result={"restarted": True})
     with transactions.begin("ada") as session:
         findings.post(session, "INC-1", Said(content="The cache leaked", category="conclusion", confidence=0.9), completes=True)
+
+
+def _divide(transactions: Transactions) -> None:
+    """Designate, divide a task, let one part expire and another wait in vain, hand that one on, and begin a round of phases."""
+    where = {"conversation_id": "release-1"}
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "Ship it", slug="ship", capability="ship", timeout_s=3600, **where)
+        assignments.assign(session, "bob", "developer", "Build it", slug="build", parent="ship", **where)
+        tasks.delegate(session, "Test it", slug="test", parent="ship", timeout_s=60, **where)
+    with transactions.begin("test:hand") as session:
+        session.execute(text("UPDATE agent_tasks SET expires_at = clock_timestamp() WHERE slug = 'test'"))
+        session.execute(text("UPDATE agent_tasks SET waiting_since = waiting_since - interval '1 day' WHERE slug = 'build'"))
+    with transactions.begin("service:beat") as session:
+        assert [task_ends.expire(session, each) for each in task_ends.overdue(session)] == [True]
+        after = timedelta(hours=1)
+        assert [escalations.escalate(session, each, after=after) for each in escalations.due(session, after=after)] == [True]
+    with transactions.begin("ada") as session:
+        assert assignments.assign(session, "dan", "developer", "build", **where).handed_to == "dan"
+        assert phase_moves.move(session, "release-1", "propose", reason="a plan first").number == 1

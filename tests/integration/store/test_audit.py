@@ -39,7 +39,7 @@ def test_nothing_but_the_log_itself_is_left_out(watch) -> None:
 UNTOLD = (
     ("ada", insert(Conversation).values(id="x", created_by="ada")),
     ("ada", update(AgentTask).values(priority=9)),
-    ("ada", update(AgentTask).values(status="running", assigned_to="bob")),
+    ("ada", update(AgentTask).values(assigned_to="bob")),
     ("ada", delete(OutboxEntry)),
     ("service:outbox", update(OutboxEntry).values(waiting_for="a node")),
     ("node:aorus", update(Node).values(concurrency=9, load={})),

@@ -88,6 +88,8 @@ ROWS: dict[str, dict[str, Any]] = {
         "updated_by": "cli:root",
     },
     "agent_tasks": {"id": ONE, "conversation_id": "secret", "description": "psst", "status": "pending", "created_by": "bob", "updated_by": "bob"},
+    "role_assignments": {"id": ONE, "conversation_id": "secret", "agent": "bob", "role": "developer", "task_id": ONE, "created_by": "bob"},
+    "conversation_phases": {"conversation_id": "secret", "number": 1, "phase": "propose", "reason": "", "created_by": "bob"},
     "consensus": {
         "id": ONE,
         "conversation_id": "secret",
@@ -178,6 +180,9 @@ MAY = {
     "agent_capabilities": ("SI", "SI", "SID", "SID"),
     "feeds": ("", "", "", "SIUD"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
+    # What was designated, and where a conversation was moved, nobody changes.
+    "role_assignments": ("", "SI", "SI", "SI"),
+    "conversation_phases": ("", "SI", "SI", "SI"),
     # Who asked may change it while it is open; only the program ends it.
     "consensus": ("", "SI", "SIU", "SIU"),
     "consensus_acks": ("", "SI", "SI", "SI"),

@@ -28,6 +28,8 @@ CHANGES = {
     "feeds": "UPDATE feeds SET expires_s = 1",
     "nodes": "UPDATE nodes SET concurrency = 99",
     "agent_tasks": "UPDATE agent_tasks SET result = '{\"leaks\": 99}' WHERE status = 'completed'",
+    "role_assignments": "UPDATE role_assignments SET role = 'lead'",
+    "conversation_phases": "UPDATE conversation_phases SET phase = 'review'",
     "claims": "UPDATE claims SET fencing_token = fencing_token + 1",
     "claim_waiters": "DELETE FROM claim_waiters",
     "executions": "UPDATE executions SET kwargs = '{\"x\": 1}'",
@@ -53,6 +55,11 @@ CHANGES = {
 # Further columns, of which the event has the value, its hash or what it was taken from.
 COLUMNS = {
     ("messages", "data"): '\'{"severity": "none"}\'',
+    ("agent_tasks", "parent_id"): "NULL",
+    ("agent_tasks", "capability"): "'fly'",
+    ("agent_tasks", "timeout_s"): "99",
+    ("agent_tasks", "handed_to"): "'mallory'",
+    ("agent_tasks", "look_up"): "NOT look_up",
     ("executions", "conversation_id"): "(SELECT max(id) || '-other' FROM conversations)",
     ("execution_deliveries", "redelivered"): "NOT redelivered",
     ("quarantine", "headers"): "'{}'",
