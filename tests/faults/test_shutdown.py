@@ -130,7 +130,7 @@ def test_what_runs_longer_than_heartbeats_after_a_warm_shutdown_is_run_by_no_pee
     gate.touch()
     wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
     wait_for(lambda: (size := size_of(f"/queue/{prefix}work")).waiting + size.in_flight == 0, "it is acknowledged")
-    assert [had(leaving, line) for line in diary.starts(running)] == [True]
+    assert [had(leaving, line) for line in diary.starts(running)] == [True], leaving.log
     assert running in diary.ids("end")
 
 
