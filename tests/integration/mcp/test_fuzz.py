@@ -31,10 +31,12 @@ from tests.integration.mcp.fuzzing import Fuzzer, calls
 
 CAST = {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}
 SOME, MANY = 150, int(os.environ.get("FUZZ_CALLS", "10000"))
+# After so many calls there is something new: of what there was, little is left that anything can be done with.
+LIFE = 400
 KNOWN = frozenset(
     {
         *("task_id", "parent", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"),
-        *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id"),
+        *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id", "request_id"),
     }
 )
 # Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
@@ -56,7 +58,7 @@ def fuzzed(
     transactions = Transactions(engine, CeleryPublisher(app, service, stale_s=6), service=service, voice=PartVoice(app))
     with transactions.begin("test:setup") as session:
         tokens = {name: agents.add(session, name, role) for name, role in CAST.items()}
-    pool = _life(transactions)
+    pool = _life(transactions, 0)
     with serve(transactions, url, tokens) as house:
         schemas, outputs = _schemas(house.door)
         passwords = (*postgres.role_passwords.values(), "swordfish", *tokens.values())
@@ -65,41 +67,43 @@ def fuzzed(
     service.dispose()
 
 
-def _life(transactions: Transactions) -> dict[str, list[Any]]:
-    """Let the agents have begun something, and return what there is of each kind."""
-    claimed = []
+def _life(transactions: Transactions, number: int) -> dict[str, list[Any]]:
+    """Let the agents begin something, the number-th of its kind, and return what there is."""
+    project, incident, claimed = f"project-{123 + number}", f"INC-{1234 + number}", []
+    pieces, looks, repairs = ([f"{kind}-{number}-{one}" for one in range(6)] for kind in ("piece", "look", "repair"))
     with transactions.begin("ada") as session:
-        said = messages.send(session, "Welcome", conversation_id="project-123", to="bob")
-        for number in range(6):
-            tasks.delegate(session, f"Piece {number}", conversation_id="project-123", slug=f"piece-{number}")
-    for number in range(4):
+        said = messages.send(session, "Welcome", conversation_id=project, to="bob")
+        for name in pieces:
+            tasks.delegate(session, name, conversation_id=project, slug=name)
+    with transactions.begin("bob") as session:
+        proposed = [tasks.delegate(session, "Repair it", conversation_id=project, requires_approval=True).id for _ in range(3)]
+    for name in pieces[:4]:
         with transactions.begin("bob") as session:
-            token = task_claims.claim(session, f"piece-{number}", description="", ttl_s=600).fencing_token
-        claimed.append((f"piece-{number}", token))
+            claimed.append((name, task_claims.claim(session, name, description="", ttl_s=3600).fencing_token))
     with transactions.begin("ada") as session:
         open_ = Asked(question="Deploy?", timeout_s=86_400, early=False, quorum="unanimous")
         asked = [consensus.request(session, open_) for _ in range(3)]
     for name in CAST:
         with transactions.begin(name) as session:
-            sessions.join(session, "INC-1234", Start(context={"task": "look"}, voters=list(CAST)) if name == "ada" else Start())
+            sessions.join(session, incident, Start(context={"task": "look"}, voters=list(CAST)) if name == "ada" else Start())
     with transactions.begin("bob") as session:
-        guess = findings.post(session, "INC-1234", Said(content="The cache", category="hypothesis", confidence=0.5)).finding.id
-        for number in range(4):
-            session_actions.propose(session, "INC-1234", Proposed(content="Look", type="query", requires_approval=False), slug=f"look-{number}")
+        guess = findings.post(session, incident, Said(content="The cache", category="hypothesis", confidence=0.5)).finding.id
+        for name in looks[:4]:
+            session_actions.propose(session, incident, Proposed(content="Look", type="query", requires_approval=False), slug=name)
         voted_on = []
-        for number in range(3):
+        for name in repairs[:3]:
             repair = Proposed(content="Repair", type="modify", timeout_s=86_400)
-            vote = session_actions.vote_on(session, session_actions.propose(session, "INC-1234", repair, slug=f"repair-{number}"))
-            voted_on.append((f"repair-{number}", vote.options_hash if vote else ""))
-        taken = [(f"look-{number}", task_claims.claim(session, f"look-{number}", description="", ttl_s=3600).fencing_token) for number in range(3)]
+            vote = session_actions.vote_on(session, session_actions.propose(session, incident, repair, slug=name))
+            voted_on.append((name, vote.options_hash if vote else ""))
+        taken = [(name, task_claims.claim(session, name, description="", ttl_s=3600).fencing_token) for name in looks[:3]]
     return {
         "action_claim": taken,
         "action_hash": voted_on,
-        "session_id": ["INC-1234"],
-        "action_id": [*(f"look-{number}" for number in range(4)), *(name for name, _ in voted_on)],
+        "session_id": [incident],
+        "action_id": [*looks[:4], *repairs[:3]],
         "hypothesis_id": [str(guess)],
-        "task_id": [f"piece-{number}" for number in range(6)],
-        "conversation_id": ["project-123", "commons", "direct:ada:bob"],
+        "task_id": [*pieces, *map(str, proposed)],
+        "conversation_id": [project, "commons", "direct:ada:bob"],
         "to": list(CAST),
         "agent": list(CAST),
         "role": ["lead", "developer", "analyst"],
@@ -107,7 +111,7 @@ def _life(transactions: Transactions) -> dict[str, list[Any]]:
         "after": [0, 1],
         "run_id": [],
         "fencing_token": [1],
-        "parent": [f"piece-{number}" for number in range(6)],
+        "parent": pieces,
         "claim": claimed,
         "consensus_id": [str(vote.id) for vote in asked],
         "options_hash": [vote.options_hash for vote in asked],
@@ -132,6 +136,9 @@ def _fuzz(fuzzed: tuple[Any, Fuzzer, dict[str, Any]], count: int) -> None:
         @hypothesis.settings(max_examples=count, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None, deadline=None)
         @hypothesis.given(calls(schemas, tuple(CAST), KNOWN))
         def one(drawn: Any) -> None:
+            made = sum(fuzzer.taken.values()) + sum(fuzzer.refused.values())
+            if made and made % LIFE == 0:
+                fuzzer.pool |= _life(house.transactions, made // LIFE)
             before = watching.execute(written).fetchone()
             if not fuzzer.call(drawn):
                 assert watching.execute(written).fetchone() == before, f"a call that was refused has written something: {drawn}"
