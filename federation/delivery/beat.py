@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from celery import Celery
 from celery.beat import Scheduler
-from sqlalchemy import Connection, Engine, Executable, func, select, text
+from sqlalchemy import Connection, Engine, Executable, Select, false, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -56,42 +56,42 @@ class Job:
 
 
 class Leadership:
-    """Holds an advisory lock on a connection of its own: who holds it acts, and who dies loses it."""
+    """Holds an advisory lock on a connection of its own: who holds it acts, and who dies loses it.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Beat asks often whether it still acts, so the same statement looks whether there is anything to do.
+    """
+
+    def __init__(self, engine: Engine, look: Executable) -> None:
+        self._engine, self._look = engine, look
         self._connection: Connection | None = None
         self._since: datetime | None = None
+        # The answer of the look.
+        self.seen: Any = None
 
     def since(self) -> datetime | None:
-        """Return since when this beat acts, by the database's clock; None if another does.
+        """Look, and return since when this beat acts, by the database's clock; None if another does.
 
         Raises sqlalchemy's DBAPIError where PostgreSQL does not answer.
         """
-        if self._connection is not None:
-            self.ask(text("SELECT 1"))
-            return self._since
+        self._connection = self._connection or self._taken()
+        if self._connection is None:
+            return None
+        try:
+            self.seen = self._connection.execute(self._look).one()
+        except DBAPIError:
+            self.release()
+            raise
+        return self._since
+
+    def _taken(self) -> Connection | None:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}).scalar_one():
             connection.close()
             return None
-        self._connection = connection
         # In a statement of its own, so that whoever led before did all that it did earlier than this.
         self._since = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         logger.info("beat.leads")
-        return self._since
-
-    def ask(self, question: Executable) -> Any:
-        """Return the one value of a query, in less than a transaction costs; for the beat that acts, which asks often.
-
-        Raises sqlalchemy's DBAPIError where PostgreSQL does not answer; then this beat acts no more until it is asked `since` again.
-        """
-        assert self._connection is not None
-        try:
-            return self._connection.execute(question).scalar_one()
-        except DBAPIError:
-            self.release()
-            raise
+        return connection
 
     def release(self) -> None:
         """Let another beat act."""
@@ -102,6 +102,16 @@ class Leadership:
             self._connection = None
 
 
+def _look(escalate_after: timedelta | None) -> Select[bool, bool, bool, bool]:
+    """Return the question whether there are votes and tasks whose time is over, tasks that nobody took, and executions to send."""
+    return select(
+        decisions.ANY_DUE.label("votes"),
+        task_ends.ANY_OVERDUE.label("tasks"),
+        (escalations.any_due(escalate_after) if escalate_after else false()).label("untaken"),
+        publisher.ANY_DUE.label("unsent"),
+    )
+
+
 class FederationScheduler(Scheduler):
     """Celery's scheduler for `beat_schedule`, with the federation's own jobs beside it."""
 
@@ -110,9 +120,9 @@ class FederationScheduler(Scheduler):
         act_as("service:beat")
         url = service_url(given)
         self._runtime: Runtime = build(url)
-        self._leadership = Leadership(self._runtime.transactions.engine)
         self._stale_s, self._heartbeat_s, self._summary_window = given.node_stale_s, given.heartbeat_s, given.summary_window
         self._escalate_after = timedelta(seconds=given.escalate_s) if given.escalate_s else None
+        self._leadership = Leadership(self._runtime.transactions.engine, _look(self._escalate_after))
         self._rebalancer = Rebalancer(app, self._runtime.transactions, stale_s=given.node_stale_s)
         self._sealer = Sealer(self._runtime.transactions, folder=seals_folder(given))
         amqp: Any = app.amqp
@@ -251,7 +261,7 @@ class FederationScheduler(Scheduler):
         )
 
     def _sweep(self) -> None:
-        if self._leadership.ask(publisher.ANY_DUE) and (sent := self._runtime.publisher.sweep()):
+        if self._leadership.seen.unsent and (sent := self._runtime.publisher.sweep()):
             logger.info("outbox.swept", extra={"sent": sent})
 
     def _note_outcomes(self) -> None:
@@ -260,20 +270,20 @@ class FederationScheduler(Scheduler):
 
     def _end_votes(self) -> None:
         """End each vote whose time is over in a transaction of its own, so that one that cannot be ended holds up no other."""
-        self._each(decisions.ANY_DUE, decisions.due, decisions.settle)
+        if self._leadership.seen.votes:
+            self._each(decisions.due, decisions.settle)
 
     def _end_tasks(self) -> None:
-        self._each(task_ends.ANY_OVERDUE, task_ends.overdue, task_ends.expire)
+        if self._leadership.seen.tasks:
+            self._each(task_ends.overdue, task_ends.expire)
 
     def _escalate(self) -> None:
         """Tell of tasks that nobody has taken in time."""
-        if (after := self._escalate_after) is not None:
-            self._each(escalations.any_due(after), partial(escalations.due, after=after), partial(escalations.escalate, after=after))
+        if (after := self._escalate_after) is not None and self._leadership.seen.untaken:
+            self._each(partial(escalations.due, after=after), partial(escalations.escalate, after=after))
 
-    def _each(self, any_due: Executable, due: Callable[[Session], Sequence[uuid.UUID]], do: Callable[[Session, uuid.UUID], object]) -> None:
+    def _each(self, due: Callable[[Session], Sequence[uuid.UUID]], do: Callable[[Session, uuid.UUID], object]) -> None:
         """Do this for each that is due in a transaction of its own; raise the last error when all had their turn."""
-        if not self._leadership.ask(any_due):
-            return
         with self._runtime.transactions.begin(ACTOR) as session:
             over = due(session)
         failed: Exception | None = None

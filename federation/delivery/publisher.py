@@ -33,8 +33,8 @@ ACTOR = "service:outbox"
 # What is not due waits for its time alone, wherever it would go.
 # Each look moves an entry to the end, so that no number of entries that cannot be sent keeps another from its turn.
 _IS_DUE = or_(Execution.due_at.is_(None), Execution.due_at <= func.clock_timestamp())
-# Whether there is anything to sweep; one statement, because it is asked often.
-ANY_DUE = select(select(OutboxEntry.execution_id).join(Execution, Execution.id == OutboxEntry.execution_id).where(_IS_DUE).exists())
+# Part of a query: whether there is anything to sweep.
+ANY_DUE = select(OutboxEntry.execution_id).join(Execution, Execution.id == OutboxEntry.execution_id).where(_IS_DUE).exists()
 _LONGEST_UNTRIED = (OutboxEntry.tried_at.nulls_first(), OutboxEntry.created_at)
 
 

@@ -25,8 +25,8 @@ _IS_DUE = or_(
     (Consensus.state == ConsensusState.OPEN) & (Consensus.deadline <= func.clock_timestamp()),
     (Consensus.state != ConsensusState.OPEN) & Consensus.task_id.is_not(None) & Consensus.applied_at.is_(None),
 )
-# Whether there are any that are due; one statement, because it is asked each second.
-ANY_DUE = select(select(Consensus.id).where(_IS_DUE).exists())
+# Part of a query: whether any are due.
+ANY_DUE = select(Consensus.id).where(_IS_DUE).exists()
 
 
 def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, select, update
+from sqlalchemy import ColumnElement, Text, cast, func, select, update
 from sqlalchemy.orm import Session
 
 from federation.charter import Right
@@ -20,9 +20,9 @@ from federation.store.models.tasks import AgentTask, Executor, TaskStatus
 AT_ONCE = 200
 
 
-def any_due(after: timedelta) -> Select[tuple[bool]]:
-    """Return the question whether there are any that have waited so long, which is asked each second."""
-    return select(select(AgentTask.id).where(*_untaken(after)).exists())
+def any_due(after: timedelta) -> ColumnElement[bool]:
+    """Return a part of a query that tells whether any have waited so long."""
+    return select(AgentTask.id).where(*_untaken(after)).exists()
 
 
 def due(session: Session, *, after: timedelta) -> Sequence[uuid.UUID]:

@@ -18,8 +18,8 @@ from federation.store.models.tasks import BEGUN, ENDED, AgentTask, TaskStatus
 # Of what is over its time, at most so many in one look.
 AT_ONCE = 200
 _OVER = (AgentTask.expires_at <= func.clock_timestamp(), AgentTask.status.in_(BEGUN))
-# Whether there are any; one statement, because it is asked each second.
-ANY_OVERDUE = select(select(AgentTask.id).where(*_OVER).exists())
+# Part of a query: whether there are any.
+ANY_OVERDUE = select(AgentTask.id).where(*_OVER).exists()
 
 
 def cancel(session: Session, reference: str, *, reason: str = "", conversation_id: str | None = None) -> AgentTask:
