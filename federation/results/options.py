@@ -1,5 +1,6 @@
 """The URL of the result backend as a value; reads no setting and opens no connection."""
 
+import math
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -7,6 +8,8 @@ from federation.results.errors import WrongUrl
 from federation.results.patience import patience
 
 _OWN = {"schema", "channel", "recheck", "connections"}
+# Seconds: poll() counts milliseconds in an int.
+_MOST = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ def _positive(name: str, text: str | None, default: float) -> float:
         number = default if text is None else float(text)
     except ValueError as error:
         raise WrongUrl(f"{name} in the URL of the result backend: got {text!r}, wants a number") from error
+    if math.isnan(number) or number > _MOST:
+        raise WrongUrl(f"{name} in the URL of the result backend: got {text!r}, wants a number up to {_MOST}")
     # Below one, `connections` would be none at all, and `recheck` would be polling.
     if number < (1 if name == "connections" else 0.05):
         raise WrongUrl(f"{name} in the URL of the result backend: got {text!r}, which is too small")

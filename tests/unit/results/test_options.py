@@ -43,7 +43,17 @@ def test_libpq_refuses_what_nobody_knows() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://db/0", "pgnotify+mysql://db/0", "postgresql://db/x?recheck=soon", "postgresql://db/x?recheck=0", "postgresql://db/x?connections=0"],
+    [
+        *(
+            "redis://db/0",
+            "pgnotify+mysql://db/0",
+            "postgresql://db/x?recheck=soon",
+            "postgresql://db/x?recheck=0",
+            "postgresql://db/x?connections=0",
+        ),
+        *(f"postgresql://db/x?{name}={number}" for name in ("recheck", "connections") for number in ("nan", "inf", "-inf")),
+        "postgresql://db/x?recheck=1e7",
+    ],
 )
 def test_a_wrong_url_is_refused(url: str) -> None:
     with pytest.raises(WrongUrl, match="result backend"):
