@@ -18,7 +18,7 @@ from celery.result import GroupResult, result_from_tuple
 
 from federation.results import chords, rows
 from federation.results.connections import CONNECTION_ERRORS, Connection, Connections, send
-from federation.results.errors import IdRefused, NotLetIn, WrongUrl
+from federation.results.errors import IdRefused, NotUsable, WrongUrl
 from federation.results.joining import Meta
 from federation.results.listener import Listener
 from federation.results.options import parse
@@ -33,7 +33,7 @@ class PostgresBackend(RetryingBackend):
 
     When the server is away, writers and readers try again with back-off (`result_backend_always_retry`, on by default, up to
     `result_backend_max_retries`), and waiters wait until their time-out. So does who sends the body of a chord while the broker is away.
-    A server that lets nobody in with the URL raises NotLetIn at once, but in a worker, whose work would be lost with its result.
+    A server that lets nobody in with the URL (NotLetIn) or has no tables (NoTables) raises at once, but in a worker, whose work would be lost.
     """
 
     supports_autoexpire = False
@@ -87,7 +87,7 @@ class PostgresBackend(RetryingBackend):
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         # Celery acknowledges the message of a task whose result could not be stored: a worker keeps it, and says why, until it is set right.
-        return isinstance(exc, CONNECTION_ERRORS) or (isinstance(exc, NotLetIn) and _works())
+        return isinstance(exc, CONNECTION_ERRORS) or (isinstance(exc, NotUsable) and _works())
 
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:  # type: ignore[override]  # the stub says None
         if len(task_id) > LONGEST_ID or "\0" in task_id:
