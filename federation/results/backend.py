@@ -18,21 +18,22 @@ from celery.result import GroupResult, result_from_tuple
 
 from federation.results import chords, rows
 from federation.results.connections import CONNECTION_ERRORS, Connection, Connections, send
-from federation.results.errors import IdRefused, NotLetIn, WrongUrl
-from federation.results.joining import JoiningBackend, Meta
+from federation.results.errors import IdRefused, NotUsable, WrongUrl
+from federation.results.joining import Meta
 from federation.results.listener import Listener
 from federation.results.options import parse
+from federation.results.retrying import RetryingBackend
 from federation.results.rows import Row
 from federation.results.statements import CLEANUP_BATCH, statements
 from federation.results.tables import LONGEST_ID
 
 
-class PostgresBackend(JoiningBackend):
+class PostgresBackend(RetryingBackend):
     """One instance serves all threads of a process, and starts anew in a forked child.
 
     When the server is away, writers and readers try again with back-off (`result_backend_always_retry`, on by default, up to
     `result_backend_max_retries`), and waiters wait until their time-out. So does who sends the body of a chord while the broker is away.
-    A server that lets nobody in with the URL raises NotLetIn at once, but in a worker, whose work would be lost with its result.
+    A server that lets nobody in with the URL (NotLetIn) or has no tables (NoTables) raises at once, but in a worker, whose work would be lost.
     """
 
     supports_autoexpire = False
@@ -42,7 +43,6 @@ class PostgresBackend(JoiningBackend):
     serializer: str
     url: str
     expires: float | None
-    _ensure_retryable: Callable[..., Any]
     _get_result_meta: Callable[..., Meta]
 
     def __init__(self, app: Celery, url: str | None = None, **kwargs: Any) -> None:
@@ -85,9 +85,9 @@ class PostgresBackend(JoiningBackend):
         self.listener.stop()
         self._connections.close()
 
-    def exception_safe_to_retry(self, exc: BaseException) -> bool:
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
         # Celery acknowledges the message of a task whose result could not be stored: a worker keeps it, and says why, until it is set right.
-        return isinstance(exc, CONNECTION_ERRORS) or (isinstance(exc, NotLetIn) and _works())
+        return isinstance(exc, CONNECTION_ERRORS) or (isinstance(exc, NotUsable) and _works())
 
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:  # type: ignore[override]  # the stub says None
         if len(task_id) > LONGEST_ID or "\0" in task_id:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from federation.results.errors import NotLetIn
+from federation.results.errors import NoTables, NotLetIn
 from federation.results.patience import is_refusal
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
 # What a restart of the server, a cut line or a deadlock looks like; the same statement may succeed later.
 CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+# What a database without the tables looks like, or a role that may not use them; they stay so.
+_NO_TABLES = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege)
+_MAKE_THEM = (
+    "Make the tables with federation.results.tables.create_all(url) as a role that may, and let this one select, insert, update and delete in them; "
+    "or set ?schema= in result_backend to where they are."
+)
 _SET_IT_RIGHT = "Set result_backend to the URL of a database and a role that are there, with its password, or make them."
 
 
@@ -57,9 +63,9 @@ class Connections:
         """Lend a connection for one or more statements.
 
         Raises psycopg.OperationalError when the server does not answer; then all idle connections are dropped, because
-        they are most likely dead too. Raises NotLetIn.
+        they are most likely dead too. Raises NotLetIn, NoTables.
         """
-        with self._free:
+        with self._free, tables_wanted():
             connection = self._take_usable() or self.connect()
             try:
                 yield connection
@@ -100,6 +106,15 @@ class Connections:
         # what is collected only in the process that opened it.
         self._idle = []
         self._free = threading.BoundedSemaphore(self._size)
+
+
+@contextmanager
+def tables_wanted() -> Iterator[None]:
+    """Raise NoTables for what PostgreSQL says of tables that are not there or may not be used."""
+    try:
+        yield
+    except _NO_TABLES as error:
+        raise NoTables(f"{error.diag.message_primary or error}\n{_MAKE_THEM}") from error
 
 
 def send(connection: Connection, statement: bytes, values: Sequence[bytes]) -> None:

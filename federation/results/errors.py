@@ -17,5 +17,13 @@ class IdRefused(ResultsError, ValueError):
     """No result could be stored under this id of a task, so the task is not sent."""
 
 
-class NotLetIn(ResultsError):
-    """PostgreSQL answers, and has no such database or role, or takes not this password: no outage that passes by itself."""
+class NotUsable(ResultsError):
+    """PostgreSQL answers, and keeps no result until something is set right: no outage that passes by itself."""
+
+
+class NotLetIn(NotUsable):
+    """PostgreSQL answers, and has no such database or role, or takes not this password."""
+
+
+class NoTables(NotUsable):
+    """The tables of the results are not where the backend looks for them, or its role may not use them."""

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 import psycopg
 from psycopg import sql
 
-from federation.results.connections import Connection
-from federation.results.errors import NotLetIn
+from federation.results.connections import Connection, tables_wanted
+from federation.results.errors import NotUsable
 from federation.results.notices import wait_for_notices
 
 log = logging.getLogger(__name__)
@@ -34,18 +34,18 @@ class Watch(Generic[Row]):
         self._leave = leave
         self._rows: deque[Row] = deque()
         self._arrived = threading.Event()
-        self._refusal: NotLetIn | None = None
+        self._refusal: NotUsable | None = None
 
     def put(self, row: Row) -> None:
         self._rows.append(row)
         self._arrived.set()
 
-    def refuse(self, error: NotLetIn) -> None:
+    def refuse(self, error: NotUsable) -> None:
         self._refusal = error
         self._arrived.set()
 
     def wait(self, timeout_s: float) -> list[Row]:
-        """Return the rows that came since the last call, or nothing after `timeout_s` seconds. Raises NotLetIn."""
+        """Return the rows that came since the last call, or nothing after `timeout_s` seconds. Raises NotUsable."""
         self._arrived.wait(timeout_s)
         # Cleared before the rows are taken: a row put in between is taken now and at worst wakes once more.
         self._arrived.clear()
@@ -62,7 +62,7 @@ class Listener(Generic[Row]):
     """Wakes the watches of this process, from a thread that lives while somebody waits and `IDLE_S` longer.
 
     Rows come when they are announced, when the connection was made anew (each waiter may have missed something) and
-    every `recheck_s` seconds, in one query for all. A dead server is waited for; one that lets nobody in ends the waits.
+    every `recheck_s` seconds, in one query for all. A dead server is waited for; one that lets nobody in, or lacks the tables, ends the waits.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Listener(Generic[Row]):
         delay_s = 0.05
         while not self._ended():
             try:
-                with self._connect() as connection:
+                with tables_wanted(), self._connect() as connection:
                     connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._channel)))
                     delay_s, self.trouble = 0.05, None
                     with self._stoppable(connection):
@@ -148,11 +148,11 @@ class Listener(Generic[Row]):
                 log.warning("results.listener_lost channel=%s retry_s=%.2f error=%s", self._channel, delay_s, self.trouble)
                 time.sleep(delay_s)
                 delay_s = min(delay_s * 2, _RETRY_MAX_S)
-            except NotLetIn as error:
+            except NotUsable as error:
                 self._refused(error)
                 return
 
-    def _refused(self, error: NotLetIn) -> None:
+    def _refused(self, error: NotUsable) -> None:
         log.warning("results.listener_refused channel=%s error=%s", self._channel, error)
         # Under the lock, so that a waiter who comes now either is told here or starts the next thread.
         with self._lock:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from celery import Celery
 
+from federation.local.children import Process
 from federation.results.backend import PostgresBackend
 from federation.results.tables import create_all, metadata
 from tests import forks
@@ -94,12 +95,12 @@ def canvas(postgres: Any, activemq: Any, tmp_path_factory: pytest.TempPathFactor
 
 
 @contextmanager
-def worker(log: Path, *flags: str, **environment: str) -> Iterator[None]:
+def worker(log: Path, *flags: str, **environment: str) -> Iterator[Process]:
     with log.open("wb") as output:
         words = ("-A", "results_app", "worker", "-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip", *flags)
         process = forks.celery(*words, cwd=Path(__file__).parent, env=os.environ | environment, stdout=output)
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             try:

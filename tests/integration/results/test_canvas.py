@@ -164,6 +164,51 @@ def test_a_worker_that_postgresql_does_not_let_in_says_why_and_loses_no_work(can
             database.execute("drop role latecomer_here")
 
 
+@pytest.mark.parametrize("how", ["SIGTERM", "remote control"])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_that_is_told_to_end_before_it_is_let_in_hands_its_work_back(canvas: Any, tmp_path: Path, pool: str, how: str) -> None:
+    log, queue, name = tmp_path / "log", uuid4().hex, f"{uuid4().hex}@here"
+    with worker(log, "-Q", queue, "-P", pool, "-n", name, TEST_RESULTS_URL=of_nobody(canvas.database.url)) as process:
+        results = [canvas.add.apply_async((number, 1), queue=queue) for number in range(2)]
+        assert children.wait_until(lambda: "results.retrying" in log.read_text(), SOON_S), log.read_text()
+        if how == "SIGTERM":
+            process.terminate()
+        else:
+            with canvas.app.connection_for_write() as connection:
+                canvas.app.control.shutdown(destination=[name], connection=connection)
+        assert process.wait(SOON_S) == 0, log.read_text()
+    said = log.read_text()
+    assert "results.handed_back operation=_store_result error=" in said
+    # Each process says so for itself.
+    assert said.count("results.retrying") <= 2, said
+    assert "Traceback" not in said
+    with worker(tmp_path / "next", "-Q", queue):
+        assert [result.get(timeout=SOON_S) for result in results] == [1, 2]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_that_is_told_to_end_while_the_database_is_away_hands_its_work_back(canvas: Any, postgres: Any, tmp_path: Path, pool: str) -> None:
+    log, queue, go = tmp_path / "log", uuid4().hex, tmp_path / "go"
+    with worker(log, "-Q", queue, "-P", pool) as process:
+        result = canvas.when.apply_async((str(go), 1), queue=queue)
+        assert children.wait_until(Path(f"{go}.1").exists, SOON_S), log.read_text()
+        postgres.kill()
+        try:
+            go.touch()
+            assert children.wait_until(lambda: "results.retrying" in log.read_text(), SOON_S), log.read_text()
+            process.terminate()
+            assert process.wait(SOON_S) == 0, log.read_text()
+        finally:
+            postgres.start()
+    with worker(tmp_path / "next", "-Q", queue):
+        assert result.get(timeout=SOON_S) == 1
+
+
+def of_nobody(url: str) -> str:
+    address = urlsplit(url)
+    return f"pgnotify+{address._replace(netloc=f'nobody_here:none@{address.hostname}:{address.port}').geturl()}"
+
+
 def test_the_body_of_a_chord_whose_parts_end_while_the_broker_is_away_is_sent_when_it_is_back(canvas: Any, activemq: Any, tmp_path: Path) -> None:
     go = tmp_path / "go"
     result = canvas.chord([canvas.when.s(str(go), 1), canvas.when.s(str(go), 2)], canvas.total.s()).delay()

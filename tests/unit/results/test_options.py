@@ -1,6 +1,5 @@
 """The URL of the result backend."""
 
-import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -36,14 +35,37 @@ def test_what_goes_to_libpq_means_the_same_to_it() -> None:
     assert (found["sslmode"], found["sslrootcert"]) == ("verify-full", there)
 
 
-def test_libpq_refuses_what_nobody_knows() -> None:
-    with pytest.raises(psycopg.ProgrammingError, match="colour"):
-        conninfo_to_dict(parse("postgresql://db/work?colour=red").conninfo)
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("chanel", "did you mean channel"),
+        ("Recheck", "did you mean recheck"),
+        ("ssl_mode", "did you mean sslmode"),
+        ("colour", "its own are channel"),
+    ],
+)
+def test_a_parameter_that_nobody_knows_is_refused_with_the_nearest_name(name: str, nearest: str) -> None:
+    with pytest.raises(WrongUrl, match=f"{name!r} in the URL of the result backend .*; {nearest}"):
+        parse(f"postgresql://db/work?{name}=x")
+
+
+def test_what_libpq_takes_in_a_url_passes() -> None:
+    parse("postgresql://db/work?ssl=true&application_name=me&options=-c%20work_mem%3D8MB&target_session_attrs=any&host=a,b&port=1,2")
 
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://db/0", "pgnotify+mysql://db/0", "postgresql://db/x?recheck=soon", "postgresql://db/x?recheck=0", "postgresql://db/x?connections=0"],
+    [
+        *(
+            "redis://db/0",
+            "pgnotify+mysql://db/0",
+            "postgresql://db/x?recheck=soon",
+            "postgresql://db/x?recheck=0",
+            "postgresql://db/x?connections=0",
+        ),
+        *(f"postgresql://db/x?{name}={number}" for name in ("recheck", "connections") for number in ("nan", "inf", "-inf")),
+        "postgresql://db/x?recheck=1e7",
+    ],
 )
 def test_a_wrong_url_is_refused(url: str) -> None:
     with pytest.raises(WrongUrl, match="result backend"):
