@@ -252,7 +252,10 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             beat_beside(self.wire)
 
     def basic_cancel(self, consumer_tag: str) -> None:
-        """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run."""
+        """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run.
+
+        On a lost connection it has ended already.
+        """
         consumer = self._by_tag.get(consumer_tag)
         if consumer is None or consumer.pool is None or not is_ending():
             self._cancel(consumer_tag, lambda _: False)
@@ -267,7 +270,8 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         if consumer is not None:
             self._consumers.discard(consumer_tag)
             self._active_queues.remove(self._tag_to_queue.pop(consumer_tag))
-            with consumer.cancelling():
+            # On a dead connection the broker has done all this already. Celery's Gossip takes an error here for one of its own.
+            with contextlib.suppress(ConnectionLost), consumer.cancelling():
                 # Before what nobody got yet, which is younger.
                 for delivery in self.qos.take_where(lambda delivery: delivery.subscription.cancelled and goes_back(delivery)):
                     self.requeue(delivery)
@@ -371,7 +375,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         if self.closed:
             return
         self.closed = True
-        # On a dead connection the broker has done all this already.
+        # On a dead connection the broker has done this too.
         with contextlib.suppress(ConnectionLost):
             for tag in list(self._by_tag):
                 self._cancel(tag, lambda _: True)
