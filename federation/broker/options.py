@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,6 +14,10 @@ from federation.broker.redelivery import Hook
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_CONNECT = 5.0
+# A poll counts milliseconds in 31 bits.
+MOST_SECONDS = 1_000_000
+# The broker's answer to a login must fit.
+LEAST_FRAME_BYTES = 1000
 EVENT_EXCHANGES = ("celeryev",)
 
 
@@ -45,12 +50,16 @@ class Options:
     event_exchanges: tuple[str, ...] = EVENT_EXCHANGES
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= MOST_SECONDS
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) and name for name in value)
 
 
 _TEXT = (lambda value: isinstance(value, str), "a text")
@@ -61,12 +70,15 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "dead_letter_queue": _TEXT,
     "confirm_publish": _YES_OR_NO,
     "schedule_eta": _YES_OR_NO,
-    "confirm_timeout": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
-    "heartbeat": (lambda value: value is None or (_is_number(value) and value >= 0), "a number of seconds, 0 for none, or None"),
-    "max_frame_size": (_is_count, "a whole number of bytes above 0"),
+    "confirm_timeout": (lambda value: _is_seconds(value) and value > 0, f"a number of seconds above 0, up to {MOST_SECONDS}"),
+    "heartbeat": (lambda value: value is None or _is_seconds(value), f"a number of seconds up to {MOST_SECONDS}, 0 for none, or None"),
+    "max_frame_size": (lambda value: _is_count(value, LEAST_FRAME_BYTES), f"a whole number of bytes, {LEAST_FRAME_BYTES} or more"),
     "unlimited_prefetch": (_is_count, "a whole number above 0: ActiveMQ delivers nothing to a consumer without prefetch"),
-    "on_redelivered": (lambda value: value is None or callable(value) or ":" in str(value), "a function or 'module:function'"),
-    "event_exchanges": (lambda value: isinstance(value, list | tuple | set | frozenset), "a list of names"),
+    "on_redelivered": (
+        lambda value: value is None or callable(value) or (isinstance(value, str) and ":" in value),
+        "a function or 'module:function'",
+    ),
+    "event_exchanges": (_is_names, "a list of names"),
 }
 
 
