@@ -94,6 +94,10 @@ _MISSPELT, _NEAR = 0.85, 0.7
 _told: set[str] = set()
 
 
+def _nearest(name: str, known: list[str], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=cutoff)
+
+
 def read_options(given: Mapping[str, Any]) -> Options:
     """Pick our options out of kombu's. Raises OptionRefused for a wrong value, OptionUnknown for a name that is one of ours misspelt."""
     known = [field.name for field in fields(Options)]
@@ -102,7 +106,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
             fits, wanted = _WANTED[name]
             if not fits(value):
                 raise OptionRefused(name, value, wanted)
-        elif name not in _OF_KOMBU and (near := difflib.get_close_matches(str(name), known, n=1, cutoff=_MISSPELT)):
+        elif name not in _OF_KOMBU and (near := _nearest(str(name), known, _MISSPELT)):
             raise OptionUnknown(str(name), near[0])
     taken = {name: value for name, value in given.items() if name in known}
     # Without those of Celery its events would reach nobody.
@@ -116,5 +120,5 @@ def tell_unknown(given: Mapping[str, Any]) -> None:
     for name in map(str, given):
         if name not in known and name not in _OF_KOMBU and name not in _told:
             _told.add(name)
-            near = "".join(f"; the nearest is {one}" for one in difflib.get_close_matches(name, known, n=1, cutoff=_NEAR))
+            near = "".join(f"; the nearest is {one}" for one in _nearest(name, known, _NEAR))
             logger.warning("transport option %s is not known and has no effect with ActiveMQ%s; %s", name, near, WHERE_OPTIONS_ARE)
