@@ -21,7 +21,7 @@ from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
 from federation.broker.dying import pack_dead, why_rejected
 from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pack, unpack
-from federation.broker.errors import ArgumentRefused, ConnectionLost, RequestRefused, Unroutable
+from federation.broker.errors import ArgumentRefused, ConnectionLost, OptionRefused, RequestRefused, Unroutable
 from federation.broker.fetching import drain_queue, fetch_one
 from federation.broker.frames import Frame, encode
 from federation.broker.leaving import is_ending, never_run
@@ -238,9 +238,11 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> None:
         """Start a consumer; when this returns, the broker knows of it.
 
-        Raises ArgumentRefused for consumer arguments that make no sense, RequestRefused.
+        Raises ArgumentRefused for consumer arguments that make no sense, OptionRefused where a reject would lead back here, RequestRefused.
         """
         arguments = read_arguments(kwargs.get("arguments"))
+        if not no_ack:
+            self._see_that_letters_leave(queue)
         consumer = Consumer(self, queue, tag=consumer_tag, no_ack=no_ack, callback=callback)
         self._by_tag[consumer_tag] = consumer
         self._consumers.add(consumer_tag)
@@ -250,6 +252,12 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         consumer.start(self.sources(queue), self._prefetch(), arguments, most_slots(len(self._by_tag)))
         if runs_in_the_loop(consumer.pool):
             beat_beside(self.wire)
+
+    def _see_that_letters_leave(self, queue: str) -> None:
+        given = self.options.dead_letter_queue
+        if any(destinations.dead_letters(name, given) == name for name in self._own_destinations(queue)):
+            wanted = f"another queue than {queue!r}, from which this connection takes messages: each that it rejects would come again, for ever"
+            raise OptionRefused("dead_letter_queue", given, wanted)
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run.
@@ -277,7 +285,9 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
                     self.requeue(delivery)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Delivered | None:
-        """Take one message, or None if the queue has none that is free."""
+        """Take one message, or None if the queue has none that is free; raises OptionRefused where a reject would lead back here."""
+        if not no_ack:
+            self._see_that_letters_leave(queue)
         for destination in self._own_destinations(queue):
             while fetched := fetch_one(self.wire, destination, self.subscriptions, self.connection.statistics_or_none()):
                 tag = self.next_tag()

@@ -50,6 +50,11 @@ class Options:
     event_exchanges: tuple[str, ...] = EVENT_EXCHANGES
 
 
+_QUEUE = "{queue}"
+# A brace is a slip of the pen; the others ActiveMQ reads as several queues or as options.
+_NO_NAME = frozenset("{},*>?")
+
+
 def _is_seconds(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= MOST_SECONDS
 
@@ -62,12 +67,20 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) and name for name in value)
 
 
+def _is_dead_letter_queue(value: Any) -> bool:
+    # With nothing beside it `{queue}` is the queue itself; ActiveMQ takes no notice of blanks at either end.
+    return isinstance(value, str) and value == value.strip() != _QUEUE and not _NO_NAME & set(value.replace(_QUEUE, ""))
+
+
 _TEXT = (lambda value: isinstance(value, str), "a text")
 _YES_OR_NO = (lambda value: isinstance(value, bool), "True or False")
 _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "queue_prefix": _TEXT,
     "topic_prefix": _TEXT,
-    "dead_letter_queue": _TEXT,
+    "dead_letter_queue": (
+        _is_dead_letter_queue,
+        "the name of another queue, which may have `{queue}` with more beside it, no other braces and nothing of , * > ?; or empty",
+    ),
     "confirm_publish": _YES_OR_NO,
     "schedule_eta": _YES_OR_NO,
     "confirm_timeout": (lambda value: _is_seconds(value) and value > 0, f"a number of seconds above 0, up to {MOST_SECONDS}"),

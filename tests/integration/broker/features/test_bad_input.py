@@ -65,6 +65,12 @@ def test_a_header_that_celery_would_read_as_its_own_loses_nothing(bus: Any, queu
     ("name", "value"),
     [
         ("queue_prefix", None),
+        ("dead_letter_queue", "{queue}"),
+        ("dead_letter_queue", " {queue}"),
+        ("dead_letter_queue", "{queue},dead"),
+        ("dead_letter_queue", "DLQ.{name}"),
+        ("dead_letter_queue", "DLQ.{queue"),
+        ("dead_letter_queue", "DLQ.{{queue}}"),
         ("confirm_timeout", "abc"),
         ("confirm_timeout", float("inf")),
         ("confirm_timeout", float("nan")),

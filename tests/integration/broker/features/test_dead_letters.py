@@ -15,7 +15,7 @@ import pytest
 
 from federation.broker.commands import DONE, NOT_FOUND, UNAVAILABLE, WRONG_INPUT
 from federation.broker.dead_letters import dead_letter_queues, list_dead_letters, purge_dead_letters, redrive
-from federation.broker.errors import NoDeadLetterQueue
+from federation.broker.errors import NoDeadLetterQueue, OptionRefused
 
 Kill = Callable[..., None]
 
@@ -143,6 +143,26 @@ def test_queues_may_share_a_dead_letter_queue(bus: Any, queue: kombu.Queue, kill
         purge_dead_letters(connection, queue.name)
     assert redrive(connection, other.name) == 1
     assert [letter.body for letter in list_dead_letters(connection, queue.name)] == [b"mine"]
+
+
+def test_no_consumer_takes_from_where_it_would_reject_to(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect(dead_letter_queue=f"pre.{queue.name}", queue_prefix="pre.")
+    bus.publish(connection, queue, "a")
+    for taking in (lambda: bus.listen(connection, queue), lambda: queue(connection.default_channel).get()):
+        with pytest.raises(OptionRefused, match=f"it must be another queue than '{queue.name}', from which"):
+            taking()
+    # It rejects nothing.
+    assert queue(connection.default_channel).get(no_ack=True).decode() == "a"
+    bus.publish(connection, queue, "b")
+    assert bus.listen(connection, queue, no_ack=True).wait()[0].decode() == "b"
+
+
+def test_a_worker_of_the_dead_letter_queue_itself_says_what_to_set_and_ends(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = project("pool_app")
+    monkeypatch.setenv("DEAD_LETTER_QUEUE", pool.queue)
+    worker = pool.start(wait=False)
+    assert worker.process.wait(timeout=120) != 0
+    assert f"OptionRefused: transport option dead_letter_queue: got {pool.queue!r}" in worker.log
 
 
 def test_a_user_who_may_not_write_there_leaves_it_to_the_broker(bus: Any, activemq: Any, kill: Kill) -> None:
