@@ -145,6 +145,29 @@ def test_queues_may_share_a_dead_letter_queue(bus: Any, queue: kombu.Queue, kill
     assert [letter.body for letter in list_dead_letters(connection, queue.name)] == [b"mine"]
 
 
+def test_a_dead_letter_queue_may_be_meant_by_its_own_name(bus: Any, queue: kombu.Queue, kill: Kill) -> None:
+    prefix = {"queue_prefix": "pre."}
+    kill(queue, 1, 2, transport=prefix)
+    connection = bus.connect(**prefix)
+    own = f"DLQ.pre.{queue.name}"
+    for _ in range(3):
+        assert [letter.body for letter in list_dead_letters(connection, own)] == [b"1", b"2"]
+    first, _ = list_dead_letters(connection, own)
+    assert redrive(connection, own, only=first.id) == 1
+    assert purge_dead_letters(connection, own) == 1
+    assert bus.listen(connection, queue, no_ack=True).wait()[0].decode() == 1
+
+
+def test_tasks_in_a_queue_that_is_named_as_letters_would_be_are_left(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect(dead_letter_queue="{queue}s")
+    tasks = kombu.Queue(f"{queue.name}s", routing_key=f"{queue.name}s")
+    bus.publish(connection, tasks, "a task")
+    assert list(list_dead_letters(connection, tasks.name)) == []
+    assert purge_dead_letters(connection, tasks.name) == 0
+    (task,) = bus.listen(connection, tasks, no_ack=True).wait()
+    assert (task.decode(), task.delivery_info["redelivered"]) == ("a task", False)
+
+
 def test_no_consumer_takes_from_where_it_would_reject_to(bus: Any, queue: kombu.Queue) -> None:
     connection = bus.connect(dead_letter_queue=f"pre.{queue.name}", queue_prefix="pre.")
     bus.publish(connection, queue, "a")
@@ -212,8 +235,8 @@ def test_the_command_line_names_the_nearest_to_a_queue_that_there_is_not(activem
     kill(queue, 1, transport={"queue_prefix": prefix})
     for verb in (["list"], ["redrive", "--all"], ["redrive", "--id", "ID:1"], ["purge", "--yes"]):
         given = ("--queue-prefix", prefix, "dead-letters", *verb)
-        # Misspelt; as `queues` shows it; as `dead-letters list` shows it.
-        for wrong in (queue.name[1:], f"{prefix}{queue.name}", f"DLQ.{prefix}{queue.name}"):
+        # Misspelt; as `queues` shows it; a dead-letter queue that there is not.
+        for wrong in (queue.name[1:], f"{prefix}{queue.name}", f"DLQ.{queue.name}"):
             told = command(activemq.url, *given, wrong)
             assert (told.returncode, told.stdout) == (NOT_FOUND, ""), verb
             assert told.stderr.startswith(
@@ -224,6 +247,32 @@ def test_the_command_line_names_the_nearest_to_a_queue_that_there_is_not(activem
     assert command(activemq.url, *given[:2], "dead-letters", "redrive", queue.name, "--all").returncode == DONE
     for verb in (["list"], ["redrive", "--all"], ["purge", "--yes"]):
         assert command(activemq.url, *given[:2], "dead-letters", *verb, queue.name).returncode == DONE
+
+
+def test_the_command_line_takes_the_name_of_the_dead_letter_queue(activemq: Any, queue: kombu.Queue, kill: Kill) -> None:
+    shared = f"lost.{uuid.uuid4().hex}"
+    for options, name in (([], f"DLQ.{queue.name}"), (["--dead-letter-queue", shared], shared)):
+        kill(queue, 1, 2, transport={"dead_letter_queue": shared} if options else None)
+
+        def letters(*words: str, options: list[str] = options) -> Any:
+            return command(activemq.url, *options, "dead-letters", *words, "--json")
+
+        assert len(json.loads(letters("list", name).stdout)) == 2
+        if options:
+            refused = letters("purge", queue.name, "--yes")
+            assert (refused.returncode, f"under the name {shared!r}" in refused.stderr) == (WRONG_INPUT, True)
+        assert json.loads(letters("purge", name, "--yes").stdout) == [{"queue": name, "purged": 2}]
+        emptied = letters("list", name)
+        assert (emptied.returncode, json.loads(emptied.stdout)) == (DONE, [])
+
+
+def test_the_command_line_takes_wrong_names_for_wrong_input(activemq: Any) -> None:
+    for given in (["list", ""], ["purge", "", "--yes"], ["redrive", "a" * 5000, "--all"]):
+        wrong = command(activemq.url, "dead-letters", *given)
+        assert (wrong.returncode, wrong.stderr.startswith("NameRefused: ")) == (WRONG_INPUT, True), wrong.stderr
+    for template, told in (("{queue}", "OptionRefused"), ("DLQ.{name}", "OptionRefused"), ("", "NoDeadLetterQueue")):
+        wrong = command(activemq.url, "--dead-letter-queue", template, "dead-letters", "list", "work")
+        assert (wrong.returncode, wrong.stderr.startswith(told)) == (WRONG_INPUT, True), wrong.stderr
 
 
 def test_the_command_line_takes_broker_and_options_from_a_celery_app(activemq: Any, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
