@@ -99,6 +99,22 @@ def test_what_dies_again_while_it_is_sent_back_is_left(bus: Any, queue: kombu.Qu
     assert redrive(bus.connect(), queue.name, on_progress=reject_again) == 150
 
 
+def test_a_letter_that_dies_again_after_a_redrive_is_a_new_one(bus: Any, queue: kombu.Queue, kill: Kill) -> None:
+    kill(queue, 1)
+    connection = bus.connect()
+    (first,) = list_dead_letters(connection, queue.name)
+    redrive(connection, queue.name)
+    inbox = bus.listen(connection, queue)
+    inbox.wait()[0].reject()
+    inbox.consumer.cancel()
+    bus.wait_for(lambda: list(list_dead_letters(connection, queue.name)), "it is among the dead letters")
+    (again,) = list_dead_letters(connection, queue.name)
+    assert again.id != first.id
+    told = [time for time in (first.sent_at, first.died_at, again.sent_at, again.died_at) if time is not None]
+    assert len(told) == 4
+    assert told == sorted(told)
+
+
 def test_purged_ones_are_gone(bus: Any, queue: kombu.Queue, kill: Kill) -> None:
     kill(queue, 1, 2, 3)
     connection = bus.connect()
