@@ -21,7 +21,7 @@ from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
 from federation.broker.dying import pack_dead, why_rejected
 from federation.broker.envelope import REDELIVERED, first_id, is_persistent, pack, unpack
-from federation.broker.errors import ArgumentRefused, ConnectionLost, RequestRefused, Unroutable
+from federation.broker.errors import ArgumentRefused, ConnectionLost, OptionRefused, RequestRefused, Unroutable
 from federation.broker.fetching import drain_queue, fetch_one
 from federation.broker.frames import Frame, encode
 from federation.broker.leaving import is_ending, never_run
@@ -238,9 +238,11 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> None:
         """Start a consumer; when this returns, the broker knows of it.
 
-        Raises ArgumentRefused for consumer arguments that make no sense, RequestRefused.
+        Raises ArgumentRefused for consumer arguments that make no sense, OptionRefused where a reject would lead back here, RequestRefused.
         """
         arguments = read_arguments(kwargs.get("arguments"))
+        if not no_ack:
+            self._see_that_letters_leave(queue)
         consumer = Consumer(self, queue, tag=consumer_tag, no_ack=no_ack, callback=callback)
         self._by_tag[consumer_tag] = consumer
         self._consumers.add(consumer_tag)
@@ -251,8 +253,17 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         if runs_in_the_loop(consumer.pool):
             beat_beside(self.wire)
 
+    def _see_that_letters_leave(self, queue: str) -> None:
+        given = self.options.dead_letter_queue
+        if any(destinations.dead_letters(name, given) == name for name in self._own_destinations(queue)):
+            wanted = f"another queue than {queue!r}, from which this connection takes messages: each that it rejects would come again, for ever"
+            raise OptionRefused("dead_letter_queue", given, wanted)
+
     def basic_cancel(self, consumer_tag: str) -> None:
-        """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run."""
+        """End a consumer; its deliveries in flight stay ours until they are settled, but for those that an ending worker will not run.
+
+        On a lost connection it has ended already.
+        """
         consumer = self._by_tag.get(consumer_tag)
         if consumer is None or consumer.pool is None or not is_ending():
             self._cancel(consumer_tag, lambda _: False)
@@ -267,13 +278,16 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         if consumer is not None:
             self._consumers.discard(consumer_tag)
             self._active_queues.remove(self._tag_to_queue.pop(consumer_tag))
-            with consumer.cancelling():
+            # On a dead connection the broker has done all this already. Celery's Gossip takes an error here for one of its own.
+            with contextlib.suppress(ConnectionLost), consumer.cancelling():
                 # Before what nobody got yet, which is younger.
                 for delivery in self.qos.take_where(lambda delivery: delivery.subscription.cancelled and goes_back(delivery)):
                     self.requeue(delivery)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Delivered | None:
-        """Take one message, or None if the queue has none that is free."""
+        """Take one message, or None if the queue has none that is free; raises OptionRefused where a reject would lead back here."""
+        if not no_ack:
+            self._see_that_letters_leave(queue)
         for destination in self._own_destinations(queue):
             while fetched := fetch_one(self.wire, destination, self.subscriptions, self.connection.statistics_or_none()):
                 tag = self.next_tag()
@@ -371,7 +385,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         if self.closed:
             return
         self.closed = True
-        # On a dead connection the broker has done all this already.
+        # On a dead connection the broker has done this too.
         with contextlib.suppress(ConnectionLost):
             for tag in list(self._by_tag):
                 self._cancel(tag, lambda _: True)

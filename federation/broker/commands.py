@@ -14,7 +14,7 @@ from kombu import Connection
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker import printing
 from federation.broker.dead_letters import dead_letter_queues, list_dead_letters, purge_dead_letters, redrive, see_queue
-from federation.broker.errors import BrokerError, OptionRefused, OptionUnknown, QueueUnknown
+from federation.broker.errors import BrokerError, NameRefused, NoDeadLetterQueue, OptionRefused, OptionUnknown, QueueUnknown
 from federation.broker.opening import own_transport
 from federation.broker.scheduled import list_scheduled, remove_scheduled
 
@@ -23,7 +23,12 @@ URL_VARIABLE = "CELERY_BROKER_URL"
 SCHEMES = ("activemq", "activemqs")
 _BEGINNINGS = " or ".join(f"{scheme}://" for scheme in SCHEMES)
 
-_CODES: Mapping[type[BrokerError], int] = {QueueUnknown: NOT_FOUND, OptionRefused: WRONG_INPUT, OptionUnknown: WRONG_INPUT}
+_CODES: Mapping[type[BrokerError], int] = {
+    QueueUnknown: NOT_FOUND,
+    **dict.fromkeys((NameRefused, NoDeadLetterQueue, OptionRefused, OptionUnknown), WRONG_INPUT),
+}
+
+_NAMED = "the name that Celery has for it, or that of its dead-letter queue"
 
 Command = Callable[[Connection, argparse.Namespace], int]
 
@@ -81,15 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     _add(nouns, "queues", _queues, "Show all queues and their sizes.")
     letters = nouns.add_parser("dead-letters", help="List, redrive or purge dead letters.").add_subparsers(required=True, metavar="COMMAND")
     listing = _add(letters, "list", _list, "Show how many there are of each queue, or those of one queue.")
-    listing.add_argument("queue", nargs="?", help="the name that Celery has for it")
+    listing.add_argument("queue", nargs="?", help=_NAMED)
     listing.add_argument("--limit", type=_positive, default=100, help="how many at most (100)")
     driving = _add(letters, "redrive", _redrive, "Send dead letters back to their queue.")
-    driving.add_argument("queue", help="the name that Celery has for it")
+    driving.add_argument("queue", help=_NAMED)
     which = driving.add_mutually_exclusive_group(required=True)
     which.add_argument("--id", help="only this one")
     which.add_argument("--all", action="store_true", help="all of them")
     purging = _add(letters, "purge", _purge, "Remove dead letters for good.")
-    purging.add_argument("queue", help="the name that Celery has for it")
+    purging.add_argument("queue", help=_NAMED)
     purging.add_argument("--yes", action="store_true", required=True, help="really do it")
     schedule = nouns.add_parser("scheduled", help="List or remove what waits for its time.").add_subparsers(required=True, metavar="COMMAND")
     _add(schedule, "list", _scheduled, "Show what is scheduled, the next one first.")

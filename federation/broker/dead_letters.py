@@ -16,7 +16,7 @@ from federation.broker.fetching import drain_queue
 from federation.broker.frames import Frame, encode
 from federation.broker.opening import own_transport
 from federation.broker.options import Options
-from federation.broker.peeking import peek
+from federation.broker.peeking import browse_first, peek
 from federation.broker.transport import Transport
 
 SECONDS_TO_COMMIT = 60.0
@@ -53,19 +53,22 @@ def dead_letter_queues(connection: Any) -> dict[str, int]:
     Raises StatisticsMissing if the broker cannot tell sizes, NoDeadLetterQueue.
     """
     with own_transport(connection) as transport:
-        pattern = ".+".join(map(re.escape, _template(transport.options).split("{queue}")))
+        options = transport.options
+        _template(options)
         sizes = transport.statistics().sizes()
     named = {name.removeprefix("/queue/"): size.waiting + size.in_flight for name, size in sizes.items()}
-    return {name: number for name, number in sorted(named.items()) if number and re.fullmatch(pattern, name)}
+    return {name: number for name, number in sorted(named.items()) if number and _is_named_so(options, name)}
 
 
 def list_dead_letters(connection: Any, queue: str, *, limit: int = 400) -> Iterator[DeadLetter]:
     """Yield the first `limit` dead letters of a kombu queue, the oldest first; while this runs, nobody else sees them.
 
+    `queue` may be the broker's name of a dead-letter queue too, here and below: then all in it are meant.
     The broker reads what is listed into its memory. Raises NoDeadLetterQueue, ConnectionLost or RequestRefused.
     """
+    place = _find(connection, queue)
     with own_transport(connection) as transport:
-        for frame in _of(transport, queue, limit):
+        for frame in _of(transport, place, limit):
             yield _read(frame, transport.options.queue_prefix)
 
 
@@ -76,10 +79,11 @@ def redrive(connection: Any, queue: str, *, only: str | None = None, on_progress
     meanwhile is left. `on_progress` is told how many are done and how many there were.
     Raises NoDeadLetterQueue, ConnectionLost or RequestRefused.
     """
+    place = _find(connection, queue)
     with own_transport(connection) as transport:
-        total = _waiting(transport, queue)
+        total = _waiting(transport, place)
         done = 0
-        for frames in _batches(frame for frame in _of(transport, queue, total) if only in (None, frame.headers["message-id"])):
+        for frames in _batches(frame for frame in _of(transport, place, total) if only in (None, frame.headers["message-id"])):
             _move(transport.wire, frames)
             done += len(frames)
             if on_progress is not None:
@@ -94,12 +98,14 @@ def purge_dead_letters(connection: Any, queue: str) -> int:
 
     Raises NoDeadLetterQueue where the queue shares its dead letters with others, ConnectionLost or RequestRefused.
     """
+    place = _find(connection, queue)
     with own_transport(connection) as transport:
-        if "{queue}" not in _template(transport.options):
+        if place.source is not None:
+            shared = _template(transport.options)
             raise NoDeadLetterQueue(
-                f"the dead letters of {queue!r} lie among those of other queues in {_template(transport.options)!r}; purge that queue"
+                f"the dead letters of {queue!r} lie among those of other queues in {shared!r}; all of them can be purged, under the name {shared!r}"
             )
-        return drain_queue(transport.wire, _dead_letter_queue(transport.options, queue), transport.statistics_or_none())
+        return drain_queue(transport.wire, place.destination, transport.statistics_or_none())
 
 
 def see_queue(connection: Any, queue: str) -> None:
@@ -112,7 +118,9 @@ def see_queue(connection: Any, queue: str) -> None:
         sizes = statistics.sizes()
     shared = "{queue}" not in _template(options)
     own, dead = destinations.queue(queue, options.queue_prefix), _dead_letter_queue(options, queue)
-    if own in sizes or (dead in sizes and not shared):
+    if own in sizes or (dead in sizes and not shared) or queue == _template(options):
+        return
+    if f"/queue/{queue}" in sizes and _is_named_so(options, queue):
         return
     dead_name = re.compile("(.+)".join(map(re.escape, _template(options).split("{queue}", 1))))
     named: dict[str, str] = {}
@@ -134,19 +142,47 @@ def _dead_letter_queue(options: Options, queue: str) -> str:
     return destinations.dead_letters(destinations.queue(queue, options.queue_prefix), _template(options))
 
 
-def _waiting(transport: Transport, queue: str) -> int:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where dead letters lie; with a `source` they are those alone that were there."""
+
+    destination: str
+    source: str | None = None
+
+
+def _find(connection: Any, queue: str) -> _Place:
+    with own_transport(connection) as transport:
+        options = transport.options
+        own, itself = _dead_letter_queue(options, queue), f"/queue/{queue}"
+        if "{queue}" not in _template(options):
+            return _Place(own) if itself == own else _Place(own, destinations.queue(queue, options.queue_prefix))
+        if _is_named_so(options, queue) and destinations.queue(destinations.decode_name(queue)) == itself:
+            # A queue of tasks may be named so too, and must not be taken for one of letters; and to browse a queue makes it.
+            first = browse_first(transport.wire, itself) if _waiting(transport, _Place(itself)) else None
+            if first is not None and _died_into(options, first) == itself:
+                return _Place(itself)
+        return _Place(own)
+
+
+def _is_named_so(options: Options, name: str) -> bool:
+    return re.fullmatch(".+".join(map(re.escape, _template(options).split("{queue}"))), name) is not None
+
+
+def _died_into(options: Options, frame: Frame) -> str | None:
+    source = source_of(frame.headers)
+    return None if source is None else destinations.dead_letters(source, options.dead_letter_queue)
+
+
+def _waiting(transport: Transport, place: _Place) -> int:
     statistics = transport.statistics_or_none()
-    size = statistics.size(_dead_letter_queue(transport.options, queue)) if statistics else None
+    size = statistics.size(place.destination) if statistics else None
     # Without statistics nothing but silence tells the end.
     return size.waiting if size is not None else 0 if statistics else 1_000_000
 
 
-def _of(transport: Transport, queue: str, limit: int) -> Iterator[Frame]:
-    options = transport.options
-    source = destinations.queue(queue, options.queue_prefix)
-    shared = "{queue}" not in _template(options)
-    for frame in peek(transport.wire, _dead_letter_queue(options, queue), min(limit, _waiting(transport, queue))):
-        if not shared or source_of(frame.headers) == source:
+def _of(transport: Transport, place: _Place, limit: int) -> Iterator[Frame]:
+    for frame in peek(transport.wire, place.destination, min(limit, _waiting(transport, place))):
+        if place.source in (None, source_of(frame.headers)):
             yield frame
 
 

@@ -80,7 +80,7 @@ def pack(message: Mapping[str, Any], destination: str, *, max_bytes: int, schedu
     headers = {"destination": destination, "content-type": message["content-type"] or "application/data", **_envelope_headers(text)}
     if asked:
         headers |= peer_headers(asked)
-    headers["priority"] = str(min(9, max(0, int(properties.get("priority") or 0))))
+    headers["priority"] = str(_priority(properties.get("priority")))
     if is_persistent(message):
         headers["persistent"] = "true"
     if properties.get("expiration"):
@@ -98,6 +98,14 @@ def _envelope_headers(text: str) -> dict[str, str]:
     if len(text) <= HEADER_CHARACTERS // 2:
         return {ENVELOPE: text}
     return {f"{ENVELOPE}_{number}" if number else ENVELOPE: piece for number, piece in enumerate(_escaped_pieces(text))}
+
+
+def _priority(wanted: Any) -> int:
+    try:
+        # As with RabbitMQ and Redis, what is above the highest counts as the highest.
+        return min(9, max(0, int(wanted or 0)))
+    except (TypeError, ValueError, OverflowError):
+        raise HeaderRefused("priority", "a priority is a whole number; 0 to 9 are told apart") from None
 
 
 def _milliseconds(expiration: Any) -> int:

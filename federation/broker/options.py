@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,6 +14,10 @@ from federation.broker.redelivery import Hook
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_CONNECT = 5.0
+# A poll counts milliseconds in 31 bits.
+MOST_SECONDS = 1_000_000
+# The broker's answer to a login must fit.
+LEAST_FRAME_BYTES = 1000
 EVENT_EXCHANGES = ("celeryev",)
 
 
@@ -45,12 +50,26 @@ class Options:
     event_exchanges: tuple[str, ...] = EVENT_EXCHANGES
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+_QUEUE = "{queue}"
+# A brace is a slip of the pen; the others ActiveMQ reads as several queues or as options.
+_NO_NAME = frozenset("{},*>?")
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= MOST_SECONDS
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) and name for name in value)
+
+
+def _is_dead_letter_queue(value: Any) -> bool:
+    # With nothing beside it `{queue}` is the queue itself; ActiveMQ takes no notice of blanks at either end.
+    return isinstance(value, str) and value == value.strip() != _QUEUE and not _NO_NAME & set(value.replace(_QUEUE, ""))
 
 
 _TEXT = (lambda value: isinstance(value, str), "a text")
@@ -58,15 +77,21 @@ _YES_OR_NO = (lambda value: isinstance(value, bool), "True or False")
 _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "queue_prefix": _TEXT,
     "topic_prefix": _TEXT,
-    "dead_letter_queue": _TEXT,
+    "dead_letter_queue": (
+        _is_dead_letter_queue,
+        "the name of another queue, which may have `{queue}` with more beside it, no other braces and nothing of , * > ?; or empty",
+    ),
     "confirm_publish": _YES_OR_NO,
     "schedule_eta": _YES_OR_NO,
-    "confirm_timeout": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
-    "heartbeat": (lambda value: value is None or (_is_number(value) and value >= 0), "a number of seconds, 0 for none, or None"),
-    "max_frame_size": (_is_count, "a whole number of bytes above 0"),
+    "confirm_timeout": (lambda value: _is_seconds(value) and value > 0, f"a number of seconds above 0, up to {MOST_SECONDS}"),
+    "heartbeat": (lambda value: value is None or _is_seconds(value), f"a number of seconds up to {MOST_SECONDS}, 0 for none, or None"),
+    "max_frame_size": (lambda value: _is_count(value, LEAST_FRAME_BYTES), f"a whole number of bytes, {LEAST_FRAME_BYTES} or more"),
     "unlimited_prefetch": (_is_count, "a whole number above 0: ActiveMQ delivers nothing to a consumer without prefetch"),
-    "on_redelivered": (lambda value: value is None or callable(value) or ":" in str(value), "a function or 'module:function'"),
-    "event_exchanges": (lambda value: isinstance(value, list | tuple | set | frozenset), "a list of names"),
+    "on_redelivered": (
+        lambda value: value is None or callable(value) or (isinstance(value, str) and ":" in value),
+        "a function or 'module:function'",
+    ),
+    "event_exchanges": (_is_names, "a list of names"),
 }
 
 
@@ -82,6 +107,10 @@ _MISSPELT, _NEAR = 0.85, 0.7
 _told: set[str] = set()
 
 
+def _nearest(name: str, known: list[str], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=cutoff)
+
+
 def read_options(given: Mapping[str, Any]) -> Options:
     """Pick our options out of kombu's. Raises OptionRefused for a wrong value, OptionUnknown for a name that is one of ours misspelt."""
     known = [field.name for field in fields(Options)]
@@ -90,7 +119,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
             fits, wanted = _WANTED[name]
             if not fits(value):
                 raise OptionRefused(name, value, wanted)
-        elif name not in _OF_KOMBU and (near := difflib.get_close_matches(str(name), known, n=1, cutoff=_MISSPELT)):
+        elif name not in _OF_KOMBU and (near := _nearest(str(name), known, _MISSPELT)):
             raise OptionUnknown(str(name), near[0])
     taken = {name: value for name, value in given.items() if name in known}
     # Without those of Celery its events would reach nobody.
@@ -104,5 +133,5 @@ def tell_unknown(given: Mapping[str, Any]) -> None:
     for name in map(str, given):
         if name not in known and name not in _OF_KOMBU and name not in _told:
             _told.add(name)
-            near = "".join(f"; the nearest is {one}" for one in difflib.get_close_matches(name, known, n=1, cutoff=_NEAR))
+            near = "".join(f"; the nearest is {one}" for one in _nearest(name, known, _NEAR))
             logger.warning("transport option %s is not known and has no effect with ActiveMQ%s; %s", name, near, WHERE_OPTIONS_ARE)

@@ -9,6 +9,7 @@ from federation.broker.frames import Frame, encode
 # page of 200 and sleeps until something happens to the queue: another consumer, even one that wants nothing, wakes it.
 SECONDS_TO_SLEEP = 0.25
 MOST_WAKINGS = 8
+SECONDS_TO_BROWSE = 30.0
 
 
 def peek(wire: StompConnection, destination: str, count: int) -> Iterator[Frame]:
@@ -39,3 +40,17 @@ def wake(wire: StompConnection, destination: str) -> None:
     identity, receipt = wire.next_id(), wire.next_id()
     headers = {"id": identity, "destination": destination, "ack": "client-individual", "activemq.prefetchSize": "0"}
     wire.request(encode("SUBSCRIBE", headers) + encode("UNSUBSCRIBE", {"id": identity, "receipt": receipt}), receipt, 30.0)
+
+
+def browse_first(wire: StompConnection, destination: str) -> Frame | None:
+    """Return a queue's first message, None if it has none; unlike `peek` this leaves the message where it stands, and unmarked.
+
+    Use a connection of its own. Raises ConnectionLost or RequestRefused.
+    """
+    identity, receipt = wire.next_id(), wire.next_id()
+    frames = wire.collect(identity)
+    headers = {"id": identity, "destination": destination, "ack": "client-individual", "browser": "true", "activemq.prefetchSize": "1"}
+    wire.request(encode("SUBSCRIBE", {**headers, "receipt": receipt}), receipt, 30.0)
+    if not wire.read(SECONDS_TO_BROWSE, lambda: bool(frames)) or frames[0].headers.get("browser") == "end":
+        return None
+    return frames[0]

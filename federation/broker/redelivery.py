@@ -32,8 +32,10 @@ def find_hook(given: Hook | str | None) -> Hook | None:
         return given
     try:
         found: Hook = symbol_by_name(given)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise OptionRefused("on_redelivered", given, f"a function that can be imported: {error}") from error
+    if not callable(found):
+        raise OptionRefused("on_redelivered", given, f"a function, and not of type {type(found).__name__}")
     return found
 
 

@@ -105,13 +105,15 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         return StompConnection(address, dialed)
 
     def establish_connection(self) -> "Transport":
-        """Connect and log in; raises ConnectionLost, AccessRefused, NotStomp, TlsFailed or TlsMisconfigured."""
+        """Connect and log in; raises ConnectionLost, AccessRefused, NotStomp, TlsFailed, TlsMisconfigured, OptionRefused or OptionUnknown."""
         self.options = read_options(self.client.transport_options or {})
         tell_unknown(self.client.transport_options or {})
         self._forget()
-        beat = self.options.heartbeat if self.options.heartbeat is not None else self.client.heartbeat
+        beat = float((self.client.heartbeat if self.options.heartbeat is None else self.options.heartbeat) or 0)
+        # Also kombu's own, which is Celery's `broker_heartbeat`.
+        read_options({"heartbeat": beat})
         try:
-            self._wire = self._dial(float(beat or 0))
+            self._wire = self._dial(beat)
         except (AccessRefused, NotStomp, TlsFailed):
             pause_in_a_worker()
             raise

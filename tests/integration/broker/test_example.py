@@ -69,6 +69,36 @@ def test_the_example_runs_on_the_broker_of_the_page(as_on_the_page: Any, tmp_pat
     assert done.stdout.splitlines() == ["Hello, Ada!", "Hello, Bob!", "Hello, Zoë!"], done.stderr + log.read_text()
 
 
+def test_the_broker_starts_as_the_page_says(as_on_the_page: Any, tmp_path: Path, bus: Any) -> None:
+    as_on_the_page.stop()
+    command = as_on_the_page._part.command
+    text = "".join(re.findall(r"^```console\n(.*?)^```", PAGE.read_text().partition("## A broker for it")[2], re.DOTALL | re.MULTILINE)[:1])
+    *making, starting = [line.removeprefix("$ ") for line in text.splitlines()]
+    assert len(making) == 4
+    script = "\n".join(["set -e", *making, f"sed -i 's/:61613?/:{as_on_the_page.port}?/' activemq.xml", f"exec {starting}"])
+    environment = {
+        **os.environ,
+        "JARS": command[command.index("-cp") + 1],
+        "PATH": os.pathsep.join((str(Path(command[0]).parent), os.environ["PATH"])),
+    }
+    log = tmp_path / "broker.log"
+    with log.open("wb") as output:
+        broker = subprocess.Popen(["bash", "-c", script.replace("FOLDER", str(tmp_path))], cwd=ROOT, env=environment, stdout=output, stderr=output)
+
+    def answers() -> bool:
+        assert broker.poll() is None, log.read_text()
+        try:
+            return connects(as_on_the_page.host, as_on_the_page.port, "celery", "secret")
+        except OSError:
+            return False
+
+    try:
+        bus.wait_for(answers, "the broker answers")
+    finally:
+        broker.kill()
+        broker.wait()
+
+
 def test_the_example_that_follows_events_prints_a_line_for_each(activemq: Any, plain: Any) -> None:
     """What the federation publishes is in the tests of its relay, which follow with the same code."""
     event = {"number": 7, "at": "2026-11-28T12:00:00.000000Z", "actor": "ada", "type": "test.followed", "stream": "test:ä", "position": 1}

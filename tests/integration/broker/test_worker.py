@@ -159,6 +159,24 @@ def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, acti
     bus.wait_for(lambda: set(sent) <= done(), "every confirmed task runs")
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_that_loses_its_broker_logs_no_error_of_its_own(celery: Any, start: Any, activemq: Any, bus: Any, pool: str) -> None:
+    worker = start(pool)
+
+    def log() -> str:
+        return str(worker.log.read_text())
+
+    connected = log().count("Connected to activemq")
+    activemq.kill()
+    bus.wait_for(lambda: "Trying again in" in log(), "the worker has lost it")
+    activemq.start()
+    bus.wait_for(lambda: log().count("Connected to activemq") > connected, "the worker connects again")
+    with celery.connection_for_write() as connection:
+        connection.ensure_connection()
+        assert celery.tasks_of_sample.add.apply_async((1, 1), connection=connection).get(timeout=60) == 2
+    assert "Error on restarting" not in log()
+
+
 def test_what_waits_in_a_worker_is_shown_and_leaves_room_for_the_rest(celery: Any, start: Any, bus: Any) -> None:
     tasks, inspect = celery.tasks_of_sample, celery.control.inspect(timeout=60, limit=1)
     name = start("threads").name

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.broker.envelope import ENVELOPE, HEADER_CHARACTERS, pack, pack_again, unpack
-from federation.broker.errors import MessageTooLarge
+from federation.broker.errors import HeaderRefused, MessageTooLarge
 from federation.broker.frames import Decoder, Frame, encode
 from federation.broker.message import Message
 from federation.broker.peer_headers import PROPERTIES
@@ -94,3 +94,15 @@ def test_sent_again_it_is_marked_as_redelivered_and_keeps_its_rank() -> None:
 def test_a_message_over_the_limit_is_refused_before_it_is_sent() -> None:
     with pytest.raises(MessageTooLarge, match="maxFrameSize"):
         pack(message(b"x" * 11), "/queue/q", max_bytes=10)
+
+
+@pytest.mark.parametrize(("wanted", "sent"), [(None, "0"), (-1, "0"), (0, "0"), (9, "9"), (10, "9"), (255, "9"), ("7", "7")])
+def test_a_priority_beyond_what_the_broker_tells_apart_counts_as_the_nearest(wanted: Any, sent: str) -> None:
+    headers, _ = pack(message(priority=wanted), "/queue/q", max_bytes=10**6)
+    assert headers["priority"] == sent
+
+
+@pytest.mark.parametrize("wanted", ["high", [1], float("inf"), float("nan")])
+def test_a_priority_that_is_no_number_is_refused(wanted: Any) -> None:
+    with pytest.raises(HeaderRefused, match="priority is a whole number"):
+        pack(message(priority=wanted), "/queue/q", max_bytes=10**6)

@@ -40,7 +40,10 @@ def test_what_other_transports_of_kombu_know_is_never_taken_for_one_of_ours_miss
     assert read_options(dict.fromkeys(names)) == Options()
 
 
-@pytest.mark.parametrize("name", ["queue_prefx", "Queue_prefix", "confirm_publsh", "confirmpublish", "heartbeats", "on_redelivery"])
+@pytest.mark.parametrize(
+    "name",
+    ["queue_prefx", "Queue_Prefix", "QUEUE_PREFIX", "queue-prefix", "queuePrefix", "confirm_publsh", "confirmpublish", "heartbeats", "on_redelivery"],
+)
 def test_a_misspelt_name_is_refused_with_the_one_that_is_meant(name: str) -> None:
     with pytest.raises(OptionUnknown, match=rf"option {name} is not known; is \w+ meant\? all are told on the page .* help\(federation") as refused:
         read_options({name: "a"})

@@ -14,7 +14,7 @@ app.conf.update(
     task_acks_late=True,
     worker_prefetch_multiplier=1,
     task_ignore_result=True,
-    broker_transport_options={"schedule_eta": False},
+    broker_transport_options={"schedule_eta": False, "dead_letter_queue": os.environ.get("DEAD_LETTER_QUEUE", "DLQ.{queue}")},
 )
 
 

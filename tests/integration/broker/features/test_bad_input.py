@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import uuid
 from typing import Any
 
@@ -29,6 +30,7 @@ from federation.broker.errors import (
         ({"routing_key": "half \ud800"}, "half a character"),
         ({"expiration": 1e17}, "expires"),
         ({"expiration": "10"}, "expires"),
+        ({"priority": "high"}, "priority"),
         ({"stomp_headers": {"": "x"}}, "''"),
         ({"stomp_headers": {"JMSXGroupSeq": "abc"}}, "JMSXGroupSeq"),
         ({"stomp_headers": {"JMSTimestamp": "x"}}, "JMSTimestamp"),
@@ -63,18 +65,47 @@ def test_a_header_that_celery_would_read_as_its_own_loses_nothing(bus: Any, queu
     ("name", "value"),
     [
         ("queue_prefix", None),
+        ("dead_letter_queue", "{queue}"),
+        ("dead_letter_queue", " {queue}"),
+        ("dead_letter_queue", "{queue},dead"),
+        ("dead_letter_queue", "DLQ.{name}"),
+        ("dead_letter_queue", "DLQ.{queue"),
+        ("dead_letter_queue", "DLQ.{{queue}}"),
         ("confirm_timeout", "abc"),
+        ("confirm_timeout", float("inf")),
+        ("confirm_timeout", float("nan")),
+        ("confirm_timeout", 1e300),
+        ("heartbeat", float("inf")),
+        ("heartbeat", 1_000_001),
         ("confirm_publish", "no"),
         ("max_frame_size", "1000000"),
         ("max_frame_size", 0),
+        ("max_frame_size", 10),
         ("unlimited_prefetch", 0),
         ("on_redelivered", "os"),
+        ("on_redelivered", "os:environ"),
+        ("on_redelivered", "os:nothing"),
+        ("on_redelivered", ":"),
+        ("on_redelivered", {"os": "path"}),
         ("event_exchanges", "celeryev"),
+        ("event_exchanges", [1]),
     ],
 )
 def test_an_option_of_a_wrong_value_is_refused_by_name(bus: Any, name: str, value: Any) -> None:
-    with pytest.raises(OptionRefused, match=f"{name}: got {value!r}"):
-        bus.connect(**{name: value}).connect()
+    with pytest.raises(OptionRefused, match=re.escape(f"{name}: got {value!r}")):
+        kombu.Connection(bus.url, transport_options={name: value}).connect()
+
+
+def test_kombus_own_heartbeat_is_refused_as_ours_is(bus: Any) -> None:
+    with pytest.raises(OptionRefused, match=r"heartbeat: got inf; it must be a number of seconds up to 1000000"):
+        kombu.Connection(bus.url, heartbeat=float("inf")).connect()
+
+
+@pytest.mark.parametrize("most", [{"confirm_timeout": 1_000_000}, {"heartbeat": 1_000_000}, {"max_frame_size": 1000}])
+def test_the_utmost_that_an_option_may_be_works(bus: Any, queue: kombu.Queue, most: dict[str, Any]) -> None:
+    connection = bus.connect(**most)
+    bus.publish(connection, queue, "a")
+    assert bus.listen(connection, queue, no_ack=True).wait()[0].decode() == "a"
 
 
 def test_a_misspelt_option_is_refused_and_a_left_over_one_is_told_once(bus: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from federation.broker.commands import DONE, NOT_FOUND, UNAVAILABLE, WRONG_INPUT
 from federation.broker.dead_letters import dead_letter_queues, list_dead_letters, purge_dead_letters, redrive
-from federation.broker.errors import NoDeadLetterQueue
+from federation.broker.errors import NoDeadLetterQueue, OptionRefused
 
 Kill = Callable[..., None]
 
@@ -99,6 +99,22 @@ def test_what_dies_again_while_it_is_sent_back_is_left(bus: Any, queue: kombu.Qu
     assert redrive(bus.connect(), queue.name, on_progress=reject_again) == 150
 
 
+def test_a_letter_that_dies_again_after_a_redrive_is_a_new_one(bus: Any, queue: kombu.Queue, kill: Kill) -> None:
+    kill(queue, 1)
+    connection = bus.connect()
+    (first,) = list_dead_letters(connection, queue.name)
+    redrive(connection, queue.name)
+    inbox = bus.listen(connection, queue)
+    inbox.wait()[0].reject()
+    inbox.consumer.cancel()
+    bus.wait_for(lambda: list(list_dead_letters(connection, queue.name)), "it is among the dead letters")
+    (again,) = list_dead_letters(connection, queue.name)
+    assert again.id != first.id
+    told = [time for time in (first.sent_at, first.died_at, again.sent_at, again.died_at) if time is not None]
+    assert len(told) == 4
+    assert told == sorted(told)
+
+
 def test_purged_ones_are_gone(bus: Any, queue: kombu.Queue, kill: Kill) -> None:
     kill(queue, 1, 2, 3)
     connection = bus.connect()
@@ -143,6 +159,49 @@ def test_queues_may_share_a_dead_letter_queue(bus: Any, queue: kombu.Queue, kill
         purge_dead_letters(connection, queue.name)
     assert redrive(connection, other.name) == 1
     assert [letter.body for letter in list_dead_letters(connection, queue.name)] == [b"mine"]
+
+
+def test_a_dead_letter_queue_may_be_meant_by_its_own_name(bus: Any, queue: kombu.Queue, kill: Kill) -> None:
+    prefix = {"queue_prefix": "pre."}
+    kill(queue, 1, 2, transport=prefix)
+    connection = bus.connect(**prefix)
+    own = f"DLQ.pre.{queue.name}"
+    for _ in range(3):
+        assert [letter.body for letter in list_dead_letters(connection, own)] == [b"1", b"2"]
+    first, _ = list_dead_letters(connection, own)
+    assert redrive(connection, own, only=first.id) == 1
+    assert purge_dead_letters(connection, own) == 1
+    assert bus.listen(connection, queue, no_ack=True).wait()[0].decode() == 1
+
+
+def test_tasks_in_a_queue_that_is_named_as_letters_would_be_are_left(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect(dead_letter_queue="{queue}s")
+    tasks = kombu.Queue(f"{queue.name}s", routing_key=f"{queue.name}s")
+    bus.publish(connection, tasks, "a task")
+    assert list(list_dead_letters(connection, tasks.name)) == []
+    assert purge_dead_letters(connection, tasks.name) == 0
+    (task,) = bus.listen(connection, tasks, no_ack=True).wait()
+    assert (task.decode(), task.delivery_info["redelivered"]) == ("a task", False)
+
+
+def test_no_consumer_takes_from_where_it_would_reject_to(bus: Any, queue: kombu.Queue) -> None:
+    connection = bus.connect(dead_letter_queue=f"pre.{queue.name}", queue_prefix="pre.")
+    bus.publish(connection, queue, "a")
+    for taking in (lambda: bus.listen(connection, queue), lambda: queue(connection.default_channel).get()):
+        with pytest.raises(OptionRefused, match=f"it must be another queue than '{queue.name}', from which"):
+            taking()
+    # It rejects nothing.
+    assert queue(connection.default_channel).get(no_ack=True).decode() == "a"
+    bus.publish(connection, queue, "b")
+    assert bus.listen(connection, queue, no_ack=True).wait()[0].decode() == "b"
+
+
+def test_a_worker_of_the_dead_letter_queue_itself_says_what_to_set_and_ends(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = project("pool_app")
+    monkeypatch.setenv("DEAD_LETTER_QUEUE", pool.queue)
+    worker = pool.start(wait=False)
+    assert worker.process.wait(timeout=120) != 0
+    assert f"OptionRefused: transport option dead_letter_queue: got {pool.queue!r}" in worker.log
 
 
 def test_a_user_who_may_not_write_there_leaves_it_to_the_broker(bus: Any, activemq: Any, kill: Kill) -> None:
@@ -192,8 +251,8 @@ def test_the_command_line_names_the_nearest_to_a_queue_that_there_is_not(activem
     kill(queue, 1, transport={"queue_prefix": prefix})
     for verb in (["list"], ["redrive", "--all"], ["redrive", "--id", "ID:1"], ["purge", "--yes"]):
         given = ("--queue-prefix", prefix, "dead-letters", *verb)
-        # Misspelt; as `queues` shows it; as `dead-letters list` shows it.
-        for wrong in (queue.name[1:], f"{prefix}{queue.name}", f"DLQ.{prefix}{queue.name}"):
+        # Misspelt; as `queues` shows it; a dead-letter queue that there is not.
+        for wrong in (queue.name[1:], f"{prefix}{queue.name}", f"DLQ.{queue.name}"):
             told = command(activemq.url, *given, wrong)
             assert (told.returncode, told.stdout) == (NOT_FOUND, ""), verb
             assert told.stderr.startswith(
@@ -204,6 +263,32 @@ def test_the_command_line_names_the_nearest_to_a_queue_that_there_is_not(activem
     assert command(activemq.url, *given[:2], "dead-letters", "redrive", queue.name, "--all").returncode == DONE
     for verb in (["list"], ["redrive", "--all"], ["purge", "--yes"]):
         assert command(activemq.url, *given[:2], "dead-letters", *verb, queue.name).returncode == DONE
+
+
+def test_the_command_line_takes_the_name_of_the_dead_letter_queue(activemq: Any, queue: kombu.Queue, kill: Kill) -> None:
+    shared = f"lost.{uuid.uuid4().hex}"
+    for options, name in (([], f"DLQ.{queue.name}"), (["--dead-letter-queue", shared], shared)):
+        kill(queue, 1, 2, transport={"dead_letter_queue": shared} if options else None)
+
+        def letters(*words: str, options: list[str] = options) -> Any:
+            return command(activemq.url, *options, "dead-letters", *words, "--json")
+
+        assert len(json.loads(letters("list", name).stdout)) == 2
+        if options:
+            refused = letters("purge", queue.name, "--yes")
+            assert (refused.returncode, f"under the name {shared!r}" in refused.stderr) == (WRONG_INPUT, True)
+        assert json.loads(letters("purge", name, "--yes").stdout) == [{"queue": name, "purged": 2}]
+        emptied = letters("list", name)
+        assert (emptied.returncode, json.loads(emptied.stdout)) == (DONE, [])
+
+
+def test_the_command_line_takes_wrong_names_for_wrong_input(activemq: Any) -> None:
+    for given in (["list", ""], ["purge", "", "--yes"], ["redrive", "a" * 5000, "--all"]):
+        wrong = command(activemq.url, "dead-letters", *given)
+        assert (wrong.returncode, wrong.stderr.startswith("NameRefused: ")) == (WRONG_INPUT, True), wrong.stderr
+    for template, told in (("{queue}", "OptionRefused"), ("DLQ.{name}", "OptionRefused"), ("", "NoDeadLetterQueue")):
+        wrong = command(activemq.url, "--dead-letter-queue", template, "dead-letters", "list", "work")
+        assert (wrong.returncode, wrong.stderr.startswith(told)) == (WRONG_INPUT, True), wrong.stderr
 
 
 def test_the_command_line_takes_broker_and_options_from_a_celery_app(activemq: Any, monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
