@@ -202,7 +202,7 @@ class Fuzzer:
             made["task_id"], made["fencing_token"] = pairs[fencing.number % len(pairs)]
         # And so has a vote its hash.
         votes = list(zip(self.pool.get("consensus_id", []), self.pool.get("options_hash", []), strict=False))
-        if isinstance(told := drawn.get("options_hash"), Known) and told.number % 4 and votes:
+        if "consensus_id" in made and isinstance(told := drawn.get("options_hash"), Known) and told.number % 4 and votes:
             made["consensus_id"], made["options_hash"] = votes[told.number % len(votes)]
         for name, argument in (("action_claim", "fencing_token"), ("action_hash", "options_hash")):
             if "action_id" in made and isinstance(known := drawn.get(argument), Known) and known.number % 2:
