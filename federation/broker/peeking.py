@@ -50,7 +50,7 @@ def browse_first(wire: StompConnection, destination: str) -> Frame | None:
     identity, receipt = wire.next_id(), wire.next_id()
     frames = wire.collect(identity)
     headers = {"id": identity, "destination": destination, "ack": "client-individual", "browser": "true", "activemq.prefetchSize": "1"}
-    wire.request(encode("SUBSCRIBE", {**headers, "receipt": receipt}), receipt, 30.0)
+    wire.request(encode("SUBSCRIBE", {**headers, "receipt": receipt}), receipt, SECONDS_TO_BROWSE)
     if not wire.read(SECONDS_TO_BROWSE, lambda: bool(frames)) or frames[0].headers.get("browser") == "end":
         return None
     return frames[0]

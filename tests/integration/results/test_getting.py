@@ -271,6 +271,21 @@ def wrong_urls(database: Any) -> dict[str, tuple[str, str]]:
     }
 
 
+def calls_without_bound(app: Celery, backend: PostgresBackend) -> list[Callable[[], Any]]:
+    """Return calls that ask PostgreSQL, none of which has a time-out or a bound of its tries."""
+    result = app.AsyncResult("id")
+    return [
+        result.get,
+        app.GroupResult("group", [result, app.AsyncResult("other")]).get,
+        app.task(echo).delay(1).get,
+        partial(getattr, result, "state"),
+        partial(backend.store_result, "id", 1, states.SUCCESS),
+        partial(backend.set_chord_size, "group", 1),
+        result.forget,
+        backend.cleanup,
+    ]
+
+
 def test_a_url_that_postgresql_lets_nobody_in_with_is_refused_at_once(database: Any) -> None:
     """None of these has a time-out, nor a bound of its tries."""
     password = urlsplit(database.url).password
@@ -281,18 +296,7 @@ def test_a_url_that_postgresql_lets_nobody_in_with_is_refused_at_once(database: 
         for wrong, said in wrong_urls(database).values():
             app = Celery(broker="memory://", set_as_current=False)
             app._backend = backend = PostgresBackend(app, url=f"pgnotify+postgresql://{wrong}")
-            result = app.AsyncResult("id")
-            calls: list[Callable[[], Any]] = [
-                result.get,
-                app.GroupResult("group", [result, app.AsyncResult("other")]).get,
-                app.task(echo).delay(1).get,
-                partial(getattr, result, "state"),
-                partial(backend.store_result, "id", 1, states.SUCCESS),
-                partial(backend.set_chord_size, "group", 1),
-                result.forget,
-                backend.cleanup,
-            ]
-            for call in calls:
+            for call in calls_without_bound(app, backend):
                 with pytest.raises(NotLetIn, match=f"(?s){re.escape(said)}.*Set result_backend to the URL of a database and a role that are there"):
                     in_background(call).result(SOON_S)
             backend.close()

@@ -1,7 +1,6 @@
 """A database without the tables of results, another schema, a role that may not use them: who waits is told at once, a worker keeps its work."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +13,7 @@ from federation.results.backend import PostgresBackend
 from federation.results.errors import NoTables
 from federation.results.tables import create_all, metadata
 from tests.integration.results.conftest import ROLE, worker
-from tests.integration.results.test_getting import echo, in_background, listening, until, watched
+from tests.integration.results.test_getting import calls_without_bound, in_background, listening, until, watched
 
 SOON_S = 90
 TABLES = ", ".join(metadata.tables)
@@ -28,23 +27,11 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_who_waits_or_reads_is_told_at_once(database: Any, wrong: str) -> None:
-    """None of these has a time-out, nor a bound of its tries."""
     statement, query, said = WRONG[wrong]
     database.execute(statement)
     app = Celery(broker="memory://", set_as_current=False)
     app._backend = backend = PostgresBackend(app, url=f"pgnotify+{database.url}{query}")
-    result = app.AsyncResult("id")
-    calls: list[Callable[[], Any]] = [
-        result.get,
-        app.GroupResult("group", [result, app.AsyncResult("other")]).get,
-        app.task(echo).delay(1).get,
-        partial(getattr, result, "state"),
-        partial(backend.store_result, "id", 1, states.SUCCESS),
-        partial(backend.set_chord_size, "group", 1),
-        result.forget,
-        backend.cleanup,
-    ]
-    for call in calls:
+    for call in calls_without_bound(app, backend):
         with pytest.raises(NoTables, match=rf"(?s){said}.*federation\.results\.tables\.create_all"):
             in_background(call).result(SOON_S)
     backend.close()
