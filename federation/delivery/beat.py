@@ -1,12 +1,15 @@
 """Beat: heartbeats, summaries that are due, the sweep of the outbox, outcomes, votes, tasks, relayed events, seals; one acts, others stand by."""
 
 import logging
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import psycopg
@@ -144,6 +147,7 @@ class FederationScheduler(Scheduler):
         # Since when this beat acts, and the period in which it last sent heartbeats.
         self._since: datetime | None = None
         self._sent_in: int | None = None
+        self._told_to_end: bool | None = None
         self._relay = Relay(app, self._runtime.transactions, listen_url=url)
         # Where no agent speaks STOMP, it need not act for agents.
         self._inbound = Inbound(app, lambda: build(url, agents=database_url(given)).transactions) if given.database_url else None
@@ -153,11 +157,31 @@ class FederationScheduler(Scheduler):
         """Install none: results are cleaned up here, not by a task on a queue that nobody consumes."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Do what is due; return the seconds until the next look."""
-        # Not where it is made: a beat that detaches forks after that.
+        """Do what is due; return the seconds until the next look. Raises KeyboardInterrupt when beat is told to end."""
+        # Not where it is made: a beat that detaches forks after that, and Celery sets its own handlers.
+        if self._told_to_end is None:
+            self._begin()
+        next_s = self._do_what_is_due(*args, **kwargs)
+        # A connection that is closed with its statement under way has an error of its own, in the place of what interrupted it.
+        if self._told_to_end:
+            raise KeyboardInterrupt
+        return next_s
+
+    def _begin(self) -> None:
+        self._told_to_end = False
+        # Celery's own handler closes, in the middle of whatever is done, connections that this uses.
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, self._end)
         self._relay.start()
         if self._inbound is not None:
             self._inbound.start()
+
+    def _end(self, signum: int, frame: FrameType | None) -> None:
+        self._told_to_end = True
+        raise KeyboardInterrupt
+
+    def _do_what_is_due(self, *args: Any, **kwargs: Any) -> float:
         try:
             self._since = self._leadership.since()
             if self._since is None:

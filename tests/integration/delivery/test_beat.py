@@ -5,6 +5,7 @@ import time
 import uuid
 from datetime import UTC
 from itertools import pairwise
+from textwrap import dedent
 from typing import Any
 
 import psycopg
@@ -238,3 +239,23 @@ def test_a_vote_whose_time_is_over_is_ended_once_by_the_beat_that_acts(world: Wo
     ]
     for beat in beats:
         world.stop(beat)
+
+
+def test_a_beat_that_is_told_to_end_ends_though_an_error_takes_the_place_of_that(world: World) -> None:
+    (world.folder / "interrupted.py").write_text(
+        dedent("""
+        import os, signal, psycopg
+        from federation.delivery.beat import FederationScheduler
+
+        class Interrupted(FederationScheduler):
+            def _note_outcomes(self):
+                try:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                finally:
+                    raise psycopg.ProgrammingError("can't change 'autocommit' now")
+    """)
+    )
+    beat = world.celery("beat", "-S", "interrupted:Interrupted", name="beat")
+    world.until(lambda: beat.poll() is not None, "beat ends")
+    assert beat.returncode == 0
+    assert "beat.deferred" in world.log("beat")
