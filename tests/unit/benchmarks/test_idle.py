@@ -4,11 +4,13 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from benchmarks.idle import Cost, exceeded, measure
 from benchmarks.processes import Usage, parse_stat, pss_mib, tree, usages
+from benchmarks.waking import waking_for
 
 FRONT_DOOR = Cost("frontdoor", 1, 0.3, 0.3, 100.0, is_worker=False, holds_model=False)
 WORKER = Cost("baby", 1, 0.3, 0.3, 90.0, is_worker=True, holds_model=False)
@@ -97,3 +99,9 @@ def test_each_limit_is_told_by_name(cost: Cost, said: str) -> None:
 
 def test_front_door_that_does_not_run_is_no_success() -> None:
     assert exceeded([WORKER]) == ["frontdoor is not running: its memory could not be looked at"]
+
+
+def test_what_it_costs_to_wake_is_looked_at_for_as_long_as_the_parts_are() -> None:
+    began = time.monotonic()
+    assert waking_for(0.2) > 0
+    assert time.monotonic() - began >= 0.2
