@@ -27,5 +27,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def _folders(fixtures: dict[str, Any]) -> set[Path]:
     """Return the folders of what has one: a world of workers, a federation that commands are run against."""
-    found = (getattr(made, name, None) for made in fixtures.values() for name in ("folder", "data_dir"))
+    # A fixture may be several things at once.
+    made = [one for value in fixtures.values() for one in (value if isinstance(value, tuple) else (value,))]
+    found = (getattr(one, name, None) for one in made for name in ("folder", "data_dir"))
     return {folder for folder in found if isinstance(folder, Path) and folder.is_dir()}

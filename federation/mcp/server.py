@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import key_value.aio.adapters.pydantic
+import key_value.aio.stores.memory
 from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider, RemoteAuthProvider
 from pydantic import AnyHttpUrl
@@ -14,6 +16,10 @@ from federation.mcp.answers import PlainWords
 from federation.mcp.catalogue import offer
 from federation.mcp.door import Door
 from federation.mcp.where import PATH, mcp_url
+
+# Else FastMCP imports them at the first call of a tool, on the event loop, and the door answers nobody meanwhile.
+assert key_value.aio.adapters.pydantic
+assert key_value.aio.stores.memory
 
 INSTRUCTIONS = """\
 You are one of several agents and people who work on the same thing. Your name comes from your token; nobody else can speak as you.

@@ -73,8 +73,13 @@ async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: st
     found: Outcome | Standing | None = await call.until(look, wait_s=wait_s, executions=[execution_id], waiting=waiting)
     if isinstance(found, Standing):
         return None, found
-    stands = await call.transact(lambda session: standing(session, execution_id))
-    return (None if found is None else value(found)), stands
+
+    def look_last(session: Session) -> tuple[Outcome | None, Standing]:
+        # Its end may have come without a notice, and is told all the same.
+        return found or outcomes.outcome(session, execution_id), standing(session, execution_id)
+
+    ended, stands = await call.transact(look_last)
+    return (None if ended is None else value(ended)), stands
 
 
 def value(ended: Outcome) -> Any:

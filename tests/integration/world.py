@@ -30,15 +30,15 @@ ROOT = Path(__file__).parents[2]
 TASKS = ROOT / "tests" / "integration" / "delivery"
 
 
-def until(ask: Callable[[], T], what: str, *, within_s: float = 90.0) -> T:
-    """Ask again and again until the answer is true; a deadline is an error that names what was waited for."""
+def until(ask: Callable[[], T], what: str | Callable[[], str], *, within_s: float = 90.0) -> T:
+    """Ask again and again until the answer is true; a deadline is an error that names what was waited for, and may say how far it is."""
     deadline = time.monotonic() + within_s
     while True:
         answer = ask()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {within_s:g} s in vain: {what}; last answer {answer!r}")
+            raise AssertionError(f"waited {within_s:g} s in vain: {what if isinstance(what, str) else what()}; last answer {answer!r}")
         time.sleep(0.05)
 
 

@@ -3,9 +3,13 @@
 import asyncio
 import itertools
 import logging
+import sys
 import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,6 +36,37 @@ _DONE = text("SELECT task_id FROM celery_results WHERE task_id = ANY(:ids) AND s
 CALL_S = 60.0
 # Longer than any fault keeps a claim from being decided, and it from being used.
 TTL_S, DECIDED_WITHIN_S = 900.0, 240.0
+# Of a worker that is late: so many of its calls, of what it was refused, and of the lines where its thread is, from the inside.
+CALLS_SHOWN, REFUSALS_SHOWN, FRAMES_SHOWN = 12, 3, 6
+
+
+class Calls:
+    """How long somebody's last calls took, which were in vain, and in which he stands: it tells one call that hangs from many slow ones."""
+
+    def __init__(self) -> None:
+        self._last: deque[str] = deque(maxlen=CALLS_SHOWN)
+        self._stands: tuple[str, float] | None = None
+
+    @contextmanager
+    def call(self, what: str) -> Iterator[None]:
+        """Note what the block does."""
+        began = time.monotonic()
+        self._stands = what, began
+        came = ""
+        try:
+            yield
+        except BaseException as error:
+            came = f" in vain ({error!r:.200})"
+            raise
+        finally:
+            self._stands = None
+            self._last.append(f"{what}: {time.monotonic() - began:.1f} s{came}")
+
+    def __str__(self) -> str:
+        stands = self._stands
+        now = [f"stands for {time.monotonic() - stands[1]:.1f} s in {stands[0]}"] if stands else ["in no call"]
+        # Copied: it may go on meanwhile.
+        return "; ".join([*self._last.copy(), *now])
 
 
 class Worker(threading.Thread):
@@ -43,6 +78,18 @@ class Worker(threading.Thread):
         self.told: list[int] = []
         # What those were told who had to ask again.
         self.refusals: list[str] = []
+        self.calls = Calls()
+
+    def standing(self) -> str:
+        """Return what it has done, how long each call of it took, what it was refused last, and where it is."""
+        frame = sys._current_frames().get(self.ident or 0)
+        inside = [line for line in traceback.extract_stack(frame) if "site-packages" not in line.filename] if frame else []
+        lines = [f"{line.filename}:{line.lineno} {line.name}" for line in inside[-FRAMES_SHOWN:]]
+        return "\n    ".join([f"{self.name}, {len(self.told)} told", *self.accounts(), *self.refusals[-REFUSALS_SHOWN:], *lines])
+
+    def accounts(self) -> list[str]:
+        """Return what is known of its calls, a line for each that makes some."""
+        return [str(self.calls)]
 
     def run(self) -> None:
         """Work until the numbers are used up."""
@@ -59,7 +106,7 @@ class Worker(threading.Thread):
         """Write in one transaction, again until its commit is confirmed."""
         while True:
             try:
-                with transactions.begin(who) as session:
+                with self.calls.call(f"a transaction of {who}"), transactions.begin(who) as session:
                     return write(session)
             except TransientError as error:
                 self.refusals.append(str(error))
@@ -121,7 +168,8 @@ class Rivals(Worker):
         self.until_recorded(self._transactions, self._names[0], lambda session: delegate(session).id)
         claim = partial(task_claims.request_claim, reference=slug, description="", ttl_s=TTL_S)
         asked = [(who, self.until_recorded(self._transactions, who, claim)) for who in claimants]
-        decided = [(who, self._app.AsyncResult(str(identity)).get(timeout=DECIDED_WITHIN_S)) for who, identity in asked]
+        with self.calls.call(f"the decision who holds {slug}"):
+            decided = [(who, self._app.AsyncResult(str(identity)).get(timeout=DECIDED_WITHIN_S)) for who, identity in asked]
         won = [(who, outcome["fencing_token"]) for who, outcome in decided if outcome["claimed"]]
         assert len(won) == 1, f"not one of them holds {slug}: {decided}"
         [(holder, token)] = won
@@ -135,6 +183,7 @@ class Seat:
     def __init__(self, url: str, token: str) -> None:
         self._url, self._token = url, token
         self._client: Client[Any] | None = None
+        self.calls = Calls()
 
     async def call(self, tool: str, **arguments: Any) -> Any:
         """Call until there is an answer that is not «later»."""
@@ -142,8 +191,10 @@ class Seat:
             try:
                 if self._client is None:
                     self._client = Client(StreamableHttpTransport(self._url, auth=self._token), timeout=CALL_S)
-                    await self._client.__aenter__()
-                return (await self._client.call_tool(tool, arguments)).data
+                    with self.calls.call("connecting"):
+                        await self._client.__aenter__()
+                with self.calls.call(tool):
+                    return (await self._client.call_tool(tool, arguments)).data
             except ToolError as error:
                 if "again" not in str(error):
                     raise
@@ -172,6 +223,10 @@ class Agents(Worker):
         self._seats = [Seat(url, token) for token in tokens]
         self._numbers, self._every_s = numbers, every_s
 
+    def accounts(self) -> list[str]:
+        """Return those of both agents."""
+        return [str(seat.calls) for seat in self._seats]
+
     def work(self) -> None:
         """Do one task after the other."""
         asyncio.run(self._work())
@@ -196,6 +251,7 @@ class Agents(Worker):
             if winners:
                 break
             # Not decided yet, because a node or a server is away: asked for again.
+            self.refusals += [f"{slug}: decided={claim.decided}, {claim.state}, waits for {claim.waiting_for}, {claim.note}" for claim in claims]
             await asyncio.sleep(AGAIN_S)
         [winner] = winners
         holder = claimants[winner]

@@ -49,6 +49,8 @@ class System:
     def __init__(self, world: World, postgres: Any, activemq: Any) -> None:
         self.world, self.postgres, self.activemq = world, postgres, activemq
         self.parts: dict[str, Started] = {}
+        # Where their logs are, for the report of a test that fails.
+        self.folder = world.folder
         self._environment: dict[str, Mapping[str, str]] = {}
         # Further words for the commands of workers.
         self.flags: Sequence[str] = ()

@@ -9,6 +9,8 @@ import pytest
 from fastmcp.exceptions import ToolError
 from sqlalchemy import text
 
+from federation.mcp import door
+from federation.mcp.tools import claims
 from federation.results.options import Options
 from federation.services import indexing, summaries, task_claims
 from federation.services.indexing import NewDocument
@@ -21,6 +23,27 @@ def claim(house: Any, agent: str, task_id: str) -> Any:
     """Claim as the execution does; no worker runs here."""
     with house.transactions.begin(agent) as session:
         return task_claims.claim(session, task_id, description="", ttl_s=60)
+
+
+async def test_claim_that_is_decided_without_a_notice_is_told_when_the_wait_is_over(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 5.0)
+    stored = """
+        INSERT INTO celery_results (task_id, state, result, date_done)
+        SELECT id::text, 'SUCCESS', '{"claimed": true, "holder": "bob", "fencing_token": 7}', now() FROM executions WHERE task_name = :claim
+        ON CONFLICT DO NOTHING
+    """
+
+    async def hear_nothing(_: Any, timeout_s: float) -> bool:
+        with house.transactions.begin("service:test") as session:
+            session.execute(text(stored), {"claim": task_claims.CLAIM})
+        await asyncio.sleep(timeout_s)
+        return False
+
+    async with house.client("ada") as ada, house.client("bob") as bob:
+        await ada.call_tool("federation_delegate", {"description": "Profile memory", "executor": "agent", "task_id": "memory-profile"})
+        monkeypatch.setattr(door, "_first", hear_nothing)
+        answer = (await bob.call_tool("federation_claim_task", {"task_id": "memory-profile"})).data
+        assert (answer.decided, answer.claimed, answer.fencing_token, answer.state) == (True, True, 7, "completed")
 
 
 async def test_task_for_agents_is_announced_claimed_and_completed(house: Any) -> None:
