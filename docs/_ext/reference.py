@@ -115,7 +115,7 @@ async def _tools() -> list[str]:
     sections = []
     for function, title, hints in TOOLS:
         # No door is opened: only the signature is looked at.
-        tool = Tool.from_function(offered(None, function), title=title, annotations=hints)  # type: ignore[arg-type]
+        tool = Tool.from_function(offered(function), title=title, annotations=hints)
         definitions = tool.parameters.get("$defs", {})
         required = set(tool.parameters.get("required", []))
         rows = [

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 import mcp_types
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Of the server that is called.
+_door: ContextVar[Door] = ContextVar("door")
+
 
 def readable(error: FederationError) -> ToolError:
     """Return the error that an agent reads: ours, in its own words, and whether to try again."""
@@ -30,7 +34,7 @@ def readable(error: FederationError) -> ToolError:
     return ToolError(text, log_level=logging.INFO)
 
 
-def offered(door: Door, tool: Callable[Concatenate[Call, P], Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def offered(tool: Callable[Concatenate[Call, P], Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """Return the tool without its first parameter, which is the call that is being made."""
 
     async def answer(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,7 +42,7 @@ def offered(door: Door, tool: Callable[Concatenate[Call, P], Awaitable[T]]) -> C
         try:
             for name, value in kwargs.items():
                 refuse_unstorable(name, value)
-            call = await door.call()
+            call = await _door.get().call()
             agent, trace_id = call.caller.name, call.trace_id
             return await tool(call, *args, **kwargs)
         except FederationError as error:
@@ -53,6 +57,23 @@ def offered(door: Door, tool: Callable[Concatenate[Call, P], Awaitable[T]]) -> C
     answer.__annotations__ = hints
     answer.__signature__ = inspect.Signature(asked, return_annotation=hints["return"])  # type: ignore[attr-defined]  # read by inspect
     return answer
+
+
+class AtDoor(Middleware):
+    """Has the tools of a server act for one door; the tools themselves are the same behind each."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    async def on_call_tool(
+        self, context: MiddlewareContext[mcp_types.CallToolRequestParams], call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult]
+    ) -> ToolResult:
+        """Pass the call on."""
+        before = _door.set(self._door)
+        try:
+            return await call_next(context)
+        finally:
+            _door.reset(before)
 
 
 class PlainWords(Middleware):

@@ -1,14 +1,14 @@
 """The list of tools: one line each, with what a client may know of its effects before it calls."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 from fastmcp.tools import Tool
 from fastmcp.utilities.json_schema import dereference_refs
 from mcp_types import ToolAnnotations
 
 from federation.mcp.answers import offered
-from federation.mcp.door import Door
 from federation.mcp.tools.approvals import federation_approve
 from federation.mcp.tools.assignments import federation_assign_role
 from federation.mcp.tools.claims import federation_claim_task, federation_complete_task, federation_release_task
@@ -91,10 +91,11 @@ CORE = frozenset(
 )
 
 
-def offer(door: Door) -> list[Tool]:
-    """Return the tools that the settings want, as FastMCP registers them; their schemas refer to nothing, as some clients follow no reference."""
-    chosen = [entry for entry in TOOLS if door.settings.tools == "all" or entry[0] in CORE]
-    return [_plain(Tool.from_function(offered(door, tool), title=title, annotations=hints)) for tool, title, hints in chosen]
+@cache
+def offer(chosen: Literal["all", "core"] = "all") -> tuple[Tool, ...]:
+    """Return the tools as FastMCP registers them, behind whichever door; their schemas refer to nothing, as some clients follow no reference."""
+    entries = [entry for entry in TOOLS if chosen == "all" or entry[0] in CORE]
+    return tuple(_plain(Tool.from_function(offered(tool), title=title, annotations=hints)) for tool, title, hints in entries)
 
 
 def _plain(tool: Tool) -> Tool:

@@ -12,7 +12,7 @@ from fastmcp.server.auth import AuthProvider, RemoteAuthProvider
 from pydantic import AnyHttpUrl
 
 from federation.mcp import charter
-from federation.mcp.answers import PlainWords
+from federation.mcp.answers import AtDoor, PlainWords
 from federation.mcp.catalogue import offer
 from federation.mcp.door import Door
 from federation.mcp.where import PATH, mcp_url
@@ -43,7 +43,7 @@ def build(door: Door) -> FastMCP[None]:
         async with door.open():
             yield
 
-    tools = offer(door)
+    tools = offer(door.settings.tools)
     server: FastMCP[None] = FastMCP(
         "federation",
         _instructions({tool.name for tool in tools}),
@@ -52,7 +52,7 @@ def build(door: Door) -> FastMCP[None]:
         lifespan=lifespan,
         tools=tools,
         mask_error_details=True,
-        middleware=[PlainWords()],
+        middleware=[AtDoor(door), PlainWords()],
         # Done once, by `offer`.
         dereference_schemas=False,
     )

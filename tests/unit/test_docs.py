@@ -51,7 +51,7 @@ def reference() -> ModuleType:
 def schemas() -> dict[str, dict]:
     async def offer() -> dict[str, dict]:
         # No door is opened: only the signatures are looked at.
-        return {tool.name: tool.parameters for tool in (Tool.from_function(offered(None, function)) for function, _, _ in TOOLS)}
+        return {tool.name: tool.parameters for tool in (Tool.from_function(offered(function)) for function, _, _ in TOOLS)}
 
     return asyncio.run(offer())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,17 +23,19 @@ from federation.transaction import Transactions
 from tests.integration.conftest import Recorder, with_agents
 
 AGENTS = ("ada", "bob", "dan", "eve")
+# Made for each client, it would cost more than what most of them do, though none speaks TLS.
+UNUSED = ssl.create_default_context()
 
 
 class Strict(Client[StreamableHttpTransport]):
-    """A client that holds each answer against what the tool says that it answers."""
+    """A client that holds each answer against what the tool says that it answers; `declared` is what the door's tools say, as far as known."""
 
-    declared: dict[str, dict[str, Any]] | None = None
+    declared: dict[str, dict[str, Any]]
 
     async def call_tool(self, name: str, *args: Any, **options: Any) -> Any:
         """Return the answer. Raises what jsonschema raises for one that the tool's output schema does not allow."""
-        if self.declared is None:
-            self.declared = {tool.name: closed(tool.output_schema) for tool in await self.list_tools()}
+        if not self.declared:
+            self.declared |= {tool.name: closed(tool.output_schema) for tool in await self.list_tools()}
         answer = await super().call_tool(name, *args, **options)
         if not answer.is_error:
             checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -58,10 +61,13 @@ class House:
     def __init__(self, url: str, door: Door, database_url: str, tokens: dict[str, str]) -> None:
         self.url, self.door, self.database_url, self.tokens = url, door, database_url, tokens
         self.transactions = door.transactions
+        self.declared: dict[str, dict[str, Any]] = {}
 
     def client(self, name: str, **options: Any) -> Strict:
         """Return the client of an agent, not yet connected."""
-        return Strict(StreamableHttpTransport(f"{self.url}/mcp", auth=self.tokens[name]), **options)
+        client = Strict(StreamableHttpTransport(f"{self.url}/mcp", auth=self.tokens[name], verify=UNUSED), **options)
+        client.declared = self.declared
+        return client
 
     async def heard(self, key: str) -> None:
         """Return as soon as somebody waits for a key."""

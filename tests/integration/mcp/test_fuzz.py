@@ -122,7 +122,7 @@ def _life(transactions: Transactions, number: int) -> dict[str, list[Any]]:
 def _schemas(door: Door) -> tuple[dict[str, Any], dict[str, jsonschema.Draft202012Validator]]:
     from federation.mcp.catalogue import offer
 
-    tools = offer(door)
+    tools = offer()
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
     outputs = {tool.name: jsonschema.Draft202012Validator(tool.output_schema or {}, format_checker=checker) for tool in tools}
     return {tool.name: tool.parameters for tool in tools}, outputs

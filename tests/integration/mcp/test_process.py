@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 
 from federation.local.ports import free_port
+from tests import forks
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -41,26 +42,42 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
     """Run a command of ours to its end."""
 
     def command(*arguments: str, says: str = "") -> "subprocess.CompletedProcess[str]":
-        words = [sys.executable, "-m", "federation.cli.main", *arguments]
-        return subprocess.run(words, env=environment, cwd=tmp_path, input=says, capture_output=True, text=True, check=False)
+        return forks.run("federation.cli.main", *arguments, cwd=tmp_path, env=environment, text=says, timeout_s=120)
 
     return command
 
 
 @pytest.fixture
-def door(environment: dict[str, str], tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def door(environment: dict[str, str], tmp_path: Path) -> Iterator[forks.Started]:
     """A front door that answers."""
-    with (
-        (tmp_path / "door.log").open("wb") as log,
-        subprocess.Popen([sys.executable, "-m", "federation.cli.main", "serve"], env=environment, stderr=log) as process,
-    ):
+    with (tmp_path / "door.log").open("wb") as log:
+        process = forks.start("federation.cli.main", "serve", cwd=tmp_path, env=environment, stdout=log)
+    with answering(process, environment, tmp_path):
+        yield process
+
+
+@pytest.fixture
+def door_alone(environment: dict[str, str], tmp_path: Path) -> Iterator[forks.Started]:
+    """The same, of which no memory is shared with what it was forked from."""
+    with (tmp_path / "door.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "federation.cli.main", "serve"], env=environment, stderr=log)
+    with answering(process, environment, tmp_path):
+        yield process
+
+
+@contextmanager
+def answering(process: forks.Started, environment: dict[str, str], folder: Path) -> Iterator[None]:
+    """Wait until this front door answers, and kill it in the end."""
+    try:
         deadline = time.monotonic() + 120
         while not answers(environment):
-            assert process.poll() is None, (tmp_path / "door.log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "door.log").read_text()
+            assert process.poll() is None, (folder / "door.log").read_text()
+            assert time.monotonic() < deadline, (folder / "door.log").read_text()
             time.sleep(0.05)
-        yield process
+        yield
+    finally:
         process.kill()
+        process.wait()
 
 
 def answers(environment: dict[str, str]) -> bool:
@@ -71,7 +88,7 @@ def answers(environment: dict[str, str]) -> bool:
         return False
 
 
-def test_door_stays_small_and_ends_while_somebody_waits(door: "subprocess.Popen[bytes]", run: Run, environment: dict[str, str]) -> None:
+def test_door_stays_small_and_ends_while_somebody_waits(door_alone: forks.Started, run: Run, environment: dict[str, str]) -> None:
     token = json.loads(run("agent", "add", "fay", "--role", "developer", "--json").stdout)["token"]
 
     async def wait_for_a_message() -> None:
@@ -79,22 +96,22 @@ def test_door_stays_small_and_ends_while_somebody_waits(door: "subprocess.Popen[
             await fay.call_tool("federation_delegate", {"description": "loads all that sending needs", "role": "lead"})
             waiting = asyncio.create_task(fay.call_tool("federation_inbox", {"wait_s": 300}))
             await asyncio.wait([waiting], timeout=0.5)
-            summary = Path(f"/proc/{door.pid}/smaps_rollup").read_text()
+            summary = Path(f"/proc/{door_alone.pid}/smaps_rollup").read_text()
             pss_kib = int(re.findall(r"^Pss: +(\d+)", summary, re.MULTILINE)[0])
             assert pss_kib < 150 * 1024
-            mapped = Path(f"/proc/{door.pid}/maps").read_text()
+            mapped = Path(f"/proc/{door_alone.pid}/maps").read_text()
             assert not [name for name in ("torch", "lancedb", "pyarrow", "numpy", "xllamacpp") if f"/{name}/" in mapped]
-            door.terminate()
+            door_alone.terminate()
             await asyncio.wait([waiting], timeout=60)
             assert waiting.done()
             assert waiting.exception() is not None
 
     asyncio.run(wait_for_a_message())
-    door.wait(60)
+    door_alone.wait(60)
     assert not answers(environment)
 
 
-def test_idle_connection_stays_open_longer_than_clients_keep_theirs(door: "subprocess.Popen[bytes]", environment: dict[str, str]) -> None:
+def test_idle_connection_stays_open_longer_than_clients_keep_theirs(door: forks.Started, environment: dict[str, str]) -> None:
     with closing(HTTPConnection("127.0.0.1", int(environment["FEDERATION_MCP_PORT"]), timeout=30)) as connection:
         connection.request("GET", "/health")
         assert connection.getresponse().read()
@@ -105,7 +122,7 @@ def test_idle_connection_stays_open_longer_than_clients_keep_theirs(door: "subpr
         assert connection.getresponse().status == 200
 
 
-def test_taken_port_is_named(door: "subprocess.Popen[bytes]", run: Run, environment: dict[str, str]) -> None:
+def test_taken_port_is_named(door: forks.Started, run: Run, environment: dict[str, str]) -> None:
     second = run("serve")
     assert second.returncode == 69
     assert f"FEDERATION_MCP_PORT: got {environment['FEDERATION_MCP_PORT']}, which cannot be had on 127.0.0.1" in second.stderr

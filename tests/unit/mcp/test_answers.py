@@ -20,7 +20,7 @@ def test_transient_error_says_to_try_again_and_a_permanent_one_does_not() -> Non
 
 @pytest.mark.parametrize("tool", [tool for tool, _, _ in TOOLS], ids=lambda tool: tool.__name__)
 def test_offered_tool_hides_the_call_and_keeps_all_else(tool: Any) -> None:
-    shown = offered(None, tool)  # type: ignore[arg-type]
+    shown = offered(tool)
     _, *asked = inspect.signature(tool).parameters
     assert list(inspect.signature(shown).parameters) == asked
     assert (shown.__name__, shown.__doc__) == (tool.__name__, inspect.getdoc(tool))
