@@ -63,7 +63,7 @@ def idle(*, seconds: Seconds = 60.0, limits: Limits = False, json_file: JsonFile
     before = usages()
     with console.status(f"Looking for {seconds:g} s."):
         began = time.monotonic()
-        dearness = waking_for(seconds)
+        waking = waking_for(seconds)
         after, took_s = usages(), time.monotonic() - began
     costs = measure(told, before, after, took_s)
     broken = exceeded(costs)
@@ -73,15 +73,12 @@ def idle(*, seconds: Seconds = 60.0, limits: Limits = False, json_file: JsonFile
         f"Limits: {CPU_LIMIT_PERCENT:g} % for each process; {MEMORY_LIMIT_MIB:g} MiB for {FRONT_DOOR} and each worker that holds no model.",
         highlight=False,
     )
-    console.print(
-        f"A piece of work took {dearness:.1f} times as long after a pause of a second as back to back; what wakes seldom costs so much more here.",
-        highlight=False,
-    )
+    console.print(str(waking), highlight=False)
     for line in broken:
         console.print(f"[red]{line}[/]", highlight=False)
     if json_file:
         json_file.write_text(
-            json.dumps({"seconds": took_s, "waking": dearness, "parts": [asdict(cost) for cost in costs], "exceeded": broken}, indent=1) + "\n"
+            json.dumps({"seconds": took_s, "waking": asdict(waking), "parts": [asdict(cost) for cost in costs], "exceeded": broken}, indent=1) + "\n"
         )
     raise typer.Exit(1 if limits and broken else 0)
 

@@ -103,5 +103,7 @@ def test_front_door_that_does_not_run_is_no_success() -> None:
 
 def test_what_it_costs_to_wake_is_looked_at_for_as_long_as_the_parts_are() -> None:
     began = time.monotonic()
-    assert waking_for(0.2) > 0
+    waking = waking_for(0.2)
+    assert waking.after_pause_ms > 0
+    assert waking.back_to_back_ms > 0
     assert time.monotonic() - began >= 0.2
