@@ -1,5 +1,6 @@
 """What a task asks for beside its description, in one form: shown to who decides on it or does it, told in the event of the decision, and signed."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -74,12 +75,18 @@ def role_for(task: AgentTask) -> str | None:
     return None if task.handed_to is not None else task.requirements.get("role")
 
 
-def parameters(given: Mapping[str, Any] | None, *, awaits_approval: bool) -> dict[str, Any]:
-    """Return a new task's parameters. Raises InvalidInput for such as nobody could sign a decision on."""
+def parameters(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a new task's parameters. Raises InvalidInput for such as nobody could sign."""
     found = dict(given or {})
-    if awaits_approval:
-        statements.hashed({"parameters": found})
+    statements.hashed({"parameters": found})
+    # PostgreSQL writes 1e23 without an exponent: what is read back, and signed by who decides, is a whole number.
+    statements.hashed({"parameters": json.loads(json.dumps(found), parse_float=_read_back)})
     return found
+
+
+def _read_back(digits: str) -> int | float:
+    number = float(digits)
+    return int(number) if number.is_integer() else number
 
 
 def terms(task: AgentTask) -> dict[str, Any]:

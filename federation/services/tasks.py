@@ -83,7 +83,7 @@ def delegate(
         "parent_id": whole.id if whole else None,
         "description": description,
         "task_type": task_type,
-        "parameters": task_terms.parameters(parameters, awaits_approval=requires_approval),
+        "parameters": task_terms.parameters(parameters),
         "priority": priority,
         "executor": executor,
         # As JSON has them, so that they equal what is read back.
