@@ -128,7 +128,7 @@ class Transactions:
         try:
             with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
-                statements.give_voice(session, voice or self._voice)
+                statements.give_voice(session, voice or self._voice, part=self._voice)
                 began = text("SELECT clock_timestamp(), set_config(:setting, :actor, true)")
                 context.began = session.execute(began, {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
                 context.began_s = time.monotonic()

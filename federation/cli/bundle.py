@@ -26,8 +26,9 @@ SHA-256 of the one before it as `previous`, that of the first is null.
 
 Events of the type `statement.made` hold what somebody stated: `statement` is what was signed, `signature` (base64) is Ed25519 over it. `signed`
 means that its author did, with a key that an event `agent.key_added` or `signer.registered` before it says is his; `attested` means that he called
-with a token, and the part of the federation that is named `attested_by` signed for him. `verify.py` checks each, compares what was
-decided, completed, cancelled and said with it, and tells of authors who signed contraries; `verify.py --statements` lists all.
+with a token, and the part of the federation that is named `attested_by` signed for him. `verify.py` checks each, compares what was handed out,
+decided, completed, cancelled and said with it, and tells of authors who signed contraries; `verify.py --statements` lists all, and what was handed
+out without one.
 
 What the bundle cannot prove: whose key it is (ask for its number by another way), that nothing came after the last seal, and that each event told
 the truth when it was written; so also whose key an agent's is.

@@ -115,9 +115,25 @@ DONE = {
     "task.failed": ("task.complete", "failed", ("result",)),
     "task.cancelled": ("task.cancel", "cancel", ("result",)),
     "task.released": ("task.release", "release", ()),
+    "task.created": ("task.delegate", "delegate", ("conversation_id", "slug", "description", "requires_approval", "session_id", "designated")),
+    "role.assigned": ("role.assign", "assign", ("agent", "role")),
     "consensus.voted": ("consensus.vote", None, ("options_hash", "response", "confidence", "reason")),
     "message.sent": ("message.send", "send", ("conversation_id", "to", "audience", "message_type", "reply_to", "content_sha256", "body_sha256")),
 }
+# What hands out work: there are those who ask whether each was stated.
+HANDED_OUT = ("task.created", "role.assigned")
+# What a task asks for beside its description is signed in one object, and without what is empty.
+TERMS = ("executor", "priority", "parameters", "requirements", "capability", "reserved_for", "look_up", "start_at", "timeout_s", "parent_id")
+
+
+def sha256(value: Any) -> str:
+    """Return the hash that a statement has of this."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def filled(value: dict[str, Any]) -> dict[str, Any]:
+    """Return it without what is empty."""
+    return {name: each for name, each in value.items() if each}
 
 
 class Statements:
@@ -129,6 +145,7 @@ class Statements:
         self.choices: dict[tuple[str, str, str], list[tuple[str, int]]] = {}
         self.stated: dict[tuple[str, str, str], set[tuple[str, str]]] = {}
         self.modes = {"signed": 0, "attested": 0}
+        self.unstated = 0
         self.shown = shown
 
     def flaw(self, number: int, event: dict[str, Any]) -> str | None:
@@ -143,14 +160,37 @@ class Statements:
             flaw = self.flaw_of_statement(number, event)
             return flaw and "its statement does not hold: " + flaw
         elif event["type"] in DONE:
-            action, choice, fields = DONE[event["type"]]
-            subject = "message:%s" % told.get("message_id") if action == "message.send" else event["stream"]
-            stated = self.stated.get((subject, event["actor"], action))
-            # Where nothing was stated at all, the log is older than statements, or a node or the program did it.
-            about = {field: told.get(field, event.get(field)) for field in fields if field in told or field in event}
-            choice = told["choice"] if choice is None else choice
-            if stated and (choice, hashlib.sha256(canonical(about).encode()).hexdigest()) not in stated:
-                return "it is not what %s stated" % event["actor"]
+            return self.flaw_of_deed(number, event)
+        return None
+
+    def flaw_of_deed(self, number: int, event: dict[str, Any]) -> str | None:
+        """Return that what was done is not what was stated, None if it is."""
+        told, actor = event["payload"], event["actor"]
+        action, choice, fields = DONE[event["type"]]
+        about = {field: told.get(field, event.get(field)) for field in fields if field in told or field in event}
+        choice = told["choice"] if choice is None else choice
+        subject = event["stream"]
+        if action == "message.send":
+            subject = "message:%s" % told.get("message_id")
+        elif action == "role.assign":
+            subject = "task:%s" % told.get("task_id")
+        stated = self.stated.get((subject, actor, action), set())
+        if event["type"] == "task.created":
+            terms = filled({"task_type": told.get("type"), **{name: told.get(name) for name in TERMS}})
+            about = filled({**about, "terms": terms})
+            # Who designates somebody with a new task states both at once.
+            choice = "assign" if "designated" in about else choice
+            stated = stated | self.stated.get((subject, actor, "role.assign"), set())
+        if stated and (choice, sha256(about)) not in stated:
+            return "it is not what %s stated" % actor
+        if stated and "designated" in about:
+            role = {"agent": about["terms"].get("reserved_for"), "role": about["designated"]}
+            self.stated[subject, actor, "role.assign"].add((choice, sha256(role)))
+        # Where nothing was stated at all, the log is older than such statements, or a node or the program did it.
+        if not stated and event["type"] in HANDED_OUT:
+            self.unstated += 1
+            if self.shown:
+                say("event %d: %s, %s by %s: not stated" % (number, subject, event["type"], actor))
         return None
 
     def flaw_of_statement(self, number: int, event: dict[str, Any]) -> str | None:
@@ -182,6 +222,8 @@ class Statements:
     def tell(self) -> None:
         """Print how many there were, and who contradicted himself."""
         print("Statements: %(signed)d signed by their authors, %(attested)d attested for them." % self.modes)
+        if self.unstated:
+            print("Not stated by those who handed them out, as in a log of before: %d tasks and roles." % self.unstated)
         for (subject, actor, action), found in self.choices.items():
             if len({choice for choice, _ in found}) > 1:
                 told = " and ".join("%s (event %d)" % one for one in found)

@@ -67,5 +67,7 @@ def _parked(session: Session, content: str, said: Mapping[str, Any], *, to: str 
         conversation_id=conversation_id,
         slug=None if slug is None else f"{slug}:task",
         requires_approval=True,
+        # The message says it, and is what its sender signs.
+        besides=True,
     )
     return str(task.id)

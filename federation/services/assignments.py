@@ -50,12 +50,12 @@ def assign(
     conversations.open_for(session, conversation_id, [agent])
     task = tasks.named(session, subtask, conversation_id)
     if task is None:
-        task = tasks.delegate(session, subtask, agent=agent, conversation_id=conversation_id, slug=slug, parent=parent)
+        task = tasks.delegate(session, subtask, agent=agent, conversation_id=conversation_id, slug=slug, parent=parent, designated=role)
         is_new = task.trace_id == context(session).trace_id
     else:
         _require_no_more(slug, parent)
-        is_new = _hand_over(session, task, agent)
-    designated = _designate(session, task, agent, role)
+        is_new = _hand_over(session, task, agent, role)
+    designated = _designate(session, task, agent, role, stated=is_new)
     if is_new or designated:
         announcements.of_work(session, task, role=role)
     return task
@@ -67,12 +67,18 @@ def _require_no_more(slug: str | None, parent: str | None) -> None:
             raise InvalidInput(name, value, "nothing where subtask names a task that is there: it has its name and its place")
 
 
-def _designate(session: Session, task: AgentTask, agent: str, role: str) -> bool:
+def _state(session: Session, task: AgentTask, agent: str, role: str) -> None:
+    task_events.state(session, "role.assign", task, agent=agent, role=role)
+
+
+def _designate(session: Session, task: AgentTask, agent: str, role: str, *, stated: bool) -> bool:
     """Record whom the task makes what; False if that is known."""
     latest = select(Assignment).where(Assignment.task_id == task.id).order_by(Assignment.created_at.desc(), Assignment.id).limit(1)
     former = session.scalars(latest).one_or_none()
     if former is not None and (former.agent, former.role) == (agent, role):
         return False
+    if not stated:
+        _state(session, task, agent, role)
     identity, conversation_id = uuid.uuid4(), task.conversation_id
     actor = context(session).actor
     session.add(Assignment(id=identity, conversation_id=conversation_id, agent=agent, role=role, task_id=task.id, created_by=actor))
@@ -82,7 +88,7 @@ def _designate(session: Session, task: AgentTask, agent: str, role: str) -> bool
     return True
 
 
-def _hand_over(session: Session, task: AgentTask, agent: str) -> bool:
+def _hand_over(session: Session, task: AgentTask, agent: str, role: str) -> bool:
     """Give an open task to an agent, whomever it was for; False if he has it already. Raises Conflict, Refused, InvalidInput."""
     called = task.slug or task.id
     if task.executor == Executor.NODE:
@@ -103,6 +109,7 @@ def _hand_over(session: Session, task: AgentTask, agent: str) -> bool:
     values = {**tasks.at_first(agent), "handed_to": agent, "escalated_at": None}
     session.execute(update(AgentTask).where(AgentTask.id == task.id, AgentTask.status.not_in(ENDED)).values(**values))
     session.refresh(task)
+    _state(session, task, agent, role)
     task_events.append(session, "task.handed_over", task, agent_id=agent, handed_to=agent)
     return True
 

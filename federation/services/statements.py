@@ -28,7 +28,7 @@ from federation.store.models.statements import AgentKey, SignedStatement
 
 # By so much the clock of who signs may differ from PostgreSQL's; so long may a statement be on its way.
 FRESH = timedelta(minutes=10)
-_VOICE = "voice"
+_VOICE, _PART = "voice", "part's voice"
 _SAME = ("actor", "action", "choice", "subject", "content_sha256")
 
 
@@ -61,18 +61,33 @@ class StatementView:
 _COLUMNS = [getattr(SignedStatement, field.name) for field in fields(StatementView)]
 
 
-def give_voice(session: Session, voice: Voice | None) -> None:
-    """Say who signs in this transaction."""
-    session.info[_VOICE] = voice
+def give_voice(session: Session, voice: Voice | None, *, part: Voice | None = None) -> None:
+    """Say who signs in this transaction, and which part of the federation it is of."""
+    session.info[_VOICE], session.info[_PART] = voice, part
 
 
-def say(session: Session, *, action: str, choice: str, subject: str, content: Mapping[str, Any], demanded: Mode = Mode.ATTESTED) -> Heard | None:
+def is_brought(session: Session) -> bool:
+    """Return whether the caller has signed already what he states in this transaction."""
+    return isinstance(session.info.get(_VOICE), Presented)
+
+
+def say(
+    session: Session,
+    *,
+    action: str,
+    choice: str,
+    subject: str,
+    content: Mapping[str, Any],
+    demanded: Mode = Mode.ATTESTED,
+    besides: bool = False,
+) -> Heard | None:
     """Have the caller state this, and look at what was signed; records nothing. None in a transaction without a voice.
 
-    Raises Refused for what is no statement of this by the caller, for a key that is unknown, revoked or another's, for one that is out of
-    date, and for one that is attested where a signature is `demanded`.
+    What he states `besides` something else is attested where he has brought a signature, because that is of the other. Raises Refused for what is
+    no statement of this by the caller, for a key that is unknown, revoked or another's, for one that is out of date, and for one that is
+    attested where a signature is `demanded`.
     """
-    voice: Voice | None = session.info.get(_VOICE)
+    voice: Voice | None = session.info.get(_PART if besides and is_brought(session) else _VOICE)
     actor = context(session).actor
     if voice is None:
         _require_mode(None, demanded, actor=actor, action=action)
@@ -167,13 +182,15 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
     event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id)
 
 
-def make(session: Session, *, action: str, subject: str, content: Mapping[str, Any], conversation_id: str | None = None) -> None:
+def make(
+    session: Session, *, action: str, subject: str, content: Mapping[str, Any], conversation_id: str | None = None, besides: bool = False
+) -> None:
     """Have the caller state what he does in this transaction, and record it; the choice is the verb of the action. Raises as `say` and `keep`.
 
     An execution states nothing: its message is signed, and who asked for it has stated that.
     """
     if context(session).execution_id is None:
-        said = say(session, action=action, choice=action.rpartition(".")[2], subject=subject, content=content)
+        said = say(session, action=action, choice=action.rpartition(".")[2], subject=subject, content=content, besides=besides)
         keep(session, said, conversation_id=conversation_id)
 
 

@@ -51,6 +51,6 @@ def _tell_session(session: Session, task: AgentTask) -> None:
     )
 
 
-def state(session: Session, action: str, task: AgentTask, **content: Any) -> None:
+def state(session: Session, action: str, task: AgentTask, *, besides: bool = False, **content: Any) -> None:
     """Have the caller state what he does with a task, before the event that tells of it. Raises as `statements.make`."""
-    statements.make(session, action=action, subject=f"task:{task.id}", content=content, conversation_id=task.conversation_id)
+    statements.make(session, action=action, subject=f"task:{task.id}", content=content, conversation_id=task.conversation_id, besides=besides)

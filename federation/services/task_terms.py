@@ -1,5 +1,6 @@
 """What a task asks for beside its description, in one form: shown to who decides on it or does it, told in the event of the decision, and signed."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -74,23 +75,42 @@ def role_for(task: AgentTask) -> str | None:
     return None if task.handed_to is not None else task.requirements.get("role")
 
 
-def parameters(given: Mapping[str, Any] | None, *, awaits_approval: bool) -> dict[str, Any]:
-    """Return a new task's parameters. Raises InvalidInput for such as nobody could sign a decision on."""
+def parameters(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a new task's parameters. Raises InvalidInput for such as nobody could sign."""
     found = dict(given or {})
-    if awaits_approval:
-        statements.hashed({"parameters": found})
+    statements.hashed({"parameters": found})
+    # PostgreSQL writes 1e23 without an exponent: what is read back, and signed by who decides, is a whole number.
+    statements.hashed({"parameters": json.loads(json.dumps(found), parse_float=_read_back)})
     return found
+
+
+def _read_back(digits: str) -> int | float:
+    number = float(digits)
+    return int(number) if number.is_integer() else number
 
 
 def terms(task: AgentTask) -> dict[str, Any]:
     """Return what a task asks for as JSON has it, without what is empty; nothing of it ever changes."""
     found: dict[str, Any] = {name: getattr(task, name) for name in _COLUMNS}
     # A connection's time zone is no part of it.
-    found["start_at"] = task.start_at and task.start_at.astimezone(UTC).isoformat()
+    found["start_at"] = moment(task.start_at)
     found["parent_id"] = task.parent_id and str(task.parent_id)
     return {name: value for name, value in found.items() if value}
+
+
+def moment(at: datetime | None) -> str | None:
+    """Return a moment as terms have it."""
+    return None if at is None else at.astimezone(UTC).isoformat()
 
 
 def decided_on(task: AgentTask) -> dict[str, Any]:
     """Return what a decision on a task is about, which whoever signs it can read and hash."""
     return {"description": task.description, "terms": terms(task)}
+
+
+def asked_for(task: AgentTask, designated: str | None) -> dict[str, Any]:
+    """Return what who hands out a task states, without what is empty; `designated` is the role for which its agent is designated with it."""
+    names = ("conversation_id", "slug", "requires_approval")
+    found = {name: getattr(task, name) for name in names} | decided_on(task)
+    found |= {"session_id": task.session_id and str(task.session_id), "designated": designated}
+    return {name: value for name, value in found.items() if value}

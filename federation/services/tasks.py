@@ -1,5 +1,6 @@
 """Tasks: delegated to agents, persons or a node, alone or as parts of others, and found again; how they are claimed and end is told elsewhere."""
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from federation.charter import Right
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, charter, conversations, inference, limits, phases, retrieval, task_events, task_terms
+from federation.services import agents, charter, conversations, inference, limits, phases, retrieval, statements, task_events, task_terms
 from federation.services.names import valid_slug
 from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
@@ -53,11 +54,14 @@ def delegate(
     look_up: bool = False,
     requires_approval: bool = False,
     session_id: uuid.UUID | None = None,
+    designated: str | None = None,
+    besides: bool = False,
 ) -> AgentTask:
     """Record a task, and for a node the execution that will do it, not before `start_at`; one that requires approval is parked without any.
 
     As a part of the task `parent` it stands in that one's conversation. It expires `timeout_s` after it could begin. With `look_up` a node's
     model reads what is found about it in the indexed files. Delegated again by its author under the same slug it is the task that is there.
+    Its author states what he asks for, and for which role he has `designated` the agent with it; `besides` if what he signs is something else.
     Raises NotFound for an unknown agent, role, node, engine, model, parent or conversation, Conflict for a slug that is another task's and for a
     parent that has ended, Refused for what the charter does not let the caller do, InvalidInput, OverQuota.
     """
@@ -83,7 +87,7 @@ def delegate(
         "parent_id": whole.id if whole else None,
         "description": description,
         "task_type": task_type,
-        "parameters": task_terms.parameters(parameters, awaits_approval=requires_approval),
+        "parameters": task_terms.parameters(parameters),
         "priority": priority,
         "executor": executor,
         # As JSON has them, so that they equal what is read back.
@@ -97,19 +101,35 @@ def delegate(
         "session_id": session_id,
         "created_by": context(session).actor,
     }
+    if slug is None and statements.is_brought(session):
+        raise InvalidInput("task_id", None, "a name that you choose, because what you sign names the task by it")
     parked = {"status": TaskStatus.AWAITING_APPROVAL, "assigned_to": None}
     stands = parked if requires_approval else opened(agent, start_at=start_at, timeout_s=timeout_s)
-    row = {**asked, **stands, "id": uuid.uuid4(), "trace_id": context(session).trace_id}
-    made = insert(AgentTask).values(**row).on_conflict_do_nothing(index_elements=["conversation_id", "slug"]).returning(AgentTask)
+    identity = uuid.uuid4() if slug is None else _identity(conversation_id, context(session).actor, slug)
+    row = {**asked, **stands, "id": identity, "trace_id": context(session).trace_id}
+    # Of any index: under one slug of one author both the name and the id are taken.
+    made = insert(AgentTask).values(**row).on_conflict_do_nothing().returning(AgentTask)
     if (task := session.scalars(made).one_or_none()) is None:
         return _delegated_before(session, asked)
     if whole is not None:
         _require_open(session, whole)
     limits.open_task(session)
-    task_events.append(session, "task.created", task, type=task_type, **{name: row[name] for name in _TOLD})
+    _state(session, task, designated, besides=besides)
+    told = {name: row[name] for name in _TOLD} | {"start_at": task_terms.moment(start_at)}
+    task_events.append(session, "task.created", task, type=task_type, **told, **({} if designated is None else {"designated": designated}))
     if not requires_approval:
         begin(session, task)
     return task
+
+
+def _identity(conversation_id: str, author: str, slug: str) -> uuid.UUID:
+    # As that of a message, so that who signs knows it beforehand.
+    return outbox.fixed_id("task", json.dumps([conversation_id, author, slug]))
+
+
+def _state(session: Session, task: AgentTask, designated: str | None, *, besides: bool) -> None:
+    action = "task.delegate" if designated is None else "role.assign"
+    task_events.state(session, action, task, besides=besides, **task_terms.asked_for(task, designated))
 
 
 def _require_open(session: Session, whole: AgentTask) -> None:

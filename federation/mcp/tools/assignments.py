@@ -8,7 +8,8 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import name, text
+from federation.mcp.tools.arguments import StatementSignature, StatementText, name, text
+from federation.security.statements import presented
 from federation.services import assignments, conversations
 from federation.store.models.tasks import AgentTask, TaskStatus
 
@@ -43,16 +44,19 @@ async def federation_assign_role(
         str | None, name("As in federation_delegate: a name for the new task, which makes it once.", examples=["memory-profile"])
     ] = None,
     parent: Annotated[str | None, name("The task that the new one is a part of, by UUID or name.", examples=["release-1"])] = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> Assigned:
     """Designate an agent for a role in a conversation, with a piece of work that is his alone. Only the Lead may (or whose role may designate).
 
     The agent finds it in the inbox and takes it with federation_claim_task. federation_phase shows who has which role.
     """
+    voice = presented(statement, signature)
 
     def work(session: Session) -> tuple[AgentTask, str | None]:
         before = conversations.count(session, conversation_id)
         task = assignments.assign(session, agent, role, subtask, conversation_id=conversation_id, slug=task_id, parent=parent)
         return task, conversations.crowded(session, conversation_id, before=before)
 
-    task, warning = await call.transact(work)
+    task, warning = await call.transact(work, voice=voice)
     return Assigned(task.id, task.slug, task.conversation_id, agent, role, TaskStatus(task.status), warning)

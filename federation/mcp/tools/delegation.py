@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
-from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Moment, Node, name, text
+from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Moment, Node, StatementSignature, StatementText, name, text
 from federation.mcp.tools.tasks import note_on
+from federation.security.statements import presented
 from federation.services import approvals, conversations, delegation, task_terms, tasks
 from federation.services.conversations import COMMONS
 from federation.services.executions import State
@@ -125,6 +126,8 @@ async def federation_delegate(
             examples=["memory-profile"],
         ),
     ] = None,
+    statement: StatementText = None,
+    signature: StatementSignature = None,
 ) -> Delegated:
     """Hand out a piece of work: to an agent by name, to any (of a role, or who can do something), to a person, or to a node chosen by what it has.
 
@@ -140,6 +143,7 @@ async def federation_delegate(
     needs = {name: value for name, value in given.items() if value}
     executor = executor or (Executor.NODE if needs and agent is None and capability is None else Executor.AGENT)
     _refuse_contradictions(executor, agent, needs)
+    voice = presented(statement, signature)
 
     def work(session: Session) -> tuple[AgentTask, str | None]:
         before = conversations.count(session, conversation_id) if conversation_id else 0
@@ -163,7 +167,7 @@ async def federation_delegate(
         )
         return task, conversations.crowded(session, task.conversation_id, before=before) if agent and conversation_id else None
 
-    task, crowd = await call.transact(work)
+    task, crowd = await call.transact(work, voice=voice)
     # Placement happens with the sending, after the commit: so this is another look.
     stands, claimants, approval = await call.transact(
         lambda session: (standing_of(session, task), tasks.claimants(session, task), approvals.waits_for(session, task))

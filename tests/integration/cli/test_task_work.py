@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from federation.services import agents
+from federation.services import agents, statements
 from federation.transaction import Transactions
 
 
@@ -32,6 +32,15 @@ def acting(
 def told(done: Any) -> Any:
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_who_hands_out_work_at_the_command_line_has_signed_that(acting: Callable[..., Any], transactions: Transactions) -> None:
+    ship = told(acting("ada", "task", "delegate", "Ship it", "--id", "ship", "--approval", "--json"))
+    build = told(acting("ada", "task", "assign", "project-123", "bob", "developer", "Build it", "--json"))
+    assert acting("ada", "task", "assign", "project-123", "pia", "human", build["id"]).returncode == 0
+    with transactions.begin("test:hand") as session:
+        stated = [(one.actor, one.action, one.mode) for task in (ship, build) for one in statements.about(session, f"task:{task['id']}")]
+    assert stated == [("ada", action, "signed") for action in ("task.delegate", "role.assign", "role.assign")]
 
 
 def test_a_person_does_what_was_left_to_a_person_at_the_command_line(acting: Callable[..., Any]) -> None:

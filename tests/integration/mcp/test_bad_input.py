@@ -73,7 +73,8 @@ REFERENCES = {
     ("swarm_join_session", "voters"): "agent",
     ("swarm_propose_action", "agent"): "agent",
 }
-SIGNED = ["send", "ask", "claim_task", "release_task", "complete_task", "cancel_task", "claim", "release", "approve", "consensus_respond"]
+SIGNED = ["send", "ask", "delegate", "assign_role", "claim_task", "release_task", "complete_task", "cancel_task", "claim", "release", "approve"]
+SIGNED += ["consensus_respond"]
 # What its caller chooses or says.
 FREE = {
     ("federation_claim", "resource"),

@@ -69,14 +69,21 @@ async def test_plain_http_is_attested_by_the_door_whose_key_stays_with_it(attest
         await ada.call_tool("federation_ask", {"content": "Are you sure?", "to": "bob", "wait_s": 0})
         await bob.call_tool("federation_delegate", GATE | {"task_id": "other"})
         await bob.call_tool("federation_cancel_task", {"task_id": "other"})
+        designated = {"conversation_id": "project", "agent": "bob", "role": "developer"}
+        await ada.call_tool("federation_assign_role", designated | {"subtask": "Build it", "task_id": "build"})
+        await ada.call_tool("federation_assign_role", designated | {"subtask": "build", "agent": "dan"})
     me = name_of_process()
     assert stated(database) == [
+        ("bob", "task.delegate", "delegate", "attested", me),
         ("ada", "task.decide", "approve", "attested", me),
         ("bob", "task.claim", "claim", "attested", me),
         ("bob", "task.complete", "completed", "attested", me),
         ("bob", "message.send", "send", "attested", me),
         ("ada", "message.send", "send", "attested", me),
+        ("bob", "task.delegate", "delegate", "attested", me),
         ("bob", "task.cancel", "cancel", "attested", me),
+        ("ada", "role.assign", "assign", "attested", me),
+        ("ada", "role.assign", "assign", "attested", me),
     ]
     [file] = [path for path in (tmp_path / "keys").iterdir() if not path.name.endswith(".pub.pem")]
     assert file.stat().st_mode & 0o777 == 0o600
@@ -115,11 +122,11 @@ async def test_a_caller_over_http_may_bring_a_signature_of_its_own(attesting: An
         ):
             with pytest.raises(ToolError, match=says):
                 await ada.call_tool("federation_approve", call | wrong)
-        assert stated(database) == []
+        assert [action for _, action, *_ in stated(database)] == ["task.delegate"]
         once = call | signed(key, **said)
         first = await ada.call_tool("federation_approve", once)
         assert (await ada.call_tool("federation_approve", once)).data == first.data
-    assert stated(database) == [("ada", "task.decide", "approve", "signed", None)]
+    assert stated(database)[1:] == [("ada", "task.decide", "approve", "signed", None)]
 
 
 async def test_a_caller_over_http_signs_what_it_says_claims_and_gives_back(attesting: Any, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +167,52 @@ async def test_a_caller_over_http_signs_what_it_says_claims_and_gives_back(attes
             subject = f"task:{task.id}" if "task_id" in arguments else "claim:file:a.py"
             await ada.call_tool(f"federation_{tool}", arguments | by_ada(action, subject, content))
     done = ("message.send", "task.release", "claim.release", "task.claim", "claim.take")
-    assert [(action, mode) for _, action, _, mode, _ in stated(database)[2:]] == [(action, "signed") for action in done]
+    assert [(action, mode) for _, action, _, mode, _ in stated(database)[3:]] == [(action, "signed") for action in done]
+
+
+async def test_a_caller_over_http_signs_what_it_hands_out(attesting: Any, database: str) -> None:
+    key = Ed25519PrivateKey.generate()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with attesting.transactions.begin("cli:root") as session:
+        agent_keys.register(session, "ada", parse_public(pem))
+    numbers = count(1)
+
+    def by_ada(action: str, task: str, content: str) -> dict[str, str]:
+        # As the page about keys has it.
+        named = uuid.uuid5(uuid.UUID("6f0d3f0e-7c0c-5a55-9a53-0f4d2f1c8b11"), f'task/["project", "ada", "{task}"]')
+        about = {"content_sha256": sha256(content.encode()).hexdigest(), "nonce": f"{next(numbers):032x}"}
+        return signed(key, actor="ada", action=action, choice=action.partition(".")[2], subject=f"task:{named}", **about)
+
+    terms = '"terms":{"capability":"fly","executor":"agent","parameters":{"share":0.5},"priority":5,"task_type":"investigate"}'
+    asked = '{"conversation_id":"project","description":"Profile it","slug":"work",' + terms + "}"
+    work = {"description": "Profile it", "capability": "fly", "parameters": {"share": 0.5}, "conversation_id": "project", "task_id": "work"}
+    terms = '"terms":{"executor":"agent","priority":5,"reserved_for":"bob","task_type":"investigate"}'
+    designated = '{"conversation_id":"project","description":"Build it","designated":"developer","slug":"build",' + terms + "}"
+    build = {"conversation_id": "project", "agent": "bob", "role": "developer", "subtask": "Build it", "task_id": "build"}
+    handed = {"conversation_id": "project", "agent": "dan", "role": "developer", "subtask": "build"}
+    async with attesting.client("ada") as ada:
+        for tool, arguments, action, about, altered in (
+            ("delegate", work, "task.delegate", asked, {"description": "Drop it"}),
+            ("assign_role", build, "role.assign", designated, {"role": "lead"}),
+        ):
+            once = by_ada(action, arguments["task_id"], about)
+            before = stated(database)
+            for wrong, says in (
+                (once | altered, "content_sha256"),
+                (once | {"task_id": "another"}, "subject"),
+                (once | {"task_id": None}, "task_id: got None, wants a name that you choose, because what you sign names the task by it"),
+                (by_ada("task.claim", arguments["task_id"], about), "action 'task.claim'"),
+                (once | {"signature": base64.b64encode(bytes(64)).decode()}, "the signature is not that of key"),
+                ({"statement": once["statement"]}, "both, statement and signature"),
+            ):
+                with pytest.raises(ToolError, match=says):
+                    await ada.call_tool(f"federation_{tool}", arguments | wrong)
+            assert stated(database) == before
+            first = await ada.call_tool(f"federation_{tool}", arguments | once)
+            assert (await ada.call_tool(f"federation_{tool}", arguments | once)).data == first.data
+        await ada.call_tool("federation_assign_role", handed | by_ada("role.assign", "build", '{"agent":"dan","role":"developer"}'))
+    verbs = ("task.delegate", "role.assign", "role.assign")
+    assert stated(database) == [("ada", verb, verb.partition(".")[2], "signed", None) for verb in verbs]
 
 
 async def test_who_reads_a_message_is_told_where_its_senders_own_key_signed_it(attesting: Any, tmp_path: Path) -> None:
@@ -228,7 +280,15 @@ async def test_stdio_signs_with_a_key_that_it_makes_and_makes_known(attesting: A
         await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "approve"})
         with pytest.raises(ToolError, match="both signatures are kept"):
             await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject", "reason": "no"})
-    assert stated(database) == [("ada", "task.decide", "approve", "signed", None), ("ada", "task.decide", "reject", "signed", None)]
+        await ada.call_tool("federation_delegate", {"description": "Look at it"})
+        designated = {"conversation_id": "project", "agent": "bob", "role": "developer", "subtask": "Build it"}
+        await ada.call_tool("federation_assign_role", designated)
+    assert stated(database)[1:] == [
+        ("ada", "task.decide", "approve", "signed", None),
+        ("ada", "task.decide", "reject", "signed", None),
+        ("ada", "task.delegate", "delegate", "signed", None),
+        ("ada", "role.assign", "assign", "signed", None),
+    ]
     private = folder / "keys" / "agent-ada.pem"
     assert (private.stat().st_mode & 0o777, private.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     with attesting.transactions.begin("test:hand") as session:

@@ -28,11 +28,14 @@ def parked(transactions, **options) -> str:
         return str(task.id)
 
 
-def test_what_nobody_could_sign_a_decision_on_is_not_asked_for(transactions) -> None:
+@pytest.mark.parametrize("requires_approval", [True, False])
+@pytest.mark.parametrize("account", [2**53 + 1, 2.0**60, 1e23])
+def test_what_nobody_could_sign_is_not_asked_for(transactions, account: float, requires_approval: bool) -> None:
     with transactions.begin("bob") as session:
-        with pytest.raises(InvalidInput, match=r"parameters: got .*9007199254740993 .* as text"):
-            tasks.delegate(session, "Pay", requires_approval=True, parameters={"account": 2**53 + 1})
-        assert tasks.delegate(session, "Pay", parameters={"account": 2**53 + 1}).parameters == {"account": 2**53 + 1}
+        with pytest.raises(InvalidInput, match=r"parameters: got .*\d{16} .* as text"):
+            tasks.delegate(session, "Pay", requires_approval=requires_approval, parameters={"of": [{"account": account}]})
+        as_text = {"account": str(account), "share": 0.1, "whole": 1.0}
+        assert tasks.delegate(session, "Pay", requires_approval=requires_approval, parameters=as_text).parameters == as_text
 
 
 def told(transactions, task_id: str) -> list[tuple[str, str]]:

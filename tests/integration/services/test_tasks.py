@@ -276,6 +276,17 @@ def test_a_task_delegated_again_under_its_name_is_the_same_task(transactions, pu
         assert list(session.scalars(select(Event.type).where(Event.stream == f"task:{made[0]}"))) == ["task.created"]
 
 
+def test_of_many_who_delegate_the_same_at_once_one_makes_it(transactions) -> None:
+    for number in range(20):
+
+        def delegate(slug: str = f"race-{number}") -> object:
+            with transactions.begin("ada") as session:
+                return tasks.delegate(session, "Build it", slug=slug).id
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len({made.result() for made in [pool.submit(delegate) for _ in range(4)]}) == 1
+
+
 @pytest.mark.parametrize(
     ("other", "differs"),
     [

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -305,8 +305,9 @@ def _sign(transactions: Transactions) -> None:
         messages.send(session, "Nothing leaks", to="ada", message_type="finding", body={"category": "conclusion", "confidence": 0.5})
         assert resource_claims.take(session, "file:docs/index.md", ttl_s=60).claimed
         assert resource_claims.give_back(session, "file:docs/index.md").released
-        for slug in ("signed", "signed-too"):
-            tasks.delegate(session, "Sweep", slug=slug)
+        tasks.delegate(session, "Sweep", slug="signed")
+        later = {"executor": "node", "start_at": datetime(2099, 1, 31, 18, tzinfo=timezone(timedelta(hours=1))), "timeout_s": 90.5}
+        tasks.delegate(session, "Sweep", slug="signed-too", parameters={"share": 1e-7, "whole": 2.0, "of": [None, "ö"]}, **later)
         assert task_claims.claim(session, "signed", description="", ttl_s=60).claimed
         assert task_claims.release(session, "signed")
         assert task_ends.cancel(session, "signed-too").status == "cancelled"
@@ -327,7 +328,10 @@ def _investigate(transactions: Transactions) -> None:
         sessions.join(session, "INC-1", Start(), focus="memory of the cache")
         said = Said(content="It does", category="conclusion", confidence=1, evidence=evidence, hypothesis_id=hypothesis, validates=True)
         assert [one.agent for one in findings.post(session, "INC-1", said).duplicates] == ["bob"]
+    own = SigningKey(Ed25519PrivateKey.generate())
     with transactions.begin("bob") as session:
+        agent_keys.register(session, "bob", own.public)
+    with transactions.begin("bob", voice=KeyVoice(own, "bob")) as session:
         task = session_actions.propose(session, "INC-1", Proposed(content="Restart it", type="modify", target="cache"), slug="restart-cache")
         vote = session_actions.vote_on(session, task)
         assert vote is not None
@@ -348,7 +352,10 @@ def _investigate(transactions: Transactions) -> None:
 def _divide(transactions: Transactions) -> None:
     """Designate, divide a task, let one part expire and another wait in vain, hand that one on, and begin a round of phases."""
     where = {"conversation_id": "release-1"}
+    own = SigningKey(Ed25519PrivateKey.generate())
     with transactions.begin("ada") as session:
+        agent_keys.register(session, "ada", own.public)
+    with transactions.begin("ada", voice=KeyVoice(own, "ada")) as session:
         tasks.delegate(session, "Ship it", slug="ship", capability="ship", timeout_s=3600, **where)
         assignments.assign(session, "bob", "developer", "Build it", slug="build", parent="ship", **where)
         tasks.delegate(session, "Test it", slug="test", parent="ship", timeout_s=60, **where)
@@ -359,6 +366,6 @@ def _divide(transactions: Transactions) -> None:
         assert [task_ends.expire(session, each) for each in task_ends.overdue(session)] == [True]
         after = timedelta(hours=1)
         assert [escalations.escalate(session, each, after=after) for each in escalations.due(session, after=after)] == [True]
-    with transactions.begin("ada") as session:
+    with transactions.begin("ada", voice=KeyVoice(own, "ada")) as session:
         assert assignments.assign(session, "dan", "developer", "build", **where).handed_to == "dan"
         assert phase_moves.move(session, "release-1", "propose", reason="a plan first").number == 1

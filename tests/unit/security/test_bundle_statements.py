@@ -137,8 +137,29 @@ def test_what_was_done_is_compared_with_what_was_stated(verify: Verify) -> None:
         RELEASED,
         event("task.released", "ada", "task:1", status="pending"),
         event("task.released", "ada", "task:1", status="pending"),
+        DELEGATED,
+        handed_out(),
+        DESIGNATED,
+        handed_out("8", designated="developer"),
+        assigned("8", "bob"),
+        HANDED_ON,
+        assigned("8", "dan"),
     )
+    assert (told.returncode, told.stderr, "Not stated" in told.stdout) == (0, "", False)
+
+
+def test_what_was_handed_out_and_not_stated_is_counted_and_listed(verify: Verify) -> None:
+    told = verify(added(ADA, "ada"), DELEGATED, handed_out(), handed_out("8"), assigned("8", "dan"), words=("--statements",))
     assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.splitlines() == [
+        "event 2: task:7, task.delegate: delegate by ada, signed",
+        "event 4: task:8, task.created by ada: not stated",
+        "event 5: task:8, role.assigned by ada: not stated",
+        "5 events under 1 seals.",
+        "Statements: 1 signed by their authors, 0 attested for them.",
+        "Not stated by those who handed them out, as in a log of before: 2 tasks and roles.",
+        "All signatures, roots and hashes hold.",
+    ]
 
 
 def test_what_was_decided_on_is_compared_too_where_it_was_stated(verify: Verify) -> None:
@@ -158,12 +179,28 @@ ENDED = {"result": {"cancelled_by": "ada", "reason": "found"}}
 CANCELLED = stated(ADA, "ada", "cancel", action="task.cancel", **ENDED)
 RELEASED = stated(ADA, "ada", "release", action="task.release")
 DECIDED = event("task.approved", "ada", "task:1", reason="b")
+TERMS = {"executor": "agent", "parameters": {"share": 0.5}, "priority": 5, "reserved_for": "bob", "task_type": "investigate"}
+ASKED = {"conversation_id": "project", "description": "Restart the cache", "terms": TERMS}
+DELEGATED = stated(ADA, "ada", "delegate", subject="task:7", action="task.delegate", **ASKED)
+DESIGNATED = stated(ADA, "ada", "assign", subject="task:8", action="role.assign", **ASKED, designated="developer")
+HANDED_ON = stated(ADA, "ada", "assign", subject="task:8", action="role.assign", agent="dan", role="developer")
 PLAIN = stated(ADA, "ada")
 
 
 def said(conversation: str, **changed: str) -> dict[str, Any]:
     payload = {"message_id": "7", **MESSAGE, **changed}
     return {**event("message.sent", "ada", f"messages:{conversation}", **payload), "conversation_id": conversation}
+
+
+def handed_out(task: str = "7", **changed: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(("slug", "parent_id", "capability", "start_at", "timeout_s", "session_id"))
+    asked = {"type": "investigate", "description": "Restart the cache", "priority": 5, "executor": "agent", "reserved_for": "bob"}
+    more = {"task_id": task, "status": "assigned", "requirements": {}, "look_up": False, "requires_approval": False, "parameters": {"share": 0.5}}
+    return {**event("task.created", "ada", f"task:{task}", **{**empty, **asked, **more, **changed}), "conversation_id": "project"}
+
+
+def assigned(task: str, agent: str, role: str = "developer") -> dict[str, Any]:
+    return event("role.assigned", "ada", "conversation:project", version=1, assignment_id="1", agent=agent, role=role, task_id=task)
 
 
 WRONG = {
@@ -187,6 +224,23 @@ WRONG = {
     "other terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), event("task.approved", "ada", "task:1", **OTHERS)), "not what ada stated"),
     "no terms": ((added(ADA, "ada"), stated(ADA, "ada", **ABOUT), DECIDED), "not what ada stated"),
     "another choice": ((added(ADA, "ada"), stated(ADA, "ada", "reject", reason="b"), DECIDED), "not what ada stated"),
+    **{
+        f"another {name} of a task": ((added(ADA, "ada"), DELEGATED, handed_out(**{name: value})), "not what ada stated")
+        for name, value in {
+            **{"type": "analyze", "description": "Drop the tables", "parameters": {"share": 1}, "priority": 10, "executor": "node"},
+            **{"requirements": {"role": "lead"}, "capability": "fly", "reserved_for": "dan", "look_up": True, "parent_id": "1"},
+            **{"start_at": "2099-01-31T17:00:00+00:00", "timeout_s": 60, "requires_approval": True, "session_id": "1", "slug": "work"},
+            "designated": "developer",
+        }.items()
+    },
+    "a task in another conversation": (
+        (added(ADA, "ada"), DELEGATED, {**handed_out(), "conversation_id": "elsewhere"}),
+        "not what ada stated",
+    ),
+    "a new task without its role": ((added(ADA, "ada"), DESIGNATED, handed_out("8")), "not what ada stated"),
+    "a new task with another role": ((added(ADA, "ada"), DESIGNATED, handed_out("8", designated="lead")), "not what ada stated"),
+    "another role": ((added(ADA, "ada"), DESIGNATED, handed_out("8", designated="developer"), assigned("8", "bob", "lead")), "not what ada stated"),
+    "another in a role": ((added(ADA, "ada"), HANDED_ON, assigned("8", "bob")), "not what ada stated"),
     "a key under another's name": ((changed(added(ADA, "ada"), public_key=BOB.public.pem), stated(ADA, "ada")), "another than it is named after"),
 }
 

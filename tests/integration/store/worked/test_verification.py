@@ -342,7 +342,8 @@ def test_a_changed_statement_is_found_with_and_without_its_event(log: Log) -> No
     log.tamper("UPDATE statements SET choice = 'reject' WHERE action = 'task.decide'")
     [finding] = log.verify().findings
     assert (finding.kind, "says choice 'approve', and stands as 'reject'" in finding.text) == (Kind.STATEMENT, True)
-    log.tamper("UPDATE statements SET choice = 'approve' WHERE action = 'task.decide'", "UPDATE agent_keys SET agent = 'bob' WHERE agent = 'ada'")
+    stolen = "UPDATE agent_keys SET agent = 'bob' WHERE agent = 'ada' AND revoked_at IS NOT NULL"
+    log.tamper("UPDATE statements SET choice = 'approve' WHERE action = 'task.decide'", stolen)
     [finding] = log.verify().findings
     assert (finding.kind, "which is not ada's" in finding.text) == (Kind.STATEMENT, True)
 
@@ -356,5 +357,15 @@ def test_a_stranger_finds_the_statements_in_a_bundle_and_that_they_hold(log: Log
     claimed = ("claim.take: take", "claim.release: release", "task.claim: claim", "task.release: release")
     for action in ("message.send: send", *claimed, "task.cancel: cancel"):
         assert f"{action} by dan, signed\n" in verified.stdout
-    assert "Statements: 9 signed by their authors, 0 attested for them.\n" in verified.stdout
+    # Ada designates with a new task and hands it on; what was handed out without a voice is as in a log of before.
+    for action, who, times in (("task.delegate: delegate", "dan", 2), ("task.delegate: delegate", "ada", 2), ("role.assign: assign", "ada", 2)):
+        assert verified.stdout.count(f"{action} by {who}, signed\n") == times
+    assert "Statements: 17 signed by their authors, 0 attested for them.\nNot stated by those who handed them out" in verified.stdout
+    lines = (tmp_path / "bundle" / "events.jsonl").read_text()
+    assert lines.count('"description": "Build it"') == 1
+    (tmp_path / "bundle" / "events.jsonl").write_text(lines.replace('"description": "Build it"', '"description": "Break it"'))
+    altered = subprocess.run([sys.executable, "verify.py"], cwd=tmp_path / "bundle", capture_output=True, text=True, check=False)
+    # With the task, the role that it was to give is not what was stated.
+    flaws = ("is not what was sealed\n", "it is not what ada stated\n", "2 flaws.\n")
+    assert (altered.returncode, [flaw in altered.stdout for flaw in flaws]) == (1, [True] * 3)
     assert re.search(r":bob with reject \(event \d+\) and approve \(event \d+\)\.\n", verified.stdout)
