@@ -112,6 +112,8 @@ class PostgresServer(Server):
         """Yield the superuser's URL of a fresh database, empty or a clone of the template, and drop it after."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.owner_url, autocommit=True) as connection:
+            # PostgreSQL copies no database to which somebody is connected.
+            connection.execute("select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = %s", [template])
             connection.execute(f'create database {name} owner "{owner or "postgres"}" template "{template or "template1"}"')
         try:
             yield self._postgres.url(name)

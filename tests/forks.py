@@ -16,7 +16,7 @@ from federation.local.forkserver import Forked, ForkServer
 # A project that is not ours has not what `federation.celery` connects to Celery's signals.
 CELERY = (
     *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.worker.consumer", "celery.concurrency.prefork"),
-    *("celery.concurrency.thread", "federation.broker.transport", "federation.results.backend"),
+    *("celery.concurrency.thread", "federation.broker.transport", "federation.broker.commands", "federation.results.backend"),
 )
 COMMANDS = ("agent", "task", "signer", "model", "audit", "status", "doctor", "claim", "hook", "consensus", "vote")
 OURS = (*CELERY, *fleet.IMPORTS, *(f"federation.cli.{name}" for name in COMMANDS))
@@ -71,12 +71,14 @@ def _alone(module: str, *arguments: str, cwd: Path, env: Mapping[str, str], stdo
     )
 
 
-def run(module: str, *arguments: str, cwd: Path, env: Mapping[str, str], text: str, timeout_s: float) -> "subprocess.CompletedProcess[str]":
+def run(
+    module: str, *arguments: str, cwd: Path, env: Mapping[str, str], text: str = "", timeout_s: float, imported: Sequence[str] = OURS
+) -> "subprocess.CompletedProcess[str]":
     """Run one of our commands to its end, as `subprocess.run` would that captures all it writes. Raises subprocess.TimeoutExpired."""
     with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(text)
         given.seek(0)
-        process = start(module, *arguments, cwd=cwd, env=env, stdin=given, stdout=out, stderr=err)
+        process = start(module, *arguments, cwd=cwd, env=env, stdin=given, stdout=out, stderr=err, imported=imported)
         try:
             process.wait(timeout_s)
         finally:

@@ -41,10 +41,11 @@ class Plan:
 
     rounds: int
     times: Mapping[int, int]
+    warms_up: bool = True
 
 
 FULL_TIMES = {1: 50, 20: 5, 100: 2}
-QUICK = Plan(1, {2: 1})
+QUICK = Plan(1, {2: 1}, warms_up=False)
 # The round that warms up is shorter, and each cell warms up by itself too.
 WARM_UP_TIMES, WARM_UP_AGENTS = 10, 20
 # A cell with many agents takes minutes where the machine is busy.
@@ -77,7 +78,7 @@ def coordination(*, rounds: Rounds = 5, quick: Quick = False, json_file: JsonFil
                 OURS: {"url": house.url, "tokens": dict(house.tokens), "database_url": house.database.url("federation_app")},
                 FLOOR: {"url": floor_url, "tokens": None},
             }
-            for number in range(plan.rounds + 1):
+            for number in range(0 if plan.warms_up else 1, plan.rounds + 1):
                 for agents, times in plan.times.items():
                     if not number and agents > WARM_UP_AGENTS:
                         continue

@@ -3,9 +3,11 @@
 Imports are most of what our parts cost while they start. The fork server of `multiprocessing` calls functions; this one runs modules, as `-m` does.
 """
 
+import atexit
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import select
@@ -235,8 +237,38 @@ def _become(request: Mapping[str, Any]) -> str:
     return str(request["arguments"][0])
 
 
+class _QuickEnd:
+    """Ends a fork without freeing what it has in common with its server: whoever frees an object writes to its page, which is copied for that."""
+
+    def __init__(self) -> None:
+        self._status: int | None = None
+
+    def run(self, module: str) -> None:
+        """Run a module as `-m` does, and note how it ends."""
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            self._status = 0
+        except SystemExit as end:
+            # What is no number is printed.
+            self._status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            raise
+
+    def __call__(self) -> None:
+        """End now; an error that nobody has caught ends as ever."""
+        if self._status is None:
+            return
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+        os._exit(self._status & 0xFF)
+
+
 def main() -> None:
     """Import, then fork for as long as somebody asks."""
+    end = _QuickEnd()
+    # The first that is registered is the last to be called, when threads have ended and all else is done that was to be done in the end.
+    atexit.register(end)
     # It looks for the place of the title, which it does not find in an environment that has been changed.
     getproctitle()
     with socket.socket(fileno=int(sys.argv[1])) as line:
@@ -247,7 +279,7 @@ def main() -> None:
         gc.enable()
         request = _serve(line)
     if request is not None:
-        runpy.run_module(_become(request), run_name="__main__", alter_sys=True)
+        end.run(_become(request))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import pytest
 from federation import charter
 from federation.services import agents
 from federation.store.models import Base
-from federation.transaction import Transactions, connect
+from federation.transaction import Transactions
 from tests import forks
+from tests.integration import kept
 from tests.integration.stock import Stock
 
 ROOT = Path(__file__).parents[2]
@@ -176,8 +177,7 @@ class Watch:
 
     def writes(self, superuser_url: str) -> list[Write]:
         """Return what the program has written, in order."""
-        with psycopg.connect(superuser_url) as connection:
-            return [Write(*row) for row in connection.execute(self._WRITES, [BY_HAND])]
+        return [Write(*row) for row in kept.connection(superuser_url).execute(self._WRITES, [BY_HAND])]
 
     def flaws(self, superuser_url: str) -> list[str]:
         """Return what is wrong with these writes, each once."""
@@ -185,8 +185,7 @@ class Watch:
 
     def forget(self, superuser_url: str) -> None:
         """Begin anew."""
-        with psycopg.connect(superuser_url) as connection:
-            connection.execute("TRUNCATE watch.writes")
+        kept.connection(superuser_url).execute("TRUNCATE watch.writes")
 
 
 @pytest.fixture(scope="session")
@@ -216,6 +215,7 @@ def template(postgres, watch: Watch) -> Iterator[str]:
         alembic(postgres.as_role("federation_owner", url), "upgrade", "head")
         watch.install(url)
         yield url.rpartition("/")[2]
+    kept.close()
 
 
 @pytest.fixture(scope="session")
@@ -244,14 +244,12 @@ def publisher() -> Recorder:
 @contextmanager
 def with_agents(postgres, database: str, publisher: Recorder) -> Iterator[Transactions]:
     """Transactions of a door, on a database where ada (lead), bob and dan (developers) and eve (analyst) exist from now on."""
-    engine, service = (connect(postgres.as_role(f"federation_{role}", database)) for role in ("app", "service"))
+    engine, service = (kept.engine(postgres.as_role(f"federation_{role}", database)) for role in ("app", "service"))
     opened = Transactions(engine, publisher, service=service)
     with opened.begin("test:setup") as session:
         for name, role in {"ada": "lead", "bob": "developer", "dan": "developer", "eve": "analyst"}.items():
             agents.add(session, name, role)
     yield opened
-    engine.dispose()
-    service.dispose()
 
 
 @pytest.fixture

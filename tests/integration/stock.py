@@ -10,6 +10,8 @@ from typing import Any
 
 import psycopg
 
+from tests.integration import kept
+
 # All that a test may change and rows do not show.
 _SHAPE = """
 SELECT md5(string_agg(told, ',' ORDER BY told)) FROM (
@@ -28,11 +30,15 @@ SELECT md5(string_agg(told, ',' ORDER BY told)) FROM (
 _OURS = "SELECT array_agg(oid) FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
 _TABLES = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = ANY(%(ours)s) ORDER BY 1"
 _SEQUENCES = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S' AND relnamespace = ANY(%(ours)s)"
-_OTHERS = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+# Those that are kept do nothing by themselves, unless a test has left one in the midst of something.
+_OTHERS = f"""
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND (application_name <> '{kept.NAME}' OR state <> 'idle')
+"""
 
 
 @dataclass(frozen=True)
-class Kept:
+class Lent:
     """A database, how it was when it was cloned, and the rows that it had then."""
 
     url: str
@@ -46,7 +52,7 @@ class Stock:
 
     def __init__(self, postgres: Any, template: str) -> None:
         self._postgres, self._template = postgres, template
-        self._idle: list[Kept] = []
+        self._idle: list[Lent] = []
         self._clones = ExitStack()
 
     def close(self) -> None:
@@ -56,23 +62,24 @@ class Stock:
     @contextmanager
     def lend(self) -> Iterator[str]:
         """Yield the superuser's URL of a database that nobody else has."""
-        kept = self._emptied() or self._clone()
-        yield kept.url
+        lent = self._emptied() or self._clone()
+        yield lent.url
         self._postgres.start()  # a test may have left it killed
-        self._idle.append(kept)
+        self._idle.append(lent)
 
-    def _emptied(self) -> Kept | None:
+    def _emptied(self) -> Lent | None:
         while self._idle:
-            kept = self._idle.pop()
-            with psycopg.connect(kept.url) as connection:
+            lent = self._idle.pop()
+            connection = kept.connection(lent.url)
+            with connection.transaction():
                 connection.execute(_OTHERS)
                 ours = _ours(connection)
-                if _one(connection, _SHAPE, ours) == kept.shape:
-                    _empty(connection, kept, ours)
-                    return kept
+                if _one(connection, _SHAPE, ours) == lent.shape:
+                    _empty(connection, lent, ours)
+                    return lent
         return None
 
-    def _clone(self) -> Kept:
+    def _clone(self) -> Lent:
         url = self._clones.enter_context(self._postgres.database(owner="federation_owner", template=self._template))
         with psycopg.connect(url) as connection:
             ours = _ours(connection)
@@ -80,7 +87,7 @@ class Stock:
             rows = {name: _copied(connection, name) for (name,) in names}
             names = connection.execute(_SEQUENCES, ours).fetchall()
             sequences = {name: connection.execute(f"SELECT last_value, is_called FROM {name}").fetchone() for (name,) in names}
-            return Kept(url, _one(connection, _SHAPE, ours), {name: copy for name, copy in rows.items() if copy}, sequences)
+            return Lent(url, _one(connection, _SHAPE, ours), {name: copy for name, copy in rows.items() if copy}, sequences)
 
 
 def _ours(connection: psycopg.Connection[Any]) -> dict[str, Any]:
@@ -98,13 +105,13 @@ def _copied(connection: psycopg.Connection[Any], table: str) -> bytes:
         return b"".join(copy)
 
 
-def _empty(connection: psycopg.Connection[Any], kept: Kept, ours: dict[str, Any]) -> None:
+def _empty(connection: psycopg.Connection[Any], lent: Lent, ours: dict[str, Any]) -> None:
     # Neither foreign keys nor the triggers of append-only tables are in the way of a replica.
     connection.execute("SET LOCAL session_replication_role = replica")
     tables = [name for (name,) in connection.execute(_TABLES, ours)]
     connection.execute(";".join(f"DELETE FROM {name}" for name in tables))
-    for table, rows in kept.rows.items():
+    for table, rows in lent.rows.items():
         with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
             copy.write(rows)
-    for name, (value, called) in kept.sequences.items():
+    for name, (value, called) in lent.sequences.items():
         connection.execute("SELECT setval(%s, %s, %s)", (name, value, called))

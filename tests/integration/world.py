@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psycopg
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from pydantic import SecretStr
 
@@ -20,9 +19,10 @@ from federation.delivery.publisher import CeleryPublisher
 from federation.services import executions
 from federation.settings import Settings
 from federation.store import outbox
-from federation.transaction import Transactions, connect
+from federation.transaction import Transactions
 from tests import forks
 from tests.forks import Started
+from tests.integration import kept
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -58,9 +58,9 @@ class World:
         # One signer, as in any process.
         signing: Any = (self.app.amqp, self._door.amqp)
         signing[1]._signers = signing[0]._signers
-        service = connect(service_url)
+        service = kept.engine(service_url)
         self.publisher = CeleryPublisher(self._door, service, stale_s=6)
-        self.transactions = Transactions(connect(database_url), self.publisher, service=service)
+        self.transactions = Transactions(kept.engine(database_url), self.publisher, service=service)
         self.processes: list[Started] = []
         self.calm_node = ""
         self.calm_worker: Started | None = None
@@ -147,8 +147,7 @@ class World:
             return executions.state(session, execution_id)
 
     def rows(self, query: str, *values: Any) -> list[Any]:
-        with psycopg.connect(self.owner_url) as connection:
-            return connection.execute(query, values).fetchall()
+        return kept.connection(self.owner_url).execute(query, values).fetchall()
 
     def publish_raw(self, queue: str, body: bytes, headers: dict[str, Any], *, signed: bool = True, **properties: Any) -> None:
         """Put a message on a queue that Celery would never send, signed as a part of the federation would; else as it is."""

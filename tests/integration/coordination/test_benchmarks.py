@@ -13,6 +13,8 @@ from benchmarks.coordination.goals import FLOOR, OPERATIONS, OURS
 
 pytestmark = pytest.mark.timeout(900)
 
+SECONDS = 10
+
 
 def run(tmp_path: Path, module: str, *options: str) -> dict[str, Any]:
     kept = tmp_path / "kept.json"
@@ -34,7 +36,7 @@ def test_each_operation_is_measured_beside_the_floor(tmp_path: Path) -> None:
 
 
 def test_many_agents_lose_and_double_nothing(tmp_path: Path, tell: Callable[[str], None]) -> None:
-    kept = run(tmp_path, "benchmarks.coordination.steady", "--agents", "20", "--rate", "10", "--seconds", "20")
+    kept = run(tmp_path, "benchmarks.coordination.steady", "--agents", "20", "--rate", "10", "--seconds", str(SECONDS))
     assert (kept["errors"], kept["flaws"]) == ([], [])
     called = {
         *("federation_send", "federation_update_state", "federation_claim", "federation_release"),
@@ -42,4 +44,4 @@ def test_many_agents_lose_and_double_nothing(tmp_path: Path, tell: Callable[[str
     }
     assert called <= kept["took"].keys()
     assert {growth["part"] for growth in kept["growths"]} == {"door", "bench", "beat"}
-    tell(f"{kept['calls']} calls by 20 agents in 20 s")
+    tell(f"{kept['calls']} calls by 20 agents in {SECONDS} s")

@@ -1,7 +1,7 @@
 """Does the work of a door, or of a relay, in a child that kills itself at the step that it is told: `python -m crashing door`, a number a line.
 
 A step is each moment before and after a statement, a commit, a write to ActiveMQ and a receipt; at 0 it does not die. Answers with a line of JSON
-each: the id of the execution that a door was to record, and at which step the child died, null where it came to its end.
+each: the id of the execution that a door was to record, the steps that the child came to, and whether it died at the last of them.
 """
 
 import json
@@ -30,19 +30,21 @@ AT_ONCE = 2
 
 
 class Steps:
-    """Counts, and kills this process at one of them."""
+    """Tells each, and kills this process at one of them."""
 
     def __init__(self, deadly: int, told: int) -> None:
         self._deadly, self._told, self._done = deadly, told, 0
 
     def __call__(self, name: str) -> None:
         self._done += 1
+        os.write(self._told, f"{name}\n".encode())
         if self._done == self._deadly:
-            os.write(self._told, name.encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watch(engine: Any, step: Steps, *, reads: bool = True) -> None:
+    """Make a step of each statement and commit."""
+
     def stepped(when: str) -> Any:
         def executes(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             if reads or not statement.startswith("SELECT"):
@@ -61,6 +63,10 @@ def watch(engine: Any, step: Steps, *, reads: bool = True) -> None:
         step("after COMMIT")
 
     dialect.do_commit = do_commit
+
+
+def watch_the_broker(step: Steps) -> None:
+    """Make a step of each write and receipt."""
     for name in ("send", "wait_for_receipt"):
         _wrap(name, step)
 
@@ -86,6 +92,7 @@ def door(identity: uuid.UUID, step: Steps) -> None:
     app = make(lambda: given)
     for each in (engine, service):
         watch(each, step)
+    watch_the_broker(step)
     with Transactions(engine, CeleryPublisher(app, service, stale_s=FOR_EVER_S), service=service).begin("ada") as session:
         agents.get(session, "ada")
         messages.send(session, f"about {identity}", conversation_id="crashing")
@@ -100,6 +107,7 @@ def tell(identity: uuid.UUID, step: Steps) -> None:
     engine = connect(url)
     # It reads much, and a read leaves all as it was.
     watch(engine, step, reads=False)
+    watch_the_broker(step)
     relay.TOLD_AT_ONCE = feeder.AT_ONCE = AT_ONCE
     relay.LOOK_S = 0.0
     one = relay.Relay(make(lambda: given), Transactions(engine, Silent()), listen_url=url)
@@ -122,11 +130,11 @@ def main() -> None:
             os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as told:
-            died_at = told.read() or None
+            steps = told.read().splitlines()
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
             raise SystemExit(f"the child failed with {os.WEXITSTATUS(status)}")
-        sys.stdout.write(json.dumps({"execution_id": str(identity), "died_at": died_at}) + "\n")
+        sys.stdout.write(json.dumps({"execution_id": str(identity), "steps": steps, "died": os.WIFSIGNALED(status)}) + "\n")
         sys.stdout.flush()
 
 

@@ -150,7 +150,7 @@ def test_work_with_a_time_is_unplaced_until_then_and_goes_to_a_node_that_lives_t
 
 
 def test_when_the_leading_beat_is_killed_the_other_acts_within_two_periods_and_nothing_twice(world: World) -> None:
-    period_s, turns, window = 15.0, 3, 4
+    period_s, turns, window = 15.0, 2, 4
     world.worker(world.node("summarising", concurrency=2, engines=["minilm"]))
     with world.transactions.begin("cli:tester") as session:
         agents.add(session, "ada", "lead")

@@ -1,11 +1,11 @@
 """Who dies between BEGIN and the receipt, at each step: what a door recorded is sent, what a relay numbered is told, and nothing else ever was."""
 
 import json
-import subprocess
-import sys
+import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,6 +20,7 @@ from federation.delivery.relay import TOPIC
 from federation.placement.node import Gpu
 from federation.services import agents, feeds, messages, nodes
 from federation.services.nodes import Announcement
+from tests import forks
 from tests.integration.delivery.crashing import AT_ONCE, FOR_EVER_S
 from tests.integration.delivery.test_relay import followed, stored
 from tests.integration.delivery.test_stomp import example
@@ -70,30 +71,60 @@ def taken(world: World, node: str) -> list[str]:
     return found
 
 
+@dataclass(frozen=True)
+class Told:
+    """What came of one child: to which steps it came, and whether it died at the last of them."""
+
+    execution_id: str
+    steps: list[str]
+    died: bool
+
+    @property
+    def died_at(self) -> str | None:
+        return self.steps[-1] if self.died else None
+
+
+DieAt = Callable[[int], Told]
+
+
 @contextmanager
-def dying(world: World, part: str) -> Iterator[Callable[[int], dict[str, Any]]]:
-    """Yield what has a child do the work of this part and die at a step; it returns what is told of it."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "crashing", part], env=world.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=world.folder
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
+def dying(world: World, part: str) -> Iterator[DieAt]:
+    """Yield what has a child do the work of this part and die at a step, or at none where that is 0 or too many."""
+    with ExitStack() as stack:
+        (asked, ask), (answers, answer) = os.pipe(), os.pipe()
+        theirs = [os.fdopen(asked, "rb"), os.fdopen(answer, "wb"), (world.folder / f"{part}.log").open("ab")]
+        child = forks.start("crashing", part, cwd=world.folder, env=world.environment(), stdin=theirs[0], stdout=theirs[1], stderr=theirs[2])
+        for file in theirs:
+            file.close()
+        stack.callback(child.wait, 60)
+        told, said = stack.enter_context(os.fdopen(answers)), stack.enter_context(os.fdopen(ask, "w"))
 
-    def die_at(step: int) -> dict[str, Any]:
-        child.stdin.write(f"{step}\n")
-        child.stdin.flush()
-        told: dict[str, Any] = json.loads(child.stdout.readline())
-        return told
+        def die_at(step: int) -> Told:
+            print(step, file=said, flush=True)
+            line = told.readline()
+            assert line, world.log(part)
+            return Told(**json.loads(line))
 
-    try:
         yield die_at
-    finally:
-        child.stdin.close()
-        child.wait(60)
 
 
+def deaths(die_at: DieAt, every: int) -> Iterator[Told]:
+    """Have children die at the first step and at each so many-th after it, one at none, and one at the last."""
+    step = 1
+    while (told := die_at(step)).died:
+        yield told
+        step += every
+    yield told
+    yield die_at(len(told.steps))
+
+
+# Odd, so that it hits moments before something and moments after it in turn; whatever is seen from outside stays so for four steps at least.
+EACH_STEP = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.long), 3], ids=["each step", "each third step"])
+
+
+@EACH_STEP
 @pytest.mark.timeout(600)
-def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
+def test_state_and_message_agree_whenever_a_door_dies(world: World, every: int) -> None:
     node = world.node("target")
     announce(world, node)
     with world.transactions.begin("cli:tester") as session:
@@ -102,9 +133,8 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
     steps: list[str] = []
     outcomes: set[tuple[bool, bool, int]] = set()
     with dying(world, "door") as die_at:
-        while True:
-            told = die_at(len(steps) + 1)
-            identity, died_at = told["execution_id"], told["died_at"]
+        for told in deaths(die_at, every):
+            identity, died_at = told.execution_id, told.died_at
             recorded, in_outbox, events, said = (world.rows(query, identity)[0][0] for query in (RECORDED, IN_OUTBOX, TOLD, SAID))
             # All of the transaction or nothing of it.
             assert recorded == events == said, died_at
@@ -120,10 +150,9 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World) -> None:
             assert swept == [identity] * in_outbox, died_at
             assert world.rows(IN_OUTBOX, identity) == [(0,)], died_at
             assert world.rows(PLACED, identity) == [(recorded,)], died_at
-            if died_at is None:
-                break
-            steps.append(died_at)
-    assert (recorded, in_outbox, len(sent)) == (1, 0, 1)
+            if not told.died:
+                steps = told.steps
+                assert (recorded, in_outbox, len(sent)) == (1, 0, 1)
     # Before the commit, after it, between the sending and its commit, and all the way.
     assert outcomes == {(False, False, 0), (True, True, 0), (True, True, 1), (True, False, 1)}
     # The first commit is the door's, the others are the publisher's.
@@ -143,8 +172,9 @@ def marked(arrived: "SimpleQueue[dict[str, Any]]", say: Callable[[str], None]) -
     return got
 
 
+@EACH_STEP
 @pytest.mark.timeout(600)
-def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies(world: World, activemq: Any) -> None:
+def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies(world: World, activemq: Any, every: int) -> None:
     with world.transactions.begin("cli:tester") as session:
         for name in ("ada", "bob"):
             agents.add(session, name, "lead")
@@ -153,7 +183,7 @@ def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies
     peer = example().Peer(activemq.host, activemq.port, "bob", activemq.speakers["bob"])
     steps: list[str] = []
     outcomes: set[tuple[int, ...]] = set()
-    told: dict[int, str] = {}
+    known: dict[int, str] = {}
     with followed(activemq) as follower, dying(world, "relay") as die_at:
         to = {where: partial(follower.client.send, where) for where in (f"{TOPIC}mark", feeds.queue_of("bob"), feeds.BROADCAST)}
 
@@ -161,7 +191,7 @@ def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies
             """Return the numbers of events, the places in bob's inbox and those in the commons, in the order in which they came."""
             world.until(lambda: read_to_the_end(world), "ActiveMQ has read what the dead relay has written")
             events, mine, all_else = marked(follower.arrived, to[f"{TOPIC}mark"]), *(marked(peer.arrived, to[where]) for where in list(to)[1:])
-            told.update({event["number"]: event["id"] for event in events})
+            known.update({event["number"]: event["id"] for event in events})
             copies = [copy for copy in mine + all_else if "content" in copy]
             return [
                 [event["number"] for event in events],
@@ -174,13 +204,15 @@ def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies
                 with world.transactions.begin("ada") as session:
                     messages.send(session, "noon", to=recipient)
 
-        speak()
-        assert die_at(0)["died_at"] is None
+        def die_having_spoken(step: int) -> Told:
+            speak()
+            return die_at(step)
+
+        assert not die_having_spoken(0).died
         heard()
         [began] = world.rows(NOTED)
-        while True:
-            speak()
-            died_at = die_at(len(steps) + 1)["died_at"]
+        for told in deaths(die_having_spoken, every):
+            died_at = told.died_at
             by_the_dead = heard()
             [noted] = world.rows(NOTED)
             [(numbered,)] = world.rows("SELECT count(*) FROM event_order WHERE number > %s", began[0])
@@ -193,18 +225,17 @@ def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies
             outcomes.add(
                 (numbered, *(figure for start, got, end in zip(began, by_the_dead, noted, strict=True) for figure in (len(got), end - start)))
             )
-            assert die_at(0)["died_at"] is None
+            assert not die_at(0).died
             by_the_next = heard()
             [ended] = world.rows(NOTED)
             # It goes on after what is noted, so that nothing is left out and a batch at most comes twice.
             assert by_the_next == [list(range(end + 1, last + 1)) for end, last in zip(noted, ended, strict=True)], died_at
             assert [ended] == world.rows(THERE), died_at
             began = ended
-            if died_at is None:
-                break
-            steps.append(died_at)
+            if not told.died:
+                steps = told.steps
     peer.client.disconnect()
-    assert sorted(told.items()) == stored(world)
+    assert sorted(known.items()) == stored(world)
     # Three events, two copies for bob and one for all beside what is for all in bob's inbox; each batch told before it is noted.
     assert outcomes == {
         (0, 0, 0, 0, 0, 0, 0),

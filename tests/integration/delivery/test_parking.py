@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -124,11 +125,12 @@ class Story:
             assert (state.node in able) if able else state.state is executions.State.UNPLACED
 
 
-def test_parking_and_unparking_lose_nothing(world: World) -> None:
+@pytest.mark.parametrize("stories", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_parking_and_unparking_lose_nothing(world: World, stories: int) -> None:
     moved = 0
     world.trust_nodes(STALE_S)
 
-    @settings(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink])
+    @settings(max_examples=stories, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink])
     @given(st.lists(turns, min_size=3, max_size=6))
     def told(story: list[Turn]) -> None:
         nonlocal moved

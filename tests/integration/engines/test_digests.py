@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,7 +80,8 @@ def test_safetensors_with_one_other_bit_are_refused_before_they_are_read(folder:
     weights = folder / "model.safetensors"
     flip(weights, weights.stat().st_size - 1)
     monkeypatch.setattr(minilm, "MiniLM", no_runner)
-    monkeypatch.setattr("sentence_transformers.SentenceTransformer", no_runner)
+    # In its place before it is imported, which alone would take longer than all else here.
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=no_runner))
     with pytest.raises(WeightsChanged, match=r"model\.safetensors: got SHA-256 [0-9a-f]{64}, wants SHA-256 53aa5117"):
         minilm._load(1)
 

@@ -23,6 +23,17 @@ print(__name__, sys.argv[1:], os.getcwd() == sys.path[0], os.environ.get("SEEN")
 print(sys.stdin.read(), file=sys.stderr)
 sys.exit(int(sys.argv[1]))
 """
+# A module that has much to do in the end, and is told how to end.
+ENDING = """
+import atexit, logging.handlers, sys, threading, time
+kept = logging.handlers.MemoryHandler(100, target=logging.StreamHandler(sys.stdout))
+logging.getLogger().addHandler(kept)
+kept.buffer.append(logging.makeLogRecord({"msg": "kept until the end"}))
+atexit.register(print, "at the end", flush=False)
+threading.Thread(target=lambda: (time.sleep(0.1), print("a thread's end"))).start()
+exec(sys.argv[1])
+sys.stdout.write("half a line")
+"""
 WAITING = "import time\nprint('ready', flush=True)\ntime.sleep(1000)\n"
 
 
@@ -30,6 +41,7 @@ WAITING = "import time\nprint('ready', flush=True)\ntime.sleep(1000)\n"
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "telling.py").write_text(TELLING)
     (tmp_path / "waiting.py").write_text(WAITING)
+    (tmp_path / "ending.py").write_text(ENDING)
     return tmp_path
 
 
@@ -58,6 +70,27 @@ def test_a_forked_module_has_what_it_was_given_and_nothing_of_its_server(forks: 
     assert (folder / "out").read_text() == "__main__ ['3', 'a b'] True yes ['PATH', 'SEEN'] True\n"
     assert (folder / "err").read_text() == "given\n"
     assert process.poll() == process.wait() == 3
+
+
+def test_a_forked_module_ends_as_it_would_alone(forks: ForkServer, folder: Path) -> None:
+    given = ("pass", "sys.exit()", "sys.exit(3)", "sys.exit(300)", "sys.exit(-1)", "sys.exit('told')", "sys.exit(True)", "1 / 0")
+    for how in (*given, "raise KeyboardInterrupt"):
+        status = start(forks, folder, "ending", how).wait(WITHIN_S)
+        alone = subprocess.run([sys.executable, "-m", "ending", how], cwd=folder, capture_output=True, text=True, check=False)
+        assert (status, (folder / "out").read_text()) == (alone.returncode, alone.stdout), how
+        assert "a thread's end\nat the end\nkept until the end\n" in alone.stdout
+        # A traceback begins in what has run the module.
+        assert (folder / "err").read_text().splitlines()[-1:] == alone.stderr.splitlines()[-1:], how
+
+
+def test_a_forked_module_whose_output_nobody_takes_ends_as_it_would_alone(forks: ForkServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with Path("/dev/full").open("wb") as full, Path(os.devnull).open("rb") as given, (folder / "err").open("w") as err:
+        files = (given.fileno(), full.fileno(), err.fileno())
+        status = forks.start(["ending", "pass"], cwd=folder, environment={}, files=files).wait(WITHIN_S)
+        alone = subprocess.run([sys.executable, "-m", "ending", "pass"], cwd=folder, stdout=full, stderr=subprocess.DEVNULL, check=False)
+    assert status == alone.returncode == 120
+    assert "No space left on device" in (folder / "err").read_text()
 
 
 def test_an_environment_may_be_large(forks: ForkServer, folder: Path) -> None:

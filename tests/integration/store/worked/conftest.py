@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from federation.transaction import Transactions, connect
+from federation.transaction import Transactions
+from tests.integration import kept
 from tests.integration.conftest import Recorder, with_agents
 from tests.integration.stock import Stock
 
@@ -33,9 +34,7 @@ def database(postgres: Any, worked: Stock, watch: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def transactions(postgres: Any, database: str, publisher: Recorder) -> Iterator[Transactions]:
+def transactions(postgres: Any, database: str, publisher: Recorder) -> Transactions:
     """Transactions on it as the program makes them; the four agents are there."""
-    app, service = (connect(postgres.as_role(role, database)) for role in ("federation_app", "federation_service"))
-    yield Transactions(app, publisher, service=service)
-    app.dispose()
-    service.dispose()
+    app, service = (kept.engine(postgres.as_role(role, database)) for role in ("federation_app", "federation_service"))
+    return Transactions(app, publisher, service=service)

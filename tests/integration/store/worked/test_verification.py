@@ -276,8 +276,6 @@ def test_a_restored_database_goes_on_behind_the_last_seal_that_it_has(log: Log, 
         with opened.begin("cli:root") as session:
             agents.rotate(session, "bob")
 
-    for engine in (log.service.engine, transactions.engine, transactions.service):
-        engine.dispose()
     with postgres.database(template=log.url.rpartition("/")[2]) as url:
         more(transactions)
         log.number()
