@@ -149,7 +149,7 @@ class Fuzzer:
 
     def call(self, drawn: Drawn) -> bool:
         """Make a call; return whether it was taken. Raises AssertionError for an answer that no caller may get."""
-        arguments = self._resolved(drawn.arguments)
+        arguments = self._resolved(drawn.tool, drawn.arguments)
         meta = {f"io.modelcontextprotocol/{key}": value for key, value in {"protocolVersion": drawn.era, "clientCapabilities": {}}.items()}
         request = {
             "jsonrpc": "2.0",
@@ -188,13 +188,14 @@ class Fuzzer:
         self._learn(result["structuredContent"])
         return True
 
-    def _resolved(self, drawn: Any) -> Any:
+    def _resolved(self, tool: str, drawn: Any) -> Any:
         if not isinstance(drawn, dict):
             return drawn
         made = {name: value for name, value in drawn.items() if value is not Nothing}
         for name, value in made.items():
             if isinstance(value, Known):
-                there = self.pool.get(value.argument) or [str(uuid.UUID(int=value.number))]
+                # What only a few of the things of its kind can do has those in a pool of its own.
+                there = self.pool.get(f"{tool} {value.argument}") or self.pool.get(value.argument) or [str(uuid.UUID(int=value.number))]
                 made[name] = there[value.number % len(there)]
         # A claim has a token of its own, which is seldom found by chance.
         pairs = self.pool.get("claim", [])
