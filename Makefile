@@ -98,6 +98,9 @@ bench-core: fetch ## What an event, an outbox entry and a signature cost, and ho
 bench-coordination: fetch ## Sends, states, claims, votes and delegations through the front door, beside the commits and sends that they need (about 25 minutes)
 	$(BIN)/python -m benchmarks.coordination $(if $(COORDINATION_JSON),--json "$(COORDINATION_JSON)")
 
+idle: install ## What each part of the running federation costs while nobody asks it anything (about a minute; IDLE_JSON=FILE keeps it)
+	$(BIN)/python -m benchmarks.idle $(if $(IDLE_JSON),--json "$(IDLE_JSON)")
+
 simulate-placement: fetch ## Placement on up to 10,000 simulated nodes, with a million executions on 1,000 of them (about 4 minutes)
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.placement
@@ -126,4 +129,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination simulate-placement latency propagation faults long soak-broker soak-coordination docs clean
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean

@@ -12,6 +12,7 @@ from celery.worker.consumer import Consumer
 from kombu import Message
 from sqlalchemy import text
 
+from federation.broker.leaving import is_ending
 from federation.delivery import request
 from federation.delivery.clerk import Clerk
 from federation.delivery.failing import fail_task_of
@@ -55,6 +56,10 @@ class QuarantiningConsumer(Consumer):
         run = super().create_task_handler(*args, **kwargs)
 
         def on_message(message: Message, by_last: bool = False) -> None:
+            if is_ending():
+                # It was held up until its signer's key was read; the pool takes nothing more.
+                self._reject(message, True)
+                return
             verdict = self._gate.judge(message, by_last=by_last)
             if isinstance(verdict, Unread):
                 self._reader.do(self._read_signer, verdict.identity, message, on_message)

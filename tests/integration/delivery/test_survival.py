@@ -1,6 +1,7 @@
 """Workers against what nobody expects: foreign messages, a database that refuses, retries that cannot be sent."""
 
 import json
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,3 +148,21 @@ def test_body_that_ends_as_if_the_whole_process_should_fails_alone(world: World,
     world.until(lambda: (size := world.size(world.destination(node))).in_flight + size.waiting == 0, "each is settled")
     assert worker.poll() is None
     assert {world.state(identity).state for identity in broken} == {"failed"}
+
+
+def test_what_waits_for_its_signers_key_when_its_worker_ends_goes_back_and_runs_later(calm: World) -> None:
+    # So that who sends has made its key known.
+    calm.result(calm.record("tests.where"))
+    node = calm.node("ending", tags=["ending"], pool="threads", concurrency=2)
+    worker = calm.worker(node)
+    with psycopg.connect(calm.owner_url) as line:
+        line.execute("LOCK TABLE signers IN ACCESS EXCLUSIVE MODE")
+        identity = calm.record("tests.where", tags=["ending"])
+        asked = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%signers%%'"
+        calm.until(lambda: calm.rows(asked), "its signer's key is looked up")
+        worker.send_signal(signal.SIGTERM)
+        calm.until(lambda: "Warm shutdown" in calm.log(node), "the worker is told to end")
+    assert worker.wait(60) == 0
+    assert calm.rows("SELECT reason FROM quarantine WHERE execution_id = %s", identity) == []
+    calm.worker(node)
+    assert calm.result(identity)["node"] == node
