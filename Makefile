@@ -64,7 +64,7 @@ FUZZ_CALLS ?= 10000
 fuzz: fetch ## Call the tools ten thousand times with what their schemas let one think of (about 13 minutes; FUZZ_CALLS=1000 for fewer)
 	FUZZ_CALLS=$(FUZZ_CALLS) $(BIN)/python -m pytest tests/integration/mcp/test_fuzz.py -m "long or not long"
 
-FAULTS := tests/faults tests/integration/faults tests/integration/store/worked/test_verification.py tests/e2e/test_demo.py
+FAULTS := tests/faults tests/integration/faults tests/integration/delivery/test_crashes.py tests/integration/store/worked/test_verification.py tests/e2e/test_demo.py
 
 faults: fetch ## Run all fault tests, those that take minutes too, and print what each fault cost (about an hour; FAULTS_JSON=FILE keeps it)
 	$(BIN)/python -m pytest $(FAULTS) -m "long or not long"
