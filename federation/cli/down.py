@@ -32,7 +32,9 @@ def down(purge: Purge = False, yes: Yes = False) -> None:
         console.print("Stopped.")
     else:
         console.print("The federation is not running.")
-    if purge:
+    if purge and not home.data_dir.exists():
+        console.print(inert(f"There is nothing to remove in {home.data_dir}."))
+    elif purge:
         left = home.purge()
         others = ", ".join(map(str, left))
         console.print(inert(f"Removed what was made in {home.data_dir}; not ours, and left: {others}" if left else f"Removed {home.data_dir}."))

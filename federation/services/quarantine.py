@@ -136,7 +136,7 @@ def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
     identity = entry.execution_id or _named(entry)
     execution = None if identity is None else session.get(Execution, identity, with_for_update=True)
     if execution is None:
-        raise Conflict(f"{entry.id} was not sent by the federation, so it cannot be sent again from here: {entry.reason}")
+        raise Conflict(f"{reference} was not sent by the federation, so it cannot be sent again from here: {entry.reason}")
     made = insert(Redrive).values(quarantine_id=entry.id, execution_id=execution.id).on_conflict_do_nothing()
     if session.scalar(made.returning(Redrive.quarantine_id)) is None:
         raise Conflict(f"execution {execution.id} was sent again already; look at it with federation task show {execution.id}")

@@ -45,7 +45,7 @@ def test_what_is_quarantined_is_listed_shown_and_sent_again(federation: Callable
 
     refused = federation("task", "redrive", foreign)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "was not sent by the federation" in refused.stderr
+    assert f"{foreign} was not sent by the federation" in refused.stderr
     sent = federation("task", "redrive", "--all", "--json")
     assert (sent.returncode, json.loads(sent.stdout)) == (0, {"redriven": [poison], "left": {}})
     again = federation("task", "redrive", poison)

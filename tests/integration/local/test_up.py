@@ -162,6 +162,7 @@ def test_a_day_in_the_life(machine: Machine) -> None:
 
     assert machine("down", "--purge")[0] == 0
     assert not machine.data_dir.exists()
+    assert "nothing to remove" in machine("down", "--purge")[1]
 
 
 def test_interrupted_start_leaves_no_process(machine: Machine) -> None:
