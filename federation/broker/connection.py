@@ -25,8 +25,6 @@ SECONDS_TO_PART = 5.0
 LATE_S = 2.0
 
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
-# Elsewhere than on Linux only what was closed in both directions shows.
-_HUNG_UP = getattr(select, "POLLRDHUP", 0)
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -61,10 +59,6 @@ class StompConnection:
     def alive(self) -> bool:
         """Whether it is worth using, as far as is known without a look at the socket."""
         return not self._closed and self._failure is None and os.getpid() == self._pid
-
-    def is_gone(self) -> bool:
-        """Whether the broker has closed it, which nobody learns who does not use it; reads nothing."""
-        return bool(wait_until_ready(self._sock, _HUNG_UP, 0) & (_HUNG_UP | select.POLLHUP | select.POLLERR | select.POLLNVAL))
 
     def fileno(self) -> int:
         """The socket's descriptor, for an event loop."""

@@ -1,12 +1,13 @@
 """Remote control in two mailboxes: questions, which any part may ask and which change nothing, and commands, which operators alone may give."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import click
 from celery.app.control import Control
 
-from federation.broker.errors import RequestRefused
+from federation.broker.errors import ConnectionLost, RequestRefused
 from federation.errors import Refused
 
 # Celery's own, by name: what a later version brings is a command until somebody has looked at it. `heartbeat` has a worker tell that it is there.
@@ -50,7 +51,12 @@ class FederationControl(Control):
         if command in QUESTIONS:
             asking = copy.copy(self)
             asking.mailbox = self.questions
-            return super(FederationControl, asking).broadcast(command, *args, **kwargs)
+            ask = partial(super(FederationControl, asking).broadcast, command, *args, **kwargs)
+            try:
+                return ask()
+            except ConnectionLost:
+                # It lay idle in the pool while ActiveMQ was away; to ask twice changes nothing, and the second time it is made anew.
+                return ask()
         try:
             return super().broadcast(command, *args, **kwargs)
         except RequestRefused as error:

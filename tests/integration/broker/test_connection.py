@@ -334,22 +334,6 @@ def test_a_confirmed_message_is_not_written_where_the_peer_has_ended() -> None:
     assert bytes(written) == b""
 
 
-def test_a_connection_that_lay_idle_while_the_broker_was_killed_is_made_anew(bus: Any, queue: kombu.Queue, activemq: Any) -> None:
-    idle = bus.connect()
-    before = idle.default_channel
-    assert idle.connected
-    activemq.kill()
-    activemq.start()
-    with kombu.Consumer(idle.default_channel, [queue], no_ack=True) as consumer:
-        assert consumer.channel is not before
-        kombu.Producer(idle.default_channel).publish("later", routing_key=queue.name)
-        got: list[Any] = []
-        consumer.register_callback(lambda body, _: got.append(body))
-        while not got:
-            idle.drain_events(timeout=60)
-    assert got == ["later"]
-
-
 def test_confirmed_messages_survive_a_killed_broker(bus: Any, queue: kombu.Queue, activemq: Any) -> None:
     connection = bus.connect()
     confirmed: list[int] = []

@@ -91,3 +91,12 @@ def test_worker_without_a_database_serves_its_event_loop_while_a_revoked_message
     postgres.start()
     world.until(lambda: world.app.AsyncResult(str(identity)).state == "REVOKED", "that is recorded")
     world.until(lambda: settled(world, node), "its message is settled")
+
+
+def test_workers_are_asked_over_a_connection_that_lay_idle_while_the_broker_was_killed(world: World, activemq: Any) -> None:
+    node = world.node("asked", pool="threads", concurrency=1)
+    world.worker(node)
+    assert answers(world, node)
+    activemq.kill()
+    activemq.start()
+    world.until(lambda: world.app.control.ping(timeout=2, limit=1), "the worker is back and answers")
