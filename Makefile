@@ -51,7 +51,7 @@ demo: install ## Start everything and do the main job on real input; run it twic
 	$(BIN)/federation demo
 
 # Most tests wait for processes more than they compute, so more run at once than there are cores; each has its own servers.
-test: fetch ## Run all tests, on real servers and real models (10 to 25 minutes on two cores)
+test: fetch ## Run all tests, on real servers and real models (10 to 15 minutes on two cores)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 AIRGAP ?= tests
