@@ -16,6 +16,7 @@ from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
 from federation.broker.beating import beat_beside
 from federation.broker.celery_worker import is_worker, runs_in_the_loop
+from federation.broker.cold import end_if_interrupted
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
@@ -265,6 +266,8 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         On a lost connection it has ended already.
         """
         consumer = self._by_tag.get(consumer_tag)
+        if consumer is not None and consumer.pool is not None:
+            end_if_interrupted(self.wire, in_the_loop=runs_in_the_loop(consumer.pool))
         if consumer is None or consumer.pool is None or not is_ending():
             self._cancel(consumer_tag, lambda _: False)
             return

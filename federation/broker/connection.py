@@ -270,6 +270,10 @@ class StompConnection:
         if self._closed:
             raise ConnectionLost(f"the connection to {self.address} was closed by us; connect again")
 
+    def give_up(self, reason: ConnectionLost) -> None:
+        """Let nothing more be sent or received, for that reason; takes no lock."""
+        self._fail_with(reason)
+
     def _fail(self, text: str, cause: BaseException | None = None) -> ConnectionLost:
         error = ConnectionLost(text)
         error.__cause__ = cause

@@ -1,20 +1,25 @@
 """A Celery project that knows nothing of the federation but its transport; the tests start its workers, and kill them.
 
-FAULTS_SETTINGS holds more of Celery's settings as JSON, FAULTS_DIARY the file to which each run of a task adds a line.
+FAULTS_SETTINGS holds more of Celery's settings as JSON, FAULTS_DIARY the file to which each run of a task adds a line;
+FAULTS_QUIT_AT_LINE is 0, or the line of its own code at which a worker asks itself to end.
 """
 
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from celery import Celery, Task
+from celery.signals import worker_ready
 
 import federation.broker  # noqa: F401  # registers activemq://
 
 DIARY = os.environ["FAULTS_DIARY"]
+TRACED = ("federation/broker/", "concurrent/futures/thread.py")
 
 app = Celery("faults")
 app.conf.update(
@@ -44,6 +49,27 @@ def write(line: str) -> None:
         os.write(diary, f"{line} {time.monotonic()}\n".encode())
     finally:
         os.close(diary)
+
+
+@worker_ready.connect
+def quit_in_the_middle(**_: Any) -> None:
+    """Ask the worker to end cold at one line of its main thread, counted in the transport and where a pool of threads is given its tasks."""
+    remaining = number = int(os.environ["FAULTS_QUIT_AT_LINE"])
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal remaining
+        if event == "call":
+            return trace if any(place in frame.f_code.co_filename for place in TRACED) else None
+        if event == "line":
+            remaining -= 1
+            if remaining == 0:
+                sys.settrace(None)
+                write(f"quit {number}:{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {os.getpid()} {os.getpid()} False")
+                signal.raise_signal(signal.SIGQUIT)
+        return trace
+
+    if remaining:
+        sys.settrace(trace)
 
 
 def refuse_after_two(message: Any) -> str | None:

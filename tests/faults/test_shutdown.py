@@ -1,5 +1,6 @@
 """Workers that are asked to end: what runs is finished by them alone, what waits goes to a peer, and what is cut off comes back."""
 
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -151,3 +152,25 @@ def test_a_cold_shutdown_gives_back_what_runs(
     heir = fleet.start(slots=1)
     diary.wait_until_all_ended(running, else_tell=lambda: f"{size_of(f'/queue/{prefix}work')}\n{leaving.log}\n{heir.log}")
     diary.check_reruns_are_marked()
+
+
+# A worker reads two messages and hands them over in about so many lines of the transport.
+LINES = 700
+
+
+@pytest.mark.parametrize("pool", ["threads", *(pytest.param(pool, marks=pytest.mark.long) for pool in ("prefork", "solo", "gevent"))])
+@pytest.mark.parametrize("step", [60, pytest.param(2, marks=pytest.mark.long)])
+def test_a_cold_shutdown_in_the_middle_of_the_transports_work_gives_back_what_came(
+    fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, dice: random.Random, pool: str, step: int
+) -> None:
+    """The handler of the signal interrupts who may hold locks, and they are held until it is done."""
+    sent = []
+    for number, at in enumerate(range(dice.randrange(1, step + 1), LINES, step), 1):
+        gate = tmp_path / f"gate{at}"
+        sent += [client.send("hold", str(gate)) for _ in range(2)]
+        leaving = fleet.start(pool=pool, slots=1, wait=False, worker_prefetch_multiplier=4, quit_at_line=at)
+        wait_for(lambda number=number: len(diary.ids("quit")) == number, lambda leaving=leaving: f"it tells itself to end\n{leaving.log}")
+        gate.touch()
+        wait_for(lambda leaving=leaving: not leaving.alive, lambda leaving=leaving: f"it ends, told at {diary.lines[-1].task_id}\n{leaving.log}")
+    heir = fleet.start(slots=1)
+    diary.wait_until_all_ended(sent, else_tell=lambda: heir.log)
