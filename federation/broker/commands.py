@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
                 parser.error(f"--app {given.app}: {connection.as_uri()} is no ActiveMQ, whose URL begins with {_BEGINNINGS}")
             return int(given.command(connection, given))
     except BrokerError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        printing.tell(f"{type(error).__name__}: {error}")
         return next((code for kind, code in _CODES.items() if isinstance(error, kind)), UNAVAILABLE)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -147,7 +147,10 @@ def _redrive(connection: Connection, given: argparse.Namespace) -> int:
     if not number:
         see_queue(connection, given.queue)
     printing.show([{"queue": given.queue, "redriven": number}], as_json=given.json)
-    return NOT_FOUND if given.id and not number else DONE
+    if given.id and not number:
+        printing.tell(f"no dead letter of {given.queue} has the id {given.id}; see: dead-letters list {given.queue}")
+        return NOT_FOUND
+    return DONE
 
 
 def _purge(connection: Connection, given: argparse.Namespace) -> int:
@@ -166,4 +169,7 @@ def _scheduled(connection: Connection, given: argparse.Namespace) -> int:
 def _remove(connection: Connection, given: argparse.Namespace) -> int:
     removed = remove_scheduled(connection, given.job)
     printing.show([{"job": given.job, "removed": removed}], as_json=given.json)
-    return DONE if removed else NOT_FOUND
+    if not removed:
+        printing.tell(f"no scheduled message has the job {given.job}; see: scheduled list")
+        return NOT_FOUND
+    return DONE

@@ -100,7 +100,8 @@ def _cut(address: Address, error: OSError | None = None) -> ConnectionLost | Tls
         # In TLS 1.3 the broker looks at our certificate after our side of the handshake is done.
         return TlsFailed(str(address), f"the broker refuses us ({error.reason})")
     said = f" ({error})" if error else ""
-    question = "does that connector want a client certificate?" if address.tls else "is it ActiveMQ's `stomp` connector, and has it room for more?"
+    plain = "is it ActiveMQ's `stomp` connector, or one for TLS (`activemqs://`), and has it room for more?"
+    question = "does that connector want a client certificate?" if address.tls else plain
     return ConnectionLost(f"{address} closed the connection before it was set up{said}; {question}")
 
 

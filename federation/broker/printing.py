@@ -41,6 +41,11 @@ def progress(done: int, total: int) -> None:
         _print(f"\r{done:,} of {total:,}", end="\n" if done >= total else "", file=sys.stderr)
 
 
+def tell(text: str) -> None:
+    """Print a line beside the result."""
+    _print(text, file=sys.stderr)
+
+
 def _cell(value: Any) -> str:
     text = "" if value is None else value.isoformat(timespec="seconds") if isinstance(value, datetime) else str(value)
     # One line each, and nothing that a terminal obeys.

@@ -17,13 +17,16 @@ MOST_SLOTTED = 500
 # After an ack the broker sends the next message at once; what has had none for so long has none under way.
 SECONDS_TO_REST = 0.1
 
+# So much of a topic is on its way to us at most; ActiveMQ hears of every half of it, in one ACK for all up to a message.
+PREFETCH_OF_TOPICS = 1000
+
 # Frames that end subscriptions in, all frames to be sent out.
 Say = Callable[[bytes], bytes]
 
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """One SUBSCRIBE; `size` messages may be unsettled in it, 0 for a topic, which is never acknowledged."""
+    """One SUBSCRIBE; `size` messages may be unsettled in it, 0 for a topic, where messages are not settled one by one."""
 
     id: str
     size: int
@@ -32,10 +35,11 @@ class Subscription:
     to_return: int = 0
     cancelled: bool = False
     rests_since: float = field(default_factory=monotonic)
+    heard: int = 0
 
     @property
     def acknowledges(self) -> bool:
-        """Whether the broker waits for acks."""
+        """Whether each message is to be settled."""
         return self.size > 0
 
     @property
@@ -100,6 +104,13 @@ class Slots:
         """Subscribe to a topic, where there is nothing to acknowledge."""
         with self.lock:
             self._subscribe(0)
+
+    def hear(self, subscription: Subscription, frame: Frame) -> None:
+        """Count a message of a topic, and let the next ones come."""
+        subscription.heard += 1
+        if subscription.heard >= PREFETCH_OF_TOPICS // 2:
+            subscription.heard = 0
+            self.wire.send(encode("ACK", {"id": frame.headers["ack"]}))
 
     def _subscribe(self, size: int) -> None:
         subscription = self.add(size)
@@ -191,9 +202,10 @@ def subscribe(wire: StompConnection, subscription: Subscription, *, confirm: boo
 
     Raises RequestRefused if the user may not read there.
     """
-    headers = {"id": subscription.id, "destination": subscription.owner.destination, "ack": "auto", **subscription.owner.arguments.headers}
-    if subscription.acknowledges:
-        headers |= {"ack": "client-individual", "activemq.prefetchSize": str(subscription.size)}
+    # Not «auto», where the broker acknowledges to itself what it sends, and takes that for a sign of life of a client that is frozen.
+    mode, prefetch = ("client-individual", subscription.size) if subscription.acknowledges else ("client", PREFETCH_OF_TOPICS)
+    headers = {"id": subscription.id, "destination": subscription.owner.destination, **subscription.owner.arguments.headers}
+    headers |= {"ack": mode, "activemq.prefetchSize": str(prefetch)}
     if confirm:
         receipt = wire.next_id()
         wire.request(encode("SUBSCRIBE", {**headers, "receipt": receipt}), receipt, 30.0)

@@ -45,6 +45,27 @@ def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, clie
     toll.happened(1, work=len(held) + 1)
 
 
+def test_a_frozen_worker_is_cut_while_others_talk_to_it(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path) -> None:
+    """What the broker sends is no sign of life of whoever it sends to."""
+    gate = tmp_path / "gate"
+    frozen = fleet.start(heartbeat_s=1, slots=1)
+    held = client.send("hold", str(gate))
+    wait_for(lambda: diary.ids("start"), "it runs")
+    frozen.freeze()
+    peer = fleet.start()
+
+    def is_run_by_the_peer_as_well() -> bool:
+        # A command to all workers, as an event is that each sends to the others.
+        client.app.control.broadcast("heartbeat")
+        time.sleep(0.1)
+        return len(diary.starts(held)) == 2
+
+    wait_for(is_run_by_the_peer_as_well, lambda: f"the peer has it: {diary.lines}")
+    assert diary.starts(held)[-1].worker == peer.pid
+    gate.touch()
+    diary.wait_until_all_ended([held])
+
+
 def test_a_long_task_that_never_yields_to_other_greenlets_is_cut_by_its_own_silence_and_its_second_run_is_marked(
     broker: Any, fleet: Fleet, client: Client, diary: Diary, prefix: str, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from amqp.exceptions import PreconditionFailed
 from celery import Celery
 
 from federation.broker.errors import Unroutable
+from federation.broker.subscription import PREFETCH_OF_TOPICS
 
 
 def bound(kind: str) -> kombu.Queue:
@@ -46,6 +47,17 @@ def test_a_fanout_that_others_declared_is_heard_by_them(bus: Any, durable: bool)
     inbox = bus.listen(bus.connect(), queue, no_ack=True)
     kombu.Producer(bus.connect()).publish("to all", exchange=queue.exchange.name)
     assert inbox.wait()[0].decode() == "to all"
+
+
+def test_a_listener_hears_more_than_the_broker_sends_without_an_acknowledgement(bus: Any) -> None:
+    name = f"test.{uuid.uuid4().hex}"
+    queue = kombu.Queue(name, kombu.Exchange(f"{name}.x", type="fanout"), auto_delete=True, durable=False)
+    inbox = bus.listen(bus.connect(), queue, no_ack=True)
+    producer = kombu.Producer(bus.connect(), exchange=queue.exchange)
+    sent = [str(number) for number in range(3 * PREFETCH_OF_TOPICS)]
+    for body in sent:
+        producer.publish(body, delivery_mode="transient")
+    assert [body.decode() for body in inbox.wait(len(sent))] == sent
 
 
 def test_a_fanout_that_nobody_has_declared_is_an_error(bus: Any) -> None:
