@@ -14,7 +14,7 @@ from federation.settings import Settings, settings
 
 # Celery's name of a queue and ActiveMQ's: `taichi` is /queue/federation.node.taichi.
 QUEUE_PREFIX = "federation.node."
-# Nobody consumes it: an execution that was sent without a node can be seen and is lost to nobody.
+# What a worker without -Q would consume. Nothing is sent there.
 UNROUTED = "unrouted"
 
 # A door must not wait longer than this for a dead broker after its commit.
@@ -65,6 +65,7 @@ def configuration(given: Settings) -> dict[str, Any]:
         # `running` is derived from the deliveries, so STARTED would only be one more statement a task.
         "task_track_started": False,
         "task_default_queue": UNROUTED,
+        "task_routes": ("federation.delivery.routing:route",),
         "task_send_sent_event": True,
         "worker_send_task_events": True,
         "worker_prefetch_multiplier": 1,

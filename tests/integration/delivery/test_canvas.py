@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from celery import chain, chord
 
+from federation.errors import InvalidInput
+
 World = Any
 
 
@@ -36,3 +38,19 @@ def test_what_follows_an_execution_that_ends_while_the_broker_is_away_is_done_wh
     world.until(lambda: (size := world.size(world.destination(node))).in_flight + size.waiting == 0, "each message is settled")
     assert {result.state for result in (asked.parent.results if canvas == "chord" else [asked.parent])} == {"SUCCESS"}
     assert world.rows("SELECT count(*), count(DISTINCT execution_id) FROM execution_effects") == [(len(first), len(first))]
+
+
+def test_what_names_no_queue_runs_where_what_it_follows_ran(calm: World) -> None:
+    marks = [calm.folder / f"mark-{number}" for number in range(3)]
+    steps = [calm.app.signature("tests.leave_a_mark", kwargs={"path": str(mark)}, immutable=True) for mark in marks]
+    asked = chain(steps[0].set(queue=calm.calm_node), *steps[1:], app=calm.app)()
+    assert asked.get(timeout=90) == str(marks[2])
+
+
+def test_a_call_that_names_no_queue_is_refused(calm: World) -> None:
+    with pytest.raises(InvalidInput, match=r"queue: got None, wants the name of the node that is to run tests\.leave_a_mark"):
+        calm.app.send_task("tests.leave_a_mark", kwargs={"path": "/nowhere"})
+    called = calm.celery("call", "tests.leave_a_mark", name="call")
+    assert called.wait(timeout=90) == 1
+    told = calm.log("call")
+    assert ("Error: queue: got None" in told, "Traceback" in told) == (True, False), told
