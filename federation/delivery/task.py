@@ -56,6 +56,8 @@ class FederationTask(CeleryTask):
     Request = "federation.delivery.request:FederationRequest"
     autoretry_for = (TransientError,)
     dont_autoretry_for = (DatabaseUnavailable,)
+    # A refusal is a line in the worker's log, without a traceback.
+    throws = (PermanentError,)
     max_retries = 8
     retry_backoff = 1
     retry_backoff_max = 60

@@ -119,7 +119,8 @@ class Slot:
         status = self.process.wait()
         children.signal_group(self.process.pid, signal.SIGKILL)
         self.process = None
-        self.last_exit = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        self.last_exit = f"{how}, as asked" if self.state is PartState.STOPPING and not self._pressed else how
         self.become(PartState.DONE if self.part.once and status == 0 else PartState.STOPPED)
 
     def wait_before_restart(self) -> None:

@@ -121,6 +121,7 @@ class Supervisor:
             for slot in self._dead():
                 self._bury(slot)
                 slot.wait_before_restart()
+                logger.warning("part.died part=%s how=%s restart_in_s=%.1f", slot.part.name, slot.last_exit, slot.due - time.monotonic())
                 self._tell()
             for slot in self._slots:
                 if slot.state is PartState.BACKOFF and time.monotonic() >= slot.due:

@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 
 def test_the_example_counts_has_one_effect_and_says_what_is_wrong(world: World) -> None:
     node = world.node("counting", concurrency=1)
-    world.worker(node, "-I", "count_words", PYTHONPATH=f"{world.environment()['PYTHONPATH']}:{EXAMPLES}")
+    world.worker(node, "-I", "count_words", "-l", "INFO", PYTHONPATH=f"{world.environment()['PYTHONPATH']}:{EXAMPLES}")
     text = world.folder / "text.txt"
     text.write_text("one two three\n" * 25_000)
     identity = str(uuid.uuid4())
@@ -24,3 +24,5 @@ def test_the_example_counts_has_one_effect_and_says_what_is_wrong(world: World) 
     assert world.rows("SELECT execution_id, value->'words' FROM execution_effects") == [(uuid.UUID(identity), 75_000)]
     with pytest.raises(Exception, match="path: got '/nowhere', wants a file on the node's disk"):
         world.app.send_task("examples.count_words", kwargs={"path": "/nowhere"}, queue=node).get(timeout=90)
+    world.until(lambda: "raised expected: PermanentError(\"path: got '/nowhere'" in world.log(node), "its refusal is logged")
+    assert "Traceback" not in world.log(node)

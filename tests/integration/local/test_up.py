@@ -153,10 +153,12 @@ def test_a_day_in_the_life(machine: Machine) -> None:
     os.kill(victim, signal.SIGKILL)
     assert children.wait_until(lambda: machine.part("frontdoor")["restarts"] == 1 and machine.part("frontdoor")["state"] == "running", WITHIN_S)
     assert machine.part("frontdoor")["last_exit"] == "signal SIGKILL"
+    assert "part.died part=frontdoor how=signal SIGKILL" in (machine.data_dir / "logs" / "supervisor.log").read_text()
 
     pids = machine.pids()
     assert len(pids) > 6
     assert machine("down") == (0, "Stopped.\n")
+    assert machine.part("beat")["last_exit"].endswith(", as asked")
     assert children.wait_until(lambda: not any(children.is_alive(pid) for pid in pids), WITHIN_S)
     assert machine("status")[0] == 3
 

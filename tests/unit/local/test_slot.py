@@ -41,7 +41,7 @@ def ended(held: Slot) -> str | None:
 def test_asked_it_ends_in_good_order(begin: Begin) -> None:
     held = begin("")
     held.ask_to_end()
-    assert ended(held) == "signal SIGTERM"
+    assert ended(held) == "signal SIGTERM, as asked"
 
 
 def test_within_its_grace_it_is_left_in_peace(begin: Begin) -> None:
