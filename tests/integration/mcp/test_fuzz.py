@@ -85,6 +85,8 @@ def _life(transactions: Transactions, number: int) -> dict[str, list[Any]]:
         asked = [consensus.request(session, open_) for _ in range(3)]
     for name in CAST:
         with transactions.begin(name) as session:
+            for vote in asked:
+                consensus.acknowledge(session, str(vote.id), vote.options_hash)
             sessions.join(session, incident, Start(context={"task": "look"}, voters=list(CAST)) if name == "ada" else Start())
     with transactions.begin("bob") as session:
         guess = findings.post(session, incident, Said(content="The cache", category="hypothesis", confidence=0.5)).finding.id
