@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from federation.broker.destinations import queue_name
+
 _VIEWS = "flower.views"
 
 
@@ -22,7 +24,9 @@ class QueueSizes:
         self._app = app
 
     async def queues(self, names: Iterable[str]) -> list[Mapping[str, Any]]:
-        """Return name and number of messages of each queue that the broker has.
+        """Return name and number of messages of each of these queues that the broker has, and with a `queue_prefix` of all that begin with it.
+
+        Flower names those that its workers consumed when it looked at them last, which misses a worker that was just starting.
 
         Raises BrokerError if it cannot be asked; Flower writes that into its log.
         """
@@ -35,6 +39,9 @@ class QueueSizes:
             channel = connection.default_channel
             statistics = connection.transport.statistics()
             rows: list[Mapping[str, Any]] = []
+            if prefix := channel.options.queue_prefix:
+                begun = [destination for destination in statistics.sizes() if destination.startswith(f"/queue/{prefix}")]
+                names = sorted({*names, *(queue_name(destination, prefix) for destination in begun)})
             for name in names:
                 sizes = [size for source in channel.sources(name) if not source.is_topic and (size := statistics.size(source.destination))]
                 if sizes:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 import federation.broker
 from federation.errors import BrokerUnavailable, DatabaseUnavailable, FederationError, SettingsError
-from federation.local import credentials
+from federation.local import credentials, state
 from federation.local.home import Home
 from federation.results.patience import completed
 from federation.settings import BROKER_URLS, Settings, masked, variable
@@ -106,7 +106,9 @@ def check_database(config: Settings, name: str = "database_url", *, migrated: bo
         reason = str(error).partition("\n")[0].removeprefix("connection failed: ")
         later = any(word in str(error).lower() for word in _LATER)
         if later and not is_elsewhere(config, name):
-            raise DatabaseUnavailable(f"the federation in {config.data_dir} is not running; start it with: federation up ({reason})") from error
+            running = state.running(Home(config.data_dir)) is not None
+            what_to_do = "is running, and its PostgreSQL is not; see: federation status" if running else "is not running; start it with: federation up"
+            raise DatabaseUnavailable(f"the federation in {config.data_dir} {what_to_do} ({reason})") from error
         raise (DatabaseUnavailable if later else SettingsError)(_told(name, url, "a PostgreSQL that takes us", reason)) from error
     except psycopg.ProgrammingError as error:
         raise SettingsError(_told(name, url, "a URL of PostgreSQL", str(error).strip())) from error

@@ -153,6 +153,10 @@ class Supervisor:
         self._raise_if_asked()
         try:
             slot.start()
+        except LocalServiceError:
+            # A terminal sends Ctrl-C to whatever prepares the part too.
+            self._raise_if_asked()
+            raise
         except OSError as error:
             raise LocalServiceError(f"{slot.part.name} cannot be started: {error}") from error
         self._tell()

@@ -86,7 +86,7 @@ class Table:
         if self._opened is None:
             with self._lock:
                 if self._opened is None:
-                    self._directory.mkdir(parents=True, exist_ok=True)
+                    self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                     # Interval 0: a reader sees what the writer's process has committed.
                     database = lancedb.connect(self._directory, read_consistency_interval=timedelta(0))
                     self._opened = database.create_table(self._name, schema=SCHEMA, exist_ok=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,16 +96,17 @@ def test_a_list_of_brokers_is_asked_in_turn(celery: Any, flower: Any, bus: Any) 
 
 
 def test_the_federation_shows_its_queues(flower: Any, activemq: Any, bus: Any) -> None:
-    from federation.delivery.app import QUEUE_PREFIX, UNROUTED
+    from federation.delivery.app import QUEUE_PREFIX
 
-    queue = kombu.Queue(UNROUTED, routing_key=UNROUTED)
+    # One that no worker consumes, or none that Flower has looked at.
+    node = f"node-{uuid.uuid4().hex[:8]}"
+    queue = kombu.Queue(node, routing_key=node)
     connection = bus.connect(queue_prefix=QUEUE_PREFIX)
-    queue(connection.default_channel).purge()
-    bus.publish(connection, queue, "lost")
+    bus.publish(connection, queue, "waits")
     port = flower(
         "federation", url=activemq.url, FEDERATION_BROKER_URL=activemq.url, FEDERATION_DATABASE_SERVICE_URL="postgresql://nobody@127.0.0.1:1/none"
     )
-    bus.wait_for(lambda: rows(fetch(port, "/broker")).get(UNROUTED, [])[:3] == ["1", "0", "1"], "the page shows one")
+    bus.wait_for(lambda: rows(fetch(port, "/broker")).get(node, [])[:3] == ["1", "0", "1"], "the page shows one")
     queue(connection.default_channel).purge()
     assert "flower_" in fetch(port, "/metrics")
     # Flower itself would tell anybody.
