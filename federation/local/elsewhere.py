@@ -107,7 +107,9 @@ def check_database(config: Settings, name: str = "database_url", *, migrated: bo
         later = any(word in str(error).lower() for word in _LATER)
         if later and not is_elsewhere(config, name):
             running = state.running(Home(config.data_dir)) is not None
-            what_to_do = "is running, and its PostgreSQL is not; see: federation status" if running else "is not running; start it with: federation up"
+            what_to_do = (
+                "is running, and its PostgreSQL is not; see: federation status" if running else "is not running; start it with: federation up"
+            )
             raise DatabaseUnavailable(f"the federation in {config.data_dir} {what_to_do} ({reason})") from error
         raise (DatabaseUnavailable if later else SettingsError)(_told(name, url, "a PostgreSQL that takes us", reason)) from error
     except psycopg.ProgrammingError as error:
