@@ -291,7 +291,8 @@ def encryption(config: Settings) -> Iterator[Finding]:
         yield _here("stunnel", stunnel.find(config.cache_dir), stunnel.SIZE, stunnel.WAYS_OUT)
 
 
-CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
+Check = Callable[[Settings], Iterator[Finding]]
+CHECKS: Sequence[Check] = (
     python,
     rules,
     node_files,
@@ -309,10 +310,10 @@ CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
 )
 
 
-def all_findings() -> list[Finding]:
-    """Run each check; wrong settings are a finding too, and then the only one, for all others need them."""
+def all_findings(*further: Check) -> list[Finding]:
+    """Run each check, and those of other rooms; wrong settings are a finding too, and then the only one, for all others need them."""
     try:
         config = load()
     except SettingsError as error:
         return [Finding("settings", Verdict.FAIL, str(error), "correct the variable or remove it")]
-    return [_ok("settings", str(config.data_dir)), *(finding for check in CHECKS for finding in check(config))]
+    return [_ok("settings", str(config.data_dir)), *(finding for check in (*CHECKS, *further) for finding in check(config))]
