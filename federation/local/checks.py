@@ -108,6 +108,16 @@ def node_files(config: Settings) -> Iterator[Finding]:
         )
 
 
+def index_roots(config: Settings) -> Iterator[Finding]:
+    """The operator has said which folders may be indexed."""
+    if config.index_roots:
+        yield _ok("index", ", ".join(map(str, config.index_roots)))
+        return
+    name = variable("index_roots")
+    saw = f"{name} is not set: agents may have any folder indexed that a node's user can read, and all agents find what is in it"
+    yield Finding("index", Verdict.WARN, saw, f"name the folders: {name}='[\"/srv/code\"]'")
+
+
 def disk(config: Settings) -> Iterator[Finding]:
     """There is room for the data."""
     folder = next(place for place in (config.data_dir, *config.data_dir.parents) if place.exists())
@@ -296,6 +306,7 @@ CHECKS: Sequence[Check] = (
     python,
     rules,
     node_files,
+    index_roots,
     disk,
     runtime,
     database,
