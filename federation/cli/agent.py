@@ -111,13 +111,16 @@ def tokens(name: Name, as_json: AsJson = False) -> None:
 def rotate(
     name: Name,
     label: Annotated[str | None, typer.Option("--label", help="Revoke the tokens of this label alone; the new one has it too.")] = None,
-    days: Days = None,
+    days: Annotated[
+        float | None, typer.Option("--days", min=0, max=36_500, help="Days that the token lasts, 0: for ever; unset: as the one before it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Revoke all tokens of an agent and print a new one, this once."""
-    lasting = _lasting(days)
+    chosen = _lasting(days)
 
     def work(session: Session) -> tuple[str, str]:
+        lasting = agents.lasting_before(session, name, label=label, otherwise=chosen) if days is None else chosen
         return agents.get(session, name).role, agents.rotate(session, name, label=label, lasting=lasting)
 
     role, secret = transact(work)

@@ -126,7 +126,8 @@ def _print_equivocations(found: list[StatementView]) -> None:
         rows.add_row(*map(inert, (one.actor, one.subject, one.action, one.choice, when, one.key[:16], one.digest[:16])))
     console.print(rows if found else "[green]Nobody has signed the contrary of what he signed.[/]")
     if found:
-        errors.print("The first of each counted, and nothing followed of the others. --json has statements and signatures.")
+        errors.print("Of contrary ballots in a vote that is open neither counts. Of all else the first counted, and nothing followed of the others.")
+        errors.print("--json has statements and signatures.")
 
 
 def _print_replayed(replayed: Replayed) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from federation.cli.foreign import visible
+from federation.foreign import visible
 from federation.local.state import PartState, PartView, View
 from federation.settings import masked
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from federation.cli.foreign import visible
 from federation.errors import FederationError, InvalidInput, LocalServiceError, SettingsError, TransientError
+from federation.foreign import visible
 from federation.importing import importing
 
 # A full disk, a folder of another user's: nothing of ours to look for in a traceback.

@@ -1,8 +1,10 @@
 """`federation model`: shows, verifies and adds the models whose files are trusted by their SHA-256; loads none."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +12,11 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from federation.cli.console import console, errors, inert, print_json, table
+from federation.cli.operator import transact
 from federation.engines import catalogue, digests
-from federation.errors import InvalidInput, ModelUnavailable, NotFound, WeightsChanged
+from federation.errors import DatabaseUnavailable, InvalidInput, ModelUnavailable, NotFound, SettingsError, WeightsChanged
 from federation.local.home import write_json
+from federation.services import models
 
 LONGEST_NAME = 200
 
@@ -55,7 +59,7 @@ def add(
 ) -> None:
     """Trust the files of a model as they are now.
 
-    Their digests are kept beside the data, and stand for this name beside what ships with the program.
+    Their digests are kept beside the data, and stand for this name beside what ships with the program. The log tells of it, where PostgreSQL answers.
     """
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
         raise InvalidInput("NAME", name, f"1 to {LONGEST_NAME} printable characters")
@@ -63,13 +67,24 @@ def add(
         raise InvalidInput("PATH", str(path), "a file, or a folder with files")
     with _progress(shown=not as_json) as bar:
         known = digests.measured(name, path.absolute(), bar)
+    trusted = digests.described({**digests.added(), name: known})
+    _tell_the_log(known)
     where = digests.file_of_added()
     where.parent.mkdir(parents=True, exist_ok=True)
-    write_json(where, digests.described({**digests.added(), name: known}))
+    write_json(where, trusted)
     if as_json:
         print_json(json.dumps({"name": name, "root": str(known.root), "files": dict(known.files)}, indent=2))
         return
     console.print(inert(f"{name}: {len(known.files)} {'file is' if len(known.files) == 1 else 'files are'} trusted as now; kept in {where}."))
+
+
+def _tell_the_log(known: digests.Known) -> None:
+    record = partial(models.record_added, name=known.name, machine=socket.gethostname(), root=str(known.root), files=known.files)
+    try:
+        transact(record)
+    except (DatabaseUnavailable, SettingsError) as error:
+        # A machine may be made ready before there is a federation.
+        errors.print(inert(f"federation: the log does not tell of this: {error}"))
 
 
 @app.command()

@@ -4,13 +4,17 @@ import json
 import logging
 import sys
 from contextvars import ContextVar
+from textwrap import indent
 from typing import Any
+
+from federation.foreign import one_line, visible
 
 # The trace of the execution that runs here.
 trace: ContextVar[str | None] = ContextVar("trace", default=None)
 
 # Uvicorn's `color_message` is its message once more, with the colours of a terminal.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data", "color_message"}
+_FURTHER_IN = "    "
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -21,13 +25,19 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class TextFormatter(logging.Formatter):
-    """`time level logger event name=value …`."""
+    """`time level logger event name=value …`, on one line whatever others wrote; a traceback follows, further in."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in _fields(record).items())])
+        return one_line(" ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in _fields(record).items())]))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return indent(visible(super().formatException(ei)), _FURTHER_IN)
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
+        return indent(visible(super().formatStack(stack_info)), _FURTHER_IN)
 
 
 class JsonFormatter(logging.Formatter):

@@ -108,6 +108,16 @@ def node_files(config: Settings) -> Iterator[Finding]:
         )
 
 
+def index_roots(config: Settings) -> Iterator[Finding]:
+    """The operator has said which folders may be indexed."""
+    if config.index_roots:
+        yield _ok("index", ", ".join(map(str, config.index_roots)))
+        return
+    name = variable("index_roots")
+    saw = f"{name} is not set: agents may have any folder indexed that a node's user can read, and all agents find what is in it"
+    yield Finding("index", Verdict.WARN, saw, f"name the folders: {name}='[\"/srv/code\"]'")
+
+
 def disk(config: Settings) -> Iterator[Finding]:
     """There is room for the data."""
     folder = next(place for place in (config.data_dir, *config.data_dir.parents) if place.exists())
@@ -291,10 +301,12 @@ def encryption(config: Settings) -> Iterator[Finding]:
         yield _here("stunnel", stunnel.find(config.cache_dir), stunnel.SIZE, stunnel.WAYS_OUT)
 
 
-CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
+Check = Callable[[Settings], Iterator[Finding]]
+CHECKS: Sequence[Check] = (
     python,
     rules,
     node_files,
+    index_roots,
     disk,
     runtime,
     database,
@@ -309,10 +321,10 @@ CHECKS: Sequence[Callable[[Settings], Iterator[Finding]]] = (
 )
 
 
-def all_findings() -> list[Finding]:
-    """Run each check; wrong settings are a finding too, and then the only one, for all others need them."""
+def all_findings(*further: Check) -> list[Finding]:
+    """Run each check, and those of other rooms; wrong settings are a finding too, and then the only one, for all others need them."""
     try:
         config = load()
     except SettingsError as error:
         return [Finding("settings", Verdict.FAIL, str(error), "correct the variable or remove it")]
-    return [_ok("settings", str(config.data_dir)), *(finding for check in CHECKS for finding in check(config))]
+    return [_ok("settings", str(config.data_dir)), *(finding for check in (*CHECKS, *further) for finding in check(config))]

@@ -10,10 +10,11 @@ from anyio import to_thread
 from fastmcp.server.auth import AccessToken, TokenVerifier
 from fastmcp.server.dependencies import get_access_token, get_http_headers
 
-from federation.errors import DatabaseUnavailable, NotFound, Refused, Unauthenticated
+from federation.errors import DatabaseUnavailable, InvalidInput, NotFound, Refused, Unauthenticated
 from federation.mcp.issuer import Issuer
 from federation.services import agents
 from federation.services.agents import Caller
+from federation.services.names import valid_agent
 from federation.transaction import Transactions
 
 logger = logging.getLogger(__name__)
@@ -104,8 +105,8 @@ class Access(TokenVerifier):
     def _known_agent(self, name: str) -> Caller:
         with self._transactions.begin(_ACTOR) as session:
             try:
-                agent = agents.get(session, name)
-            except NotFound as error:
+                agent = agents.get(session, valid_agent(name))
+            except (InvalidInput, NotFound) as error:
                 logger.warning("access.unknown_agent: the issuer vouches for somebody who was not added here", extra={"agent": name})
                 raise Unauthenticated("no agent of this name was added") from error
             return Caller(name=agent.name, role=agent.role)

@@ -275,6 +275,9 @@ def flaws(folder: str, statements: Statements) -> Iterator[str]:
 
 def main() -> int:
     """Say what is wrong; return the exit code."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return 0
     given = [word for word in sys.argv[1:] if word != "--statements"]
     folder = given[0] if given else os.path.dirname(os.path.abspath(__file__))
     statements = Statements(shown="--statements" in sys.argv)

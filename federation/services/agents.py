@@ -98,6 +98,14 @@ def rotate(session: Session, name: str, *, label: str | None = None, lasting: ti
     return issue_token(session, name, label=label or "", lasting=lasting)
 
 
+def lasting_before(session: Session, name: str, *, label: str | None = None, otherwise: timedelta | None = None) -> timedelta | None:
+    """Return how long the latest of the tokens lasts that a rotation replaces, None: for ever; `otherwise` where there is none. Raises NotFound."""
+    for token in tokens(session, name):
+        if token.revoked_at is None and label in (None, token.label):
+            return None if token.expires_at is None else token.expires_at - token.created_at
+    return otherwise
+
+
 def revoke(session: Session, name: str, *, token: str | None = None) -> int:
     """Revoke the tokens of an agent, or the one whose id begins so; return how many there were.
 

@@ -39,11 +39,11 @@ def require_begun(session: Session, work: str, where: str, *, instead: str) -> N
 
 
 # What one who may not delegate so can do instead.
-_ASK = "ask one of them with federation_send."
+ASK = "ask one of them with federation_send."
 _OTHERWISE = {
     Right.DESIGNATE: "leave out agent and role, so that the first who claims it does it, or propose it with requires_approval=true.",
-    Right.OFFER: _ASK,
-    Right.RUN: _ASK,
+    Right.OFFER: ASK,
+    Right.RUN: ASK,
 }
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
+from federation.foreign import visible
 from federation.placement.node import Gpu
 from federation.services import agents, capabilities, nodes, past, requests
 from federation.store import event_log
@@ -210,8 +211,8 @@ def table(rows: Sequence[PulseRow]) -> str:
         status = f"{row.status} (stale)" if row.stale else row.status.value
         offering = "; ".join(filter(None, [row.offering, ", ".join(row.capabilities)]))
         cells = (row.name, status, row.summary, row.thinking, row.wondering, offering, age(row.age_s))
-        # What an agent says cannot draw lines or cells of its own.
-        lines.append([" ".join((cell or "—").split()).replace("|", "\\|") for cell in cells])
+        # What an agent says cannot draw lines or cells of its own, nor command a terminal.
+        lines.append([visible(" ".join((cell or "—").split())).replace("|", "\\|") for cell in cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -10,8 +10,9 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from federation.charter import Right
 from federation.errors import InvalidInput, NotFound
-from federation.services import agents
+from federation.services import agents, charter
 from federation.store import outbox
 from federation.store.models.retrieval import Chunk, Document, IndexRun
 
@@ -56,9 +57,13 @@ class RunView:
 
 
 def request_index(session: Session, path: str) -> uuid.UUID:
-    """Record the execution that indexes a tree on the node that holds the vectors; return the id of the run."""
+    """Record the execution that indexes a tree on the node that holds the vectors; return the id of the run.
+
+    Raises InvalidInput, and Refused for who may not hand work to a node: what is indexed is shown to all.
+    """
     if not PurePosixPath(agents.require(path, "path")).is_absolute():
         raise InvalidInput("path", path, "an absolute path of a folder on the node that holds the vectors")
+    charter.require(session, Right.RUN, instead=charter.ASK)
     return outbox.record(session, INDEX, {"path": path}, requirements={"tags": [FRAG]})
 
 

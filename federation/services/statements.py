@@ -29,6 +29,12 @@ from federation.store.models.statements import AgentKey, SignedStatement
 # By so much the clock of who signs may differ from PostgreSQL's; so long may a statement be on its way.
 FRESH = timedelta(minutes=10)
 _VOICE, _PART = "voice", "part's voice"
+# Of the tools that do what the charter may demand a signature for, those that take one.
+_SIGNED_WITH = {
+    "task.decide": "federation_approve",
+    "task.complete": "federation_complete_task",
+    "consensus.vote": "federation_consensus_respond",
+}
 _SAME = ("actor", "action", "choice", "subject", "content_sha256")
 
 
@@ -156,7 +162,8 @@ def _require_mode(mode: Mode | None, demanded: Mode, *, actor: str, action: str)
     if demanded is Mode.SIGNED and mode is not Mode.SIGNED:
         raise Refused(
             f"The charter demands a signature to {action}:",
-            f"{actor} has not signed this. Call over `federation mcp`, which signs with a key on your side, or pass statement and signature.",
+            f"{actor} has not signed this. Call over `federation mcp`, which signs with a key on your side, or pass statement and signature to "
+            f"{_SIGNED_WITH[action]}.",
         )
 
 

@@ -58,6 +58,8 @@ def test_a_vote_from_the_question_to_the_export(federation: Callable[..., Any], 
     }
     contrary = as_agent("bob", "vote", "auth", "OAuth2")
     assert (contrary.returncode, "both signatures are kept" in contrary.stderr) == (1, True)
+    listed = federation("audit", "equivocations")
+    assert (listed.returncode, "Of contrary ballots in a vote that is open neither counts." in listed.stderr) == (1, True)
     still_open = federation("consensus", "export", "auth")
     assert (still_open.returncode, "export it when it is closed" in still_open.stderr) == (1, True)
     for name, option in (("ada", "JWT"), ("dan", "OAuth2")):

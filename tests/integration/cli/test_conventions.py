@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -100,6 +101,22 @@ def test_an_agents_life_as_a_script_sees_it(agents: Callable[..., Any]) -> None:
     assert "sha256" not in str(known)
     assert json.loads(agents("revoke", "nora", "--token", known[0]["id"][:13], "--json").stdout) == {"name": "nora", "revoked": 1}
     assert json.loads(agents("revoke", "nora", "--json").stdout) == {"name": "nora", "revoked": 1}
+
+
+def test_a_rotated_token_lasts_as_long_as_the_one_before_it_unless_told(agents: Callable[..., Any]) -> None:
+    def days(*words: str) -> float | None:
+        assert agents(*words).returncode == 0
+        latest = json.loads(agents("tokens", "nora", "--json").stdout)[0]
+        begins, ends = (latest[name] and datetime.fromisoformat(latest[name]) for name in ("created_at", "expires_at"))
+        return ends and round((ends - begins) / timedelta(days=1), 3)
+
+    assert days("add", "nora", "--role", "lead", "--label", "laptop", "--days", "7") == 7
+    assert days("token", "nora", "--label", "desk", "--days", "0") is None
+    assert days("rotate", "nora", "--label", "laptop") == 7
+    assert days("rotate", "nora", "--label", "desk") is None
+    assert days("rotate", "nora", "--label", "phone") == 365
+    assert days("rotate", "nora", "--label", "laptop", "--days", "1") == 1
+    assert days("rotate", "nora") == 1
 
 
 def test_signers_are_listed_and_revoked_as_a_script_sees_it(agents: Callable[..., Any], federation: Callable[..., Any], transactions: Any) -> None:

@@ -1,9 +1,14 @@
 """`federation model`: what a person trusts, and what a script learns of it."""
 
+import getpass
 import json
+import socket
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 
 def test_what_is_installed_is_as_known(federation: Callable[..., Any]) -> None:
@@ -18,7 +23,7 @@ def test_added_model_is_listed_verified_and_its_changed_file_named(federation: C
     (folder / "weights.gguf").write_bytes(b"GGUF and numbers")
     (folder / "deep" / "words.json").write_text("{}")
     done = federation("model", "add", "own/model [x]", str(folder))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.startswith("federation: the log does not tell of this: FEDERATION_DATABASE_URL is not set")) == (0, True)
     assert "own/model [x]: 2 files are trusted as now" in done.stdout
     listed = {row["name"]: row for row in json.loads(federation("model", "list", "--json").stdout)}
     assert listed["own/model [x]"]["root"] == str(folder)
@@ -49,3 +54,26 @@ def test_what_is_not_there_is_named(federation: Callable[..., Any], tmp_path: Pa
     (tmp_path / "empty").mkdir()
     done = federation("model", "add", "x", str(tmp_path / "empty"))
     assert (done.returncode, "no file" in done.stderr) == (1, True)
+
+
+def test_the_log_tells_who_trusts_which_files(
+    federation: Callable[..., Any], surroundings: dict[str, str], postgres: Any, activemq: Any, database: str, tmp_path: Path
+) -> None:
+    surroundings |= {
+        "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
+        "FEDERATION_BROKER_URL": activemq.url,
+    }
+    file = tmp_path / "weights.gguf"
+    file.write_bytes(b"GGUF and numbers")
+    done = federation("model", "add", "own/model", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    with psycopg.connect(database) as connection:
+        [(actor, stream, payload)] = connection.execute("SELECT actor, stream, payload FROM events WHERE type = 'model.added'").fetchall()
+    assert (actor, stream) == (f"cli:{getpass.getuser()}", "model:own/model")
+    assert payload == {
+        "name": "own/model",
+        "machine": socket.gethostname(),
+        "root": str(file),
+        "files": {"weights.gguf": sha256(b"GGUF and numbers").hexdigest()},
+    }

@@ -103,6 +103,8 @@ WRONG: dict[str, Callable[[], str]] = {
     "for nobody who was added": lambda: signed(claims(sub="mallory")),
     "for no name": lambda: signed(claims(sub=None)),
     "for a list of names": lambda: signed(claims(sub=["ada"])),
+    "for a name with NUL": lambda: signed(claims(sub="ada\0")),
+    "for a name of two lines": lambda: signed(claims(sub="ada\nbob")),
     "altered": lambda: signed(claims(sub="bob")).rsplit(".", 1)[0] + "." + signed(claims()).rsplit(".", 1)[1],
 }
 

@@ -4,7 +4,7 @@ import base64
 import json
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
@@ -20,6 +20,7 @@ from fastmcp.client.transports import StdioTransport
 from fastmcp.exceptions import ToolError
 from pydantic import SecretStr
 
+from federation.charter import charter_text
 from federation.delivery.app import make
 from federation.delivery.signer import KeyRevoked, name_of_process
 from federation.delivery.voices import PartVoice, agent_voice
@@ -213,6 +214,29 @@ async def test_a_caller_over_http_signs_what_it_hands_out(attesting: Any, databa
         await ada.call_tool("federation_assign_role", handed | by_ada("role.assign", "build", '{"agent":"dan","role":"developer"}'))
     verbs = ("task.delegate", "role.assign", "role.assign")
     assert stated(database) == [("ada", verb, verb.partition(".")[2], "signed", None) for verb in verbs]
+
+
+async def test_where_a_signature_is_demanded_the_refusal_names_a_tool_that_takes_one(attesting: Any, chartered: Callable[[str], None]) -> None:
+    chartered(charter_text().replace('= "attested"', '= "signed"'))
+    here = {"session_id": "INC-1234"}
+    async with attesting.client("ada") as ada, attesting.client("bob") as bob:
+        await parked(bob)
+        await ada.call_tool("swarm_join_session", here | {"context": {"task": "look"}, "voters": ["ada", "bob"]})
+        await bob.call_tool("swarm_join_session", here)
+        what = here | {"content": "Roll back", "type": "modify"}
+        vote = (await bob.call_tool("swarm_propose_action", what | {"action_id": "rollback"})).structured_content["vote"]
+        await bob.call_tool("swarm_propose_action", what | {"action_id": "tell", "requires_approval": False})
+        token = (await ada.call_tool("swarm_claim_task", here | {"action_id": "tell"})).structured_content["fencing_token"]
+        ballot = here | {"action_id": "rollback", "vote": "yes", "options_hash": vote["options_hash"]}
+        for tool, arguments, instead in (
+            ("federation_approve", {"task_id": "gate", "decision": "approve"}, "federation_approve"),
+            ("swarm_vote", ballot, "federation_consensus_respond"),
+            ("swarm_complete_task", here | {"action_id": "tell", "fencing_token": token, "result": {}}, "federation_complete_task"),
+        ):
+            with pytest.raises(ToolError, match=f"federation mcp.*, or pass statement and signature to {instead}"):
+                await ada.call_tool(tool, arguments)
+            [named] = [each for each in await ada.list_tools() if each.name == instead]
+            assert {"statement", "signature"} <= set(named.input_schema["properties"])
 
 
 async def test_who_reads_a_message_is_told_where_its_senders_own_key_signed_it(attesting: Any, tmp_path: Path) -> None:

@@ -144,13 +144,13 @@ def test_what_is_no_cursor_is_refused(transactions: Transactions, since: str) ->
 
 
 def test_the_table_has_a_line_for_each_and_no_line_of_anybodys_making(transactions: Transactions) -> None:
-    says(transactions, "ada", "x | y\n| mallory | EXECUTING |", thinking="OAuth2 vs JWT", offering="Crypto review", able=["analyze_logs"])
+    says(transactions, "ada", "x | y\n| mallory | EXECUTING |", thinking="\x1b[2JOAuth2 vs JWT", offering="Crypto review", able=["analyze_logs"])
     with transactions.begin("bob") as session:
         lines = cop.table(cop.pulse(session, **STALE)).splitlines()
     assert lines[:2] == ["| Agent | Status | Doing | Thinking | Wondering | Offering | Age |", "| --- | --- | --- | --- | --- | --- | --- |"]
     assert len(lines) == 2 + 4
     [ada] = [line for line in lines if line.startswith("| ada |")]
-    assert ada.startswith("| ada | EXECUTING | x \\| y \\| mallory \\| EXECUTING \\| | OAuth2 vs JWT | — | Crypto review; analyze_logs |")
+    assert ada.startswith("| ada | EXECUTING | x \\| y \\| mallory \\| EXECUTING \\| | \\x1b[2JOAuth2 vs JWT | — | Crypto review; analyze_logs |")
 
 
 def test_capabilities_stay_until_they_are_told_anew(transactions: Transactions) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from federation.cli.console import inert, table
 from federation.cli.demo.stage import short, shown
-from federation.cli.foreign import visible
+from federation.foreign import visible
 
 ATTACKS = {
     "\x1b[2J\x1b[31mred\x1b[0m": r"\x1b[2J\x1b[31mred\x1b[0m",

@@ -68,6 +68,13 @@ def test_a_folder_of_node_files_that_is_not_there_is_named(tmp_path: Path) -> No
     assert "FEDERATION_WORKERS_DIR" in wrong.saw
 
 
+def test_an_index_that_takes_any_folder_is_a_warning(tmp_path: Path) -> None:
+    [wide] = checks.index_roots(Settings(data_dir=tmp_path))
+    [well] = checks.index_roots(Settings(data_dir=tmp_path, index_roots=[tmp_path]))
+    assert (wide.verdict, well.verdict) == (Verdict.WARN, Verdict.OK)
+    assert "FEDERATION_INDEX_ROOTS" in wide.remedy
+
+
 def test_a_key_that_others_can_read_is_named(config: Settings, certificates: Certificates) -> None:
     certificates.key(DOOR).chmod(0o644)
     told = [finding for finding in checks.permissions(config) if finding.verdict is Verdict.FAIL and "frontdoor.key" in finding.saw]

@@ -88,6 +88,11 @@ def test_it_counts_who_signed_and_who_was_attested_and_lists_them(verify: Verify
     ]
 
 
+def test_it_says_how_it_is_used(verify: Verify) -> None:
+    told = verify(words=("--help",))
+    assert (told.returncode, "python3 verify.py [--statements] [FOLDER]" in told.stdout) == (0, True)
+
+
 def test_contraries_of_one_author_are_named(verify: Verify) -> None:
     told = verify(added(ADA, "ada"), stated(ADA, "ada"), stated(ADA, "ada", "reject"), stated(ADA, "ada", subject="task:2"))
     assert told.returncode == 0

@@ -1,4 +1,4 @@
-"""Text that agents, nodes and files brought, for a terminal: what would command it is written out; imports nothing heavy."""
+"""Text that agents, nodes and files brought, for a terminal or a log: what would command it is written out; imports nothing heavy."""
 
 import unicodedata
 
@@ -10,7 +10,12 @@ _KEPT = {"\n", "\t", "\u200c", "\u200d"}
 
 def visible(text: str) -> str:
     """Return the text with each character in it to be seen: an escape becomes the four characters \\x1b; breaks between lines stay."""
-    return "".join(map(_seen, text))
+    return text if text.isprintable() else "".join(map(_seen, text))
+
+
+def one_line(text: str) -> str:
+    """Return the same on one line: a break becomes the two characters \\n."""
+    return visible(text).replace("\n", "\\n")
 
 
 def _seen(character: str) -> str:
