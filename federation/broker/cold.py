@@ -2,6 +2,7 @@
 
 Celery does the work of that shutdown in the handler of the signal, and what it interrupted goes on only afterwards. Locks that were held there
 stay held meanwhile: the transport's own, and that of a pool of threads which was just being handed a task. So nothing may be waited for.
+What is left is a signal in the very moment in which Python starts a thread of the pool: that thread never ends then.
 """
 
 import sys

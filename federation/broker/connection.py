@@ -44,7 +44,9 @@ class StompConnection:
         self._pid = os.getpid()
         self._ids = count(1)
         self._writing = threading.Lock()
-        self._turn = threading.Condition(threading.Lock())
+        # Entered as what it is: a Condition's own `with` is Python, and a signal's handler that raises in it leaves the lock behind.
+        self._routing = threading.Lock()
+        self._turn = threading.Condition(self._routing)
         self._reading = False
         self._answers: dict[str, Frame | None] = {}
         self._collected: dict[str, deque[Frame]] = {}
@@ -164,7 +166,7 @@ class StompConnection:
         # Before the lock: in a forked child it may be held by a thread that the child does not have.
         self._check_process()
         deadline = None if timeout_s is None else monotonic() + timeout_s
-        with self._turn:
+        with self._routing:
             while True:
                 if done is not None and done():
                     return True
@@ -183,7 +185,7 @@ class StompConnection:
 
     def _read_once(self, timeout_s: float | None) -> bool:
         self._reading = True
-        self._turn.release()
+        self._routing.release()
         frames: list[Frame] = []
         data = b""
         try:
@@ -193,7 +195,7 @@ class StompConnection:
         except ProtocolError as error:
             raise self._fail(f"{self.address} sent bytes that are no STOMP: {error}", error) from error
         finally:
-            self._turn.acquire()
+            self._routing.acquire()
             self._reading = False
             self._route(frames)
             self._turn.notify_all()

@@ -1,7 +1,6 @@
 """The deliveries of one channel that are not settled yet; the broker keeps the messages, so nothing is restored from here."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +37,8 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
         # Without the base's Finalize: it would requeue at exit what the broker returns by itself.
         self.channel = channel
         self.prefetch_count = prefetch_count or 0
+        # No lock, which a signal's handler would wait for in vain: each use of it is one operation of a dict.
         self._deliveries: dict[int, Delivery] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -54,8 +53,7 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
 
     def append(self, message: Delivery, delivery_tag: int) -> None:
         """Remember a delivery."""
-        with self._lock:
-            self._deliveries[delivery_tag] = message
+        self._deliveries[delivery_tag] = message
 
     def get(self, delivery_tag: int) -> Delivery:
         """Return an unsettled delivery; raises KeyError."""
@@ -63,15 +61,16 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
 
     def take(self, delivery_tag: int, *, multiple: bool = False) -> list[Delivery]:
         """Remove and return the delivery, or all up to it; an unknown tag was settled before, and returns nothing."""
-        with self._lock:
-            tags = [tag for tag in self._deliveries if tag <= delivery_tag] if multiple else [delivery_tag]
-            return [delivery for tag in tags if (delivery := self._deliveries.pop(tag, None)) is not None]
+        tags = [tag for tag in list(self._deliveries) if tag <= delivery_tag] if multiple else [delivery_tag]
+        return self._taken(tags)
 
     def take_where(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Remove and return the unsettled deliveries for which that holds, oldest first."""
-        with self._lock:
-            tags = [tag for tag, delivery in self._deliveries.items() if wanted(delivery)]
-            return [self._deliveries.pop(tag) for tag in tags]
+        return self._taken([tag for tag, delivery in list(self._deliveries.items()) if wanted(delivery)])
+
+    def _taken(self, tags: Iterable[int]) -> list[Delivery]:
+        # What another thread settles meanwhile is that one's.
+        return [delivery for tag in tags if (delivery := self._deliveries.pop(tag, None)) is not None]
 
     def take_all(self) -> list[Delivery]:
         """Remove and return every unsettled delivery, oldest first."""

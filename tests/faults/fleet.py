@@ -19,12 +19,12 @@ ROOT = HERE.parents[1]
 class Worker:
     """One `celery worker`."""
 
-    def __init__(self, number: int, folder: Path, diary: Diary, settings: Mapping[str, Any], *, pool: str, slots: int, quit_at_line: int) -> None:
+    def __init__(self, number: int, folder: Path, diary: Diary, settings: Mapping[str, Any], *, pool: str, slots: int, quit_at: int) -> None:
         self.name = f"w{number}@faults"
         self._log = folder / f"worker{number}.log"
         words = ["-A", "project", "worker", "-n", self.name, "-P", pool, "-c", str(slots), "-l", "INFO", "--without-mingle", "--without-gossip"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "FAULTS_DIARY": str(diary.path), "FAULTS_SETTINGS": json.dumps(settings)}
-        environment["FAULTS_QUIT_AT_LINE"] = str(quit_at_line)
+        environment["FAULTS_QUIT_AT"] = str(quit_at)
         with self._log.open("wb") as output:
             self.process = forks.celery(*words, cwd=HERE, env=environment, stdout=output)
 
@@ -80,15 +80,15 @@ class Fleet:
         self.workers: list[Worker] = []
 
     def start(
-        self, *, pool: str = "prefork", slots: int = 2, wait: bool = True, heartbeat_s: float = 10, quit_at_line: int = 0, **settings: Any
+        self, *, pool: str = "prefork", slots: int = 2, wait: bool = True, heartbeat_s: float = 10, quit_at: int = 0, **settings: Any
     ) -> Worker:
         """Start another worker, with these settings of Celery beside those of all; cut for silence after two to three heart-beats.
 
-        With `quit_at_line` it asks itself to end cold, see the project.
+        With `quit_at` it asks itself to end cold, see the project.
         """
         options = {"queue_prefix": self._prefix, "heartbeat": heartbeat_s, **settings.pop("options", {})}
         given = {**self._settings, **settings, "broker_transport_options": options}
-        worker = Worker(len(self.workers), self._folder, self._diary, given, pool=pool, slots=slots, quit_at_line=quit_at_line)
+        worker = Worker(len(self.workers), self._folder, self._diary, given, pool=pool, slots=slots, quit_at=quit_at)
         self.workers.append(worker)
         if wait:
             worker.wait_until_ready()

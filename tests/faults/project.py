@@ -1,7 +1,7 @@
 """A Celery project that knows nothing of the federation but its transport; the tests start its workers, and kill them.
 
 FAULTS_SETTINGS holds more of Celery's settings as JSON, FAULTS_DIARY the file to which each run of a task adds a line;
-FAULTS_QUIT_AT_LINE is 0, or the line of its own code at which a worker asks itself to end.
+FAULTS_QUIT_AT is 0, or the number of the point in its own code at which a worker asks itself to end.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from opcode import opname
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ import federation.broker  # noqa: F401  # registers activemq://
 
 DIARY = os.environ["FAULTS_DIARY"]
 TRACED = ("federation/broker/", "concurrent/futures/thread.py")
+POINTS = frozenset({"RESUME", "CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD"})
 
 app = Celery("faults")
 app.conf.update(
@@ -53,15 +55,23 @@ def write(line: str) -> None:
 
 @worker_ready.connect
 def quit_in_the_middle(**_: Any) -> None:
-    """Ask the worker to end cold at one line of its main thread, counted in the transport and where a pool of threads is given its tasks."""
-    remaining = number = int(os.environ["FAULTS_QUIT_AT_LINE"])
+    """Ask the worker to end cold at one point of its main thread, in the transport or where that gives a task to a pool of threads.
+
+    Points are where Python lets a signal's handler run: after a call, at the begin of a function and of each turn of a loop.
+    """
+    remaining = number = int(os.environ["FAULTS_QUIT_AT"])
+    before: dict[FrameType, str] = {}
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal remaining
         if event == "call":
-            return trace if any(place in frame.f_code.co_filename for place in TRACED) else None
-        if event == "line":
-            remaining -= 1
+            frame.f_trace_opcodes = any(place in frame.f_code.co_filename for place in TRACED)
+            return trace if frame.f_trace_opcodes else None
+        if event == "return":
+            before.pop(frame, None)
+        elif event == "opcode":
+            remaining -= before.get(frame) in POINTS
+            before[frame] = opname[frame.f_code.co_code[frame.f_lasti]]
             if remaining == 0:
                 sys.settrace(None)
                 write(f"quit {number}:{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {os.getpid()} {os.getpid()} False")
