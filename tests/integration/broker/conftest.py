@@ -25,11 +25,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 
 
-def wait_for(happened: Callable[[], bool], what: str) -> None:
-    """Look again and again until it happened, for at most PATIENCE_S seconds."""
+def wait_for(happened: Callable[[], bool], what: str, *, else_tell: Callable[[], object] = lambda: "") -> None:
+    """Look again and again until it happened, for at most PATIENCE_S seconds; the error says what `else_tell` adds."""
     deadline = time.monotonic() + PATIENCE_S
     while not happened():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:g} s"
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:g} s\n{else_tell()}"
         time.sleep(0.02)
 
 

@@ -21,7 +21,7 @@ def stored(sending: Any, bus: Any, least: int) -> list[int]:
         sizes.append(told.size(f"/queue/{sending.queue}"))
         return sizes[-1] is not None and sizes[-1].waiting >= least
 
-    bus.wait_for(there, f"{least} messages are there")
+    bus.wait_for(there, f"{least} messages are there", else_tell=lambda: (sizes[0], sizes[-1], told.sizes()))
     size = sizes[-1]
     inbox = bus.listen(connection, sending.app.amqp.queues[sending.queue], accept=["json"], no_ack=True)
     inbox.wait(size.waiting)
