@@ -87,7 +87,8 @@ class Supervisor:
         finally:
             signal.set_wakeup_fd(old_fd)
             for signum, handler in before.items():
-                signal.signal(signum, handler)
+                # Asked to end, the process has nothing else to do: who asks again, when all is over, is not to change how it ends.
+                signal.signal(signum, signal.SIG_IGN if self._asked else handler)
 
     def _boot(self) -> None:
         self._rotate()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,6 +110,15 @@ def test_second_signal_does_not_wait_for_the_slow(federation: Federation, first:
     assert view
     # The signal that loses nothing came before the last resort.
     assert {part.name: part.last_exit for part in view.parts}["stubborn"] == "signal SIGUSR1"
+
+
+def test_who_asks_until_it_is_gone_does_not_change_how_it_ends(federation: Federation) -> None:
+    process = federation.start()
+    federation.wait_running()
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    assert process.wait() == 0
 
 
 def test_killed_part_is_started_again_and_shown(federation: Federation) -> None:
