@@ -82,6 +82,6 @@ def test_what_has_ended_is_not_walked_through_to_count_the_rest(transactions, da
     with transactions.begin("cli:ada") as session:
         for statement, parameters in [one for one in asked if "FROM executions" in one[0]]:
             [explained] = session.connection().exec_driver_sql("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement, parameters).scalar_one()
-            # A walk through the executions alone reads 250 pages.
-            assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 50, explained
+            # A walk through the executions alone reads 250 pages. It is some 30, and 84 were seen where a snapshot kept VACUUM from its work.
+            assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 125, explained
     assert len(asked) > 2
