@@ -266,12 +266,13 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         On a lost connection it has ended already.
         """
         consumer = self._by_tag.get(consumer_tag)
-        if consumer is not None and consumer.pool is not None:
-            end_if_interrupted(self.wire, in_the_loop=runs_in_the_loop(consumer.pool))
-        if consumer is None or consumer.pool is None or not is_ending():
+        pool = consumer.pool if consumer is not None else None
+        if pool is not None:
+            end_if_interrupted(self.wire, in_the_loop=runs_in_the_loop(pool))
+        if pool is None or not is_ending():
             self._cancel(consumer_tag, lambda _: False)
             return
-        never_runs = never_run(consumer.pool)
+        never_runs = never_run(pool)
         self._cancel(consumer_tag, lambda delivery: never_runs(delivery.request))
         # Celery waits for what runs, with some pools where the heart-beats were sent.
         beat_beside(self.wire)

@@ -108,11 +108,11 @@ class Consumer:
                 # A pool that runs tasks in the loop, or holds it up, has been told to end meanwhile. It would begin all that has come.
                 self._left.append(frame)
                 return
-            if not subscription.acknowledges:
-                subscription.owner.hear(subscription, frame)
             group = None if self._no_ack else frame.headers.get(GROUP_HEADER)
             if group is None or not self._turns.was_called(frame):
                 subscription.in_flight += 1
+                if not subscription.acknowledges:
+                    subscription.owner.hear(subscription, frame)
                 if group is not None and not self._turns.take(group, subscription, frame):
                     return
         tag = channel.next_tag()
