@@ -2,14 +2,16 @@
 
 import logging
 import secrets
+import select
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+import psycopg
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
@@ -18,6 +20,7 @@ from federation.results.patience import patience
 from federation.security.statements import Voice
 from federation.services import statements
 from federation.services.charter import is_agent
+from federation.store import event_log
 from federation.store.context import ACTOR_SETTING, Context, attach
 
 logger = logging.getLogger(__name__)
@@ -53,11 +56,25 @@ def new_trace_id() -> str:
 
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
-    """Return an engine for a `postgresql://` URL; connections are tested before use, so that a restarted server goes unnoticed."""
+    """Return an engine for a `postgresql://` URL; connections are looked at before use, so that a restarted server goes unnoticed."""
     full = make_url("postgresql+psycopg://" + url.split("://", 1)[1])
-    return create_engine(
-        full, pool_pre_ping=True, pool_size=pool_size, max_overflow=pool_size, connect_args=patience(full.query), hide_parameters=True
-    )
+    engine = create_engine(full, pool_size=pool_size, max_overflow=pool_size, connect_args=patience(full.query), hide_parameters=True)
+    event.listen(engine, "checkout", _refuse_ended)
+    return engine
+
+
+def _refuse_ended(connection: psycopg.Connection, *_: object) -> None:
+    # Over a connection that nobody uses nothing comes but the server's farewell, so that no question goes to and fro before each transaction.
+    if connection.closed:
+        raise InvalidatePoolError("the connection is closed")
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0):
+        try:
+            connection.execute("SELECT")
+            connection.rollback()
+        except psycopg.Error as error:
+            raise InvalidatePoolError("the server has ended the connection") from error
 
 
 def _translated(error: DBAPIError, *, committing: bool) -> TransientError | None:
@@ -137,6 +154,7 @@ class Transactions:
                 except Equivocation as error:
                     equivocation = error
                 session.flush()
+                event_log.write(session)
                 committing = True
                 session.commit()
         except PoolTimeoutError as error:

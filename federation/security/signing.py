@@ -31,7 +31,7 @@ class PublicKey:
 
     key: Ed25519PublicKey
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """The key's name: the SHA-256 of its 32 bytes, in hexadecimal digits."""
         return sha256(self._raw).hexdigest()
@@ -64,7 +64,7 @@ class SigningKey:
 
     key: Ed25519PrivateKey
 
-    @property
+    @cached_property
     def public(self) -> PublicKey:
         return PublicKey(self.key.public_key())
 

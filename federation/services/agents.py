@@ -164,6 +164,7 @@ def get(session: Session, name: str) -> Agent:
     agent = session.get(Agent, name)
     if agent is None:
         raise NotFound("agent", name, names(session))
+    context(session).kept.append(agent)
     return agent
 
 

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from federation.services import conversations, limits, messages, task_terms
 from federation.services.charter import is_agent
-from federation.store.context import context, on_behalf_of
+from federation.store.behalf import on_behalf_of
+from federation.store.context import context
 from federation.store.models.consensus import Consensus
 from federation.store.models.conversations import ConversationPhase, MessageType
 from federation.store.models.sessions import AgentSession

@@ -20,7 +20,8 @@ from federation.errors import Conflict, InvalidInput
 from federation.security.statements import Mode
 from federation.services import announcements, charter, conversations, phases, statements, task_ends, task_events, task_terms, tasks
 from federation.services.task_terms import Terms
-from federation.store.context import context, on_behalf_of
+from federation.store.behalf import on_behalf_of
+from federation.store.context import context
 from federation.store.models.agents import Agent
 from federation.store.models.consensus import Consensus, ConsensusState
 from federation.store.models.conversations import Member

@@ -1,12 +1,11 @@
 """For whom a message is: one agent, those of a role, whoever can do something, or all members of its conversation."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
-from federation.services import agents, capabilities
+from federation.services import agents, capabilities, conversations
 from federation.services.charter import is_agent
 from federation.services.names import valid_slug
 from federation.store.context import context
@@ -48,11 +47,11 @@ def parse(session: Session, to: str | None, *, capability: str | None = None) ->
     return Address(agent=agents.get(session, to).name)
 
 
-def readers(session: Session, address: Address, *, members: Collection[str], sender: str) -> list[str]:
+def readers(session: Session, address: Address, *, conversation_id: str, sender: str) -> list[str]:
     """Return into whose inboxes a message goes, in order of name; its sender's never, but for one to oneself."""
     if address.agent is not None:
         return [address.agent]
-    others = [name for name in members if name != sender]
+    others = [name for name in conversations.members(session, conversation_id) if name != sender]
     if address.audience is None:
         return others
     kind, _, name = address.audience.partition(":")

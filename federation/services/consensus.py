@@ -21,7 +21,6 @@ from federation.services.names import valid_slug
 from federation.store import event_log, turns
 from federation.store.context import context, notify
 from federation.store.models.consensus import Acknowledgement, Consensus, ConsensusState, StoredBallot
-from federation.store.models.conversations import Member
 
 # Of the events' payloads.
 VERSION = 1
@@ -189,10 +188,11 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     """
     if conversation_id is not None:
         conversations.require_member(session, conversation_id)
-    mine = [conversation_id] if conversation_id is not None else _my_conversations(session)
-    found = session.scalars(select(Consensus).where(_named(reference), Consensus.conversation_id.in_(mine))).all()
+    column = Consensus.conversation_id
+    mine = conversations.is_mine(session, column) if conversation_id is None else column == conversation_id
+    found = session.scalars(select(Consensus).where(_named(reference), mine)).all()
     if not found:
-        latest = select(Consensus.slug, Consensus.id).where(Consensus.conversation_id.in_(mine)).order_by(Consensus.created_at.desc())
+        latest = select(Consensus.slug, Consensus.id).where(mine).order_by(Consensus.created_at.desc())
         raise NotFound("vote", reference, [row.slug or str(row.id) for row in session.execute(latest.limit(1000))])
     by_id = [vote for vote in found if str(vote.id) == reference.lower()]
     if len(found) > 1 and not by_id:
@@ -217,11 +217,6 @@ def latest(session: Session, *, only_open: bool = False, limit: int = 50) -> lis
     """Return the latest votes of all conversations, the newest first, for an operator."""
     query = select(Consensus).order_by(Consensus.created_at.desc()).limit(limit)
     return list(session.scalars(query.where(Consensus.state == ConsensusState.OPEN) if only_open else query))
-
-
-def _my_conversations(session: Session) -> list[str]:
-    mine = select(Member.conversation_id).where(Member.agent == context(session).actor)
-    return [*session.scalars(mine), conversations.COMMONS]
 
 
 def acknowledge(session: Session, reference: str, options_hash: str, *, conversation_id: str | None = None) -> Acknowledged:
@@ -279,7 +274,7 @@ def require_open(session: Session, vote: Consensus) -> datetime:
     """Return the moment, at which it still takes ballots, for a caller who has its turn. Raises Conflict."""
     if vote.state != ConsensusState.OPEN:
         raise Conflict(f"vote {called(vote)} is {vote.state} already; read it with federation_consensus_results")
-    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    now = context(session).now()
     if now >= vote.deadline:
         raise Conflict(f"vote {called(vote)} ended at {vote.deadline.isoformat(timespec='seconds')}; read it with federation_consensus_results")
     return now

@@ -1,10 +1,10 @@
 """Conversations and their members; one may read and write where one is a member."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from federation.charter import charter
 from federation.errors import NotFound, Refused
@@ -43,18 +43,27 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
         if participants:
             raise Refused("Need to know:", f"{conversation_id} is between two; choose another conversation_id to speak with a third.")
         require_member(session, conversation_id)
-    made = session.scalar(insert(Conversation).values(id=conversation_id, created_by=actor).on_conflict_do_nothing().returning(Conversation.id))
-    if made:
-        event_log.append(
-            session, "conversation.opened", f"conversation:{conversation_id}", payload={"id": conversation_id}, conversation_id=conversation_id
-        )
-        _join(session, conversation_id, actor)
-    elif not _is_member(session, conversation_id):
-        instead = "choose another conversation_id, or ask a member to send you a message in it."
-        raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; {instead}")
+    there = _there(session, conversation_id, {actor, *participants})
+    if not there:
+        made = session.scalar(insert(Conversation).values(id=conversation_id, created_by=actor).on_conflict_do_nothing().returning(Conversation.id))
+        if made:
+            payload = {"id": conversation_id}
+            event_log.append(session, "conversation.opened", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
+            _join(session, conversation_id, actor)
+        elif not _is_member(session, conversation_id):
+            instead = "choose another conversation_id, or ask a member to send you a message in it."
+            raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; {instead}")
     if conversation_id == COMMONS:
         return []
-    return [name for name in sorted(participants - {actor}) if _join(session, conversation_id, name)]
+    return [name for name in sorted(participants - {actor, *there}) if _join(session, conversation_id, name)]
+
+
+def _there(session: Session, conversation_id: str, names: Collection[str]) -> Collection[str]:
+    """Return which of these are members of a conversation that the caller takes part in; empty if he does not, or if there is none."""
+    if conversation_id == COMMONS:
+        return names if session.scalar(select(exists().where(Conversation.id == COMMONS))) else ()
+    found = session.scalars(select(Member.agent).where(Member.conversation_id == conversation_id, Member.agent.in_(names))).all()
+    return found if context(session).actor in found else ()
 
 
 def _join(session: Session, conversation_id: str, name: str) -> bool:
@@ -85,6 +94,12 @@ def require_reader(session: Session, conversation_id: str) -> None:
     elif conversation_id != COMMONS and session.get(Conversation, conversation_id) is None:
         there = session.scalars(select(Conversation.id).order_by(Conversation.created_at.desc()).limit(1000))
         raise NotFound("conversation", conversation_id, list(there))
+
+
+def is_mine(session: Session, conversation_id: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Return the condition that a row is of a conversation which the caller takes part in."""
+    mine = select(Member.conversation_id).where(Member.agent == context(session).actor)
+    return or_(conversation_id == COMMONS, conversation_id.in_(mine))
 
 
 def _is_member(session: Session, conversation_id: str) -> bool:

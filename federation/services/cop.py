@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from sqlalchemy import case, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import distinct_on, insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
@@ -139,9 +139,8 @@ def changed(session: Session, since: str) -> bool:
     if not re.fullmatch(CURSOR, since):
         raise InvalidInput("after", since, "the cursor of an earlier call")
     try:
-        with session.begin_nested():
-            return bool(session.scalar(_CHANGED, {"since": since}))
-    except DBAPIError as error:
+        return bool(session.scalar(_CHANGED, {"since": since}))
+    except DataError as error:
         raise InvalidInput("after", since, "the cursor of an earlier call") from error
 
 
@@ -152,7 +151,7 @@ _CHANGED = text("SELECT EXISTS (SELECT FROM cop_states WHERE NOT pg_visible_in_s
 
 def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> list[PulseRow]:
     """Return a row for each agent and node: nodes first, then agents, in order of name."""
-    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    now = context(session).now()
     states = {(state.kind, state.subject): state for state in session.scalars(select(CopState))}
     able = capabilities.of_all(session)
     rows = []

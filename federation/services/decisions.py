@@ -81,14 +81,16 @@ def _apply(session: Session, vote: Consensus, task_id: uuid.UUID) -> None:
     decision = Decision.APPROVE if approved else Decision.REJECT
     who = context(session)
     before, recorded = (who.actor, who.trace_id), len(who.outbox)
+    attempt = event_log.attempt(session)
     try:
-        with session.begin_nested():
-            task = session.get_one(AgentTask, task_id)
-            reason = f"by the vote {consensus.called(vote)}: {_in_words(vote)}"
-            done = approvals.settle_by_vote(session, task, decision, reason=reason, decided_by=f"consensus:{vote.id}")
-            _applied(session, vote, effect=decision if done else None)
+        task = session.get_one(AgentTask, task_id)
+        reason = f"by the vote {consensus.called(vote)}: {_in_words(vote)}"
+        done = approvals.settle_by_vote(session, task, decision, reason=reason, decided_by=f"consensus:{vote.id}")
+        _applied(session, vote, effect=decision if done else None)
+        attempt.commit()
     except FederationError:
-        # Such as a quota of who asked for the task. The savepoint has undone the rows, and the name that the database knows.
+        # Such as a quota of who asked for the task. It undoes the rows, and the name that the database knows.
+        attempt.rollback()
         who.actor, who.trace_id = before
         del who.outbox[recorded:]
         session.expire_all()

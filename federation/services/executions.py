@@ -287,7 +287,7 @@ def cancel(session: Session, execution_id: uuid.UUID, reason: str) -> bool:
     What it has done stays done; nothing that it does after this commit has an effect. Who may ask for it is the caller's to know.
     """
     who = context(session)
-    attempt = session.begin_nested()
+    attempt = event_log.attempt(session)
     # First, because who sends it holds the entry and then wants the execution: in the other order each would wait for the other.
     session.execute(delete(OutboxEntry).where(OutboxEntry.execution_id == execution_id))
     if session.scalar(_CANCEL, {"id": execution_id, "task_id": str(execution_id), "actor": who.actor}) is None:

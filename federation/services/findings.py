@@ -158,7 +158,8 @@ def _record(session: Session, found: AgentSession, said: Said, evidence: list[di
         "validates": said.validates,
     }
     # The stream's lock is held until the commit, so nobody sees a later position before an earlier one.
-    position = event_log.append(session, "finding.reported", f"session:{found.id}", payload=payload, **sessions.belonging(found))
+    position = event_log.advance(session, f"session:{found.id}")
+    event_log.append(session, "finding.reported", f"session:{found.id}", payload=payload, position=position, **sessions.belonging(found))
     row: dict[str, Any] = {
         "id": identity,
         "session_id": found.id,

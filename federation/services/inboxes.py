@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, Select, Text, cast, func, select, update
+from sqlalchemy import ColumnElement, Select, Text, cast, func, select, text, update
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
@@ -58,22 +58,34 @@ class Inbox:
     more: Annotated[bool, Field(description="There is more behind the cursor: call again.")]
 
 
+# Each in an inbox takes the next position of it, in the order in which they are given.
+_PUT = text(
+    """
+    WITH put AS MATERIALIZED (
+        SELECT agent, federation_next_position('inbox:' || agent) AS position, message_id
+        FROM unnest(CAST(:names AS text[]), CAST(:messages AS uuid[])) AS receipt (agent, message_id)
+    )
+    INSERT INTO message_receipts (agent, position, message_id) SELECT agent, position, message_id FROM put
+    """
+)
+
+
 def put_into(session: Session, receipts: Sequence[tuple[str, uuid.UUID]]) -> None:
     """Put messages into inboxes, and wake those who wait for them; the caller tells of it by an event."""
     # In order of name, so that two broadcasts never wait for each other.
-    for name, message_id in sorted(receipts, key=lambda receipt: receipt[0]):
-        session.add(Receipt(agent=name, position=event_log.advance(session, f"inbox:{name}"), message_id=message_id))
-    session.flush()
+    listed = sorted(receipts, key=lambda receipt: receipt[0])
+    session.execute(_PUT, {"names": [name for name, _ in listed], "messages": [message_id for _, message_id in listed]})
     notify(session, [f"inbox:{name}" for name, _ in receipts])
 
 
-def inbox(session: Session, *, after: int | None = None, limit: int = 50) -> Inbox:
+def inbox(session: Session, *, after: int | None = None, limit: int = 50, again: bool = False) -> Inbox:
     """Return the caller's messages behind a cursor, as many as `limit` and LARGEST_INBOX_BYTES allow; up to the cursor they count as read.
 
-    Without a cursor it goes on behind what counts as read, so that a reader that crashed gets them again.
+    Without a cursor it goes on behind what counts as read, so that a reader that crashed gets them again. Who looks `again` behind the same cursor
+    has counted them. Raises InvalidInput for a cursor that was never handed out.
     """
     reader = context(session).actor
-    if after is not None:
+    if after is not None and not again:
         read_up_to(session, after)
     waiting = (
         select(Receipt.position.label("place"), Receipt.message_id, SIZE.label("size"))

@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import null, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, InvalidInput, NotFound
@@ -21,8 +20,19 @@ from federation.store import event_log, outbox
 from federation.store.context import context
 from federation.store.models.conversations import Message, MessageType, Receipt
 
-# As PostgreSQL writes it too, so that replay can compare it.
-_DIGEST = text("SELECT encode(sha256(convert_to(CAST(:data AS jsonb)::text, 'UTF8')), 'hex')")
+# The digest as PostgreSQL writes it, so that replay can compare it. The position is taken before it is known whether the message is new.
+_RECORD = text(
+    """
+    WITH next AS MATERIALIZED (SELECT federation_next_position(:stream) AS position)
+    INSERT INTO messages
+        (id, conversation_id, position, sender, recipient, audience, message_type, content, data, correlation_id, reply_to, trace_id)
+    SELECT
+        CAST(:id AS uuid), :conversation_id, next.position, :sender, :recipient, :audience, :message_type, :content, CAST(:data AS jsonb),
+        CAST(:correlation_id AS uuid), CAST(:reply_to AS uuid), :trace_id
+    FROM next ON CONFLICT DO NOTHING
+    RETURNING position, created_at, encode(sha256(convert_to(data::text, 'UTF8')), 'hex')
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ def send(
         "data": {**(envelope.data if envelope else {}), **(data or {})} if envelope is not None or data is not None else None,
         "reply_to": reply_to,
     }
-    recipients = audiences.readers(session, address, members=conversations.members(session, conversation_id), sender=sender)
+    recipients = audiences.readers(session, address, conversation_id=conversation_id, sender=sender)
     # What its event tells, and what its sender states: not what was said, because the log may be read by more than the members.
     told = {
         "to": address.agent,
@@ -107,17 +117,14 @@ def send(
     }
     subject, about = f"message:{identity}", {"conversation_id": conversation_id, **told}
     heard = statements.say(session, action="message.send", choice="send", subject=subject, content=about) if counted else None
-    # The position is taken before it is known whether the message is new: what was taken for nothing is given back.
-    attempt = session.begin_nested()
-    if counted:
-        limits.message(session)
+    thread = answered.correlation_id if answered else identity
+    # One without a name is new, unless it is an answer that comes too late.
+    may_be_there = slug is not None or kind is MessageType.RESPONSE
+    recorded = _record(session, identity, said, told, recipients, correlation_id=thread, counted=counted, may_be_there=may_be_there)
+    if recorded is None:
+        return _sent_before(session, identity, slug or "", said)
     if heard is not None and not heard.again:
         statements.keep(session, heard, conversation_id=conversation_id)
-    recorded = _record(session, identity, said, told, recipients, correlation_id=answered.correlation_id if answered else identity)
-    if recorded is None:
-        attempt.rollback()
-        return _sent_before(session, identity, slug or "", said)
-    attempt.commit()
     position, created_at = recorded
     if address.is_everybody or conversations.is_direct(conversation_id):
         conversations.said_to_all(session, conversation_id)
@@ -128,7 +135,6 @@ def send(
     lacking = None
     if address.audience is not None and not recipients:
         lacking = audiences.lacking(address.audience, conversation_id, waits=kind is MessageType.REQUEST)
-    thread = answered.correlation_id if answered else identity
     warning = conversations.crowded(session, conversation_id, before=0) if joined else None
     return Sent(identity, conversation_id, position, thread, recipients, created_at, lacking, warning)
 
@@ -168,22 +174,28 @@ def _record(
     recipients: Sequence[str],
     *,
     correlation_id: uuid.UUID,
+    counted: bool,
+    may_be_there: bool,
 ) -> tuple[int, datetime] | None:
-    """Write the message and its event; return position and time, or None where there is one already that leaves no room for it."""
+    """Count the message, and write it and its event; return position and time, or None where there is one already that leaves no room for it."""
+    # What is taken for a message that is there already is given back.
+    attempt = event_log.attempt(session) if may_be_there else None
+    if counted:
+        limits.message(session)
     conversation_id, data = said["conversation_id"], said["data"]
-    payload = {
-        **told,
-        "message_id": identity,
-        "recipients": recipients,
-        "correlation_id": correlation_id,
-        "data_sha256": None if data is None else session.scalar(_DIGEST, {"data": json.dumps(data)}),
-    }
-    position = event_log.append(session, "message.sent", f"messages:{conversation_id}", payload=payload, conversation_id=conversation_id)
-    row: dict[str, Any] = {"id": identity, **said, "position": position, "correlation_id": correlation_id, "trace_id": context(session).trace_id}
-    if data is None:
-        row["data"] = null()
-    created_at = session.scalar(insert(Message).values(**row).on_conflict_do_nothing().returning(Message.created_at))
-    return None if created_at is None else (position, created_at)
+    stream = f"messages:{conversation_id}"
+    row = {"id": identity, "stream": stream, **said, "correlation_id": correlation_id, "trace_id": context(session).trace_id}
+    found = session.execute(_RECORD, row | {"data": None if data is None else json.dumps(data)}).one_or_none()
+    if attempt is not None and found is None:
+        attempt.rollback()
+    if found is None:
+        return None
+    if attempt is not None:
+        attempt.commit()
+    position, created_at, digest = found
+    payload = {**told, "message_id": identity, "recipients": recipients, "correlation_id": correlation_id, "data_sha256": digest}
+    event_log.append(session, "message.sent", stream, payload=payload, conversation_id=conversation_id, position=position)
+    return position, created_at
 
 
 def _identity(conversation_id: str, sender: str, slug: str) -> uuid.UUID:

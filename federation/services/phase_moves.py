@@ -15,7 +15,8 @@ from federation.errors import Conflict, InvalidInput, NotFound
 from federation.services import announcements, assignments, charter, conversations, phases, tasks
 from federation.services.assignments import RoleHeld
 from federation.store import event_log, turns
-from federation.store.context import context, notify, on_behalf_of
+from federation.store.behalf import on_behalf_of
+from federation.store.context import context, notify
 from federation.store.models.consensus import Consensus, ConsensusState
 from federation.store.models.conversations import Conversation, ConversationPhase, Message, MessageType
 from federation.store.models.executions import Execution

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session, aliased
 
 from federation.errors import Equivocation, InvalidInput, Refused
@@ -65,6 +65,13 @@ class StatementView:
 
 
 _COLUMNS = [getattr(SignedStatement, field.name) for field in fields(StatementView)]
+_KEEP = text(
+    """
+    INSERT INTO statements (digest, subject, actor, action, choice, mode, attested_by, key, nonce, statement, signature)
+    VALUES (:digest, :subject, :actor, :action, :choice, :mode, :attested_by, :key, :nonce, :statement, :signature)
+    ON CONFLICT DO NOTHING RETURNING digest
+    """
+)
 
 
 def give_voice(session: Session, voice: Voice | None, *, part: Voice | None = None) -> None:
@@ -150,9 +157,14 @@ def _require_key(session: Session, said: Statement, signed: Signed) -> None:
         raise _refused(f"the signature is not that of key {shown} over this text.")
 
 
+@lru_cache(maxsize=1024)
+def _read(pem: str) -> PublicKey:
+    return parse_public(pem.encode())
+
+
 def _holds(pem: str, identity: str, signed: Signed) -> bool:
     try:
-        key: PublicKey = parse_public(pem.encode())
+        key = _read(pem)
     except ValueError:
         return False
     return key.identity == identity and key.signed(signed.text.encode(), signed.signature)
@@ -178,7 +190,7 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
     said, signed = heard.statement, heard.signed
     row = {name: getattr(said, name) for name in ("subject", "actor", "action", "choice", "mode", "attested_by", "key", "nonce")}
     row |= {"digest": signed.digest, "statement": signed.text, "signature": signed.signature}
-    if session.scalar(insert(SignedStatement).values(**row).on_conflict_do_nothing().returning(SignedStatement.digest)) is None:
+    if session.scalar(_KEEP, row) is None:
         raise _refused("this one, or its nonce, was used already: sign anew, with another nonce.")
     payload = {
         "digest": signed.digest,

@@ -223,10 +223,11 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     """
     if conversation_id is not None:
         conversations.require_member(session, conversation_id)
-    mine = _my_conversations(session) if conversation_id is None else [conversation_id]
-    found = session.scalars(select(AgentTask).where(_is_called(reference), AgentTask.conversation_id.in_(mine))).all()
+    column = AgentTask.conversation_id
+    mine = conversations.is_mine(session, column) if conversation_id is None else column == conversation_id
+    found = session.scalars(select(AgentTask).where(_is_called(reference), mine)).all()
     if not found:
-        latest = select(AgentTask.slug, AgentTask.id).where(AgentTask.conversation_id.in_(mine)).order_by(AgentTask.created_at.desc())
+        latest = select(AgentTask.slug, AgentTask.id).where(mine).order_by(AgentTask.created_at.desc())
         raise NotFound("task", reference, [row.slug or str(row.id) for row in session.execute(latest.limit(1000))])
     by_id = [task for task in found if str(task.id) == reference.lower()]
     if len(found) > 1 and not by_id:
@@ -246,8 +247,3 @@ def _is_called(reference: str) -> ColumnElement[bool]:
         # A caller may have chosen a slug that looks like a UUID.
         return or_(AgentTask.slug == reference, AgentTask.id == uuid.UUID(reference))
     return AgentTask.slug == reference
-
-
-def _my_conversations(session: Session) -> list[str]:
-    mine = select(Member.conversation_id).where(Member.agent == context(session).actor)
-    return [*session.scalars(mine), conversations.COMMONS]

@@ -2,12 +2,10 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 _KEY = "federation"
@@ -25,6 +23,10 @@ class Context:
     outbox: list[uuid.UUID] = field(default_factory=list)
     cancelled: list[uuid.UUID] = field(default_factory=list)
     notices: set[str] = field(default_factory=set)
+    # Stream, position if it was taken, and all of it as JSON: what `event_log` appends before the commit.
+    events: list[tuple[str, int | None, str]] = field(default_factory=list)
+    # A session forgets a row that nobody refers to, and would read it again.
+    kept: list[object] = field(default_factory=list)
     # By PostgreSQL's clock, and by this process's stopwatch at that moment.
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     began_s: float = field(default_factory=time.monotonic)
@@ -45,22 +47,9 @@ def context(session: Session) -> Context:
     return found
 
 
-@contextmanager
-def on_behalf_of(session: Session, actor: str, *, trace_id: str) -> Iterator[None]:
-    """Do here, in the name and the trace of somebody, what he asked for himself and what was put off until now."""
-    who = context(session)
-    before = who.actor, who.trace_id
-    _act_as(session, actor, trace_id)
-    yield
-    # What follows is the caller's again; after an error nothing does.
-    session.flush()
-    _act_as(session, *before)
-
-
-def _act_as(session: Session, actor: str, trace_id: str) -> None:
-    who = context(session)
-    who.actor, who.trace_id = actor, trace_id
-    session.execute(text("SELECT set_config(:setting, :actor, true)"), {"setting": ACTOR_SETTING, "actor": actor})
+def found_context(session: Session) -> Context | None:
+    """Return the context of a session, None for one that was opened for something else."""
+    return session.info.get(_KEY)
 
 
 def notify(session: Session, keys: Iterable[str]) -> None:

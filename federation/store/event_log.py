@@ -1,23 +1,27 @@
-"""Appends events; each takes the next position of its stream, in the transaction of the write that it tells of."""
+"""Records events: put down with the write that they tell of, and appended before the commit, each at the next position of its stream."""
 
 import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session, SessionTransaction
 
-from federation.store.context import context
+from federation.store.context import context, found_context
 
 # The row lock on the stream is held until the commit, so positions have no gaps and follow the order of commits. The function takes it,
 # because names of streams hold those of conversations, and who may append an event may not see all of them.
 _APPEND = text(
     """
-    WITH next AS MATERIALIZED (SELECT federation_next_position(:stream) AS position)
+    WITH told AS MATERIALIZED (
+        SELECT stream, coalesce(position, federation_next_position(stream)) AS position, type, actor, conversation_id, session_id, payload, trace_id
+        FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS e (
+            stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text
+        )
+    )
     INSERT INTO events (stream, position, type, actor, conversation_id, session_id, payload, trace_id)
-    SELECT :stream, next.position, :type, :actor, :conversation_id, :session_id, CAST(:payload AS jsonb), :trace_id FROM next
-    RETURNING position
+    SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id FROM told
     """
 )
 _ADVANCE = text("SELECT federation_next_position(:stream)")
@@ -32,24 +36,52 @@ def append(
     conversation_id: str | None = None,
     session_id: uuid.UUID | None = None,
     trace_id: str | None = None,
-) -> int:
-    """Append an event and return its position in its stream, counted from 1.
+    position: int | None = None,
+) -> None:
+    """Append an event before the commit, in the order of the calls, with all others of the transaction in one statement.
 
-    `trace_id` is that of the request that the event belongs to, where one transaction works for several.
+    `trace_id` is that of the request that the event belongs to, where one transaction works for several; `position` its place in its stream, where
+    that was taken already.
     """
     who = context(session)
-    values = {
+    told = {
         "stream": stream,
+        "position": position,
         "type": event_type,
         "actor": who.actor,
         "conversation_id": conversation_id,
         "session_id": session_id,
-        "payload": json.dumps(payload, default=str),
+        "payload": payload,
         "trace_id": trace_id or who.trace_id,
     }
-    return int(session.execute(_APPEND, values).scalar_one())
+    # As text now: what the caller does with the payload later is not what happened.
+    who.events.append((stream, position, json.dumps(told, default=str)))
+
+
+def write(session: Session) -> None:
+    """Append what was put down so far: before the commit, and before somebody else acts in this transaction."""
+    events = context(session).events
+    if events:
+        told = ",".join(one for *_, one in events)
+        events.clear()
+        session.execute(_APPEND, {"events": f"[{told}]"})
 
 
 def advance(session: Session, stream: str) -> int:
-    """Take the next position of a stream that has no events of its own, such as an inbox."""
+    """Take the next position of a stream, counted from 1: for an event that is appended there, or of a stream that has none, such as an inbox."""
+    if any(name == stream and position is None for name, position, _ in context(session).events):
+        write(session)
     return int(session.execute(_ADVANCE, {"stream": stream}).scalar_one())
+
+
+def attempt(session: Session) -> SessionTransaction:
+    """Begin what is committed, or rolled back together with the events that were put down in it."""
+    write(session)
+    return session.begin_nested()
+
+
+@event.listens_for(Session, "after_soft_rollback")
+def _forget(session: Session, _: SessionTransaction) -> None:
+    # What was undone did not happen.
+    if (who := found_context(session)) is not None:
+        who.events.clear()

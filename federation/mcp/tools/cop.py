@@ -136,10 +136,15 @@ async def federation_pulse(
         rows = cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)
         return _told(session, rows, form, cursor=cursor, waiting=approvals.waiting(session))
 
-    if after is not None:
-        since = after
-        await call.until(lambda session: cop.changed(session, since) or None, wait_s=wait_s, notices=[cop.PULSE], waiting="waiting for a change")
-    return await call.transact(look)
+    if after is None:
+        return await call.transact(look)
+    since = after
+
+    def look_for_news(session: Session) -> Pulse | None:
+        return look(session) if cop.changed(session, since) else None
+
+    news = await call.until(look_for_news, wait_s=wait_s, notices=[cop.PULSE], waiting="waiting for a change")
+    return news if news is not None else await call.transact(look)
 
 
 def _told(session: Session, rows: Sequence[PulseRow], form: Form, *, cursor: str | None, waiting: Sequence[Awaiting] = ()) -> Pulse:

@@ -101,8 +101,12 @@ async def federation_inbox(
     often. An empty `messages` after the wait means that nothing came.
     """
 
+    looked = False
+
     def look(session: Session) -> Inbox | None:
-        found = inboxes.inbox(session, after=after, limit=limit)
+        nonlocal looked
+        found = inboxes.inbox(session, after=after, limit=limit, again=looked)
+        looked = True
         return found if found.messages else None
 
     if wait_s > 0:

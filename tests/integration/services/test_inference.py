@@ -33,4 +33,5 @@ def test_the_log_says_what_was_asked_of_a_model_elsewhere(transactions, remote: 
     answer = {"completion": "So.", "finish_reason": "stop", "prompt_tokens": 20, "completion_tokens": 2, "seconds": 0.1}
     with transactions.begin("ada", execution_id=asked) as session:
         assert inference.record_run(session, run | answer, remote=remote)
+    with transactions.begin("ada") as session:
         assert session.scalar(select(Event.payload["remote"]).where(Event.type == "model.ran")) is remote

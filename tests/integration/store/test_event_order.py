@@ -30,8 +30,9 @@ def told(url: str) -> list[tuple[int, str, int]]:
         return connection.execute("SELECT number, stream, position FROM event_order JOIN events USING (sequence) ORDER BY number").fetchall()
 
 
-def append(session: Session, stream: str) -> int:
-    return event_log.append(session, "test.happened", stream, payload={"said": "näh\u2028"})
+def append(session: Session, stream: str) -> None:
+    event_log.append(session, "test.happened", stream, payload={"said": "näh\u2028"})
+    event_log.write(session)
 
 
 def test_events_are_numbered_once_from_one_without_gaps(database: str, transactions: Transactions, service: Transactions) -> None:
