@@ -13,7 +13,7 @@ from fastmcp.server.dependencies import get_access_token, get_http_request
 from federation.errors import DatabaseUnavailable, InvalidInput, NotFound, Refused, Unauthenticated
 from federation.mcp.issuer import Issuer
 from federation.security.claimed_senders import claims_sender
-from federation.services import agents
+from federation.services import agents, parts
 from federation.services.agents import Caller
 from federation.services.names import valid_agent
 from federation.transaction import Transactions
@@ -26,7 +26,7 @@ REMEMBER_S = 3.0
 REMEMBER_WITHOUT_DATABASE_S = 600.0
 _MOST_TOKENS = 4096
 # No agent can have this name: it looks tokens up, which agents may not.
-_ACTOR = "service:door"
+_ACTOR = parts.DOOR
 
 
 def _headers() -> list[tuple[str, str]]:
