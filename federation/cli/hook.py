@@ -171,9 +171,10 @@ def token(
     forget: Annotated[bool, typer.Option("--forget", help="Know no token of it any more.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the hook of this repository the token of a claim that you won elsewhere, as with federation_claim.
+    """Tell the hook the token of a claim won elsewhere.
 
-    What `federation claim take` wins in the repository, and what `federation claim release` gives back, it knows by itself.
+    Such as with the tool federation_claim. What `federation claim take` wins in the repository, and what `federation claim release` gives back, it
+    knows by itself.
     """
     name = resources.parsed(resource, field="RESOURCE").name
     if (number is None) is not forget:

@@ -20,7 +20,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_signers(as_json: AsJson = False) -> None:
-    """List all keys, valid or revoked, and the services of the program that each signs for."""
+    """List all keys and the services that each signs for.
+
+    Valid or revoked, of all parts of the program and of operators.
+    """
     found, services = transact(lambda session: (signers.everybody(session), signers.services(session)))
     if as_json:
         told = [{**asdict(one), "state": one.state, "services": services.get(one.identity, [])} for one in found]
