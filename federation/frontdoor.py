@@ -24,7 +24,7 @@ from federation.errors import DatabaseUnavailable, IssuerUnavailable, SettingsEr
 from federation.local.certificates import DOOR, usable
 from federation.local.elsewhere import check_database
 from federation.local.ports import listen
-from federation.mcp.door import Door
+from federation.mcp.door import PART, Door
 from federation.mcp.server import build
 from federation.mcp.where import PATH
 from federation.settings import settings
@@ -110,7 +110,7 @@ def serve() -> None:
     _log(config.log_level, as_json=config.log_json)
     certificates = usable(config)
     check_database(config)
-    act_as("service:door")
+    act_as(PART)
     amqp: Any = application().amqp
     # What the first call sends must not wait for it.
     amqp.signer.register()

@@ -142,6 +142,9 @@ class Settings(BaseSettings):
     summary_check_s: Seconds = Field(5.0, description="Seconds between two looks for conversations whose window is due.")
 
     messages_per_minute: int = Field(1200, ge=0, le=1_000_000, description="Messages that one agent may send in a minute; 0: any number.")
+    states_per_minute: int = Field(600, ge=0, le=1_000_000, description="Times that one agent may tell what it is doing in a minute; 0: any number.")
+    searches_per_minute: int = Field(600, ge=0, le=1_000_000, description="Searches of one agent in a minute; 0: any number.")
+    indexings_per_hour: int = Field(600, ge=0, le=1_000_000, description="Times that one agent may have a folder indexed in an hour; 0: any number.")
     open_tasks_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Tasks of one agent that may wait or be worked on; 0: any number.")
     claims_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Resources that one agent may hold at a time; 0: any number.")
     inference_tokens_per_day: int = Field(

@@ -25,6 +25,7 @@ from federation.placement.node_file import Gpus, NodeFile
 from federation.placement.requirements import Requirements
 from federation.results import options as results_options
 from federation.results.tables import metadata as results_metadata
+from federation.services import parts
 from federation.settings import PREFIX, Settings
 from federation.store.models.base import Base
 
@@ -171,6 +172,11 @@ def rights() -> str:
         for right, (principle, meaning) in charter.MEANING.items()
     ]
     return _table(("right", "lets one", "principle", "roles"), rows)
+
+
+def services() -> str:
+    """Return the table of the services of the program itself."""
+    return _table(("service", "does"), [(f"`{name}`", does) for name, does in parts.SERVICES.items()])
 
 
 def transport_options() -> str:
@@ -390,4 +396,5 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "events": events,
     "tables": tables,
+    "services": services,
 }

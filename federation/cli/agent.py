@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +19,10 @@ from federation.errors import InvalidInput, Refused
 from federation.local.certificates import Certificates
 from federation.local.home import Home
 from federation.mcp.where import mcp_url
-from federation.services import agents
+from federation.security.signing import load_or_make
+from federation.services import agent_keys, agents
+from federation.services.agent_keys import KeyView
+from federation.services.signers import SHOWN
 from federation.settings import settings
 
 _FROM_STDIN = "-"
@@ -45,20 +49,52 @@ def _lasting(days: float | None) -> timedelta | None:
     return timedelta(days=settings().token_days if days is None else days) or None
 
 
-def _show_token(name: str, role: str, token: str, *, as_json: bool) -> None:
+def _show_token(name: str, role: str, token: str, *, as_json: bool, key: tuple[Path, KeyView] | None = None) -> None:
     if as_json:
-        print_json(json.dumps({"name": name, "role": role, "token": token}))
+        print_json(json.dumps({"name": name, "role": role, "token": token} | ({} if key is None else {"key": key[1].identity})))
         return
     print_json(token)
+    if key is not None:
+        errors.print(inert(f"{key[0]} holds the private key {key[1].identity[:SHOWN]} of {name}: it goes to where {name} works, and nowhere else."))
     errors.print(f"This is the token of {name} ({role}). It is shown this once; keep it.")
     errors.print(f"Connect an MCP client with: federation agent config {name} --client claude-code --token -   (and give it the token there)")
 
 
 @app.command()
-def add(name: Name, role: Role, label: Label = "", days: Days = None, as_json: AsJson = False) -> None:
-    """Add an agent and print its token, this once."""
+def add(
+    name: Name,
+    role: Role,
+    *,
+    label: Label = "",
+    days: Days = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Make its key in this file, mode 0600, unless one is there, and make the public half known."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an agent and print its token, this once.
+
+    With --key it can sign at once. Without, `federation mcp` makes a key when it starts with the token.
+    """
     lasting = _lasting(days)
-    _show_token(name, role, transact(lambda session: agents.add(session, name, role, label=label, lasting=lasting)), as_json=as_json)
+
+    def work(session: Session) -> tuple[str, tuple[Path, KeyView] | None]:
+        secret = agents.add(session, name, role, label=label, lasting=lasting)
+        return secret, None if key is None else (key, _with_key(session, name, key))
+
+    secret, made = transact(work)
+    _show_token(name, role, secret, as_json=as_json, key=made)
+
+
+def _with_key(session: Session, name: str, file: Path) -> KeyView:
+    try:
+        if file.exists() and file.stat().st_mode & 0o077:
+            raise InvalidInput("--key", str(file), f"a private key that its user alone can read: chmod 600 {file}")
+        key = load_or_make(file)
+    except OSError as error:
+        raise InvalidInput("--key", str(file), f"a file that you can write ({error.strerror})") from error
+    return agent_keys.register(session, name, key.public)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
+from federation.cli import hook, kept_tokens
 from federation.cli.acting import name, transact_as
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
@@ -16,7 +17,7 @@ from federation.delivery.app import service_url
 from federation.errors import DatabaseUnavailable
 from federation.results.notices import wait_for_notices
 from federation.results.patience import completed
-from federation.services import claim_lines, resource_claims
+from federation.services import claim_lines, resource_claims, resources
 from federation.services.claims import ClaimOutcome, told
 from federation.services.resource_claims import Listed
 from federation.settings import settings
@@ -43,11 +44,15 @@ def take(
 ) -> None:
     """Claim a resource, or extend your claim.
 
-    In the name of the agent whose token is in FEDERATION_TOKEN, else in yours. Exit code 1: somebody else holds it.
+    In the name of the agent whose token is in FEDERATION_TOKEN, else in yours. In a repository with our hook its fencing token is kept for the hook.
+
+    Exit code 1: somebody else holds it.
     """
     who = name()
     lasting_s = settings().claim_ttl_s if ttl_s is None else ttl_s
     outcome = _taken(who, resource, description=description, ttl_s=lasting_s, token=token, wait_s=wait_s)
+    if outcome.fencing_token is not None and hook.is_here():
+        kept_tokens.keep(outcome.resource, outcome.fencing_token)
     if as_json:
         print_json(json.dumps(told(outcome), indent=2))
     elif outcome.claimed:
@@ -114,6 +119,8 @@ def release(resource: Name, as_json: AsJson = False) -> None:
     """Give back a claim of yours, and wait for it no more. Exit code 1: you did neither."""
     who = name()
     given = transact_as(who, lambda session: resource_claims.give_back(session, resource))
+    if given.released and hook.is_here():
+        kept_tokens.forget(resources.parsed(resource).name)
     if as_json:
         print_json(json.dumps(asdict(given)))
     elif given.released or given.left_line:

@@ -1,8 +1,12 @@
-"""`federation hook`: a pre-commit hook that refuses what others have claimed, and where nobody can be asked; overwrites no hook of others."""
+"""`federation hook`: a pre-commit hook that refuses what others have claimed, what one has claimed no more, and where nobody can be asked.
+
+Overwrites no hook of others.
+"""
 
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +14,7 @@ from typing import Annotated
 import typer
 
 from federation.charter import charter
-from federation.cli import repository
+from federation.cli import kept_tokens, repository
 from federation.cli.console import console, errors, inert, print_json
 from federation.cli.standing_claims import Picture, picture
 from federation.errors import FederationError, InvalidInput, Refused
@@ -62,6 +66,15 @@ def _script() -> str:
 
 def _is_ours(hook: Path) -> bool:
     return MARK in hook.read_text(errors="replace")
+
+
+def is_here() -> bool:
+    """Say whether the hook is installed in the repository in which this process works."""
+    try:
+        hook = repository.hook_file(None)
+        return hook.exists() and _is_ours(hook)
+    except (FederationError, OSError):
+        return False
 
 
 @app.command()
@@ -129,7 +142,8 @@ def check(as_json: AsJson = False) -> None:
 
     The hook calls this.
 
-    Exit code 0: it may. 1: others have claimed it, or the charter wants it claimed. 69: nobody could be asked.
+    Exit code 0: it may. 1: others have claimed it, this repository has not the token of your claim, your claim is over, or the charter wants one.
+    69: nobody could be asked.
     """
     paths = repository.staged()
     if not paths:
@@ -138,7 +152,7 @@ def check(as_json: AsJson = False) -> None:
     try:
         prefix = repository.setting("prefix") or PREFIX
         found = picture(prefix)
-        blocked = obstacles(paths, found.claims, found.required, prefix=prefix)
+        blocked = obstacles(paths, found.claims, found.required, prefix=prefix, tokens=kept_tokens.kept())
     except (FederationError, OSError) as error:
         _give_up(error, as_json=as_json)
         return
@@ -149,6 +163,33 @@ def check(as_json: AsJson = False) -> None:
         raise typer.Exit(_REFUSED)
 
 
+@app.command()
+def token(
+    resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="What you have claimed, such as file:src/**")],
+    number: Annotated[int | None, typer.Argument(metavar="TOKEN", min=1, help="The fencing token that the claim gave.")] = None,
+    *,
+    forget: Annotated[bool, typer.Option("--forget", help="Know no token of it any more.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the hook the token of a claim won elsewhere.
+
+    Such as with the tool federation_claim. What `federation claim take` wins in the repository, and what `federation claim release` gives back, it
+    knows by itself.
+    """
+    name = resources.parsed(resource, field="RESOURCE").name
+    if (number is None) is not forget:
+        raise InvalidInput("TOKEN", number, "the fencing token of the claim, or --forget")
+    known = kept_tokens.forget(name) if number is None else True
+    if number is not None:
+        kept_tokens.keep(name, number)
+    if as_json:
+        print_json(json.dumps({"resource": name, "token": number, "known": known}))
+    elif number is not None:
+        console.print(inert(f"Commits of what {name} covers pass while your claim on it has token {number}."))
+    else:
+        console.print(inert(f"No token of {name} is known here{' any more' if known else ''}."))
+
+
 def _tell(blocked: list[Obstacle], *, me: str | None, as_json: bool) -> None:
     if as_json:
         told = [
@@ -157,6 +198,7 @@ def _tell(blocked: list[Obstacle], *, me: str | None, as_json: bool) -> None:
                 "resource": each.resource,
                 "holder": each.claim and each.claim.holder,
                 "expires_at": each.claim and each.claim.expires_at.isoformat(),
+                "token": each.token and asdict(each.token),
             }
             for each in blocked
         ]
@@ -169,10 +211,17 @@ def _explain(blocked: list[Obstacle], found: Picture) -> None:
         errors.print(inert(f"  {in_words(each, me=found.me)}"))
     if len(blocked) > _SHOWN:
         errors.print(f"  and {len(blocked) - _SHOWN} more")
-    holders = sorted({each.claim.holder for each in blocked if each.claim is not None})
+    holders = sorted({each.claim.holder for each in blocked if each.claim is not None and not each.claim.mine})
     if holders:
         errors.print(inert(f"Unstage these files (git restore --staged), or wait until {' and '.join(holders)} gave them back."))
-    if any(each.claim is None for each in blocked):
+    if any(each.claim is not None and each.claim.mine for each in blocked):
+        errors.print("Look at what has changed since you had it before, and tell the token that the claim gave: federation hook token RESOURCE TOKEN")
+    if any(each.claim is None and each.token is not None for each in blocked):
+        errors.print(
+            "Claim it again, here with `federation claim take RESOURCE`, and look at what has changed since; "
+            "or, where you are done with it: federation hook token RESOURCE --forget"
+        )
+    if any(each.claim is None and each.token is None for each in blocked):
         errors.print("Claim with `federation claim take RESOURCE`, or as an agent with federation_claim, and commit again.")
     errors.print(WAY_OUT)
 

@@ -45,6 +45,11 @@ def hook_file(folder: Path | None) -> Path:
     return hook
 
 
+def own_file(name: str) -> Path:
+    """Return where a file of ours is kept beside the index of this working tree. Raises InvalidInput where there is no repository."""
+    return _path(git("rev-parse", "--git-path", name), None)
+
+
 def setting(name: str) -> str | None:
     """Return what git's configuration has as `federation.<name>`; None if nothing. Raises LocalServiceError where there is no git."""
     try:

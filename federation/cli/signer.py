@@ -20,14 +20,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_signers(as_json: AsJson = False) -> None:
-    """List all keys, valid or revoked."""
-    found = transact(signers.everybody)
+    """List all keys and the services that each signs for.
+
+    Valid or revoked, of all parts of the program and of operators.
+    """
+    found, services = transact(lambda session: (signers.everybody(session), signers.services(session)))
     if as_json:
-        print_json(json.dumps([{**asdict(one), "state": one.state} for one in found], indent=2, default=str))
+        told = [{**asdict(one), "state": one.state, "services": services.get(one.identity, [])} for one in found]
+        print_json(json.dumps(told, indent=2, default=str))
         return
-    rows = table("name", "key", "state", "made known by", "at")
+    rows = table("name", "key", "state", "signs for", "made known by", "at")
     for one in found:
-        rows.add_row(inert(one.name), one.identity[:SHOWN], one.state, inert(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}")
+        served = inert(", ".join(services.get(one.identity, [])))
+        rows.add_row(inert(one.name), one.identity[:SHOWN], one.state, served, inert(one.created_by), f"{one.created_at:%Y-%m-%d %H:%M}")
     console.print(rows if found else "No key is known yet. Each part makes its own when it starts.")
 
 

@@ -49,8 +49,8 @@ def _of_database(near: str) -> Picture:
     claims: list[Standing] = []
     after = None
     while True:
-        page = transact(partial(resource_claims.listed, overlapping=near, after=after, limit=_PAGE))
-        claims += [Standing(one.resource, one.holder, one.expires_at, one.description, one.holder == me) for one in page.claims]
+        page = transact(partial(resource_claims.listed, overlapping=near, after=after, limit=_PAGE, seen_by=me))
+        claims += [Standing(one.resource, one.holder, one.expires_at, one.description, one.fencing_token) for one in page.claims]
         after = page.more
         if after is None:
             return Picture(me, claims, page.must_claim)
@@ -68,7 +68,7 @@ def _of_door(config: Settings, near: str) -> Picture:
 
 def _standing(told: dict[str, Any]) -> Standing:
     ends = datetime.fromisoformat(told["expires_at"])
-    return Standing(told["resource"], told["holder"], ends, told["description"], told["fencing_token"] is not None)
+    return Standing(told["resource"], told["holder"], ends, told["description"], told["fencing_token"])
 
 
 def _pages(config: Settings, near: str) -> Iterator[dict[str, Any]]:

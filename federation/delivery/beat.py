@@ -30,14 +30,14 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import claim_lines, decisions, escalations, executions, nodes, summaries, task_ends
+from federation.services import claim_lines, decisions, escalations, executions, nodes, parts, summaries, task_ends
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT = "federation.tasks.cop.heartbeat"
 
-ACTOR = "service:beat"
+ACTOR = parts.BEAT
 # The advisory lock of the beat that acts: the bytes of «beat».
 LOCK = 0x62656174
 STANDBY_S = 2.0
@@ -120,7 +120,7 @@ class FederationScheduler(Scheduler):
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
         given = settings()
-        act_as("service:beat")
+        act_as(ACTOR)
         url = service_url(given)
         self._runtime: Runtime = build(url)
         self._stale_s, self._heartbeat_s, self._summary_window = given.node_stale_s, given.heartbeat_s, given.summary_window

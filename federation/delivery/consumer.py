@@ -21,7 +21,7 @@ from federation.delivery.pause import database_away
 from federation.delivery.runtime import transactions
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import quarantine
+from federation.services import parts, quarantine
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class QuarantiningConsumer(Consumer):
     def _read_signer(self, identity: str, message: Message, judge: Callable[..., None]) -> None:
         """Look a key up, then have the message judged; where that cannot be known now it goes back, because it may be good."""
         try:
-            with transactions().begin("service:worker") as session:
+            with transactions().begin(parts.WORKER) as session:
                 self._gate.signers.read(session, identity)
         except Exception as error:  # noqa: BLE001 - a message that nobody settles holds a place of this worker for ever
             logger.warning("message.signer_unread reason=%s", error)
@@ -107,7 +107,7 @@ class QuarantiningConsumer(Consumer):
 
     def _read_again(self, identity: str) -> None:
         try:
-            with transactions().begin("service:worker") as session:
+            with transactions().begin(parts.WORKER) as session:
                 self._gate.signers.read(session, identity)
         except TransientError as error:
             logger.info("message.signer_unread reason=%s", error)
@@ -172,7 +172,7 @@ class QuarantiningConsumer(Consumer):
             self._look_s = min(self._look_s * 2, LONGEST_LOOK_S)
             self._soon_until = time.monotonic() + 2 * LONGEST_LOOK_S
             try:
-                with transactions().begin("service:worker") as session:
+                with transactions().begin(parts.WORKER) as session:
                     session.execute(text("SELECT 1"))
             except TransientError:
                 continue

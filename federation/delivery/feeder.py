@@ -9,13 +9,13 @@ from celery import Celery
 from federation.broker.errors import BrokerError, RequestRefused
 from federation.broker.frames import encode
 from federation.delivery.wire import Wire
-from federation.services import feeds
+from federation.services import feeds, parts
 from federation.services.feeds import Copy, FeedView
 from federation.transaction import Transactions
 
 logger = logging.getLogger(__name__)
 
-ACTOR = "service:feeder"
+ACTOR = parts.FEEDER
 # One transaction of ActiveMQ, which holds it in memory until it is committed.
 AT_ONCE = 50
 RETRY_S, REFUSED_S = 5.0, 60.0

@@ -20,7 +20,7 @@ from federation.delivery.signer import KeyRevoked
 from federation.errors import BrokerUnavailable, SettingsError, TransientError
 from federation.placement.fitting import Unplaceable
 from federation.placement.requirements import Requirements
-from federation.services import nodes
+from federation.services import nodes, parts
 from federation.store import event_log, outbox
 from federation.store.context import attach, context
 from federation.store.models.executions import Execution, OutboxEntry
@@ -28,7 +28,7 @@ from federation.transaction import Silent, Transactions
 
 logger = logging.getLogger(__name__)
 
-ACTOR = "service:outbox"
+ACTOR = parts.OUTBOX
 
 # What is not due waits for its time alone, wherever it would go.
 # Each look moves an entry to the end, so that no number of entries that cannot be sent keeps another from its turn.

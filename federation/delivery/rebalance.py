@@ -18,7 +18,7 @@ from federation.errors import BrokerUnavailable
 from federation.placement.fitting import Unplaceable
 from federation.placement.node import NodeView
 from federation.placement.requirements import Requirements
-from federation.services import nodes
+from federation.services import nodes, parts
 from federation.store import event_log, outbox
 from federation.store.context import attach, context
 from federation.store.models.executions import Execution
@@ -26,7 +26,7 @@ from federation.transaction import Transactions
 
 logger = logging.getLogger(__name__)
 
-ACTOR = "service:rebalancer"
+ACTOR = parts.REBALANCER
 # Beat waits for it, so the rest has its turn later.
 LONGEST_TURN_S = 3.0
 MOST_LOOKED_AT = 5_000

@@ -18,13 +18,14 @@ from federation.delivery.wire import Wire
 from federation.errors import TransientError
 from federation.results.notices import wait_for_notices
 from federation.results.patience import completed
+from federation.services import parts
 from federation.store import event_order
 from federation.store.event_order import Horizon, Line
 from federation.transaction import NOTICE_CHANNEL, Transactions
 
 logger = logging.getLogger(__name__)
 
-ACTOR = "service:relay"
+ACTOR = parts.RELAY
 TOPIC = "/topic/federation.events."
 # The advisory lock of the relay that acts: the bytes of «rely».
 LOCK = 0x72656C79

@@ -7,13 +7,13 @@ from federation.errors import PermanentError
 from federation.security import seals as seal_file
 from federation.security.seals import Seal
 from federation.security.signing import SigningKey, ensure_public, load, load_or_make
-from federation.services import seals
+from federation.services import parts, seals
 from federation.settings import Settings
 from federation.transaction import Transactions
 
 logger = logging.getLogger(__name__)
 
-ACTOR = "service:sealer"
+ACTOR = parts.SEALER
 
 
 def seals_folder(given: Settings) -> Path:

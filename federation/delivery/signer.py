@@ -112,6 +112,8 @@ class Signer:
         try:
             with Transactions(engine, Silent()).begin(self.name) as session:
                 found = signers.register(session, self.name, public)
+                if not self._registered and found.revoked_at is None:
+                    signers.register_services(session, self.name, public.identity)
         finally:
             engine.dispose()
         if found.revoked_at is not None:

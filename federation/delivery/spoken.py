@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from federation.broker.frames import Frame
 from federation.errors import InvalidInput
+from federation.security.claimed_senders import claims_sender
 from federation.security.statements import Presented, presented
 from federation.services.envelopes import BODIES
 from federation.services.storable import LONGEST_TEXT, refuse_unstorable
@@ -84,6 +85,9 @@ class Spoken:
 
 def read(frame: Frame, agent: str) -> Spoken:
     """Return what a frame of this agent says. Raises InvalidInput."""
+    for header, claimed in frame.headers.items():
+        if claims_sender(header) and claimed != agent:
+            raise InvalidInput(f"header {header[:40]}", claimed[:100], f"{agent}, whose queue this came through, or nothing")
     given = _object(frame)
     for name, value in given.items():
         refuse_unstorable(str(name)[:40], name)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import anyio
 from anyio import to_thread
 from fastmcp.server.auth import AccessToken, TokenVerifier
-from fastmcp.server.dependencies import get_access_token, get_http_headers
+from fastmcp.server.dependencies import get_access_token, get_http_request
 
 from federation.errors import DatabaseUnavailable, InvalidInput, NotFound, Refused, Unauthenticated
 from federation.mcp.issuer import Issuer
-from federation.services import agents
+from federation.security.claimed_senders import claims_sender
+from federation.services import agents, parts
 from federation.services.agents import Caller
 from federation.services.names import valid_agent
 from federation.transaction import Transactions
@@ -24,10 +25,16 @@ REMEMBER_S = 3.0
 # With the database away no token can be looked up, but who was known may learn why nothing works: each tool needs the database too.
 REMEMBER_WITHOUT_DATABASE_S = 600.0
 _MOST_TOKENS = 4096
-# What elsewhere says who calls; nobody is believed for it here, and who says another than he is may believe that he is.
-_CLAIMING = frozenset({"x-agent", "x-actor", "x-sender", "x-user", "x-forwarded-user", "x-remote-user"})
 # No agent can have this name: it looks tokens up, which agents may not.
-_ACTOR = "service:door"
+_ACTOR = parts.DOOR
+
+
+def _headers() -> list[tuple[str, str]]:
+    """Return the headers of the current call over HTTP, each as often as it came; none over stdio."""
+    try:
+        return get_http_request().headers.items()
+    except RuntimeError:
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,10 @@ class Access(TokenVerifier):
         if token is None:
             raise Unauthenticated("no valid token came with the call")
         caller = await self._authenticate(token)
-        for header, claimed in get_http_headers().items():
-            if header in _CLAIMING and claimed != caller.name:
-                told = f"header {header} says {claimed[:100]!r}, and the token is {caller.name}'s; leave the header out."
+        for header, claimed in _headers():
+            # Nobody is believed for it, and who says another than he is may believe that he is.
+            if claims_sender(header) and claimed != caller.name:
+                told = f"header {header[:100]} says {claimed[:100]!r}, and the token is {caller.name}'s; leave the header out."
                 raise Refused("Who calls is known from the token alone:", told)
         return caller
 

@@ -20,6 +20,7 @@ from federation.results.options import Options
 from federation.results.waiting import Notifications, Subscription
 from federation.security.issuer_keys import issuer_keys
 from federation.security.statements import Voice
+from federation.services import parts
 from federation.services.agents import Caller
 from federation.settings import Settings
 from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
@@ -27,7 +28,7 @@ from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
 T = TypeVar("T")
 
 # As what the front door does its own work.
-PART = "service:door"
+PART = parts.DOOR
 # As many as the engine has connections to lend, less two.
 THREADS = 8
 # A client that asked for progress hears of a wait this often, and so does not give it up.

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput
 from federation.foreign import visible
 from federation.placement.node import Gpu
-from federation.services import agents, capabilities, nodes, past, requests
+from federation.services import agents, capabilities, limits, nodes, past, requests
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.agents import Agent
@@ -73,7 +73,7 @@ def update_state(
 ) -> datetime:
     """Record what the calling agent is doing, for those who may see it; return when.
 
-    `able` is all that it can do from now on, by name; None: as before. Raises InvalidInput.
+    `able` is all that it can do from now on, by name; None: as before. Raises InvalidInput, RateLimited.
     """
     actor = context(session).actor
     agents.require(summary, "summary")
@@ -81,6 +81,7 @@ def update_state(
         raise InvalidInput("action", action, "one of " + ", ".join(Action))
     if visibility not in set(Visibility):
         raise InvalidInput("visibility", visibility, "one of " + ", ".join(Visibility))
+    limits.state_update(session)
     said = {"summary": summary, "thinking": thinking, "wondering": wondering, "offering": offering}
     values: dict[str, Any] = {**said, "action": action, "data": {}, "visibility": visibility}
     at, _ = _record(session, SubjectKind.AGENT, actor, values, changed=True)

@@ -17,13 +17,16 @@ from federation.store.context import context
 from federation.store.models.claims import Claim
 from federation.store.models.tasks import ENDED, AgentTask
 
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 class Kind(StrEnum):
     """What is counted by its rate."""
 
     MESSAGES = "messages"
+    STATES = "states"
+    SEARCHES = "searches"
+    INDEXINGS = "indexings"
     INFERENCE_TOKENS = "inference_tokens"
 
 
@@ -55,9 +58,22 @@ _CORRECT = text(
 
 def message(session: Session) -> None:
     """Count a message of the current actor. Raises RateLimited."""
-    limit = settings().messages_per_minute
-    if limit and (again_in_s := _take(session, Kind.MESSAGES, 1, limit=limit, period=MINUTE)) is not None:
-        raise RateLimited(f"{context(session).actor} may send {limit} messages a minute", variable("messages_per_minute"), again_in_s)
+    _one(session, Kind.MESSAGES, "messages_per_minute", period=MINUTE, may="may send {limit} messages a minute")
+
+
+def state_update(session: Session) -> None:
+    """Count that the current actor tells what it is doing. Raises RateLimited."""
+    _one(session, Kind.STATES, "states_per_minute", period=MINUTE, may="may tell what it is doing {limit} times a minute")
+
+
+def search(session: Session) -> None:
+    """Count a search of the current actor in what is indexed. Raises RateLimited."""
+    _one(session, Kind.SEARCHES, "searches_per_minute", period=MINUTE, may="may search {limit} times a minute")
+
+
+def indexing(session: Session) -> None:
+    """Count that the current actor has a folder indexed. Raises RateLimited."""
+    _one(session, Kind.INDEXINGS, "indexings_per_hour", period=HOUR, may="may have folders indexed {limit} times an hour")
 
 
 def inference_tokens(session: Session, count: int) -> None:
@@ -106,6 +122,13 @@ def held_claims(session: Session) -> None:
     if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
         remedy = "Give back what you are done with (federation_release), or claim a folder, such as file:src/**, in place of its files."
         raise OverQuota(f"{actor} may hold {limit} claims, and does.", remedy, variable("claims_per_agent"))
+
+
+def _one(session: Session, kind: Kind, setting: str, *, period: timedelta, may: str) -> None:
+    """Take one of what this setting limits. Raises RateLimited."""
+    limit: int = getattr(settings(), setting)
+    if limit and (again_in_s := _take(session, kind, 1, limit=limit, period=period)) is not None:
+        raise RateLimited(f"{context(session).actor} {may.format(limit=limit)}", variable(setting), again_in_s)
 
 
 def _take(session: Session, kind: Kind, cost: int, *, limit: int, period: timedelta) -> float | None:

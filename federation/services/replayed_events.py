@@ -50,6 +50,11 @@ def _signer_registered(rows: Rows, event: Told) -> None:
     _set(rows, "signers", event.payload["identity"], created_by=event.actor, revoked=False, **event.pick("name", "public_key"))
 
 
+def _service_registered(rows: Rows, event: Told) -> None:
+    name, identity = event.payload["name"], _subject(event)
+    _set(rows, "services", f"{name} {identity}", created_by=event.actor, **event.pick("role"))
+
+
 def _key_added(rows: Rows, event: Told) -> None:
     told = event.pick("public_key")
     _set(rows, "agent_keys", event.payload["identity"], agent=event.payload["name"], created_by=event.actor, revoked=False, **told)
@@ -331,6 +336,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "execution.effect_recorded": _effect,
     "execution.quarantined": _quarantined,
     "signer.registered": _signer_registered,
+    "service.registered": _service_registered,
     "signer.revoked": lambda rows, event: _set(rows, "signers", event.payload["identity"], revoked=True),
     "statement.made": _stated,
     "model.ran": _model_ran,

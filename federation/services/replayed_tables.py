@@ -69,6 +69,7 @@ STORED = {
         SELECT identity, jsonb_build_object('name', name, 'public_key', public_key, 'created_by', created_by, 'revoked', revoked_at IS NOT NULL)
         FROM signers
     """,
+    "services": "SELECT name || ' ' || signer, jsonb_build_object('role', role, 'created_by', created_by) FROM services",
     "agent_keys": """
         SELECT identity, jsonb_build_object('agent', agent, 'public_key', public_key, 'created_by', created_by, 'revoked', revoked_at IS NOT NULL)
         FROM agent_keys

@@ -120,10 +120,15 @@ def revoke(session: Session, name: str) -> bool:
     return claims.revoke(session, resources.parsed(name))
 
 
-def listed(session: Session, *, overlapping: str | None = None, mine: bool = False, after: str | None = None, limit: int = 50) -> Listed:
-    """Return the claims on resources that stand, or those that overlap a name. Raises InvalidInput."""
+def listed(
+    session: Session, *, overlapping: str | None = None, mine: bool = False, after: str | None = None, limit: int = 50, seen_by: str | None = None
+) -> Listed:
+    """Return the claims on resources that stand, or those that overlap a name, as the caller sees them, or as somebody for whom an operator asks.
+
+    Raises InvalidInput.
+    """
     wanted: Resource | None = None if overlapping is None else resources.parsed(overlapping)
-    me = context(session).actor
+    me = seen_by or context(session).actor
     values = {"wanted": wanted and wanted.name, "holder": me if mine else None, "after": after, "most": limit + 1}
     rows = session.execute(_LISTED, values).all()
     shown = rows[:limit]

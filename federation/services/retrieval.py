@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from federation.charter import Right
 from federation.errors import InvalidInput, NotFound
-from federation.services import agents, charter
+from federation.services import agents, charter, limits
 from federation.store import outbox
 from federation.store.models.retrieval import Chunk, Document, IndexRun
 
@@ -59,16 +59,20 @@ class RunView:
 def request_index(session: Session, path: str) -> uuid.UUID:
     """Record the execution that indexes a tree on the node that holds the vectors; return the id of the run.
 
-    Raises InvalidInput, and Refused for who may not hand work to a node: what is indexed is shown to all.
+    Raises InvalidInput, RateLimited, and Refused for who may not hand work to a node: what is indexed is shown to all.
     """
     if not PurePosixPath(agents.require(path, "path")).is_absolute():
         raise InvalidInput("path", path, "an absolute path of a folder on the node that holds the vectors")
     charter.require(session, Right.RUN, instead=charter.ASK)
+    limits.indexing(session)
     return outbox.record(session, INDEX, {"path": path}, requirements={"tags": [FRAG]})
 
 
 def request_search(session: Session, query: str, *, limit: int = 5, root: str | None = None) -> uuid.UUID:
-    """Record the execution that searches what is indexed; return its id. Raises InvalidInput, NotFound for a folder that is not indexed."""
+    """Record the execution that searches what is indexed; return its id.
+
+    Raises InvalidInput, NotFound for a folder that is not indexed, RateLimited.
+    """
     agents.require(query, "query")
     if not 1 <= limit <= 50:
         raise InvalidInput("limit", limit, "1 to 50 hits")
@@ -76,6 +80,7 @@ def request_search(session: Session, query: str, *, limit: int = 5, root: str | 
         root = root.rstrip("/") or "/"
         if root not in (known := roots(session)):
             raise NotFound("indexed folder", root, known)
+    limits.search(session)
     requirements = {"tags": [FRAG], "engine": EMBEDDING_ENGINE}
     return outbox.record(session, SEARCH, {"query": query, "limit": limit, "root": root}, requirements=requirements, priority=8)
 

@@ -1,4 +1,4 @@
-"""Signers: whose keys sign executions; a key is registered once, revoked once, and never replaced or taken back."""
+"""Signers: whose keys sign executions, and for which services; a key is registered once, revoked once, and never replaced or taken back."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, NotFound
 from federation.security.signing import PublicKey
+from federation.services import parts
 from federation.store import event_log
-from federation.store.models.signers import Signer
+from federation.store.models.signers import Service, Signer
 
 # In hexadecimal digits of a key's identity; more than enough to tell a federation's keys apart.
 SHOWN = 16
@@ -44,6 +45,22 @@ def register(session: Session, name: str, key: PublicKey) -> SignerView:
         payload = {"identity": key.identity, "name": name, "public_key": key.pem}
         event_log.append(session, "signer.registered", f"signer:{key.identity}", payload=payload)
     return known(session, [key.identity])[key.identity]
+
+
+def register_services(session: Session, name: str, identity: str) -> None:
+    """Make known which services of the program act in this part, so that its key signs for them, unless it is known."""
+    rows = [{"name": service, "signer": identity, "role": parts.ROLE} for service in parts.acting_in(name)]
+    made = session.scalars(insert(Service).values(rows).on_conflict_do_nothing().returning(Service.name))
+    for service in made.all():
+        event_log.append(session, "service.registered", f"signer:{identity}", payload={"name": service, "role": parts.ROLE})
+
+
+def services(session: Session) -> dict[str, list[str]]:
+    """Return the names of the services that each key signs for, by its identity."""
+    found: dict[str, list[str]] = {}
+    for row in session.execute(select(Service.signer, Service.name).order_by(Service.name)):
+        found.setdefault(row.signer, []).append(row.name)
+    return found
 
 
 def known(session: Session, identities: Collection[str]) -> dict[str, SignerView]:

@@ -116,6 +116,7 @@ EVENTS = {
     "redrives": ("execution.redriven",),
     "role_assignments": ("role.assigned",),
     "signers": ("signer.",),
+    "services": ("service.registered",),
     "statements": ("statement.",),
     "summaries": ("conversation.summarised",),
     "vector_changes": ("index.scanned", "index.embedded", "index.written"),

@@ -126,6 +126,7 @@ def test_every_table_and_every_event_is_in_the_reference() -> None:
         "result-options",
         "events",
         "tables",
+        "services",
     ],
 )
 def test_every_made_section_stands_on_a_page(name: str) -> None:

@@ -1,7 +1,8 @@
-"""Whose keys sign executions: public halves only; one is revoked and never replaced."""
+"""Whose keys sign executions, and for which services of the program: public halves only; one is revoked and never replaced."""
 
 from datetime import datetime
 
+from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Actor, Base, CreatedAt, UpdatedBy
@@ -20,3 +21,16 @@ class Signer(Base):
     created_at: Mapped[CreatedAt]
     revoked_at: Mapped[datetime | None]
     updated_by: Mapped[UpdatedBy]
+
+
+class Service(Base):
+    """A service of the program itself, and a key that signs for it: that of a part in which it acts."""
+
+    __tablename__ = "services"
+
+    # The name that it acts under, such as `service:relay`.
+    name: Mapped[str] = mapped_column(primary_key=True)
+    signer: Mapped[str] = mapped_column(ForeignKey("signers.identity"), primary_key=True)
+    role: Mapped[str]
+    created_by: Mapped[Actor]
+    created_at: Mapped[CreatedAt]

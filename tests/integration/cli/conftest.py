@@ -30,9 +30,11 @@ def surroundings(data_dir: Path) -> dict[str, str]:
 
 @pytest.fixture
 def federation(surroundings: dict[str, str]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Run `federation` with these words to its end, its output in pipes."""
+    """Run `federation` with these words to its end, its output in pipes; in no repository, unless `folder` is in one."""
 
-    def run(*words: str, text: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
-        return forks.run("federation.cli.main", *words, cwd=Path.cwd(), env=surroundings | variables, text=text, timeout_s=WITHIN_S)
+    def run(*words: str, text: str = "", folder: Path | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return forks.run(
+            "federation.cli.main", *words, cwd=folder or Path(tempfile.gettempdir()), env=surroundings | variables, text=text, timeout_s=WITHIN_S
+        )
 
     return run

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from federation.security.signing import SigningKey
+from federation.security.signing import SigningKey, load
 from federation.security.statements import KeyVoice
-from federation.services import approvals, signers, tasks
+from federation.services import approvals, signers, statements, tasks
 from federation.services.approvals import Decision
 
 COLOUR = re.compile(r"\x1b\[")
@@ -125,7 +125,9 @@ def test_signers_are_listed_and_revoked_as_a_script_sees_it(agents: Callable[...
     for name, key in zip(("node:taichi", "node:taichi", "service:door"), keys, strict=True):
         with transactions.begin(name) as session:
             signers.register(session, name, key)
+            signers.register_services(session, name, key.identity)
     listed = json.loads(federation("signer", "list", "--json").stdout)
+    assert [one["services"] for one in listed] == [["service:outbox", "service:worker"]] * 2 + [["service:door", "service:outbox"]]
     assert [(one["name"], one["state"], one["created_by"]) for one in listed] == [
         (name, "valid", name) for name in ("node:taichi", "node:taichi", "service:door")
     ]
@@ -168,6 +170,34 @@ def test_keys_of_agents_and_what_is_signed_with_them_as_a_script_sees_it(
     assert json.loads(agents("key", "revoke", "ada", own.public.identity[:10], "--json").stdout)[0]["identity"] == own.public.identity
     assert [row.split()[1] for row in agents("key", "list", "ada").stdout.splitlines()[1:]] == ["revoked"]
     assert agents("key", "add", "ada", str(file)).returncode == 1
+
+
+def test_an_agent_is_added_with_a_key_that_stays_in_its_file(agents: Callable[..., Any], transactions: Any, tmp_path: Any) -> None:
+    file = tmp_path / "carol.pem"
+    added = json.loads(agents("add", "carol", "--role", "human", "--key", str(file), "--json").stdout)
+    key = load(file)
+    assert (added["key"], file.stat().st_mode & 0o777) == (key.public.identity, 0o600)
+    assert (tmp_path / "carol.pub.pem").read_text() == key.public.pem
+    [known] = json.loads(agents("key", "list", "carol", "--json").stdout)
+    assert (known["identity"], known["state"], known["public_key"]) == (key.public.identity, "valid", key.public.pem)
+    with transactions.begin("carol", voice=KeyVoice(key, "carol")) as session:
+        signed = tasks.delegate(session, "Look at it", slug="signed").id
+    with transactions.begin("test:hand") as session:
+        [told] = statements.about(session, f"task:{signed}")
+        assert (told.actor, told.mode) == ("carol", "signed")
+    # What cannot be done leaves neither agent nor key.
+    for words, says in (
+        (("dora", "--key", str(file)), "is carol's; a key speaks for one agent"),
+        (("carol", "--key", str(tmp_path / "new.pem")), "agent 'carol' exists already"),
+        (("dora", "--key", str(tmp_path)), "--key: got"),
+    ):
+        refused = agents("add", *words[:1], "--role", "human", *words[1:])
+        assert (refused.returncode != 0, refused.stdout, says in refused.stderr) == (True, "", True), refused.stderr
+    assert not (tmp_path / "new.pem").exists()
+    file.chmod(0o644)
+    open_to_all = agents("add", "dora", "--role", "human", "--key", str(file))
+    assert (open_to_all.returncode, f"chmod 600 {file}" in open_to_all.stderr) == (2, True)
+    assert "dora" not in {row["name"] for row in json.loads(agents("list", "--json").stdout)}
 
 
 def test_token_comes_by_standard_input_or_the_environment_and_is_the_agents_own(agents: Callable[..., Any]) -> None:

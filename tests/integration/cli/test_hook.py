@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from federation.charter import charter_text
-from federation.services import resource_claims
+from federation.services import agents, resource_claims
 
 NOWHERE = "postgresql://app:x@127.0.0.1:9/federation"
 
@@ -79,9 +80,79 @@ def test_commit_of_what_another_has_claimed_is_refused_until_it_is_given_back(
     unclaimed = repository.commit("src/main.py", FEDERATION_CHARTER=str(charter))
     assert "src/main.py: the charter wants it claimed before it is changed, and ada has no claim: claim file:src/main.py" in unclaimed.stderr
     with transactions.begin("ada") as session:
-        resource_claims.take(session, "file:src/main.py", ttl_s=3600)
+        taken = resource_claims.take(session, "file:src/main.py", ttl_s=3600)
+    # Won elsewhere, its token is not known here.
+    unknown = repository.commit(FEDERATION_CHARTER=str(charter))
+    assert f"src/main.py: ada holds file:src/main.py with token {taken.fencing_token}, and this repository knows no token of it" in unknown.stderr
+    assert "federation hook token RESOURCE TOKEN" in unknown.stderr
+    told = federation("hook", "token", "file:src/main.py", str(taken.fencing_token), folder=repository.folder)
+    assert told.returncode == 0, told.stderr
     assert repository.commit(FEDERATION_CHARTER=str(charter)).returncode == 0
     assert repository.commits() == 2
+
+
+def test_who_lost_a_claim_commits_nothing_of_it_until_it_is_claimed_again(
+    repository: Repository, federation: Callable[..., Any], transactions: Any
+) -> None:
+    with transactions.begin("test:setup") as session:
+        token = agents.issue_token(session, "ada")
+    as_ada = {"FEDERATION_TOKEN": token}
+
+    def claim(*words: str) -> Any:
+        done = federation("claim", *words, folder=repository.folder, **as_ada)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    federation("hook", "install", "--repository", str(repository.folder))
+    claim("take", "file:src/**")
+    kept = repository.folder / ".git" / "federation-claims.json"
+    assert (json.loads(kept.read_text()), kept.stat().st_mode & 0o777) == ({"file:src/**": 1}, 0o600)
+    assert repository.commit("src/main.py", **as_ada).returncode == 0
+    # It lapsed, was another's, and nobody has it now.
+    with transactions.begin("test:hand") as session:
+        session.execute(text("UPDATE claims SET expires_at = clock_timestamp() - interval '1 second'"))
+    with transactions.begin("bob") as session:
+        assert resource_claims.take(session, "file:src/main.py", ttl_s=60).fencing_token == 2
+        resource_claims.give_back(session, "file:src/main.py")
+    lost = repository.commit("src/main.py", "README.md", **as_ada)
+    assert lost.returncode == 1
+    assert "src/main.py: ada's claim on file:src/** with token 1 is over, so others may have changed it since" in lost.stderr
+    assert "Claim it again, here with `federation claim take RESOURCE`" in lost.stderr
+    assert "README.md" not in lost.stderr
+    found = json.loads(federation("hook", "check", "--json", folder=repository.folder, **as_ada).stdout)
+    [refused] = found["refused"]
+    assert (refused["path"], refused["holder"], refused["token"]) == ("src/main.py", None, {"resource": "file:src/**", "number": 1})
+    # Won again somewhere else, the old token is no better.
+    with transactions.begin("ada") as session:
+        resource_claims.take(session, "file:src/**", ttl_s=60)
+    old = repository.commit("src/main.py", **as_ada)
+    assert "ada holds file:src/** with token 3, and this repository knows token 1 of an earlier one" in old.stderr
+    claim("take", "file:src/**")
+    assert repository.commit("src/main.py", **as_ada).returncode == 0
+    # What was given back needs no token, where the charter does not want a claim.
+    claim("release", "file:src/**")
+    assert json.loads(kept.read_text()) == {}
+    assert repository.commit("src/main.py", **as_ada).returncode == 0
+    federation("hook", "token", "file:lib/**", "9", folder=repository.folder)
+    assert repository.commit("lib/main.py", **as_ada).returncode == 1
+    assert federation("hook", "token", "file:lib/**", "--forget", folder=repository.folder).returncode == 0
+    assert repository.commit("lib/main.py", **as_ada).returncode == 0
+    assert federation("hook", "token", "file:lib/**", folder=repository.folder).returncode == 2
+
+
+def test_tokens_are_of_one_working_tree_and_what_is_none_is_said(repository: Repository, federation: Callable[..., Any]) -> None:
+    federation("hook", "install", "--repository", str(repository.folder))
+    repository.commit("README.md")
+    repository.git("worktree", "add", "-q", "../other")
+    other = repository.folder.parent / "other"
+    assert federation("claim", "take", "file:src/**", folder=other).returncode == 0
+    assert json.loads((repository.folder / ".git" / "worktrees" / "other" / "federation-claims.json").read_text()) == {"file:src/**": 1}
+    mine = repository.commit("src/main.py")
+    assert "and this repository knows no token of it" in mine.stderr
+    kept = repository.folder / ".git" / "federation-claims.json"
+    kept.write_text("{")
+    broken = repository.commit()
+    assert (broken.returncode, f"{kept}: cannot be read" in broken.stderr, "remove it, and claim again" in broken.stderr) == (1, True, True)
 
 
 def test_what_a_merge_brings_is_no_edit_and_what_its_conflict_changes_is(

@@ -155,7 +155,10 @@ def test_what_an_agent_says_is_its_own_and_may_do_what_it_may(fed: World, peer: 
     for junk in ("[1]", "{", '{"content": NaN}', "\0"):
         bob.client.send("/queue/federation.from.bob", junk, headers={"content-type": "application/json"})
         assert get(bob, "refused")["error"].startswith("body: got"), junk
-    bob.client.send("/queue/federation.from.bob", "in plain words", headers={"to": "eve", "persistent": "true"})
+    for body in ("as ada", '{"content": "as ada", "to": "eve"}'):
+        bob.client.send("/queue/federation.from.bob", body, headers={"to": "eve", "sender": "ada", "persistent": "true"})
+        assert get(bob, "refused")["error"].startswith("header sender: got 'ada', wants bob"), body
+    bob.client.send("/queue/federation.from.bob", "in plain words", headers={"to": "eve", "sender": "bob", "persistent": "true"})
     bob.say("done", to="eve", id="last", confirm=True)
     assert get(bob, "done")["id"] == "last"
     assert said(fed, "direct:bob:eve", who="eve") == [("bob", "in plain words"), ("bob", "done")]

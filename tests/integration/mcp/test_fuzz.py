@@ -39,6 +39,8 @@ KNOWN = frozenset(
         *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id", "request_id"),
     }
 )
+RATES = ("messages_per_minute", "states_per_minute", "searches_per_minute", "indexings_per_hour")
+UNLIMITED = (*RATES, "open_tasks_per_agent", "inference_tokens_per_day")
 # Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
 NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
 
@@ -49,7 +51,7 @@ def fuzzed(
 ) -> Iterator[tuple[Any, Fuzzer, dict[str, Any]]]:
     """A front door with some life behind it, and what calls it."""
     # Many calls are one agent's here.
-    monkeypatch.setattr(limits, "settings", lambda: Settings(messages_per_minute=0, open_tasks_per_agent=0, inference_tokens_per_day=0))
+    monkeypatch.setattr(limits, "settings", lambda: Settings(**dict.fromkeys(UNLIMITED, 0)))
     url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
     given = Settings(data_dir=tmp_path, broker_url=SecretStr(NOWHERE), database_service_url=SecretStr(service_url))
     engine, service = connect(url), connect(service_url)

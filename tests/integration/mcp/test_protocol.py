@@ -99,15 +99,30 @@ async def test_a_header_or_an_argument_that_names_another_sender_is_refused(hous
         for argument in ("sender", "agent", "actor", "from"):
             with pytest.raises(ToolError, match=f"no argument '{argument}'"):
                 await bob.call_tool("federation_send", {"content": "x", argument: "ada"})
-    for header in ("X-Agent", "x-sender", "X-Forwarded-User"):
+    # By a rule: of these only three are well known.
+    for header in ("X-Agent", "x-sender", "X-Forwarded-User", "federation-agent-id", "X-Auth-Request-Preferred-Username", "x-on-behalf-of"):
         for name, refused in (("ada", True), ("bob", False)):
             transport = StreamableHttpTransport(f"{house.url}/mcp", auth=house.tokens["bob"], headers={header: name})
             async with Client(transport) as bob:
                 told = await bob.call_tool("federation_send", {"content": "x", "to": "dan"}, raise_on_error=False)
             assert told.is_error is refused
             assert not refused or "Who calls is known from the token alone: header" in told.content[0].text
+    # Twice the same header: neither may hide behind the other.
+    async with httpx2.AsyncClient(headers=ACCEPT | {"Authorization": f"Bearer {house.tokens['bob']}", "mcp-protocol-version": "2025-06-18"}) as http:
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "federation_send", "arguments": {"content": "x"}}}
+        for names, refused in ((("ada", "bob"), True), (("bob", "ada"), True), (("bob", "bob"), False)):
+            told = await http.post(f"{house.url}/mcp", json=asked, headers=[("x-agent", name) for name in names])
+            assert answer(told)["result"]["isError"] is refused, told.text
     with house.transactions.begin("test:hand") as session:
         assert {*session.scalars(select(Message.sender))} == {"bob"}
+
+
+async def test_what_a_proxy_says_of_the_way_a_request_came_is_nobodys_name(house: Any) -> None:
+    way = {"X-Forwarded-For": "10.0.0.9", "X-Forwarded-Proto": "http", "X-Real-IP": "10.0.0.9", "Forwarded": "for=10.0.0.9", "Via": "1.1 relay"}
+    program = {"X-Request-ID": "7", "Sec-Fetch-User": "?1", "X-User-Agent": "cline/3"}
+    transport = StreamableHttpTransport(f"{house.url}/mcp", auth=house.tokens["bob"], headers=way | program)
+    async with Client(transport) as bob:
+        assert (await bob.call_tool("federation_send", {"content": "x"})).structured_content["recipients"] == ["ada", "dan", "eve"]
 
 
 async def test_revoked_token_dies_soon(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:

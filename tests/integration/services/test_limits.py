@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from federation.errors import FederationError, OverQuota, RateLimited, TransientError
-from federation.services import announcements, approvals, inboxes, inference, limits, messages, task_ends, tasks
+from federation.services import announcements, approvals, cop, inboxes, inference, limits, messages, retrieval, task_ends, tasks
 from federation.services.approvals import Decision
 from federation.settings import Settings
 from federation.transaction import Transactions, connect
@@ -106,6 +106,46 @@ def test_what_was_sent_before_under_its_name_costs_nothing(transactions: Transac
     say(transactions, "ada", "another")
     with pytest.raises(RateLimited):
         say(transactions, "ada", "one more")
+
+
+RATES = [
+    ("states_per_minute", lambda session: cop.update_state(session, "thinking"), "ada may tell what it is doing 3 times a minute", 60),
+    ("searches_per_minute", lambda session: retrieval.request_search(session, "where"), "ada may search 3 times a minute", 60),
+    ("indexings_per_hour", lambda session: retrieval.request_index(session, "/srv"), "ada may have folders indexed 3 times an hour", 3600),
+]
+
+
+@pytest.mark.parametrize(("setting", "work", "told", "period_s"), RATES, ids=[row[0] for row in RATES])
+def test_calls_beyond_their_rate_are_refused_until_it_allows_them_and_leave_nothing(
+    transactions: Transactions, another_door: Transactions, limit: Limit, setting: str, work: Callable[[Any], Any], told: str, period_s: int
+) -> None:
+    def do(opened: Transactions, who: str) -> None:
+        with opened.begin(who) as session:
+            work(session)
+
+    def recorded() -> Any:
+        kept = text("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM executions), (SELECT max(updated_at) FROM cop_states)")
+        with transactions.begin("test:hand") as session:
+            return tuple(session.execute(kept).one())
+
+    limit(**{setting: 3})
+    for number in range(3):
+        do([transactions, another_door][number % 2], "ada")
+    before = recorded()
+    with pytest.raises(RateLimited, match=rf"^{told}, and has; call again in \d+ s .*FEDERATION_{setting.upper()}") as refusal:
+        do(another_door, "ada")
+    assert 0 < refusal.value.again_in_s <= period_s / 3
+    assert recorded() == before
+    # One kind takes nothing of another, nor one agent of the next.
+    do(transactions, "bob")
+    say(transactions, "ada")
+    later(transactions, f"{period_s / 3} seconds")
+    do(transactions, "ada")
+    with pytest.raises(RateLimited):
+        do(transactions, "ada")
+    limit(**{setting: 0})
+    for _ in range(5):
+        do(transactions, "ada")
 
 
 def contents(opened: Transactions, who: str) -> list[str]:

@@ -1,16 +1,20 @@
 """Keys that sign executions: known once, revoked once, and in nobody's power to replace."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import errors
+from sqlalchemy import text
 
 from federation.delivery.known_signers import FRESH_S, LASTS_S, MOST, KnownSigners
+from federation.delivery.signer import Signer
 from federation.errors import Conflict, NotFound
 from federation.security.signing import PublicKey, SigningKey
-from federation.services import signers
+from federation.services import parts, signers
 from federation.transaction import Transactions
 
 NODE = "node:taichi"
@@ -36,6 +40,36 @@ def test_a_key_is_registered_once_and_keeps_its_name(transactions: Transactions,
     with psycopg.connect(database) as connection:
         told = connection.execute("SELECT type, actor, payload->>'identity' FROM events WHERE stream = %s", [f"signer:{key.identity}"]).fetchall()
     assert told == [("signer.registered", NODE, key.identity)]
+
+
+def test_a_part_makes_known_its_key_and_the_services_that_it_signs_for(
+    transactions: Transactions, postgres: Any, database: str, tmp_path: Path
+) -> None:
+    url = postgres.as_role("federation_service", database)
+    keys = {}
+    for name in (parts.BEAT, parts.DOOR, NODE):
+        for _ in range(2):  # when it is started again it knows its key, and there is nothing new
+            part = Signer(name, tmp_path, url)
+            part.register()
+            keys[name] = part.key.public.identity
+    with transactions.begin("test:hand") as session:
+        found = signers.services(session)
+        told = session.execute(text("SELECT stream, actor, payload->>'name', payload->>'role' FROM events WHERE type = 'service.registered'")).all()
+        rows = session.execute(text("SELECT 'signer:' || signer, created_by, name, role FROM services")).all()
+    assert set(found[keys[parts.BEAT]]) == {parts.BEAT, parts.OUTBOX, parts.RELAY, parts.FEEDER, parts.SEALER, parts.REBALANCER}
+    assert set(found[keys[parts.DOOR]]) == {parts.DOOR, parts.OUTBOX}
+    assert set(found[keys[NODE]]) == {parts.WORKER, parts.OUTBOX}
+    assert sorted(told) == sorted(rows)
+    assert {row.role for row in rows} == {"service"}
+    # Each of them has a key, so that whoever finds it in the log finds whose signature it is.
+    assert {row.name for row in rows} == parts.SERVICES.keys()
+
+
+def test_no_service_acts_that_is_not_in_the_list_of_them() -> None:
+    package = Path(parts.__file__).parents[1]
+    # The demo's agents are its own by the name of who added them.
+    named = {name for file in package.rglob("*.py") for name in re.findall(r'"(service:[a-z]+)"', file.read_text())} - {"service:demo"}
+    assert named == parts.SERVICES.keys()
 
 
 def test_what_names_no_one_key_revokes_none(transactions: Transactions, key: PublicKey) -> None:
@@ -64,7 +98,7 @@ def test_what_names_no_one_key_revokes_none(transactions: Transactions, key: Pub
         "UPDATE signers SET revoked_at = NULL, updated_by = 'mallory'",
         "UPDATE signers SET revoked_at = now() - interval '1 day', updated_by = 'mallory'",
         "DELETE FROM signers",
-        "TRUNCATE signers",
+        "TRUNCATE signers CASCADE",
         "INSERT INTO signers (identity, name, public_key, created_by, updated_by) SELECT identity, 'node:mine', 'mine', 'm', 'm' FROM signers",
     ],
 )
@@ -77,7 +111,7 @@ def test_no_role_of_the_program_replaces_a_key_or_takes_a_revocation_back(
         connection.execute(statement)
 
 
-@pytest.mark.parametrize("statement", ["UPDATE signers SET public_key = 'mine'", "DELETE FROM signers", "TRUNCATE signers"])
+@pytest.mark.parametrize("statement", ["UPDATE signers SET public_key = 'mine'", "DELETE FROM signers", "TRUNCATE signers CASCADE"])
 def test_not_even_the_owner_changes_a_key_by_mistake(postgres: Any, database: str, key: PublicKey, statement: str) -> None:
     with psycopg.connect(postgres.as_role("federation_owner", database)) as connection, pytest.raises(errors.InsufficientPrivilege):
         connection.execute(statement)

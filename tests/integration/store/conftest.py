@@ -253,6 +253,7 @@ def _give_up(transactions: Transactions) -> None:
     with transactions.begin(NODE) as session:
         key = SigningKey(Ed25519PrivateKey.generate()).public
         assert signers.register(session, NODE, key).state == "valid"
+        signers.register_services(session, NODE, key.identity)
     with transactions.begin("cli:root") as session:
         assert [one.state for one in signers.revoke(session, key.identity[:12])] == ["revoked"]
     with transactions.begin("ada") as session:

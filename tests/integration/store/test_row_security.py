@@ -147,6 +147,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
     "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
     "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
+    "services": {"name": "service:relay", "signer": "i", "role": "service", "created_by": "service:beat"},
     "agent_keys": {"identity": "i", "agent": "bob", "public_key": "k", "created_by": "bob", "updated_by": "bob"},
     "statements": {"digest": "d", "subject": f"task:{ONE}", "actor": "bob", "mode": "signed", "nonce": "n", "signature": "\\x00"},
     "index_runs": {"id": ONE, "root": "/srv/code", "skipped": [], "created_by": "bob", "updated_by": "bob"},
@@ -207,6 +208,7 @@ MAY = {
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
     "signers": ("", "", "", "SI"),
+    "services": ("", "", "", "SI"),
     "agent_keys": ("I", "I", "SI", "SI"),
     "statements": ("I", "SI", "SI", "SI"),
     "index_runs": ("SIU", "SIU", "SIU", "SIU"),

@@ -1,5 +1,6 @@
 """Which files of a change are in somebody's way, and what is said about them."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -10,12 +11,15 @@ from federation.services.claimed_paths import Standing, in_words, obstacles
 ENDS = datetime(2026, 11, 28, 21, 40, tzinfo=UTC)
 
 
-def claim(resource: str, *, mine: bool = False, description: str = "") -> Standing:
-    return Standing(resource, "ada" if mine else "bob", ENDS, description, mine)
+def claim(resource: str, *, token: int | None = None, description: str = "") -> Standing:
+    """Return bob's claim, or with a token ada's."""
+    return Standing(resource, "bob" if token is None else "ada", ENDS, description, token)
 
 
-def refused(paths: list[str], *claims: Standing, required: tuple[str, ...] = (), prefix: str = "file:") -> list[str]:
-    return [in_words(each, me="ada") for each in obstacles(paths, claims, required, prefix=prefix)]
+def refused(
+    paths: list[str], *claims: Standing, tokens: Mapping[str, int] | None = None, required: tuple[str, ...] = (), prefix: str = "file:"
+) -> list[str]:
+    return [in_words(each, me="ada") for each in obstacles(paths, claims, required, prefix=prefix, tokens=tokens or {})]
 
 
 def test_what_another_has_claimed_is_refused_with_who_until_when_and_for_what() -> None:
@@ -26,11 +30,29 @@ def test_what_another_has_claimed_is_refused_with_who_until_when_and_for_what() 
 
 
 def test_what_one_has_claimed_oneself_passes_and_so_does_what_nobody_has() -> None:
-    assert refused(["src/main.py", "README.md"], claim("file:src/**", mine=True)) == []
+    assert refused(["src/main.py", "README.md"], claim("file:src/**", token=7), tokens={"file:src/**": 7}) == []
+
+
+def test_a_claim_of_ones_own_counts_with_its_token_only() -> None:
+    held = claim("file:src/**", token=9)
+    assert refused(["src/main.py", "README.md"], held) == [
+        "src/main.py: ada holds file:src/** with token 9, and this repository knows no token of it"
+    ]
+    told = refused(["src/main.py"], held, tokens={"file:src/**": 7})
+    assert told == ["src/main.py: ada holds file:src/** with token 9, and this repository knows token 7 of an earlier one"]
+    # One that covers the file is enough, whatever became of another.
+    assert refused(["src/main.py"], held, tokens={"file:src/**": 9, "file:src/main.py": 3}) == []
+
+
+def test_what_one_had_claimed_is_refused_when_the_claim_is_over_though_nobody_has_it() -> None:
+    told = refused(["src/main.py", "README.md"], claim("file:lib/**", token=8), tokens={"file:src/**": 7})
+    assert told == ["src/main.py: ada's claim on file:src/** with token 7 is over, so others may have changed it since"]
+    assert refused(["src/main.py"], claim("file:src/main.py"), tokens={"file:src/**": 7})[0].startswith("src/main.py: claimed by bob until")
 
 
 def test_what_the_charter_wants_claimed_takes_a_claim_of_ones_own() -> None:
-    told = refused(["src/new.py", "src/old.py", "README.md"], claim("file:src/old.py", mine=True), required=("file:src/**",))
+    old = {"file:src/old.py": 4}
+    told = refused(["src/new.py", "src/old.py", "README.md"], claim("file:src/old.py", token=4), tokens=old, required=("file:src/**",))
     assert told == ["src/new.py: the charter wants it claimed before it is changed, and ada has no claim: claim file:src/new.py"]
 
 
@@ -52,4 +74,4 @@ def test_a_folder_that_became_a_file_is_in_the_way_of_what_was_in_it() -> None:
 
 def test_a_name_of_the_charter_that_is_none_is_told_as_its() -> None:
     with pytest.raises(InvalidInput, match=r"^charter, claims\.required: got 'file:\.\./x'"):
-        obstacles(["a"], [], ["file:../x"], prefix="file:")
+        obstacles(["a"], [], ["file:../x"], prefix="file:", tokens={})
