@@ -18,6 +18,7 @@ from federation.local import children, elsewhere, jars, java, postgres, state, s
 from federation.local.certificates import MAKE, Certificates
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
+from federation.local.port_holders import holder
 from federation.local.ports import is_free
 from federation.settings import Settings, load, variable
 
@@ -185,8 +186,8 @@ def ports(config: Settings) -> Iterator[Finding]:
             yield Finding(
                 "port",
                 Verdict.WARN,
-                f"{name} {port} is taken",
-                f"`federation up` takes another one, unless FEDERATION_{name.upper()} demands this one",
+                f"{name} {port} is taken{f' by {found}' if (found := holder(port)) else ''}",
+                f"`federation up` takes another one and says so, unless FEDERATION_{name.upper()} demands this one",
             )
 
 
