@@ -144,6 +144,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "execution_effects": {**EXECUTION, "key": "k", "value": {}, "actor": "bob"},
     "quarantine": {"id": ONE, **EXECUTION, "queue": "q", "worker": "w", "reason": "r", "headers": {}, "body": "\\x00", "actor": "node:q"},
     "redrives": {"quarantine_id": ONE, **EXECUTION, "actor": "cli:root"},
+    "dismissals": {"quarantine_id": ONE, "reason": "psst", "actor": "cli:root"},
     "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
     "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
     "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
@@ -203,6 +204,7 @@ MAY = {
     "execution_effects": ("I", "I", "SI", "SI"),
     "quarantine": ("", "S", "S", "SI"),
     "redrives": ("", "S", "S", "SI"),
+    "dismissals": ("", "", "", "SI"),
     "model_runs": ("I", "I", "SI", "SI"),
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
