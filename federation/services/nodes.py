@@ -153,6 +153,11 @@ def lives(name: str, *, stale_s: float) -> ColumnElement[bool]:
     return select(Node.name).where(Node.name == name, _alive(stale_s)).exists()
 
 
+def names(session: Session) -> Sequence[str]:
+    """Return the names of all nodes that ever announced themselves, in order."""
+    return session.scalars(select(Node.name).order_by(Node.name)).all()
+
+
 def views(session: Session, *, stale_s: float) -> list[NodeView]:
     """Return all known nodes in order of name; alive is one that gave a sign of life within `stale_s` seconds."""
     unfinished = (
