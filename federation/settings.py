@@ -226,6 +226,16 @@ def variable(name: str) -> str:
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else PREFIX + name.upper()
 
 
+def in_environment(name: str) -> bool:
+    """Say whether a setting has its value from the environment, whatever the file says."""
+    return any(value and key.upper() == variable(name) for key, value in os.environ.items())
+
+
+def origin(name: str, file: Path) -> str:
+    """Return where a setting that is not in the environment has its value from, for an error that has just told its variable and the value."""
+    return "" if in_environment(name) else f" in {file}"
+
+
 def _refuse_unknown_variables() -> None:
     known = {variable(name) for name in Settings.model_fields}
     for name in os.environ:
@@ -266,8 +276,7 @@ def _told(problem: ErrorDetails, file: Path) -> str:
     where = variable(name) + "".join(f"[{step}]" for step in place)
     value = problem["input"]
     got = masked(repr(str(value) if isinstance(value, Path) else value))
-    origin = "" if variable(name) in os.environ else f" in {file}"
-    return f"{where}: got {got}{origin}, wants {problem['msg'].removeprefix('Value error, ').removeprefix('Input should be ')}"
+    return f"{where}: got {got}{origin(name, file)}, wants {problem['msg'].removeprefix('Value error, ').removeprefix('Input should be ')}"
 
 
 @cache

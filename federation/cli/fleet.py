@@ -2,8 +2,8 @@
 
 import http.client
 import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
@@ -20,11 +20,12 @@ from federation.local.elsewhere import is_elsewhere
 from federation.local.forkserver import ForkServer
 from federation.local.home import Home
 from federation.local.parts import PYTHON, Part
-from federation.local.ports import keep_or_choose
+from federation.local.port_holders import holder
+from federation.local.ports import LOOPBACK, keep_or_choose
 from federation.local.postgres import Postgres
 from federation.local.state import View
 from federation.mcp.where import near
-from federation.settings import Settings, load, variable
+from federation.settings import Settings, in_environment, load, origin, variable
 
 NODES = ("taichi", "aorus", "baby")
 _NO_NODES = frozenset({"postgres", "postgres-tls", "activemq", "migrations", "beat", "flower", "frontdoor"})
@@ -43,31 +44,42 @@ def forks(home: Home) -> ForkServer:
     return ForkServer(IMPORTS, home.log("forkserver"))
 
 
-def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
+@dataclass(frozen=True)
+class Fleet:
+    """What is to run on this machine, and what is otherwise than at the start before."""
+
+    stages: list[list[Part]]
+    notices: list[str]
+
+
+def prepared(home: Home, nodes: Sequence[str]) -> Fleet:
     """Make what is missing (passwords, ports, ActiveMQ's jars, stunnel), write the settings, and return the parts to run.
 
     Raises SettingsError, BrokerUnavailable or DatabaseUnavailable for a server elsewhere that does not take us,
-    LocalServiceError when a service cannot be had here.
+    LocalServiceError when a service cannot be had here, or a port that somebody has named.
     """
     before = load()
     elsewhere.check_up(before)
-    credentials = local_credentials.with_free_ports(local_credentials.load_or_make(home))
+    known = local_credentials.load_or_make(home)
     local_broker, local_database = not is_elsewhere(before, "broker_url"), not is_elsewhere(before, "database_url")
-    mcp_port, flower_port = keep_or_choose(before.mcp_port, before.mcp_host), keep_or_choose(before.flower_port)
+    mcp_port = _keep_or_choose("mcp_port", before, home, last_used=known.mcp_port, host=before.mcp_host)
+    flower_port = _keep_or_choose("flower_port", before, home, last_used=known.flower_port)
     if mcp_port == flower_port:
         raise SettingsError(f"FEDERATION_FLOWER_PORT: got {flower_port}, wants another port than FEDERATION_MCP_PORT")
-    others = {"mcp_port": mcp_port, "flower_port": flower_port}
+    credentials = replace(local_credentials.with_free_ports(known), mcp_port=mcp_port, flower_port=flower_port)
+    notices = [
+        *(_moved("PostgreSQL", known.postgres_port, credentials.postgres_port) if local_database else ()),
+        *(_moved("ActiveMQ", known.activemq_port, credentials.activemq_port) if local_broker else ()),
+        *_moved("the front door", before.mcp_port, mcp_port),
+        *_moved("Flower", before.flower_port, flower_port),
+    ]
     certificates = usable(before)
     if certificates and not certificates.are_for(FRONT_DOOR, near(before.mcp_host)):
         wants = f"a host that the front door's certificate is for; make it so: {MAKE} --host {before.mcp_host}"
         raise SettingsError(f"FEDERATION_MCP_HOST: got {before.mcp_host!r}, wants {wants}")
+    others = {"mcp_port": mcp_port, "flower_port": flower_port}
     local_credentials.save(home, credentials, local_broker=local_broker, local_database=local_database, others=others, certificates=certificates)
     settings = load()
-    for name, free in others.items():
-        if getattr(settings, name) != free:
-            raise LocalServiceError(
-                f"{variable(name)}: got {getattr(settings, name)}, which cannot be had; wants a free port, or nothing to have one chosen"
-            )
     services = []
     database = Postgres(home.data_dir / "postgres", credentials.postgres_port, certificates=certificates) if local_database else None
     if database:
@@ -79,7 +91,30 @@ def stages(home: Home, nodes: Sequence[str]) -> list[list[Part]]:
     migrations = _migrations(home, database, credentials) if database or settings.database_owner_url else None
     users = _Users(settings, credentials if local_broker else None, certificates)
     workers = [_worker(home, settings, users, node) for node in nodes]
-    return [services, [migrations] if migrations else [], [*workers, *_company(home, settings, users)]]
+    return Fleet([services, [migrations] if migrations else [], [*workers, *_company(home, settings, users)]], notices)
+
+
+def _keep_or_choose(name: str, before: Settings, home: Home, *, last_used: int, host: str = LOOPBACK) -> int:
+    """Return the port of this setting if it is free, else another one, unless somebody has named it; in the file may stand the one last used.
+
+    Raises LocalServiceError, and SettingsError for a host that is not this machine's.
+    """
+    wanted: int = getattr(before, name)
+    port = keep_or_choose(wanted, host)
+    if port != wanted and (in_environment(name) or (name in before.model_fields_set and wanted != last_used)):
+        whose = f"{wanted}{origin(name, home.settings_file)}"
+        raise LocalServiceError(f"{variable(name)}: got {whose}, which is taken{_by(wanted)}; wants a free port, or nothing to have one chosen")
+    return port
+
+
+def _moved(service: str, before: int, now: int) -> Iterator[str]:
+    if before not in (0, now):
+        yield f"Port {before} of {service} is taken{_by(before)}; from now on it is {now}."
+
+
+def _by(port: int) -> str:
+    found = holder(port)
+    return f" by {found}" if found else ""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ def add(
         raise InvalidInput("PATH", str(path), "a file, or a folder with files")
     with _progress(shown=not as_json) as bar:
         known = digests.measured(name, path.absolute(), bar)
+    for told in (str(known.root), *known.files):
+        _refuse_no_text(told)
     trusted = digests.described({**digests.added(), name: known})
     _tell_the_log(known)
     where = digests.file_of_added()
@@ -76,6 +78,14 @@ def add(
         print_json(json.dumps({"name": name, "root": str(known.root), "files": dict(known.files)}, indent=2))
         return
     console.print(inert(f"{name}: {len(known.files)} {'file is' if len(known.files) == 1 else 'files are'} trusted as now; kept in {where}."))
+
+
+def _refuse_no_text(path: str) -> None:
+    # Neither the log nor JSON could tell which file it is.
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("PATH", path, "names of files and folders in UTF-8; call it otherwise") from error
 
 
 def _tell_the_log(known: digests.Known) -> None:

@@ -1,4 +1,4 @@
-"""`federation task`: shows tasks, executions and the quarantine, approves and rejects, cancels what is not wanted, sends again what was put aside.
+"""`federation task`: shows tasks, executions and the quarantine, approves and rejects, cancels, sends again or dismisses what was put aside.
 
 Work is handed out and done by commands of another file.
 """
@@ -176,6 +176,23 @@ def redrive(
     raise typer.Exit(1 if left else 0)
 
 
+@app.command()
+def dismiss(
+    reference: Annotated[str, typer.Argument(metavar="ID", help="Id of the execution, or of its entry in the quarantine.")],
+    reason: Annotated[str, typer.Option(help="Why nothing is to be done about it, for those who read it later.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take a message from the list of what is quarantined.
+
+    It is still shown by its id, with the reason, and can still be sent again.
+    """
+    done = [str(one) for one in transact(partial(quarantine.dismiss, reference=_uuid(reference), reason=reason))]
+    if as_json:
+        print_json(json.dumps({"dismissed": done}))
+    else:
+        console.print(inert(f"Dismissed {reference}."))
+
+
 def _redriven(wanted: list[uuid.UUID]) -> tuple[list[str], dict[str, str]]:
     """Send these again, each in a transaction of its own: what cannot be holds up no other. Return what was sent, and why what was not."""
     sent, left = [], {}
@@ -203,7 +220,7 @@ def _show_quarantine(entries: list[quarantine.Entry], *, as_json: bool) -> None:
         rows.add_row(*map(inert, cells))
     console.print(rows if entries else "Nothing is quarantined.")
     if entries:
-        errors.print("See all of one with `federation task show ID`, send it again with `federation task redrive ID`.")
+        errors.print("See one with `federation task show ID`; then `federation task redrive ID`, or `federation task dismiss ID --reason WHY`.")
 
 
 def _uuid(text: str) -> uuid.UUID:
@@ -286,4 +303,6 @@ def _stated(one: statements.StatementView) -> dict[str, Any]:
 def _story_of_entry(session: Session, reference: uuid.UUID) -> dict[str, Any]:
     entry = quarantine.find(session, reference)
     rest = {name: getattr(entry, name) for name in _OF_AN_ENTRY}
+    if gone := quarantine.dismissal(session, entry.id):
+        rest |= {"dismissed_by": gone.actor, "dismissed_at": gone.created_at, "dismissed_for": gone.reason}
     return {f"quarantined {entry.id}": {**rest, "headers": entry.headers, "body": entry.body.decode(errors="replace")}}

@@ -1,6 +1,7 @@
 """`federation up`: starts everything on this machine and keeps it running; a second one changes nothing."""
 
 import contextlib
+import logging
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from federation.cli.addresses import addresses
 from federation.cli.console import address_lines, console, inert
 from federation.cli.display import Display
 from federation.cli.fetch import announce
-from federation.cli.fleet import NODES, forks, nodes_of, stages
+from federation.cli.fleet import NODES, forks, nodes_of, prepared
 from federation.delivery import logs
 from federation.errors import Conflict, InvalidInput, LocalServiceError, SettingsError
 from federation.local import checks, children, elsewhere, jars, state, stunnel
@@ -26,6 +27,8 @@ from federation.local.supervisor import Supervisor
 from federation.placement.node_file import node_file
 from federation.security.issuer_keys import issuer_keys
 from federation.settings import load, settings
+
+logger = logging.getLogger(__name__)
 
 # As long as its parts may take to end, one stage after another.
 _ENDS_WITHIN_S = 60.0
@@ -63,11 +66,18 @@ def up(nodes: Nodes = None, detach: Detach = False, tls: Tls = None, started_by:
     _announce_fetch()
     if detach:
         _start_detached(home, names, started_by)
+        view = state.running(home)
+        for notice in view.notices if view else ():
+            console.print(_notice(notice))
         console.print("[bold green]The federation is running.[/]  Stop it with: federation down")
         for line in address_lines(addresses(load())):
             console.print(line)
     else:
         _run_here(home, names)
+
+
+def _notice(text: str) -> str:
+    return f"[yellow]{inert(text)}[/]"
 
 
 def _remember_tls(home: Home, tls: bool) -> None:
@@ -121,7 +131,10 @@ def _run_here(home: Home, names: list[str]) -> None:
                 for line in address_lines(addresses(load())):
                     display.say(line)
 
-        Supervisor(stages(home, names), home, on_change=show, forks=forks(home)).run()
+        fleet = prepared(home, names)
+        for notice in fleet.notices:
+            display.say(_notice(notice))
+        Supervisor(fleet.stages, home, on_change=show, notices=fleet.notices, forks=forks(home)).run()
     if not told:
         raise KeyboardInterrupt  # asked to stop before it was ready
 
@@ -131,7 +144,10 @@ def supervise(nodes: Annotated[str, typer.Option()], started_by: StartedBy = "up
     logs.configure(settings().log_level, as_json=settings().log_json)
     home = Home(settings().data_dir)
     with exclusive(home):
-        Supervisor(stages(home, _names(nodes)), home, started_by=started_by, forks=forks(home)).run()
+        fleet = prepared(home, _names(nodes))
+        for notice in fleet.notices:
+            logger.warning("supervisor.notice %s", notice)
+        Supervisor(fleet.stages, home, started_by=started_by, notices=fleet.notices, forks=forks(home)).run()
 
 
 def _start_detached(home: Home, names: list[str], started_by: str) -> None:

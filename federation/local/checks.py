@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +19,12 @@ from federation.local import children, elsewhere, jars, java, postgres, state, s
 from federation.local.certificates import MAKE, Certificates
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
+from federation.local.parts import tail
+from federation.local.port_holders import holder
 from federation.local.ports import is_free
-from federation.settings import Settings, load, variable
+from federation.local.slot import Backoff
+from federation.local.state import PartState, PartView, Phase
+from federation.settings import Settings, load, masked, variable
 
 OLDEST_PYTHON = (3, 11)
 NEEDED_GIB, WANTED_GIB = 1.0, 5.0
@@ -27,6 +32,7 @@ NEEDED_GIB, WANTED_GIB = 1.0, 5.0
 FULL_MIB = 16
 CERTIFICATE_ENDS_SOON_DAYS = 30
 _SKEW_S = 2.0
+_SETTLED_S = Backoff().settled_s
 # So many times as long as beat takes between two seals.
 _SEALS_LATE = 3
 _UNSEALED_FOR_S = """
@@ -185,9 +191,39 @@ def ports(config: Settings) -> Iterator[Finding]:
             yield Finding(
                 "port",
                 Verdict.WARN,
-                f"{name} {port} is taken",
-                f"`federation up` takes another one, unless FEDERATION_{name.upper()} demands this one",
+                f"{name} {port} is taken{f' by {found}' if (found := holder(port)) else ''}",
+                f"`federation up` takes another one and says so, unless FEDERATION_{name.upper()} demands this one",
             )
+
+
+def running_parts(config: Settings) -> Iterator[Finding]:
+    """What `federation up` keeps running does run, and did not die just now."""
+    home = Home(config.data_dir)
+    view = state.running(home)
+    if view is None or view.phase is not Phase.RUNNING:
+        return
+    troubled = [finding for part in view.parts if (finding := _trouble(part, home.log(part.name)))]
+    yield from troubled
+    if not troubled:
+        yield _ok("parts", f"all {len(view.parts)} that `federation up` started run")
+
+
+def _trouble(part: PartView, log: Path) -> Finding | None:
+    ended = (part.last_exit or "it is not known how").partition("\n")[0]
+    since = f"{datetime.datetime.fromtimestamp(part.since):%H:%M:%S}"
+    if part.state is PartState.DONE:
+        return None
+    if part.state is PartState.RUNNING and part.alive:
+        if not part.restarts or time.time() > part.since + _SETTLED_S:
+            return None
+        # Once may have been an accident.
+        verdict = Verdict.WARN if part.restarts == 1 else Verdict.FAIL
+        saw = f"{part.name} was started again at {since}, after it had died ({ended}); times in all: {part.restarts}"
+        return Finding("parts", verdict, saw, f"look in {log} why it died")
+    how = f"is dead since {since} ({ended})" if part.state is not PartState.STARTING else f"is starting since {since}, after it had died ({ended})"
+    said = f", and the last that {log} says is: {masked(last)}" if (last := tail(log, 1)) else ""
+    remedy = f"mend what {log} tells; it is started again by itself, or at once by: federation down, then federation up"
+    return Finding("parts", Verdict.FAIL, f"{part.name} {how}{said}", remedy)
 
 
 def permissions(config: Settings) -> Iterator[Finding]:
@@ -313,6 +349,7 @@ CHECKS: Sequence[Check] = (
     servers,
     models,
     ports,
+    running_parts,
     permissions,
     clock,
     audit_log,

@@ -28,6 +28,8 @@ class Credentials:
     flower: str
     postgres_port: int
     activemq_port: int
+    mcp_port: int = 0
+    flower_port: int = 0
 
     def owns(self, url: str) -> bool:
         """Say whether the URL leads to a service of ours, which is so when one of our passwords is in it."""
@@ -58,6 +60,8 @@ def load_or_make(home: Home) -> Credentials:
         flower=known.get("flower") or _password(),
         postgres_port=known.get("postgres_port") or 0,
         activemq_port=known.get("activemq_port") or 0,
+        mcp_port=known.get("mcp_port") or 0,
+        flower_port=known.get("flower_port") or 0,
     )
 
 

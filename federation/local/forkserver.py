@@ -230,7 +230,9 @@ def _become(request: Mapping[str, Any]) -> str:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
-    setproctitle(shlex.join([Path(sys.executable).name, "-m", *request["arguments"]]))
+    title = shlex.join([Path(sys.executable).name, "-m", *request["arguments"]])
+    # A path need not be UTF-8, and a title must.
+    setproctitle(title.encode(errors="replace").decode())
     # As the interpreter does it: the folder that one is in, then what is named.
     sys.path[:0] = [request["cwd"], *filter(None, request["environment"].get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = list(request["arguments"])

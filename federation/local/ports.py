@@ -62,6 +62,11 @@ def keep_or_choose(port: int | None, host: str = LOOPBACK) -> int:
     return chosen
 
 
+def promise(port: int) -> str:
+    """Return the abstract name of a socket that says that a federation here has chosen the port."""
+    return f"\0federation.port.{port}"
+
+
 def _promise(port: int) -> bool:
     """Say whether the port is ours. What is to listen there starts later, and another federation may look meanwhile."""
     if port in _promised:
@@ -69,7 +74,7 @@ def _promise(port: int) -> bool:
     # An abstract name ends with its process, and is known where the port is: in this network namespace.
     sign = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        sign.bind(f"\0federation.port.{port}")
+        sign.bind(promise(port))
     except OSError as error:
         sign.close()
         if error.errno != errno.EADDRINUSE:

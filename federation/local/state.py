@@ -52,7 +52,7 @@ class PartView:
 class View:
     """The supervisor and its parts.
 
-    `started_by` is the command that a person gave, `failure` why it gave up, `problem` what hinders it now.
+    `started_by` is the command that a person gave, `failure` why it gave up, `problem` what hinders it now, `notices` what is otherwise than before.
     """
 
     pid: int
@@ -63,6 +63,7 @@ class View:
     # Not yet told by a supervisor that was started before an upgrade.
     started_by: str = "up"
     problem: str | None = None
+    notices: Sequence[str] = ()
 
     @property
     def alive(self) -> bool:

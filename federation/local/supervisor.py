@@ -42,12 +42,13 @@ class Supervisor:
         on_change: Callable[[View], None] = lambda view: None,
         backoff: Backoff | None = None,
         started_by: str = "up",
+        notices: Sequence[str] = (),
         forks: ForkServer | None = None,
     ) -> None:
         self._stages = [[Slot(part, home.log(part.name), forks, backoff or Backoff()) for part in stage] for stage in stages]
         self._forks = forks
         self._slots = list(itertools.chain.from_iterable(self._stages))
-        self._home, self._on_change, self._started_by = home, on_change, started_by
+        self._home, self._on_change, self._started_by, self._notices = home, on_change, started_by, notices
         self._phase = Phase.STARTING
         self._failure: str | None = None
         self._problem: str | None = None
@@ -217,6 +218,7 @@ class Supervisor:
             phase=self._phase,
             failure=self._failure,
             problem=self._problem,
+            notices=self._notices,
             parts=[slot.view() for slot in self._slots],
         )
 

@@ -66,7 +66,7 @@ def announce(session: Session, node: Announcement, *, stale_s: float | None = No
     """Record that a node lives and what it has.
 
     A former worker of the same name is replaced at once, or with `stale_s` only if it has left or gave no sign of life for so
-    many seconds; False if it is not replaced.
+    many seconds; False if it is not replaced. One that is replaced without having said that it leaves is told lost, unless it was told so already.
     """
     now = func.clock_timestamp()
     values: dict[str, Any] = {
@@ -85,8 +85,16 @@ def announce(session: Session, node: Announcement, *, stale_s: float | None = No
     row = {**values, "load": {}, "announced_at": now, "last_seen_at": now, "left_at": None, "lost_at": None, "updated_by": context(session).actor}
     replaceable = None if stale_s is None else or_(Node.incarnation == node.incarnation, ~_alive(stale_s))
     statement = insert(Node).values(name=node.name, **row).on_conflict_do_update(index_elements=["name"], set_=row, where=replaceable)
-    if session.scalar(statement.returning(Node.name)) is None:
+    # The former values come from the same statement: of two who announce themselves at once, each replaces another.
+    former: list[ColumnElement[Any]] = [literal_column(f"old.{column}") for column in ("incarnation", "last_seen_at", "left_at", "lost_at")]
+    replaced = session.execute(statement.returning(*former)).one_or_none()
+    if replaced is None:
         return False
+    incarnation, last_seen_at, left_at, lost_at = replaced
+    if incarnation not in (None, node.incarnation) and left_at is None and lost_at is None:
+        payload = {"incarnation": incarnation, "last_seen_at": last_seen_at, "replaced_by": node.incarnation}
+        event_log.append(session, "node.lost", f"node:{node.name}", payload=payload)
+        past.keep_presence(session, node.name, "gave no sign of life", gone=True, at=last_seen_at)
     event_log.append(session, "node.announced", f"node:{node.name}", payload=values)
     past.keep_presence(session, node.name, "announced itself", gone=False)
     return True
@@ -121,12 +129,12 @@ def sign_of_life(session: Session, name: str, incarnation: uuid.UUID, *, load: M
 def record_lost(session: Session, *, stale_s: float) -> list[str]:
     """Note which nodes gave no sign of life for `stale_s` seconds; return those of which it was not known, in order."""
     silent = (Node.left_at.is_(None), Node.lost_at.is_(None), Node.last_seen_at <= func.clock_timestamp() - timedelta(seconds=stale_s))
-    lost = update(Node).where(*silent).values(lost_at=func.clock_timestamp()).returning(Node.name, Node.last_seen_at)
+    lost = update(Node).where(*silent).values(lost_at=func.clock_timestamp()).returning(Node.name, Node.incarnation, Node.last_seen_at)
     rows = sorted(session.execute(lost).all())
-    for name, last_seen_at in rows:
-        event_log.append(session, "node.lost", f"node:{name}", payload={"last_seen_at": last_seen_at})
+    for name, incarnation, last_seen_at in rows:
+        event_log.append(session, "node.lost", f"node:{name}", payload={"incarnation": incarnation, "last_seen_at": last_seen_at})
         past.keep_presence(session, name, "gave no sign of life", gone=True)
-    return [name for name, _ in rows]
+    return [name for name, *_ in rows]
 
 
 def leave(session: Session, name: str, incarnation: uuid.UUID) -> bool:
@@ -143,6 +151,11 @@ def leave(session: Session, name: str, incarnation: uuid.UUID) -> bool:
 def lives(name: str, *, stale_s: float) -> ColumnElement[bool]:
     """Return a part of a query that tells whether this node has not left and gave a sign of life within `stale_s` seconds."""
     return select(Node.name).where(Node.name == name, _alive(stale_s)).exists()
+
+
+def names(session: Session) -> Sequence[str]:
+    """Return the names of all nodes that ever announced themselves, in order."""
+    return session.scalars(select(Node.name).order_by(Node.name)).all()
 
 
 def views(session: Session, *, stale_s: float) -> list[NodeView]:

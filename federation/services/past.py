@@ -20,6 +20,6 @@ def keep(session: Session, kind: SubjectKind, subject: str, values: Mapping[str,
     session.add(PastState(kind=kind, subject=subject, at=at or func.clock_timestamp(), **row))
 
 
-def keep_presence(session: Session, node: str, summary: str, *, gone: bool) -> None:
-    """Keep that a node came or went."""
-    keep(session, SubjectKind.NODE, node, {"summary": summary, "action": Action.IDLE, "data": {GONE: gone}})
+def keep_presence(session: Session, node: str, summary: str, *, gone: bool, at: datetime | None = None) -> None:
+    """Keep that a node came or went, as of a moment, None: now."""
+    keep(session, SubjectKind.NODE, node, {"summary": summary, "action": Action.IDLE, "data": {GONE: gone}}, at=at)

@@ -1,4 +1,4 @@
-"""The quarantine: messages that are not run any more, each with its story; an operator reads it there and sends it again."""
+"""The quarantine: messages that are not run any more, each with its story; an operator reads it there, and sends it again or dismisses it."""
 
 import uuid
 from collections.abc import Mapping
@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from federation.errors import Conflict, NotFound
+from federation.errors import Conflict, InvalidInput, NotFound
 from federation.results.tables import celery_results
 from federation.services import task_ends
+from federation.services.storable import refuse_unstorable
 from federation.store import event_log, outbox
 from federation.store.context import context
-from federation.store.models.executions import Delivery, Execution, QuarantinedMessage, Redrive
+from federation.store.models.executions import Delivery, Dismissal, Execution, QuarantinedMessage, Redrive
 
 _DIGESTS = text(
     """
@@ -28,7 +29,7 @@ _FRESH = text("SELECT created_at > clock_timestamp() - interval '1 minute' FROM 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was put aside and was not sent again."""
+    """What was put aside, was not sent again, and was not dismissed."""
 
     id: uuid.UUID
     execution_id: uuid.UUID | None
@@ -68,12 +69,15 @@ def put_aside(
     )
     session.add(entry)
     session.flush()
-    stream = f"execution:{execution_id}" if execution_id else f"queue:{queue}"
     digests = session.execute(_DIGESTS, {"id": entry.id}).one()._asdict()
     told = {"task_name": entry.task_name, "queue": queue, "worker": worker, "reason": entry.reason, "deliveries": story}
     payload = {"quarantine_id": entry.id, **told, **digests}
-    event_log.append(session, "execution.quarantined", stream, payload=payload)
+    event_log.append(session, "execution.quarantined", _stream(entry), payload=payload)
     return entry.id
+
+
+def _stream(entry: QuarantinedMessage) -> str:
+    return f"execution:{entry.execution_id}" if entry.execution_id else f"queue:{entry.queue}"
 
 
 def _named(entry: QuarantinedMessage) -> uuid.UUID | None:
@@ -104,15 +108,13 @@ def _story(session: Session, execution_id: uuid.UUID) -> list[dict[str, Any]]:
 
 
 def listed(session: Session, *, limit: int = 100) -> list[Entry]:
-    """Return the latest entries that were not sent again, the newest first."""
-    query = (
-        select(QuarantinedMessage)
-        .outerjoin(Redrive, Redrive.quarantine_id == QuarantinedMessage.id)
-        .where(Redrive.quarantine_id.is_(None))
-        .order_by(QuarantinedMessage.created_at.desc())
-        .limit(limit)
-    )
+    """Return the latest entries that wait for somebody's decision, the newest first: neither sent again nor dismissed."""
+    query = select(QuarantinedMessage).where(_waits()).order_by(QuarantinedMessage.created_at.desc()).limit(limit)
     return [Entry(row.id, row.execution_id, row.task_name, row.queue, row.worker, row.reason, row.created_at) for row in session.scalars(query)]
+
+
+def _waits() -> ColumnElement[bool]:
+    return and_(*(~select(done).where(done.quarantine_id == QuarantinedMessage.id).exists() for done in (Redrive, Dismissal)))
 
 
 def find(session: Session, reference: uuid.UUID) -> QuarantinedMessage:
@@ -158,3 +160,31 @@ def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
     outbox.put_back(session, execution.id, None)
     context(session).outbox.append(execution.id)
     return execution.id
+
+
+def dismiss(session: Session, reference: uuid.UUID, *, reason: str) -> list[uuid.UUID]:
+    """Take an entry, or all of an execution, from the list of what waits; return their ids. What was put aside stays, and can still be sent again.
+
+    Raises InvalidInput for no reason, NotFound, Conflict where none waits.
+    """
+    refuse_unstorable("reason", reason)
+    if not reason.strip():
+        raise InvalidInput("reason", reason, "why nothing is to be done about it, for those who read it later")
+    named = find(session, reference)
+    # One that only names an execution is none of its own.
+    alike = QuarantinedMessage.execution_id == named.execution_id if named.execution_id == reference else QuarantinedMessage.id == named.id
+    dismissed = []
+    for entry in session.scalars(select(QuarantinedMessage).where(alike, _waits()).order_by(QuarantinedMessage.created_at)):
+        made = insert(Dismissal).values(quarantine_id=entry.id, reason=reason).on_conflict_do_nothing()
+        if session.scalar(made.returning(Dismissal.quarantine_id)) is not None:
+            event_log.append(session, "execution.dismissed", _stream(entry), payload={"quarantine_id": entry.id, "reason": reason})
+            dismissed.append(entry.id)
+    if not dismissed:
+        former = dismissal(session, named.id)
+        raise Conflict(f"{reference} was {f'dismissed already by {former.actor}: {former.reason}' if former else 'sent again; nothing waits there'}")
+    return dismissed
+
+
+def dismissal(session: Session, entry_id: uuid.UUID) -> Dismissal | None:
+    """Return who dismissed an entry, and why; None for one that was not dismissed."""
+    return session.get(Dismissal, entry_id)

@@ -208,6 +208,10 @@ def _redriven(rows: Rows, event: Told) -> None:
     rows["outbox"][_subject(event)] = {}
 
 
+def _dismissed(rows: Rows, event: Told) -> None:
+    _set(rows, "dismissals", event.payload["quarantine_id"], actor=event.actor, **event.pick("reason"))
+
+
 def _cancelled(rows: Rows, event: Told) -> None:
     _set(rows, "executions", _subject(event), cancelled=True)
     rows["outbox"].pop(_subject(event), None)
@@ -331,6 +335,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "execution.placed": _placed,
     "execution.moved": _moved,
     "execution.redriven": _redriven,
+    "execution.dismissed": _dismissed,
     "execution.cancelled": _cancelled,
     "execution.delivered": _delivered,
     "execution.effect_recorded": _effect,

@@ -110,6 +110,7 @@ STORED = {
             'body_sha256', encode(sha256(body), 'hex'), 'actor', actor) FROM quarantine
     """,
     "redrives": "SELECT quarantine_id::text, jsonb_build_object('execution_id', execution_id, 'actor', actor) FROM redrives",
+    "dismissals": "SELECT quarantine_id::text, jsonb_build_object('reason', reason, 'actor', actor) FROM dismissals",
     "summaries": """
         SELECT conversation_id || ' ' || from_position, jsonb_build_object('from_position', from_position, 'to_position', to_position,
             'method', method, 'model', model, 'model_digest', model_digest, 'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'),

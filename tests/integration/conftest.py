@@ -100,6 +100,7 @@ EVENTS = {
     "conversations": ("conversation.", "message.sent"),
     "cop_history": ("agent.state_updated", "node."),
     "cop_states": ("agent.state_updated", "node.state_changed"),
+    "dismissals": ("execution.dismissed",),
     "documents": ("index.scanned",),
     "execution_deliveries": ("execution.delivered",),
     "execution_effects": ("execution.effect_recorded",),

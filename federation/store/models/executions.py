@@ -102,6 +102,17 @@ class Redrive(Base):
     actor: Mapped[Actor]
 
 
+class Dismissal(Base):
+    """Somebody looked at a quarantined message and wants nothing done about it."""
+
+    __tablename__ = "dismissals"
+
+    quarantine_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("quarantine.id"), primary_key=True)
+    reason: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    actor: Mapped[Actor]
+
+
 class QuarantinedMessage(Base):
     """A message that is not run: why, and all that came with it."""
 

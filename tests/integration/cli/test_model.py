@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import socket
 from collections.abc import Callable
 from hashlib import sha256
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 
 def test_what_is_installed_is_as_known(federation: Callable[..., Any]) -> None:
@@ -56,19 +58,40 @@ def test_what_is_not_there_is_named(federation: Callable[..., Any], tmp_path: Pa
     assert (done.returncode, "no file" in done.stderr) == (1, True)
 
 
-def test_the_log_tells_who_trusts_which_files(
-    federation: Callable[..., Any], surroundings: dict[str, str], postgres: Any, activemq: Any, database: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def logged(surroundings: dict[str, str], postgres: Any, activemq: Any, database: str) -> str:
+    """The database that the shell reaches, and its log."""
     surroundings |= {
         "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
         "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
         "FEDERATION_BROKER_URL": activemq.url,
     }
+    return database
+
+
+@pytest.mark.parametrize("where", ["the file", "its folder", "a file in the folder"])
+def test_a_name_that_is_no_utf8_is_refused_in_one_line(
+    federation: Callable[..., Any], logged: str, data_dir: Path, tmp_path: Path, where: str
+) -> None:
+    no_text = os.fsdecode(b"caf\xe9")
+    path = tmp_path / (no_text if where == "its folder" else "model")
+    path.mkdir()
+    file = path / ("weights" if where == "its folder" else no_text)
+    file.write_bytes(b"GGUF and numbers")
+    done = federation("model", "add", "own/model", str(path if where == "a file in the folder" else file))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("federation: PATH: got '")
+    assert "caf\\udce9" in done.stderr
+    assert "in UTF-8" in done.stderr
+    assert not (data_dir / "models.json").exists()
+
+
+def test_the_log_tells_who_trusts_which_files(federation: Callable[..., Any], logged: str, tmp_path: Path) -> None:
     file = tmp_path / "weights.gguf"
     file.write_bytes(b"GGUF and numbers")
     done = federation("model", "add", "own/model", str(file))
     assert (done.returncode, done.stderr) == (0, "")
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(logged) as connection:
         [(actor, stream, payload)] = connection.execute("SELECT actor, stream, payload FROM events WHERE type = 'model.added'").fetchall()
     assert (actor, stream) == (f"cli:{getpass.getuser()}", "model:own/model")
     assert payload == {

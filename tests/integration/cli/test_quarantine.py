@@ -1,6 +1,8 @@
 """What was put aside, as an operator meets it at the command line: listed, looked at, sent again, with the exit codes of a script."""
 
+import getpass
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -52,3 +54,61 @@ def test_what_is_quarantined_is_listed_shown_and_sent_again(federation: Callable
     assert again.returncode == 1
     assert "was sent again already" in again.stderr
     assert poison not in federation("task", "list", "--quarantined").stdout
+
+
+def test_what_is_dismissed_waits_no_more_and_is_still_shown_with_who_and_why(federation: Callable[..., Any], put_aside: tuple[str, str]) -> None:
+    poison, foreign = put_aside
+    done = federation("task", "dismiss", foreign, "--reason", "a client of ours\nthat was tried")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"Dismissed {foreign}.\n", "")
+    done = federation("task", "dismiss", poison, "--reason", "known", "--json")
+    [entry] = json.loads(done.stdout)["dismissed"]
+    assert (done.returncode, entry not in put_aside) == (0, True)
+    assert federation("task", "list", "--quarantined").stdout == "Nothing is quarantined.\n"
+
+    me = f"cli:{getpass.getuser()}"
+    for reference, reason in ((foreign, "a client of ours\nthat was tried"), (poison, "known")):
+        shown = json.loads(federation("task", "show", reference, "--json").stdout)
+        [fields] = [fields for title, fields in shown.items() if title.startswith("quarantined ")]
+        assert (fields["dismissed_by"], fields["dismissed_for"]) == (me, reason)
+    told = [(event["type"], event["actor"], event["payload"]) for event in shown["events"]]
+    assert told[-1] == ("execution.dismissed", me, {"quarantine_id": entry, "reason": "known"})
+
+    again = federation("task", "dismiss", foreign, "--reason", "once more")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert f"{foreign} was dismissed already by {me}: a client of ours" in again.stderr
+    assert json.loads(federation("task", "redrive", "--all", "--json").stdout) == {"redriven": [], "left": {}}, "it is not sent with the others"
+    assert json.loads(federation("task", "redrive", poison, "--json").stdout) == {"redriven": [poison], "left": {}}, "by its id it is"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("no-id", "--reason", "x"), 2, "ID: got 'no-id', wants the id of an execution"),
+        (("{poison}", "--reason", " "), 2, "reason: got ' ', wants why"),
+        (("{poison}",), 2, "--reason"),
+        ((str(uuid.UUID(int=1)), "--reason", "x"), 1, "no quarantined execution"),
+    ],
+)
+def test_what_cannot_be_dismissed_is_refused(
+    federation: Callable[..., Any], put_aside: tuple[str, str], words: tuple[str, ...], status: int, says: str
+) -> None:
+    done = federation("task", "dismiss", *(word.format(poison=put_aside[0]) for word in words))
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in done.stderr
+    assert put_aside[0] in federation("task", "list", "--quarantined").stdout
+
+
+def test_a_message_that_only_names_an_execution_is_dismissed_by_its_own_id(
+    federation: Callable[..., Any], put_aside: tuple[str, str], transactions: Any
+) -> None:
+    poison, foreign = put_aside
+    with transactions.begin("node:aorus") as session:
+        headers = {"task": "some.task", "id": poison}
+        liar = str(quarantine.put_aside(session, "not signed", queue="aorus", worker="aorus@host", headers=headers, body=b"[]"))
+    assert federation("task", "dismiss", poison, "--reason", "x").returncode == 0
+    left = federation("task", "list", "--quarantined").stdout
+    assert (poison in left, foreign in left, liar in left) == (False, True, True)
+    sent = federation("task", "redrive", poison)
+    assert sent.returncode == 0, sent.stderr
+    done = federation("task", "dismiss", poison, "--reason", "x")
+    assert (done.returncode, "was dismissed already by" in done.stderr) == (1, True)

@@ -1,5 +1,7 @@
 """Canvas over the federation's own application: what follows an execution that ends while ActiveMQ is away is sent when it is back."""
 
+import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,37 @@ def test_a_call_that_names_no_queue_is_refused(calm: World) -> None:
     assert called.wait(timeout=90) == 1
     told = calm.log("call")
     assert ("Error: queue: got None" in told, "Traceback" in told) == (True, False), told
+
+
+def call(world: World, queue: str, name: str, path: Path) -> tuple[int, str]:
+    """Call a task on the command line; return how that ended and what it said."""
+    called = world.celery("call", "tests.leave_a_mark", "--queue", queue, "--kwargs", json.dumps({"path": str(path)}), name=name)
+    return called.wait(timeout=90), world.log(name)
+
+
+def test_a_misspelt_queue_is_refused_with_the_nearest_and_no_message_is_sent(world: World, tmp_path: Path) -> None:
+    node = world.node("spelt")
+    status, told = call(world, node[1:], "misspelt", tmp_path)
+    assert status == 1
+    assert f"Error: no queue '{node[1:]}'; nearest: {node}; if it is one of your own, start the worker" in told
+    assert "Traceback" not in told
+    assert world.size(world.destination(node[1:])) is None
+    assert call(world, node, "spelt", tmp_path)[0] == 0, "a node that is not alive has its queue all the same"
+    assert world.size(world.destination(node)).waiting == 1
+
+
+def test_a_queue_of_ones_own_works_and_one_that_nobody_consumes_is_told(world: World) -> None:
+    node = world.node("shared")
+    own, other = f"own-{node}", f"{uuid.uuid4().hex}"
+    mark = world.folder / "mark"
+    status, told = call(world, other, "unheard", mark)
+    assert status == 0
+    assert f"Warning: nobody consumes the queue '{other}' now" in told
+    assert world.size(world.destination(other)).waiting == 1
+    world.worker(node, "-Q", f"{node},{own}")
+    world.until(lambda: (size := world.size(world.destination(own))) and size.subscriptions, "the worker consumes its own queue too")
+    status, told = call(world, own, "own", mark)
+    assert (status, "Warning" in told) == (0, False)
+    world.until(mark.exists, "it runs there")
+    status, told = call(world, own[:-1], "own misspelt", mark)
+    assert (status, f"nearest: {own}" in told) == (1, True)

@@ -107,6 +107,20 @@ def test_two_workers_of_one_name_are_told_apart(world: World) -> None:
     assert world.log(node).count(f"takes_over: process {first.pid} on") == 1, "a worker that was killed is no rival"
 
 
+def test_a_worker_that_is_killed_and_comes_back_before_anybody_looks_is_told_lost(world: World) -> None:
+    node = world.node("brief")
+    killed = world.worker(node)
+    [(former,)] = world.rows("SELECT incarnation FROM nodes")
+    killed.kill()
+    killed.wait()
+    world.stop(world.worker(node))
+    told = world.rows("SELECT type, actor, payload->>'incarnation' FROM events WHERE stream = %s ORDER BY position", f"node:{node}")
+    [(latter,)] = world.rows("SELECT incarnation FROM nodes")
+    kinds, actor = ("node.announced", "node.lost", "node.announced", "node.left"), f"node:{node}"
+    # Who leaves in good order and comes back was never lost.
+    assert told == [(kind, actor, str(which)) for kind, which in zip(kinds, (former, former, latter, latter), strict=True)]
+
+
 def test_node_that_leaves_says_so_before_its_thread_would_look_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_life, "LOOK_S", 3600)
     announcement = nodes.Announcement("leaver", "lead", (), (), (), (), (), 1, "host", 1, uuid.uuid4(), simulated=False)

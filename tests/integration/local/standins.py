@@ -1,4 +1,4 @@
-"""A federation of stand-ins: the real supervisor over small real processes; a program: `standins.py DATA_DIR [fail] [slow] [postgres=PORT]`.
+"""A federation of stand-ins, the real supervisor over small real processes: `standins.py DATA_DIR [fail] [slow] [patient] [postgres=PORT]`.
 
 Each change of a part is a line of standard output: `<name> <state> <pid>`.
 """
@@ -80,7 +80,8 @@ def main(data_dir: str, *flags: str) -> None:
     with exclusive(home):
         # Of these parts `web` alone is a module of Python.
         forks = ForkServer(["http.server"], home.log("forkserver"))
-        Supervisor(stages, home, on_change=tell, backoff=Backoff(first_s=0.2, most_s=1.0), forks=forks).run()
+        backoff = Backoff(first_s=600, most_s=600) if "patient" in flags else Backoff(first_s=0.2, most_s=1.0)
+        Supervisor(stages, home, on_change=tell, backoff=backoff, forks=forks).run()
 
 
 if __name__ == "__main__":

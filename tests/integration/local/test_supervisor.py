@@ -1,5 +1,6 @@
 """The supervisor over real processes: order, restarts, and that nothing survives it, however it ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from federation.local import children, state
+from federation.local import checks, children, state
+from federation.local.checks import Verdict
 from federation.local.home import Home
 from federation.local.state import PartState, Phase, View
+from federation.settings import Settings
 
 STANDINS = Path(__file__).with_name("standins.py")
 WITHIN_S = 90.0
@@ -134,6 +137,51 @@ def test_killed_part_is_started_again_and_shown(federation: Federation) -> None:
         return part.state is PartState.RUNNING and part.pid != victim and part.restarts == 1 and part.last_exit == "signal SIGKILL"
 
     assert children.wait_until(is_back, WITHIN_S)
+
+
+def doctor(federation: Federation) -> list[tuple[Verdict, str]]:
+    """Return what the doctor says of the parts."""
+    return [(finding.verdict, finding.saw) for finding in checks.running_parts(Settings(data_dir=federation.home.data_dir))]
+
+
+def test_doctor_fails_while_a_part_is_dead_and_names_it_its_log_and_what_to_do(federation: Federation) -> None:
+    assert doctor(federation) == []
+    federation.start("patient")
+    federation.wait_running()
+    assert doctor(federation) == [(Verdict.OK, "all 4 that `federation up` started run")]
+    os.kill(federation.pid("parent"), signal.SIGKILL)
+    assert children.wait_until(lambda: federation.part_state("parent") is PartState.BACKOFF, WITHIN_S)
+    [(verdict, saw)] = doctor(federation)
+    log = federation.home.log("parent")
+    assert verdict is Verdict.FAIL
+    assert saw.startswith("parent is dead since ")
+    assert saw.endswith(f" (signal SIGKILL), and the last that {log} says is: ready")
+
+    command = [sys.executable, "-m", "federation.cli.main", "doctor", "--json"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
+    environment |= {"FEDERATION_DATA_DIR": str(federation.home.data_dir)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=WITHIN_S)
+    assert done.returncode == 1, done.stderr
+    [told] = [check for check in json.loads(done.stdout)["checks"] if check["check"] == "parts"]
+    assert (told["verdict"], told["saw"]) == ("fail", saw)
+    assert str(log) in told["remedy"]
+
+
+def test_doctor_warns_of_a_part_that_died_a_moment_ago_and_fails_for_one_that_does_so_again(federation: Federation) -> None:
+    federation.start()
+    federation.wait_running()
+    for restarts, verdict in ((1, Verdict.WARN), (2, Verdict.FAIL)):
+        victim = federation.pid("web")
+        os.kill(victim, signal.SIGKILL)
+
+        def is_back(victim: int = victim) -> bool:
+            return federation.part_state("web") is PartState.RUNNING and federation.pid("web") != victim
+
+        assert children.wait_until(is_back, WITHIN_S)
+        [(said, saw)] = doctor(federation)
+        assert (said, saw.startswith("web was started again at ")) == (verdict, True)
+        # What its log says now is of the one that runs.
+        assert saw.endswith(f", after it had died (signal SIGKILL); times in all: {restarts}")
 
 
 def test_killed_fork_server_takes_its_parts_along_and_both_come_back(federation: Federation) -> None:

@@ -1,6 +1,7 @@
 """`federation up`, `status`, `down` as a person runs them, with the real parts and one node."""
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from federation.cli.fleet import answers_http
 from federation.local import children
 
 WITHIN_S = 240.0
+DEFAULT_PORT = 8765
 
 
 class Machine:
@@ -121,10 +123,16 @@ def flower_shows_and_does_not_command(url: str) -> None:
 def test_a_day_in_the_life(machine: Machine) -> None:
     assert machine("status")[0] == 3
 
-    code, told = machine("up", "--detach", "--nodes", "baby")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # another federation here has it
+            stack.enter_context(socket.create_server(("127.0.0.1", DEFAULT_PORT)))
+        code, told = machine("up", "--detach", "--nodes", "baby")
     assert code == 0, told
     status = machine.status()
     assert status["running"]
+    [notice] = [line for line in told.splitlines() if line.startswith(f"Port {DEFAULT_PORT} of the front door is taken")]
+    assert notice.endswith(f"; from now on it is {urlsplit(status['mcp_url']).port}.")
+    assert notice in (machine.data_dir / "logs" / "supervisor.log").read_text()
     for key in ("broker_url", "database_url", "result_backend", "mcp_url", "flower_url", "data_dir"):
         assert status[key], key
     assert [node["name"] for node in status["nodes"] if node["alive"]] == ["baby"]

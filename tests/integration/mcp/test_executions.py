@@ -1,4 +1,4 @@
-"""Tools whose work runs as executions: a real ActiveMQ, a real worker, and a broker that is away."""
+"""Tools whose work runs as executions: a real ActiveMQ and a real worker."""
 
 import asyncio
 import os
@@ -12,38 +12,18 @@ from typing import Any
 
 import pytest
 from fastmcp.exceptions import ToolError
-from pydantic import SecretStr
 from sqlalchemy import text
 
-from federation.delivery.app import make
-from federation.delivery.publisher import CeleryPublisher
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
 from federation.mcp.tools import claims, retrieval
-from federation.services import agents, claim_lines, inference, nodes, summaries
-from federation.services.nodes import Announcement
-from federation.settings import Settings
+from federation.services import agents, claim_lines, inference, summaries
 from federation.store.models.executions import Execution
 from federation.store.models.inference import ModelRun
-from federation.transaction import Transactions, connect
+from tests.integration.mcp.calls import CALLS
+from tests.integration.mcp.publishing import STALE_S, publishing
 
 pytestmark = pytest.mark.anyio
-# A worker that loads torch on a busy machine may be silent for some seconds.
-STALE_S = 60
-A_NODE = Announcement(
-    name="lead",
-    role="lead",
-    tags=(),
-    engines=("llamacpp",),
-    models=(),
-    gpus=(),
-    missing=(),
-    concurrency=1,
-    hostname="here",
-    pid=1,
-    incarnation=uuid.uuid4(),
-    simulated=True,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +31,6 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the door, which is in this process, wait for a worker on a loaded machine."""
     monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 240.0)
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
-
-
-def publishing(database_url: str, service_url: str, broker_url: str, data_dir: Path) -> Transactions:
-    """Return transactions whose executions are sent to this broker."""
-    app = make(lambda: Settings(data_dir=data_dir, broker_url=SecretStr(broker_url), database_service_url=SecretStr(service_url)))
-    service = connect(service_url)
-    return Transactions(connect(database_url), CeleryPublisher(app, service, stale_s=STALE_S), service=service)
 
 
 @pytest.fixture(scope="module")
@@ -112,63 +85,6 @@ async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> N
         while not any(row["kind"] == "node" and not row["stale"] for row in (await ada.call_tool("federation_pulse")).structured_content["rows"]):
             assert worker.poll() is None, log.read_text()
             await asyncio.sleep(0.1)
-
-
-# One call of each tool that is answered in full, in this order; what stands in braces comes from the answer to an earlier one.
-CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("federation_update_state", {"summary": "calling each tool", "thinking": "of schemas"}),
-    ("federation_pulse", {}),
-    ("federation_send", {"content": "Each tool answers what it says that it answers.", "conversation_id": "schemas"}),
-    ("federation_send", {"content": "to myself", "to": "ada"}),
-    ("federation_ask", {"content": "Who asks?", "to": "ada", "wait_s": 0}),
-    ("federation_ask_result", {"request_id": "{request_id}", "wait_s": 0}),
-    ("federation_history", {"conversation_id": "schemas"}),
-    ("federation_inbox", {}),
-    ("federation_delegate", {"description": "d", "task_id": "for-agents", "conversation_id": "schemas", "parameters": {"deep": [1, {"x": None}]}}),
-    ("federation_task_status", {"task_id": "for-agents"}),
-    ("federation_task_result", {"task_id": "for-agents"}),
-    ("federation_claim_task", {"task_id": "for-agents", "ttl_s": 60}),
-    ("federation_release_task", {"task_id": "for-agents"}),
-    ("federation_claim_task", {"task_id": "for-agents"}),
-    ("federation_complete_task", {"task_id": "for-agents", "fencing_token": "{fencing_token}", "result": {"leaks": 0}}),
-    ("federation_task_result", {"task_id": "for-agents"}),
-    ("federation_claim", {"resource": "file:src/**", "description": "refactoring", "ttl_s": 60}),
-    ("federation_claims", {"resource": "file:src/main.py"}),
-    ("federation_release", {"resource": "file:src/**"}),
-    ("federation_assign_role", {"conversation_id": "schemas", "agent": "ada", "role": "lead", "subtask": "Look on", "task_id": "mine"}),
-    ("federation_phase", {"conversation_id": "schemas"}),
-    ("federation_consensus_request", {"question": "Keep it?", "consensus_id": "keep", "voters": ["ada"], "conversation_id": "schemas"}),
-    ("federation_consensus_acknowledge", {"consensus_id": "keep", "options_hash": "{options_hash}"}),
-    ("federation_consensus_respond", {"consensus_id": "keep", "response": "yes"}),
-    ("federation_consensus_results", {"consensus_id": "keep", "ballots": True}),
-    ("federation_delegate", {"description": "?", "task_type": "report", "executor": "node", "task_id": "for-a-node", "conversation_id": "schemas"}),
-    ("federation_task_result", {"task_id": "for-a-node", "wait_s": 240}),
-    ("federation_task_status", {"task_id": "for-a-node"}),
-    ("federation_index", {"path": "{folder}", "wait_s": 240}),
-    ("federation_task_result", {"task_id": "{run_id}", "wait_s": 240}),
-    ("federation_task_status", {"task_id": "{run_id}"}),
-    ("federation_search", {"query": "who answers"}),
-    ("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 8, "wait_s": 240}),
-    ("federation_task_result", {"task_id": "{execution_id}"}),
-    ("federation_task_status", {"task_id": "{execution_id}"}),
-    ("federation_summarize", {"conversation_id": "schemas", "wait_s": 240}),
-    ("federation_delegate", {"description": "d", "task_id": "unwanted", "conversation_id": "schemas", "executor": "agent"}),
-    ("federation_cancel_task", {"task_id": "unwanted", "reason": "found by other means"}),
-    ("swarm_join_session", {"session_id": "INC-1234", "focus": "answers"}),
-    ("swarm_post_finding", {"session_id": "INC-1234", "content": "x", "category": "hypothesis", "confidence": 0.5, "evidence": [{"source": "y"}]}),
-    ("federation_consensus_request", {"question": "Repair?", "voters": ["ada"], "task_id": "repair"}),
-    ("swarm_vote", {"session_id": "INC-1234", "action_id": "repair", "vote": "yes", "options_hash": "{options_hash}"}),
-    ("swarm_claim_task", {"session_id": "INC-1234"}),
-    (
-        "swarm_complete_task",
-        {"session_id": "INC-1234", "action_id": "repair", "fencing_token": "{fencing_token}", "result": {"deep": [1, {"x": None}]}},
-    ),
-    ("swarm_propose_action", {"session_id": "INC-1234", "content": "Tell", "type": "notify"}),
-    ("swarm_get_findings", {"session_id": "INC-1234"}),
-    ("federation_task_status", {"task_id": "gate"}),
-    ("federation_approve", {"task_id": "gate", "decision": "approve"}),
-    ("federation_task_result", {"task_id": "gate", "wait_s": 120}),
-)
 
 
 async def test_each_tool_answers_what_it_declares(spine: Any, tmp_path: Path) -> None:
@@ -425,52 +341,3 @@ async def test_nothing_capable_alive_is_told_in_words(spine: Any) -> None:
         assert "80" in task.waiting_for
         status = (await ada.call_tool("federation_task_status", {"task_id": str(task.task_id)})).data
         assert (status.state, status.waiting_for) == ("unplaced", task.waiting_for)
-
-
-@pytest.fixture
-def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
-    """A front door with a publisher behind it, and no node alive."""
-    database_url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
-    opened = publishing(database_url, service_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path)
-    with serve(opened, database_url, tokens) as house:
-        yield house
-    opened.engine.dispose()
-    opened.service.dispose()
-
-
-@pytest.mark.parametrize(
-    ("tool", "arguments", "missing"),
-    [
-        ("federation_infer", {"prompt": "?", "wait_s": 600}, "no live node has engine=llamacpp"),
-        ("federation_infer", {"prompt": "?", "model": "SmolLM2-135M-Instruct", "wait_s": 600}, "model=SmolLM2-135M-Instruct"),
-        ("federation_search", {"query": "?"}, "tag=frag"),
-        ("federation_index", {"path": "/srv/code", "wait_s": 600}, "tag=frag"),
-        ("federation_summarize", {"conversation_id": "commons", "wait_s": 600}, "engine=minilm"),
-        ("federation_delegate", {"description": "d", "role": "lead"}, "role=lead"),
-        ("federation_claim_task", {"task_id": "t"}, "no node is alive"),
-    ],
-)
-async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(nobody: Any, tool: str, arguments: dict[str, Any], missing: str) -> None:
-    async with nobody.client("ada") as ada:
-        await ada.call_tool("federation_delegate", {"description": "d", "task_id": "t"})
-        # Who waits its whole time waits longer than this.
-        async with asyncio.timeout(120):
-            told = (await ada.call_tool(tool, arguments)).structured_content
-        assert told["state"] in {"unplaced", "scan unplaced"}
-        assert missing in told["waiting_for"]
-        handle = told.get("execution_id") or told["run_id"]
-        status = (await ada.call_tool("federation_task_status", {"task_id": handle})).structured_content
-    assert (status["state"], status["waiting_for"]) == (told["state"], told["waiting_for"])
-
-
-async def test_dead_broker_is_told_and_the_task_recorded(
-    postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path
-) -> None:
-    database_url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
-    with transactions.begin("test:hand") as session:
-        nodes.announce(session, A_NODE)
-    with serve(publishing(database_url, service_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path), database_url, tokens) as house:
-        async with house.client("ada") as ada:
-            task = (await ada.call_tool("federation_delegate", {"description": "d", "role": "lead"})).data
-            assert (task.state, task.note) == ("recorded", "recorded; ActiveMQ has not taken it yet, and it will be sent as soon as it does")
-            assert (await ada.call_tool("federation_task_status", {"task_id": str(task.task_id)})).data.state == "recorded"

@@ -1,15 +1,9 @@
-"""Claims on resources: one holder of what overlaps, tokens that only grow, a fair line, and no write by who has lost his claim."""
+"""Claims on resources: one holder of what overlaps, and tokens that only grow."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,43 +12,17 @@ from sqlalchemy.exc import ProgrammingError
 
 from federation.charter import charter_text
 from federation.errors import InvalidInput, OverQuota, Refused
-from federation.services import agents, claim_lines, claims, limits, resource_claims
+from federation.services import agents, claims, limits, resource_claims
 from federation.services.claims import ClaimOutcome
 from federation.services.resource_claims import GivenBack
 from federation.services.resources import Resource, parsed
 from federation.settings import Settings
-from federation.store.context import context
-from federation.store.models.claims import Waiter
 from federation.store.models.events import Event
 from federation.transaction import Transactions, connect
-from tests.integration.services import claim_holder
-from tests.integration.world import until
+from tests.integration.services.claiming import MAIN, give_back, lapse, take
 
-MAIN = "file:src/main.py"
 RACERS = 32
 NAMES = ["file:a", "file:a/b", "file:a/b/c", "file:a-b", "file:ab/c", "file:a/**", "file:a/b/**", "file:ab/**", "file:**", "deploy:a", "deploy:a/**"]
-
-
-def take(transactions: Transactions, name: str, resource: str, *, ttl_s: float = 60, **more: Any) -> ClaimOutcome:
-    with transactions.begin(name) as session:
-        return resource_claims.take(session, resource, ttl_s=ttl_s, **more)
-
-
-def give_back(transactions: Transactions, name: str, resource: str) -> GivenBack:
-    with transactions.begin(name) as session:
-        return resource_claims.give_back(session, resource)
-
-
-def lapse(transactions: Transactions, resource: str) -> None:
-    """Let a claim run out now."""
-    with transactions.begin("test:hand") as session:
-        session.execute(text("UPDATE claims SET expires_at = clock_timestamp() WHERE resource = :resource"), {"resource": resource})
-
-
-def go_away(transactions: Transactions, holder: str) -> None:
-    """Let the presence of one who waits run out now."""
-    with transactions.begin("test:hand") as session:
-        session.execute(text("UPDATE claim_waiters SET present_until = clock_timestamp() WHERE holder = :holder"), {"holder": holder})
 
 
 def test_what_overlaps_is_held_by_one(transactions: Transactions) -> None:
@@ -219,71 +187,6 @@ def test_what_overlaps_is_the_same_to_the_database(transactions: Transactions) -
             assert set(found.scalars()) == {other for other in NAMES if parsed(one).overlaps(parsed(other))}, one
 
 
-# The line.
-
-
-def test_line_is_kept_in_order_of_arrival_whatever_overlaps(transactions: Transactions) -> None:
-    take(transactions, "bob", MAIN)
-    assert take(transactions, "dan", "file:src/**", present_s=30).place == 1
-    assert take(transactions, "eve", MAIN, present_s=30).place == 2
-    # Free, but before its turn: a folder would never be free, because files come and go.
-    assert (early := take(transactions, "ada", "file:src/util.py")).claimed is False
-    assert (early.holder, early.place) == (None, None)
-    assert give_back(transactions, "bob", MAIN).released
-    assert take(transactions, "eve", MAIN, present_s=30).place == 2
-    assert take(transactions, "dan", "file:src/**", present_s=30).claimed
-    assert give_back(transactions, "dan", "file:src/**").released
-    assert take(transactions, "eve", MAIN, present_s=30).claimed
-    with transactions.begin("test:hand") as session:
-        assert session.scalars(select(Waiter)).all() == []
-
-
-def test_who_holds_what_another_waits_for_is_not_held_back_by_that(transactions: Transactions) -> None:
-    take(transactions, "bob", MAIN)
-    take(transactions, "dan", "file:**", present_s=30)
-    assert take(transactions, "bob", "file:src/util.py").claimed
-
-
-def test_one_that_died_in_line_is_passed_and_stands_where_it_stood_when_it_comes_back(transactions: Transactions) -> None:
-    take(transactions, "bob", MAIN)
-    for name, place in (("dan", 1), ("eve", 2), ("ada", 3)):
-        assert take(transactions, name, MAIN, present_s=30).place == place
-    go_away(transactions, "dan")
-    give_back(transactions, "bob", MAIN)
-    assert take(transactions, "eve", MAIN, present_s=30).claimed
-    assert take(transactions, "ada", MAIN, present_s=30).place == 1
-    assert take(transactions, "dan", MAIN, present_s=30).place == 1
-    assert take(transactions, "ada", MAIN, present_s=30).place == 2
-
-
-def test_a_place_is_kept_for_an_hour(transactions: Transactions) -> None:
-    take(transactions, "bob", MAIN)
-    for name in ("dan", "eve"):
-        take(transactions, name, MAIN, present_s=30)
-    with transactions.begin("test:hand") as session:
-        session.execute(text("UPDATE claim_waiters SET present_until = present_until - interval '2 hours' WHERE holder = 'dan'"))
-    with transactions.begin("service:beat") as session:
-        assert claim_lines.forget_absent(session) == 1
-        assert list(session.scalars(select(Waiter.holder))) == ["eve"]
-
-
-def woken(transactions: Transactions, name: str, resource: str) -> set[str]:
-    """Give back, and return whose turn it may be by the notices that go out."""
-    with transactions.begin(name) as session:
-        resource_claims.give_back(session, resource)
-        return {notice.removeprefix("line:") for notice in context(session).notices if notice.startswith("line:")}
-
-
-def test_a_release_wakes_those_whose_turn_it_is_and_nobody_else(transactions: Transactions) -> None:
-    take(transactions, "bob", "file:src/**")
-    for name, resource in (("dan", "file:src/a"), ("eve", "file:src/b"), ("ada", "file:src/a")):
-        take(transactions, name, resource, present_s=30)
-    assert woken(transactions, "bob", "file:src/**") == {"dan", "eve"}
-    # Who leaves the line lets the next one know.
-    assert woken(transactions, "dan", "file:src/a") == {"ada"}
-    assert woken(transactions, "bob", "file:src/**") == set()
-
-
 def test_a_second_delivery_is_told_the_claim_as_its_own_only_while_it_is(transactions: Transactions) -> None:
     execution_id = uuid.uuid4()
 
@@ -343,100 +246,3 @@ def test_of_32_racers_for_what_overlaps_one_wins(wide: Transactions) -> None:
 @pytest.mark.timeout(3600)
 def test_of_32_racers_one_wins_a_thousand_times(wide: Transactions) -> None:
     race(wide, 1000)
-
-
-# Holders that stand still.
-
-
-class Holder:
-    """A process of bob's that claims and writes as it is told."""
-
-    def __init__(self, *urls: str) -> None:
-        command = [sys.executable, "-m", "tests.integration.services.claim_holder", "bob", *urls]
-        root = Path(__file__).parents[3]
-        self._process = subprocess.Popen(command, cwd=root, env=os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.answer() == "ready"
-
-    def tell(self, *words: object) -> None:
-        assert self._process.stdin is not None
-        print(*words, file=self._process.stdin, flush=True)
-
-    def answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitpid(self._process.pid, os.WUNTRACED)
-
-    def go_on(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@contextmanager
-def holder_of(transactions: Transactions) -> Iterator[Holder]:
-    urls = [engine.url.render_as_string(hide_password=False).replace("+psycopg", "") for engine in (transactions.engine, transactions.service)]
-    made = Holder(*urls)
-    try:
-        yield made
-    finally:
-        made.end()
-
-
-def written(transactions: Transactions, resource: str) -> list[tuple[str, int]]:
-    """Return who wrote there, with which tokens, in order."""
-    with transactions.begin("test:hand") as session:
-        query = select(Event.actor, Event.payload["fencing_token"].as_integer()).where(Event.stream == f"written:{resource}").order_by(Event.position)
-        return [(row[0], row[1]) for row in session.execute(query)]
-
-
-def freeze(transactions: Transactions, times: int) -> None:
-    """Stop the holder past its time again and again; what it writes when it goes on is refused, for the file and for the folder in which it lies."""
-    with holder_of(transactions) as holder:
-        for number in range(times):
-            file = f"file:{number}/src/main.py"
-            holder.tell("claim", file, 1)
-            old = int(holder.answer())
-            holder.tell("write", file, old)
-            assert holder.answer() == "written"
-            holder.stop()
-            # It has this to do when it goes on, as a program has that was about to write.
-            holder.tell("write", file, old)
-            other = file if number % 2 else f"file:{number}/**"
-            new = until(
-                lambda other=other: (won := take(transactions, "dan", other)).claimed and won, "the claim of the one that stands still lapses"
-            )
-            with transactions.begin("dan") as session:
-                claim_holder.write(session, file, new.fencing_token)
-            holder.go_on()
-            assert holder.answer().startswith("Refused: Claim before you code: dan holds")
-            assert written(transactions, file) == [("bob", old), ("dan", new.fencing_token)]
-            assert new.fencing_token > old
-
-
-def test_stale_writes_of_a_holder_that_stood_still_are_fenced(transactions: Transactions) -> None:
-    freeze(transactions, 10)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_a_hundred_stale_writes_of_a_holder_that_stood_still_are_fenced(transactions: Transactions) -> None:
-    freeze(transactions, 100)
-
-
-def test_who_stands_still_in_the_midst_of_a_write_holds_nobody_up_and_writes_nothing(transactions: Transactions) -> None:
-    with holder_of(transactions) as holder:
-        holder.tell("claim", MAIN, 1)
-        old = int(holder.answer())
-        holder.tell("stop", MAIN, old)
-        assert holder.answer() == "stopped"
-        new = until(lambda: (won := take(transactions, "dan", "file:src/**")).claimed and won, "the claim of the one that stands still lapses")
-        with transactions.begin("dan") as session:
-            claim_holder.write(session, MAIN, new.fencing_token)
-        holder.go_on()
-        assert holder.answer().startswith("DatabaseUnavailable: ")
-    assert written(transactions, MAIN) == [("dan", new.fencing_token)]

@@ -242,7 +242,9 @@ def _give_up(transactions: Transactions) -> None:
     _deliver(transactions, poison, redelivered=True)
     with transactions.begin(NODE) as session:
         quarantine.put_aside(session, "too often", queue="aorus", worker="aorus@host", headers={}, body=b"[]", execution_id=poison)
-        quarantine.put_aside(session, "no message of Celery", queue="aorus", worker="aorus@host", headers={}, body=b"hello")
+        foreign = quarantine.put_aside(session, "no message of Celery", queue="aorus", worker="aorus@host", headers={}, body=b"hello")
+    with transactions.begin("cli:root") as session:
+        quarantine.dismiss(session, foreign, reason="a test of ours")
     with pytest.raises(Conflict, match="its failure is not stored yet"), transactions.begin("cli:root") as session:
         quarantine.redrive(session, poison)
     with transactions.begin(NODE) as session:

@@ -1,5 +1,6 @@
 """No row without an actor, no write without an event of its actor in its own transaction; what only says «I live» is no write."""
 
+import dataclasses
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -147,6 +148,34 @@ def test_a_node_that_left_or_started_anew_is_not_lost(transactions, end: str) ->
     with transactions.begin("service:beat") as session:
         assert nodes.record_lost(session, stale_s=60 if end == "announced anew" else 0) == []
         assert session.scalar(select(Node.lost_at)) is None or end == "left"
+
+
+@pytest.mark.parametrize("before", ["silent", "left", "known to be lost", "the same worker"])
+def test_a_worker_that_is_replaced_without_a_good_bye_is_told_lost_once(transactions, before: str) -> None:
+    former = _announced(transactions)
+    with transactions.begin("node:taichi") as session:
+        if before == "left":
+            nodes.leave(session, "taichi", former.incarnation)
+        if before == "known to be lost":
+            nodes.record_lost(session, stale_s=0)
+    with transactions.begin("test:hand") as session:
+        seen = session.scalar(select(Node.last_seen_at))
+    latter = former if before == "the same worker" else dataclasses.replace(former, incarnation=uuid.uuid4())
+    with transactions.begin("node:taichi") as session:
+        assert nodes.announce(session, latter)
+    with transactions.begin("test:hand") as session:
+        query = select(Event.type, Event.payload).where(Event.stream == "node:taichi", Event.type.in_(["node.lost", "node.announced"]))
+        told = session.execute(query.order_by(Event.position)).all()
+        gone = session.execute(text("SELECT at FROM cop_history WHERE data->>'gone' = 'true'")).scalars().all()
+    announced = ["node.announced", "node.announced"]
+    assert [type_ for type_, _ in told] == (announced if before in ("left", "the same worker") else ["node.announced", "node.lost", "node.announced"])
+    if before == "silent":
+        assert told[1].payload == {
+            "incarnation": str(former.incarnation),
+            "last_seen_at": str(seen),
+            "replaced_by": str(latter.incarnation),
+        }
+        assert gone == [seen], "the past has it gone since its last sign of life"
 
 
 def test_parking_is_told_once_under_the_trace_of_its_request(transactions) -> None:

@@ -76,16 +76,29 @@ def test_rows_that_were_there_before_the_columns_of_actors_get_the_true_ones(own
     # The order is given anew, and so are the seals; what was sent again from the quarantine, and who signs, is not known to the old tables.
     # What was said to a role is nobody's but its sender's to the older program, which takes what one was told in one's own name for that; of what was
     # done before, the last is known.
-    lost = {"event_order": 0, "seals": 0, "redrives": 0, "signers": 0, "services": 0, "agent_keys": 0, "statements": 0, "allowances": 0}
+    lost = {
+        "event_order": 0,
+        "seals": 0,
+        "redrives": 0,
+        "dismissals": 0,
+        "signers": 0,
+        "services": 0,
+        "agent_keys": 0,
+        "statements": 0,
+        "allowances": 0,
+    }
     lost |= {"role_assignments": 0, "conversation_phases": 0}
     lost |= {"agent_capabilities": 0, "feeds": 0, "cop_history": rows["cop_states"], "message_receipts": rows["message_receipts"] - 4}
     assert counts(owner) == rows | lost | LATER
-    empty = {table: {} for table in ("seals", "redrives", "signers", "services", "agent_keys", "statements", "agent_capabilities", "feeds", *LATER)}
+    empty = {
+        table: {}
+        for table in ("seals", "redrives", "dismissals", "signers", "services", "agent_keys", "statements", "agent_capabilities", "feeds", *LATER)
+    }
     receipts = {key: actor for key, actor in before["message_receipts"].items() if key in written_by()["message_receipts"]}
     # Dan put it there when he said what he can do; before that was known, whoever sent something put it there.
     receipts["dan 2"] = "ada"
     assert written_by() == before | empty | {"message_receipts": receipts}
-    assert len(before) == 30
+    assert len(before) == 31
     assert len({actor for table in before.values() for actor in table.values()}) >= 5
 
 

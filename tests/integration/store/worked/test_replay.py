@@ -38,6 +38,7 @@ CHANGES = {
     "execution_effects": "UPDATE execution_effects SET value = '{}'",
     "quarantine": "UPDATE quarantine SET reason = 'none'",
     "redrives": "DELETE FROM redrives",
+    "dismissals": "UPDATE dismissals SET reason = 'none'",
     "signers": "UPDATE signers SET revoked_at = NULL",
     "services": "UPDATE services SET role = 'lead'",
     "agent_keys": "UPDATE agent_keys SET revoked_at = NULL",

@@ -1,13 +1,11 @@
-"""Votes from the request to the outcome: who may vote on what, once, after seeing it; ended once; what it decides on a task is done."""
+"""Votes from the request to the outcome: who may vote on what, once, after seeing it; ended once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -17,109 +15,15 @@ from federation.consensus.ballots import Ballot
 from federation.consensus.mechanisms import MECHANISMS, Name
 from federation.consensus.tally import tally
 from federation.errors import Conflict, Equivocation, InvalidInput, NotFound, Refused
-from federation.security.signing import SigningKey
-from federation.security.statements import KeyVoice, Voice
 from federation.services import (
-    agent_keys,
     agents,
-    approvals,
     consensus,
-    consensus_results,
     decisions,
-    executions,
     inboxes,
-    limits,
-    signers,
     statements,
-    task_ends,
-    tasks,
-    votes,
 )
-from federation.services.approvals import Decision
-from federation.services.consensus_results import Results
-from federation.services.electorates import Asked
-from federation.settings import Settings
-from federation.store.models.consensus import Consensus
 from federation.transaction import Transactions
-
-DOOR, BEAT = "service:door", "service:beat"
-ALL = ("ada", "bob", "dan", "eve")
-AUTH = {"question": "Which auth approach?", "options": ["OAuth2", "JWT", "Custom"], "mechanism": "poll", "voters": ["ada", "bob", "dan"]}
-
-
-@dataclass(frozen=True)
-class Team:
-    """The agents' keys and that of the door, and what they do with them."""
-
-    transactions: Transactions
-    url: str
-    keys: Mapping[str, SigningKey]
-
-    def signs(self, name: str) -> KeyVoice:
-        return KeyVoice(self.keys[name], DOOR if name == "door" else name)
-
-    def ask(self, *, who: str = "ada", slug: str | None = "auth-decision", voice: Voice | None = None, **asked: Any) -> Consensus:
-        with self.transactions.begin(who, voice=voice or self.signs("door")) as session:
-            return consensus.request(session, Asked(**AUTH | asked), slug=slug)
-
-    def acknowledge(self, who: str, vote: Consensus) -> consensus.Acknowledged:
-        with self.transactions.begin(who) as session:
-            return consensus.acknowledge(session, str(vote.id), vote.options_hash)
-
-    def respond(self, who: str, vote: Consensus, *response: str, voice: Voice | None = None, **more: Any) -> votes.Cast:
-        with self.transactions.begin(who, voice=voice or self.signs("door")) as session:
-            return votes.respond(session, str(vote.id), response, **more)
-
-    def vote(self, who: str, vote: Consensus, *response: str, settle: bool = True, **more: Any) -> Consensus:
-        """Acknowledge and vote as over a front door."""
-        self.acknowledge(who, vote)
-        self.respond(who, vote, *response, **more)
-        return self.settle(vote) if settle else vote
-
-    def settle(self, vote: Consensus, by: str = DOOR) -> Consensus:
-        with self.transactions.begin(by) as session:
-            return decisions.settle(session, vote.id)
-
-    def results(self, who: str, vote: Consensus) -> Results:
-        with self.transactions.begin(who) as session:
-            return consensus_results.results(session, consensus.find(session, str(vote.id)), with_ballots=True)
-
-    def end_of_time(self, vote: Consensus) -> None:
-        """Let the deadline have passed."""
-        with psycopg.connect(self.url) as connection:
-            connection.execute("SELECT set_config('federation.actor', 'test:hand', false)")
-            connection.execute("SET session_replication_role = replica")
-            connection.execute("UPDATE consensus SET deadline = clock_timestamp() WHERE id = %s", [vote.id])
-
-    def told(self, vote: Consensus, like: str = "consensus.%") -> list[str]:
-        query = "SELECT type FROM events WHERE stream LIKE %s AND type LIKE %s ORDER BY sequence"
-        return [row[0] for row in self.rows(query, f"consensus:{vote.id}%", like)]
-
-    def rows(self, query: str, *values: Any) -> list[Any]:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(query, values).fetchall()
-
-    def gate(self, slug: str = "gate", *, who: str = "bob", **more: Any) -> str:
-        with self.transactions.begin(who) as session:
-            tasks.delegate(session, "Restart the cache", slug=slug, requires_approval=True, **more)
-        return slug
-
-    def status(self, slug: str) -> str:
-        return str(self.rows("SELECT status FROM agent_tasks WHERE slug = %s", slug)[0][0])
-
-
-@pytest.fixture
-def team(transactions: Transactions, database: str) -> Iterator[Team]:
-    """Four agents and the door, each with a key that is known; afterwards each statement that was recorded holds."""
-    keys = {name: SigningKey(Ed25519PrivateKey.generate()) for name in (*ALL, "door")}
-    for name in ALL:
-        with transactions.begin(name) as session:
-            agent_keys.register(session, name, keys[name].public)
-    with transactions.begin(DOOR) as session:
-        signers.register(session, DOOR, keys["door"].public)
-    yield Team(transactions, database, keys)
-    with transactions.begin("test:hand") as session:
-        assert list(statements.unsound(session)) == []
+from tests.integration.services.voting.conftest import ALL, AUTH, BEAT, Team
 
 
 def test_the_poll_of_the_whitepaper_ends_by_itself(team: Team) -> None:
@@ -436,112 +340,3 @@ def test_a_vote_may_demand_signatures_and_so_may_the_charter(team: Team, charter
     assert team.respond("bob", vote, "JWT", voice=team.signs("bob")).mode == "signed"
     chartered(charter_text().replace('vote = "attested"', 'vote = "signed"'))
     assert team.ask(slug="by-charter").proposal["signed"] is True
-
-
-@pytest.mark.parametrize(
-    ("responses", "state", "status"),
-    [
-        (("approve", "approve", "approve", ""), "decided", "pending"),
-        # Two of four are no n/2 + 1.
-        (("approve", "approve", "reject", "reject"), "undecided", "cancelled"),
-        (("approve", "approve", "abstain", "abstain"), "undecided", "cancelled"),
-        (("reject", "reject", "reject", ""), "decided", "cancelled"),
-        (("approve", "approve", "", ""), "undecided", "cancelled"),
-    ],
-)
-def test_a_gate_opens_or_closes_by_the_outcome_itself(team: Team, responses: Sequence[str], state: str, status: str) -> None:
-    gate = team.gate()
-    vote = team.ask(options=None, mechanism="majority", voters=list(ALL), task=gate, slug="go")
-    assert (vote.proposal["base"], vote.proposal["options"]) == ("electorate", ["approve", "reject"])
-    assert vote.proposal["task"]["description"] == "Restart the cache"
-    for name, response in zip(ALL, responses, strict=True):
-        if response:
-            try:
-                team.vote(name, vote, response)
-            except Conflict:
-                assert team.settle(vote).state != "open"  # what nothing could change had ended it
-    if team.settle(vote).state == "open":
-        assert team.status(gate) == "awaiting_approval"
-        team.end_of_time(vote)
-    ended = team.settle(vote, BEAT)
-    assert (ended.state, team.status(gate), ended.applied_at is None) == (state, status, False)
-    [(by, reason)] = team.rows("SELECT decided_by, decision_reason FROM agent_tasks WHERE slug = 'gate'")
-    assert by == f"consensus:{vote.id}"
-    assert reason.startswith("by the vote go: ")
-    assert team.told(vote, "consensus.applied") == ["consensus.applied"]
-    assert len(team.rows("SELECT FROM events WHERE type IN ('task.approved', 'task.rejected')")) == 1
-
-
-def test_a_vote_lets_a_nodes_work_begin(team: Team) -> None:
-    gate = team.gate(executor="node")
-    vote = team.ask(options=None, mechanism="unanimous", task=gate, voters=["ada", "dan"])
-    for name in ("ada", "dan"):
-        team.vote(name, vote, "approve")
-    [(task_id,)] = team.rows("SELECT id FROM agent_tasks")
-    with team.transactions.begin("bob") as session:
-        assert len(executions.of_task(session, task_id)) == 1
-
-
-def test_what_is_put_to_the_vote_is_for_nobody_alone_to_decide(team: Team) -> None:
-    gate = team.gate()
-    vote = team.ask(options=None, mechanism="majority", task=gate)
-    for who in ("ada", "cli:root"):
-        with team.transactions.begin(who) as session, pytest.raises(Refused, match="put to the vote auth-decision, which decides"):
-            approvals.settle(session, tasks.find(session, gate), Decision.APPROVE, reason="")
-    with pytest.raises(Conflict, match="is put to the vote auth-decision already"):
-        team.ask(options=None, mechanism="majority", task=gate, slug="another")
-    with team.transactions.begin("ada") as session:
-        assert approvals.waits_for(session, tasks.find(session, gate)) == "the vote auth-decision"
-    with team.transactions.begin("cli:root") as session:
-        decisions.withdraw(session, session.get_one(Consensus, vote.id), reason="asked the wrong people")
-    assert team.results("bob", vote).state == "withdrawn"
-    assert team.status(gate) == "awaiting_approval"
-    with team.transactions.begin("ada") as session:
-        assert approvals.decide(session, gate, Decision.APPROVE).status == "pending"
-
-
-def test_only_who_may_decide_puts_it_to_the_vote(team: Team) -> None:
-    gate = team.gate()
-    for who in ("bob", "eve"):
-        with pytest.raises(Refused, match="may not decide on tasks that await approval"):
-            team.ask(who=who, options=None, mechanism="majority", task=gate)
-    own = team.gate("own", who="ada")
-    with pytest.raises(Refused, match="may not decide on a task that one asked for oneself"):
-        team.ask(options=None, mechanism="majority", task=own)
-    for asked, says in (
-        ({"mechanism": "poll"}, "mechanism"),
-        ({"options": ["approve", "postpone"]}, "options"),
-        ({"base": "cast"}, "base"),
-    ):
-        with pytest.raises(InvalidInput, match=says):
-            team.ask(**{"options": None, "mechanism": "majority", "task": gate} | asked)
-    with team.transactions.begin("ada") as session:
-        approvals.decide(session, gate, Decision.APPROVE)
-    with pytest.raises(Conflict, match="awaits no approval"):
-        team.ask(options=None, mechanism="majority", task=gate)
-
-
-def test_a_task_that_was_cancelled_meanwhile_stays_so(team: Team) -> None:
-    gate = team.gate()
-    vote = team.ask(options=None, mechanism="majority", task=gate, voters=["ada"])
-    with team.transactions.begin("bob") as session:
-        task_ends.cancel(session, gate)
-    assert team.vote("ada", vote, "approve").applied_at is not None
-    assert team.status(gate) == "cancelled"
-    assert team.rows("SELECT payload->>'effect' FROM events WHERE type = 'consensus.applied'") == [(None,)]
-
-
-def test_an_outcome_that_cannot_be_carried_out_now_is_carried_out_later(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = team.gate(executor="node")
-    vote = team.ask(options=None, mechanism="majority", task=gate, voters=["ada"])
-    monkeypatch.setattr(limits, "settings", lambda: Settings(inference_tokens_per_day=1))
-    ended = team.vote("ada", vote, "approve")
-    assert (ended.state, ended.applied_at, team.status(gate)) == ("decided", None, "awaiting_approval")
-    with team.transactions.begin("ada") as session, pytest.raises(Refused, match="which decides"):
-        approvals.decide(session, gate, Decision.REJECT, reason="no")
-    with team.transactions.begin(BEAT) as session:
-        assert decisions.due(session) == [vote.id]
-    monkeypatch.undo()
-    assert team.settle(vote, BEAT).applied_at is not None
-    assert team.status(gate) == "pending"
-    assert team.rows("SELECT count(*) FROM outbox") == [(1,)]
