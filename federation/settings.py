@@ -127,7 +127,7 @@ class Settings(BaseSettings):
         False, description="Whether nodes may use engines that ask a model elsewhere; all engines that ship run their models on the node itself."
     )
     embedding_device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="What embeds: `cuda`, a GPU, which must be there; `cpu`; `auto`, a GPU where torch sees one, and the CPU elsewhere."
+        "cpu", description="What embeds: `cpu`; `cuda`, a GPU, which must be there; `auto`, a GPU where torch sees one, and the CPU elsewhere."
     )
 
     node_beat_s: Seconds = Field(2.0, description="Seconds between two signs of life of a node.")

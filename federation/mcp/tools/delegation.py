@@ -70,7 +70,7 @@ async def federation_delegate(
     model: Model = None,
     min_vram_gib: Annotated[
         float,
-        Field(ge=0, le=100_000, description="Only a node with so many GiB of memory on one GPU. Of today's engines minilm alone uses one."),
+        Field(ge=0, le=100_000, description="Only a node with so many GiB of memory on one GPU. Of today's engines minilm alone can use one."),
         NUMBER,
     ] = 0,
     gpus: Annotated[int, Field(ge=0, le=10_000, description="Only a node with so many GPUs."), NUMBER] = 0,
