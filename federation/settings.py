@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     remote_models: bool = Field(
         False, description="Whether nodes may use engines that ask a model elsewhere; all engines that ship run their models on the node itself."
     )
+    embedding_device: Literal["auto", "cpu", "cuda"] = Field(
+        "cpu", description="What embeds: `cpu`; `cuda`, a GPU, which must be there; `auto`, a GPU where torch sees one, and the CPU elsewhere."
+    )
 
     node_beat_s: Seconds = Field(2.0, description="Seconds between two signs of life of a node.")
     node_stale_s: Seconds = Field(6.0, description="Seconds without a sign of life after which a node counts as stale and gets no work.")

@@ -69,7 +69,9 @@ async def federation_delegate(
     engine: Annotated[str | None, name("Only a node with this engine, such as llamacpp or minilm.", examples=["llamacpp"])] = None,
     model: Model = None,
     min_vram_gib: Annotated[
-        float, Field(ge=0, le=100_000, description="Only a node with so many GiB of memory on one GPU. The engines of today use no GPU yet."), NUMBER
+        float,
+        Field(ge=0, le=100_000, description="Only a node with so many GiB of memory on one GPU. Of today's engines minilm alone can use one."),
+        NUMBER,
     ] = 0,
     gpus: Annotated[int, Field(ge=0, le=10_000, description="Only a node with so many GPUs."), NUMBER] = 0,
     tags: Annotated[

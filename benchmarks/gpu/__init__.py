@@ -1,0 +1,1 @@
+"""How many chunks a second a GPU embeds through our engine, beside bare sentence-transformers."""

@@ -1,0 +1,55 @@
+"""The runner of embedding models: groups and batches change no vector, and the device is the one that is asked for."""
+
+import numpy as np
+import pytest
+import torch
+
+from federation.engines import sentence_encoder
+from federation.engines.contracts import EmbeddingEngine
+from federation.engines.sentence_encoder import CPU_BATCH_TOKENS, device_for
+from federation.errors import ContextLengthError, EngineUnavailable, ModelUnavailable
+
+with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
+
+TEXTS = [f"{'word ' * length}number {length}" for length in (40, 3, 0, 17, 90, 5, 17)]
+
+
+def test_many_groups_and_small_batches_give_the_vectors_of_each_text_alone(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = np.concatenate([minilm.embed([text]) for text in TEXTS])
+    monkeypatch.setattr(sentence_encoder, "_GROUP", 3)
+    monkeypatch.setattr(minilm, "_batch_tokens", 64)
+    np.testing.assert_allclose((minilm.embed(TEXTS) * alone).sum(axis=1), 1.0, atol=1e-3)
+
+
+def test_too_long_text_is_refused_in_whichever_group_it_is(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentence_encoder, "_GROUP", 1)
+    # Fewer letters than the first, and more tokens.
+    with pytest.raises(ContextLengthError, match="302 tokens"):
+        minilm.embed(["internationalisation" * 40, "a " * 300])
+    assert minilm.embed(["short"]).shape == (1, minilm.dim)
+
+
+def test_gpu_without_room_says_so_and_may_be_tried_again(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(rows: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 1 GiB")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(minilm, "_forward", full)
+        with pytest.raises(EngineUnavailable, match=r"no room on the GPU: tried to allocate 1 GiB; .*FEDERATION_EMBEDDING_DEVICE"):
+            minilm.embed(["text"])
+    assert minilm.embed(["text"]).shape == (1, minilm.dim)
+
+
+@without_gpu
+def test_without_a_gpu_the_cpu_is_taken_unless_a_gpu_is_demanded() -> None:
+    assert (device_for("auto").name, device_for("auto").batch_tokens) == ("cpu", CPU_BATCH_TOKENS)
+    assert device_for("cpu") == device_for("auto")
+    with pytest.raises(ModelUnavailable, match="FEDERATION_EMBEDDING_DEVICE is cuda, and torch sees no GPU"):
+        device_for("cuda")
+
+
+@with_gpu
+def test_with_a_gpu_it_is_taken_unless_the_cpu_is_demanded() -> None:
+    assert device_for("auto").name == device_for("cuda").name == "cuda"
+    assert device_for("cpu").name == "cpu"
