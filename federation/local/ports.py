@@ -21,7 +21,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         socket.getaddrinfo(host, port)
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             raise SettingsError(
@@ -30,6 +30,10 @@ def listen(host: str, port: int) -> socket.socket:
         raise LocalServiceError(
             f"FEDERATION_MCP_PORT: got {port}, which cannot be had on {host} ({str(error.strerror).partition(' (')[0]}); wants a free port"
         ) from error
+    # For what it accepts: asyncio knows a socket that it was given not for one of TCP, and an answer of two parts would wait 40 ms for the
+    # acknowledgement of the first (Nagle's algorithm and delayed acknowledgements, RFC 1122).
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
