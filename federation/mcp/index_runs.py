@@ -12,6 +12,7 @@ from federation.errors import NotFound
 from federation.mcp.waits import ExecutionFailed, given_up, standing, value
 from federation.services import executions, indexing, outcomes
 from federation.services.retrieval import INDEX
+from federation.store.models.cop import Visibility
 from federation.store.models.executions import Execution
 
 
@@ -34,6 +35,7 @@ class IndexProgress:
 
     run_id: UUID
     path: str
+    visibility: Annotated[Visibility | None, Field(description="Who may see it; null: not known before the scan is recorded, or withdrawn since.")]
     state: RunState
     finished: Annotated[bool, Field(description="All is searchable.")]
     files: int
@@ -67,7 +69,7 @@ def progress(session: Session, run_id: UUID) -> IndexProgress:
         if ended := outcomes.ended(session, run_id) or given_up(stands):
             value(ended)
         scan = RunState(f"scan {stands.state}")
-        return IndexProgress(run_id, str(execution.kwargs["path"]), scan, False, 0, 0, 0, 0, 0, 0, stands.waiting_for, stands.note)
+        return IndexProgress(run_id, str(execution.kwargs["path"]), None, scan, False, 0, 0, 0, 0, 0, 0, stands.waiting_for, stands.note)
     parts = () if run.finished else indexing.executions_of(session, run_id)
     broken = outcomes.first_failure(session, parts)
     if broken is not None:
@@ -75,4 +77,4 @@ def progress(session: Session, run_id: UUID) -> IndexProgress:
     state = RunState.FINISHED if run.finished else RunState.EMBEDDING if run.batches_done < run.batches else RunState.WRITING
     numbers = (run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, run.batches_done)
     note = None if run.finished else f"{run.batches_done} of {run.batches} batches embedded"
-    return IndexProgress(run_id, run.root, state, run.finished, *numbers, executions.waiting_for(session, parts), note)
+    return IndexProgress(run_id, run.root, run.visibility, state, run.finished, *numbers, executions.waiting_for(session, parts), note)

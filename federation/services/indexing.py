@@ -10,11 +10,14 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from federation.errors import NotFound
+from federation.errors import Conflict, NotFound, TransientError
+from federation.services import indexed_folders
 from federation.services.retrieval import EMBED, EMBEDDING_ENGINE, FRAG, WRITE, RunView
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
-from federation.store.models.retrieval import Chunk, Document, IndexBatch, IndexRun, VectorChange
+from federation.store.models.cop import Visibility
+from federation.store.models.executions import Execution
+from federation.store.models.retrieval import Chunk, Document, IndexBatch, IndexedFolder, IndexRun, VectorChange
 
 BATCH = 64
 
@@ -42,7 +45,7 @@ class StoredChunk:
 
     id: uuid.UUID
     document_id: uuid.UUID
-    root: str
+    collection: str
     path: str
     kind: str
     title: str
@@ -62,9 +65,12 @@ class NewDocument:
     chunks: Sequence[Piece] = ()
 
 
-def changed(session: Session, root: str, digests: Mapping[str, str]) -> set[str]:
-    """Return the paths whose digest differs from what is indexed."""
-    known = {row.path: row.sha256 for row in session.execute(select(Document.path, Document.sha256).where(Document.root == root))}
+def changed(session: Session, folder: IndexedFolder | None, digests: Mapping[str, str]) -> set[str]:
+    """Return the paths whose digest differs from what is in an index; None: there is none yet."""
+    known: dict[str, str] = {}
+    if folder is not None:
+        query = select(Document.path, Document.sha256).where(Document.folder_id == folder.id)
+        known = {row.path: row.sha256 for row in session.execute(query)}
     return {path for path, digest in digests.items() if known.get(path) != digest}
 
 
@@ -77,13 +83,21 @@ def record_scan(
     documents: Sequence[NewDocument],
     skipped: Sequence[dict[str, str]],
     unreadable: Sequence[str] = (),
+    visibility: str | None = None,
+    conversation_id: str | None = None,
+    compared_with: uuid.UUID | None = None,
 ) -> RunView:
     """Record what a scan found: changed documents, deletions, and an execution for each batch of chunks without a vector.
 
-    What lies at or below an unreadable path is kept as it is: it may still be there.
+    What lies at or below an unreadable path is kept as it is: it may still be there. What the caller indexed of the folder for others goes.
+    `compared_with` is the index of which the documents are the changes. Raises TransientError if that is withdrawn,
+    Conflict if the caller has asked for other readers since, and as `indexed_folders.take`.
     """
+    folder = indexed_folders.take(session, root, visibility, conversation_id)
+    if compared_with not in {None, folder.id}:
+        raise TransientError(f"who had indexed {root} for these readers has withdrawn it meanwhile; index it again, and all of it is read")
     present = set(paths)
-    row = {"id": run_id, "root": root, "files": len(present), "changed_files": len(documents), "skipped": list(skipped)}
+    row = {"id": run_id, "folder_id": folder.id, "root": root, "files": len(present), "changed_files": len(documents), "skipped": list(skipped)}
     counted_later = {"deleted_files": 0, "chunks": 0, "batches": 0}
     # One statement, because a scan may be delivered twice at once.
     made = insert(IndexRun).values(**row, **counted_later, created_by=context(session).actor).on_conflict_do_nothing().returning(IndexRun)
@@ -91,21 +105,28 @@ def record_scan(
     if run is None:
         return progress(session, run_id)
     absent = session.execute(
-        select(Document.id, Document.path).where(Document.root == root, Document.path != sa.all_(_array(sorted(present), sa.Text())))
+        select(Document.id, Document.path).where(Document.folder_id == folder.id, Document.path != sa.all_(_array(sorted(present), sa.Text())))
     )
     hidden = tuple(f"{path}/" for path in unreadable)
     gone = [(identity, path) for identity, path in absent if path not in unreadable and not path.startswith(hidden)]
     for document in documents:
-        _record_document(session, run, document)
+        _record_document(session, run, folder, document)
     for identity, _ in gone:
         _drop_chunks(session, run_id, list(session.scalars(select(Chunk.id).where(Chunk.document_id == identity))))
         session.execute(sa.delete(Document).where(Document.id == identity))
     # What an earlier run left is taken up too, deletions and chunks without a vector: so a killed run goes on with the next.
-    former = select(IndexRun.id).where(IndexRun.root == root, IndexRun.id != run_id)
+    withdrawn = indexed_folders.others_of_mine(session, folder)
+    _require_last_word(session, run, withdrawn)
+    former = select(IndexRun.id).where(IndexRun.folder_id.in_([folder.id, *(each.id for each in withdrawn)]), IndexRun.id != run_id)
     session.execute(sa.update(VectorChange).where(VectorChange.run_id.in_(former), VectorChange.vector.is_(None)).values(run_id=run_id))
+    for each in withdrawn:
+        _withdraw(session, run_id, each)
     pending = list(
         session.scalars(
-            select(Chunk.id).join(Document).where(Document.root == root, Chunk.vector_at.is_(None)).order_by(Document.path, Chunk.start_line)
+            select(Chunk.id)
+            .join(Document)
+            .where(Document.folder_id == folder.id, Chunk.vector_at.is_(None))
+            .order_by(Document.path, Chunk.start_line)
         )
     )
     batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
@@ -115,18 +136,19 @@ def record_scan(
         identity = outbox.fixed_id("embed", run_id, number)
         session.add(IndexBatch(execution_id=identity, run_id=run_id, chunk_ids=[str(chunk) for chunk in chunk_ids]))
         outbox.record(session, EMBED, {"run_id": str(run_id)}, requirements={"engine": EMBEDDING_ENGINE}, execution_id=identity, priority=3)
-    payload = {"root": root, "files": run.files, "changed": len(documents), "deleted": len(gone), "chunks": run.chunks, "batches": run.batches}
+    counts = {"files": run.files, "changed": len(documents), "deleted": len(gone), "chunks": run.chunks, "batches": run.batches}
+    payload = {**indexed_folders.told(folder), **counts, "withdrawn": [[each.visibility, each.audience] for each in withdrawn]}
     event_log.append(session, "index.scanned", f"index:{run_id}", payload=payload)
     if not batches:
         _request_write(session, run_id)
     return progress(session, run_id)
 
 
-def _record_document(session: Session, run: IndexRun, new: NewDocument) -> None:
+def _record_document(session: Session, run: IndexRun, folder: IndexedFolder, new: NewDocument) -> None:
     actor = context(session).actor
     values = {"sha256": new.sha256, "size": new.size, "run_id": run.id, "updated_by": actor}
-    statement = insert(Document).values(root=run.root, path=new.path, created_by=actor, **values)
-    statement = statement.on_conflict_do_update(index_elements=["root", "path"], set_=values)
+    statement = insert(Document).values(folder_id=folder.id, path=new.path, created_by=actor, **values)
+    statement = statement.on_conflict_do_update(index_elements=["folder_id", "path"], set_=values)
     document_id = session.execute(statement.returning(Document.id)).scalar_one()
     kept = {row.content_hash: row.id for row in session.execute(select(Chunk.content_hash, Chunk.id).where(Chunk.document_id == document_id))}
     fresh: list[dict[str, object]] = []
@@ -149,6 +171,22 @@ def _record_document(session: Session, run: IndexRun, new: NewDocument) -> None:
     if fresh:
         session.execute(insert(Chunk), fresh)
     _drop_chunks(session, run.id, list(kept.values()))
+
+
+def _require_last_word(session: Session, run: IndexRun, withdrawn: Sequence[IndexedFolder]) -> None:
+    """Pass unless the caller asked for what this run would withdraw after it asked for the run: one that comes late publishes nothing."""
+    asked_at = select(Execution.created_at).where(Execution.id == run.id).scalar_subquery()
+    later = select(Execution.id).join(IndexRun, IndexRun.id == Execution.id)
+    later = later.where(IndexRun.folder_id.in_([each.id for each in withdrawn]), Execution.actor == run.created_by, Execution.created_at > asked_at)
+    if session.scalar(later.limit(1)) is not None:
+        raise Conflict(f"{run.created_by} has asked to index {run.root} for others since; index it again if it shall be for these")
+
+
+def _withdraw(session: Session, run_id: uuid.UUID, folder: IndexedFolder) -> None:
+    """Remove an index with all that is in it."""
+    _drop_chunks(session, run_id, list(session.scalars(select(Chunk.id).join(Document).where(Document.folder_id == folder.id))))
+    session.execute(sa.delete(Document).where(Document.folder_id == folder.id))
+    session.execute(sa.delete(IndexedFolder).where(IndexedFolder.id == folder.id))
 
 
 def _drop_chunks(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> None:
@@ -176,18 +214,22 @@ def batch(session: Session, execution_id: uuid.UUID) -> list[StoredChunk]:
 
 
 def _stored() -> sa.Select[uuid.UUID, uuid.UUID, str, str, str, str, int, int, str, str]:
-    return select(
-        Chunk.id,
-        Document.id,
-        Document.root,
-        Document.path,
-        Chunk.kind,
-        Chunk.title,
-        Chunk.start_line,
-        Chunk.end_line,
-        Chunk.text,
-        Chunk.content_hash,
-    ).join(Document, Document.id == Chunk.document_id)
+    return (
+        select(
+            Chunk.id,
+            Document.id,
+            indexed_folders.COLLECTION,
+            Document.path,
+            Chunk.kind,
+            Chunk.title,
+            Chunk.start_line,
+            Chunk.end_line,
+            Chunk.text,
+            Chunk.content_hash,
+        )
+        .join(Document, Document.id == Chunk.document_id)
+        .join(IndexedFolder, IndexedFolder.id == Document.folder_id)
+    )
 
 
 def record_vectors(session: Session, execution_id: uuid.UUID, *, node: str, model: str, vectors: Mapping[uuid.UUID, bytes]) -> None:
@@ -237,10 +279,10 @@ def record_written(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid
         sa.update(IndexRun)
         .where(IndexRun.id == run_id, IndexRun.finished_at.is_(None))
         .values(finished_at=func.clock_timestamp())
-        .returning(IndexRun.root)
+        .returning(IndexRun.id)
     )
     if done is not None:
-        event_log.append(session, "index.finished", f"index:{run_id}", payload={"root": done})
+        event_log.append(session, "index.finished", f"index:{run_id}", payload={})
     notify(session, [f"index:{run_id}"])
     return progress(session, run_id)
 
@@ -262,6 +304,6 @@ def progress(session: Session, run_id: uuid.UUID) -> RunView:
     if run is None:
         raise NotFound("index run", str(run_id))
     done = session.scalar(select(func.count()).where(IndexBatch.run_id == run_id, IndexBatch.finished_at.is_not(None))) or 0
-    return RunView(
-        run_id, run.root, run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, done, run.skipped, run.finished_at is not None
-    )
+    counts = (run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, done)
+    visibility = session.scalar(select(IndexedFolder.visibility).where(IndexedFolder.id == run.folder_id))
+    return RunView(run_id, run.root, *counts, run.skipped, run.finished_at is not None, Visibility(visibility) if visibility else None)

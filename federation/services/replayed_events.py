@@ -1,5 +1,6 @@
 """What each event makes of the rows that it tells of."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -275,8 +276,15 @@ def _model_ran(rows: Rows, event: Told) -> None:
 
 
 def _scanned(rows: Rows, event: Told) -> None:
-    told = event.pick("root", "files", "changed", "deleted", "chunks", "batches")
+    told = event.pick("root", "root_sha256", "files", "changed", "deleted", "chunks", "batches")
     _set(rows, "index_runs", _subject(event), finished=False, created_by=event.actor, **told)
+    # Before indexes had readers they were for all.
+    visibility, audience = event.payload.get("visibility", "all"), event.payload.get("audience", "")
+    digest = event.payload.get("root_sha256") or hashlib.sha256(event.payload["root"].encode()).hexdigest()
+    folder = {"visibility": visibility, "audience": audience, "created_by": event.actor}
+    rows["indexed_folders"].setdefault(f"{visibility} {audience} {digest}", folder)
+    for withdrawn in event.payload.get("withdrawn", []):
+        rows["indexed_folders"].pop(" ".join([*withdrawn, digest]), None)
 
 
 APPLY: dict[str, Callable[[Rows, Told], None]] = {

@@ -120,9 +120,15 @@ STORED = {
         SELECT execution_id::text, jsonb_build_object('engine', engine, 'model', model, 'model_digest', model_digest, 'node', node,
             'prompt_sha256', prompt_sha256, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens, 'actor', actor) FROM model_runs
     """,
+    # A folder is told by its digest where it is not indexed for all.
+    "indexed_folders": """
+        SELECT concat_ws(' ', visibility, audience, encode(sha256(convert_to(root, 'UTF8')), 'hex')),
+            jsonb_build_object('visibility', visibility, 'audience', audience, 'created_by', created_by) FROM indexed_folders
+    """,
     "index_runs": """
-        SELECT id::text, jsonb_build_object('root', root, 'files', files, 'changed', changed_files, 'deleted', deleted_files, 'chunks', chunks,
-            'batches', batches, 'finished', finished_at IS NOT NULL, 'created_by', created_by) FROM index_runs
+        SELECT id::text, jsonb_build_object('root', root, 'root_sha256', encode(sha256(convert_to(root, 'UTF8')), 'hex'), 'files', files,
+            'changed', changed_files, 'deleted', deleted_files, 'chunks', chunks, 'batches', batches,
+            'finished', finished_at IS NOT NULL, 'created_by', created_by) FROM index_runs
     """,
 }
 # What no event tells row by row: the log says how much of it there is, and the tables are made anew from the files.
@@ -171,5 +177,7 @@ COLUMNS_LEFT_OUT = {
     "summaries": {"id", "message_ids"},
     # What a model was given and said: the log may be read by more than who asked.
     "model_runs": {"parameters", "completion", "finish_reason", "seconds"},
-    "index_runs": {"skipped"},
+    "indexed_folders": {"id"},
+    # An id; the event tells the index by folder and audience.
+    "index_runs": {"skipped", "folder_id"},
 }

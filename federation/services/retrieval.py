@@ -1,4 +1,4 @@
-"""Requests to index and to search, and what a search shows; everything that is indexed may be shown to every agent."""
+"""Requests to index and to search, and what a search shows: what its asker may see."""
 
 import uuid
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from federation.charter import Right
 from federation.errors import InvalidInput, NotFound
-from federation.services import agents, charter, limits
+from federation.services import agents, charter, indexed_folders, limits
 from federation.store import outbox
-from federation.store.models.retrieval import Chunk, Document, IndexRun
+from federation.store.models.cop import Visibility
+from federation.store.models.retrieval import Chunk, Document, IndexedFolder
 
 INDEX = "federation.tasks.retrieval.index"
 EMBED = "federation.tasks.retrieval.embed"
@@ -54,18 +55,23 @@ class RunView:
     batches_done: int
     skipped: Sequence[dict[str, str]]
     finished: bool
+    # None once the index is withdrawn.
+    visibility: Visibility | None
 
 
-def request_index(session: Session, path: str) -> uuid.UUID:
+def request_index(session: Session, path: str, *, visibility: str | None = None, conversation_id: str | None = None) -> uuid.UUID:
     """Record the execution that indexes a tree on the node that holds the vectors; return the id of the run.
 
-    Raises InvalidInput, RateLimited, and Refused for who may not hand work to a node: what is indexed is shown to all.
+    Those of a visibility may see it; without one, those for whom the caller indexed it before, or all. Raises InvalidInput, NotFound for a
+    conversation of which the caller is not a member, RateLimited, and Refused for who may not hand work to a node.
     """
     if not PurePosixPath(agents.require(path, "path")).is_absolute():
         raise InvalidInput("path", path, "an absolute path of a folder on the node that holds the vectors")
     charter.require(session, Right.RUN, instead=charter.ASK)
+    indexed_folders.audience(session, visibility, conversation_id)
     limits.indexing(session)
-    return outbox.record(session, INDEX, {"path": path}, requirements={"tags": [FRAG]})
+    asked = {"path": path, "visibility": visibility, "conversation_id": conversation_id}
+    return outbox.record(session, INDEX, {name: value for name, value in asked.items() if value is not None}, requirements={"tags": [FRAG]})
 
 
 def request_search(session: Session, query: str, *, limit: int = 5, root: str | None = None) -> uuid.UUID:
@@ -78,7 +84,7 @@ def request_search(session: Session, query: str, *, limit: int = 5, root: str | 
         raise InvalidInput("limit", limit, "1 to 50 hits")
     if root is not None:
         root = root.rstrip("/") or "/"
-        if root not in (known := roots(session)):
+        if root not in (known := indexed_folders.roots(session)):
             raise NotFound("indexed folder", root, known)
     limits.search(session)
     requirements = {"tags": [FRAG], "engine": EMBEDDING_ENGINE}
@@ -86,23 +92,24 @@ def request_search(session: Session, query: str, *, limit: int = 5, root: str | 
 
 
 def show(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[Hit]:
-    """Return the ranked chunks (id, score, names of the rankers) that are still recorded, in their order."""
+    """Return the ranked chunks (id, score, names of the rankers) that are recorded and may be seen, in their order; of each file the first."""
     return [hit for _, hit in places(session, ranked)]
 
 
 def places(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[tuple[uuid.UUID, Hit]]:
     """Return the same with their ids."""
-    query = select(Chunk, Document).join(Document, Document.id == Chunk.document_id).where(Chunk.id.in_([identity for identity, _, _ in ranked]))
-    found = {chunk.id: (chunk, document) for chunk, document in session.execute(query)}
-    hits = []
+    query = (
+        select(Chunk, Document.path, IndexedFolder.root)
+        .join(Document, Document.id == Chunk.document_id)
+        .join(IndexedFolder, IndexedFolder.id == Document.folder_id)
+        .where(Chunk.id.in_([identity for identity, _, _ in ranked]))
+    )
+    found = {chunk.id: (chunk, path, root) for chunk, path, root in session.execute(query)}
+    # Who may see several indexes of a folder is shown each file once.
+    hits: dict[tuple[str, str], tuple[uuid.UUID, Hit]] = {}
     for identity, score, rankers in ranked:
         if identity in found:
-            chunk, document = found[identity]
-            where = (document.root, document.path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind)
-            hits.append((identity, Hit(*where, score, list(rankers), chunk.text)))
-    return hits
-
-
-def roots(session: Session) -> list[str]:
-    """Return the trees that are indexed, in order."""
-    return list(session.scalars(select(IndexRun.root).distinct().order_by(IndexRun.root)))
+            chunk, path, root = found[identity]
+            where = (root, path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind)
+            hits.setdefault((root, path), (identity, Hit(*where, score, list(rankers), chunk.text)))
+    return list(hits.values())

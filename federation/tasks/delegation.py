@@ -14,7 +14,7 @@ from federation.services.executions import Cancelled
 from federation.services.retrieval import Hit
 from federation.store.models.tasks import ENDED, AgentTask, TaskType
 from federation.tasks.inference import answer
-from federation.tasks.retrieval import ranked
+from federation.tasks.retrieval import best
 from federation.tasks.summaries import extract
 
 
@@ -26,10 +26,9 @@ def look_up(self: FederationTask, *, task_id: str) -> dict[str, Any]:
         task = session.get_one(AgentTask, identity)
         if task.status in ENDED:
             return task_ends.ended(session, identity)
-    best = ranked(task.description, limit=inference.SOURCES)
+    # Of what the asker may see only that which all may who read the answer.
+    found = best(self, task.description, limit=inference.SOURCES, shared_with=task.conversation_id)
     with self.transaction() as session:
-        # Who may see what is the asker's, so that his task reads nothing that he could not.
-        found = retrieval.places(session, best)[: inference.SOURCES]
         sources = [_place(hit) for _, hit in found]
         if executions.once(session, "looked_up", {"sources": sources}):
             tasks.send_with_sources(session, task, [chunk_id for chunk_id, _ in found])

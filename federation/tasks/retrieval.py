@@ -15,11 +15,12 @@ from celery import shared_task
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
 from federation.errors import InvalidInput, ModelUnavailable
-from federation.services import indexing, retrieval
+from federation.services import indexed_folders, indexing, retrieval
 from federation.services.indexing import NewDocument, StoredChunk
+from federation.services.retrieval import Hit
 from federation.settings import settings
 from federation.vectors import chunking
-from federation.vectors.filters import EVERYTHING, Scope
+from federation.vectors.filters import Scope
 from federation.vectors.scan import UNREADABLE, read_file, require_apart, require_inside, scan
 from federation.vectors.sources import Skipped
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 TOKENS = 128
 # Between two words of how far it is.
 TELL_S = 1.0
-# More files than a search shows are ranked, because PostgreSQL may withhold some.
-RANKED = 50
+# Files that are ranked first; if PostgreSQL shows too few of them, so many times as many.
+RANKED, MORE = 50, 4
 
 
 # One writer a table: LanceDB refuses an index that two make at once.
@@ -49,8 +50,9 @@ def _vectors() -> "VectorIndex":
 
 
 @shared_task(bind=True, base=FederationTask, name=retrieval.INDEX)
-def index(self: FederationTask, *, path: str) -> dict[str, Any]:
+def index(self: FederationTask, *, path: str, visibility: str | None = None, conversation_id: str | None = None) -> dict[str, Any]:
     """Scan a tree, record what changed, and call for the embedding of it; the run goes on in other executions."""
+    for_whom = {"visibility": visibility, "conversation_id": conversation_id}
     root = require_inside(Path(path), settings().index_roots)
     require_apart(root, [settings().data_dir, settings().cache_dir], but=settings().data_dir / "demo")
     found = scan(root)
@@ -59,7 +61,9 @@ def index(self: FederationTask, *, path: str) -> dict[str, Any]:
         raise InvalidInput("path", str(root), f"a folder that this node may read ({found.skipped[0].reason})")
     digests = {file.path: file.sha256 for file in found.files}
     with self.transaction() as session:
-        stale = indexing.changed(session, str(root), digests)
+        folder = indexed_folders.find(session, str(root), **for_whom)
+        compared_with = folder.id if folder else None
+        stale = indexing.changed(session, folder, digests)
     documents: list[NewDocument] = []
     skipped = list(found.skipped)
     tell_at = time.monotonic() + TELL_S
@@ -89,6 +93,8 @@ def index(self: FederationTask, *, path: str) -> dict[str, Any]:
             unreadable=unreadable,
             documents=documents,
             skipped=[asdict(refusal) for refusal in skipped],
+            compared_with=compared_with,
+            **for_whom,
         )
     return {**asdict(run), "run_id": str(run.run_id), "skipped": dict(Counter(refusal.reason for refusal in skipped))}
 
@@ -119,7 +125,7 @@ def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
         # Read here, or a writer that was held up would bring back what another has deleted meanwhile.
         with self.transaction() as session:
             staged, gone = indexing.staged(session, run)
-        stored.put((str(chunk.id), str(chunk.document_id), chunk.root, _worded(chunk), vector) for chunk, vector in staged)
+        stored.put((str(chunk.id), str(chunk.document_id), chunk.collection, _worded(chunk), vector) for chunk, vector in staged)
         stored.delete([str(identity) for identity in gone])
         if staged or gone:
             stored.optimize()
@@ -131,16 +137,23 @@ def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
 @shared_task(bind=True, base=FederationTask, name=retrieval.SEARCH, time_limit=300)
 def search(self: FederationTask, *, query: str, limit: int, root: str | None) -> list[dict[str, Any]]:
     """Answer a question with the best place of each of the best files; the text comes from PostgreSQL."""
-    best = ranked(query, limit=limit, root=root)
-    with self.transaction() as session:
-        hits = retrieval.show(session, best)
-    return [asdict(hit) for hit in hits[:limit]]
+    return [asdict(hit) for _, hit in best(self, query, limit=limit, root=root)]
 
 
-def ranked(query: str, *, limit: int, root: str | None = None) -> list[tuple[uuid.UUID, float, list[str]]]:
-    """Return the chunks that answer a question best (id, score, names of the rankers), more than are wanted: some may not be shown."""
+def best(task: FederationTask, query: str, *, limit: int, root: str | None = None, shared_with: str | None = None) -> list[tuple[uuid.UUID, Hit]]:
+    """Return the best place of each of the best files that the asker of a task may see, with its chunk's id; fewer only if there are no more.
+
+    With a conversation, only those that all its members may see. What is not his takes no part: neither a place, nor a share in a score.
+    """
+    with task.transaction() as session:
+        scope = Scope(collections=indexed_folders.collections(session, root=root, shared_with=shared_with))
     engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
     vector = engine.embed([query])[0]
-    scope = EVERYTHING if root is None else Scope(collections=[root])
-    best = _vectors().search(query, vector, limit=max(RANKED, limit), scope=scope)
-    return [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in best]
+    stored, depth = _vectors(), max(RANKED, limit)
+    while True:
+        hits = stored.search(query, vector, limit=depth, scope=scope)
+        with task.transaction() as session:
+            found = retrieval.places(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits])
+        if len(found) >= limit or scope.is_empty or depth >= stored.chunks.count(scope):
+            return found[:limit]
+        depth *= MORE

@@ -106,6 +106,7 @@ EVENTS = {
     "execution_effects": ("execution.effect_recorded",),
     "executions": ("execution.",),
     "feeds": ("feed.",),
+    "indexed_folders": ("index.scanned",),
     "index_batches": ("index.scanned", "index.embedded"),
     "index_runs": ("index.scanned", "index.finished"),
     "message_receipts": ("message.",),

@@ -23,7 +23,7 @@ def _tree(stage: Stage) -> Path:
 async def index(stage: Stage) -> None:
     """Index the tree; the second demo finds it indexed and embeds one changed file."""
     tree = _tree(stage)
-    before = stage.one("select count(*) from documents where root = %s", str(tree))
+    before = stage.one("select count(*) from documents join indexed_folders on indexed_folders.id = folder_id where root = %s", str(tree))
     heading(3, "Index one changed file of a code base that is indexed" if before else "Index a real code base: kombu, as it is installed")
     if before:
         changed = tree / "kombu" / "clocks.py"
@@ -58,7 +58,13 @@ def _check_run(stage: Stage, tree: Path, run_id: str, *, first: bool) -> None:
         check(documents == changed > 50, f"{documents} documents are recorded")
     else:
         check(documents == changed == 1, "one document was read anew, the others cost nothing")
-    waiting = stage.one("select count(*) from chunks join documents on documents.id = document_id where root = %s and vector_at is null", str(tree))
+    waiting = stage.one(
+        """
+        select count(*) from chunks join documents on documents.id = document_id join indexed_folders on indexed_folders.id = folder_id
+        where root = %s and vector_at is null
+        """,
+        str(tree),
+    )
     check(waiting == 0, "each chunk has its vector in LanceDB")
     check(stage.one("select count(*) from vector_changes where run_id = %s", run_id) == 0, "nothing is left in the staging table")
 

@@ -90,7 +90,11 @@ async def federation_delegate(
         Field(description="Further inputs, as an object; a node's model reads them too.", examples=[{"module": "auth"}]),
     ] = None,
     look_up: Annotated[
-        bool, Field(description="A node's model reads what is found about the description in the indexed files; the result names the places.")
+        bool,
+        Field(
+            description="A node's model reads what is found about the description in files that are indexed for all or for members of the "
+            "conversation, who read the answer; the result names the places."
+        ),
     ] = False,
     priority: Annotated[int, Field(ge=1, le=10, description="1 can wait, 10 comes first."), NUMBER] = 5,
     start_at: Annotated[

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.index_runs import IndexProgress, progress
-from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, WaitS, folder, text
+from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, WaitS, folder, name, text
 from federation.mcp.waits import value_of
 from federation.services import retrieval
 from federation.services.executions import State
 from federation.services.retrieval import Hit
+from federation.store.models.cop import Visibility
 
 # A search is an execution of milliseconds, but its node may have to load the model first.
 FOUND_WITHIN_S = 60.0
@@ -37,14 +38,26 @@ class Found:
 
 async def federation_index(
     call: Call,
+    *,
     path: Annotated[
         str | None, folder("Absolute path of a folder on the node that holds the vectors (tag frag in federation_pulse).", examples=["/srv/code"])
     ] = None,
     wait_s: WaitS = 0,
     run_id: Annotated[UUID | None, Field(description="Instead of a path: look at a run that you started, or wait for it.")] = None,
+    visibility: Annotated[
+        Visibility | None,
+        Field(
+            description="Who may find it: all; members (of conversation_id); role (agents of your role); nobody (but you). "
+            "Omitted, without conversation_id too: as you indexed the folder before, or else all."
+        ),
+    ] = None,
+    conversation_id: Annotated[
+        str | None, name("Only its members may find it: a conversation of yours, but not commons.", examples=["project-123"])
+    ] = None,
 ) -> IndexProgress:
     """Make a tree of code and texts searchable for federation_search; an unchanged file costs nothing, so repeating a call is cheap.
 
+    Whoever indexes a folder for the same readers keeps one index up to date. Who made it withdraws it by indexing the folder for others.
     The work spreads over all nodes that can embed. Start it with a path; it returns at once with a run_id, or with `wait_s` when all is
     searchable. Then federation_index(run_id=…, wait_s=60) waits on. Give either path or run_id.
     """
@@ -52,7 +65,7 @@ async def federation_index(
         raise InvalidInput("path", path, "either a path, to index it, or a run_id, to look at a run that you started")
 
     def start(session: Session) -> UUID:
-        return retrieval.request_index(session, path or "")
+        return retrieval.request_index(session, path or "", visibility=visibility, conversation_id=conversation_id)
 
     run = await call.transact(start) if run_id is None else run_id
 
@@ -80,7 +93,7 @@ async def federation_search(
     limit: Annotated[int, Field(ge=1, le=50, description="At most so many places."), NUMBER] = 5,
     root: Annotated[str | None, folder("Only in this indexed folder; omitted: in all.", examples=["/srv/code"])] = None,
 ) -> Found:
-    """Search what federation_index made searchable, by meaning and by words at once; returns file, lines, text and score of each place.
+    """Search what federation_index made searchable and you may see, by meaning and by words at once; returns file, lines, text and score.
 
     Each file comes once, with its best place. No hits: ask in other words, or index the folder first.
     """

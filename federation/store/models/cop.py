@@ -21,7 +21,7 @@ class Action(StrEnum):
 
 
 class Visibility(StrEnum):
-    """Who sees what an agent says of itself; it always does, and so do operators."""
+    """Who sees what an agent says of itself, and who what it indexed; it always does, and so do operators."""
 
     ALL = "all"
     MEMBERS = "members"

@@ -1,4 +1,4 @@
-"""Indexed documents, their chunks, the runs that indexed them, and vectors on their way to LanceDB."""
+"""Indexed folders and for whom, their documents and chunks, the runs that indexed them, and vectors on their way to LanceDB."""
 
 import uuid
 from datetime import datetime
@@ -7,7 +7,22 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy
+from federation.store.models.base import Base, CreatedAt, Key, UpdatedBy, one_of
+from federation.store.models.cop import Visibility
+
+
+class IndexedFolder(Base):
+    """A folder as it is indexed for an audience: a conversation, a role or an agent by name, all by none; nobody changes for whom."""
+
+    __tablename__ = "indexed_folders"
+    __table_args__ = (UniqueConstraint("root", "visibility", "audience"), one_of("visibility", Visibility))
+
+    id: Mapped[Key]
+    root: Mapped[str]
+    visibility: Mapped[str]
+    audience: Mapped[str]
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
 
 
 class IndexRun(Base):
@@ -16,6 +31,8 @@ class IndexRun(Base):
     __tablename__ = "index_runs"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    # No foreign key, because a run is still known when the index that it was for is withdrawn.
+    folder_id: Mapped[uuid.UUID] = mapped_column(index=True)
     root: Mapped[str]
     files: Mapped[int]
     changed_files: Mapped[int]
@@ -43,13 +60,13 @@ class IndexBatch(Base):
 
 
 class Document(Base):
-    """A file of an indexed tree, known by its digest."""
+    """A file of an indexed folder, known by its digest."""
 
     __tablename__ = "documents"
-    __table_args__ = (UniqueConstraint("root", "path"),)
+    __table_args__ = (UniqueConstraint("folder_id", "path"),)
 
     id: Mapped[Key]
-    root: Mapped[str]
+    folder_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("indexed_folders.id"))
     path: Mapped[str]
     sha256: Mapped[str]
     size: Mapped[int]

@@ -61,6 +61,7 @@ REFERENCES = {
     **{(f"federation_consensus_{verb}", "consensus_id"): "vote" for verb in ("acknowledge", "respond", "results")},
     **{(f"federation_consensus_{verb}", "conversation_id"): "conversation" for verb in ("acknowledge", "respond", "results")},
     ("federation_index", "run_id"): "execution",
+    ("federation_index", "conversation_id"): "conversation",
     ("federation_search", "root"): "indexed folder",
     ("federation_infer", "role"): "role",
     ("federation_infer", "node"): "node",
@@ -75,6 +76,8 @@ REFERENCES = {
 }
 SIGNED = ["send", "ask", "delegate", "assign_role", "claim_task", "release_task", "complete_task", "cancel_task", "claim", "release", "approve"]
 SIGNED += ["consensus_respond"]
+# What an argument is of no use without.
+BESIDE = {("federation_index", "conversation_id"): {"path": "/srv/code"}}
 # What its caller chooses or says.
 FREE = {
     ("federation_claim", "resource"),
@@ -236,7 +239,7 @@ async def test_what_does_not_exist_is_named_and_leaves_no_trace(
     schema = schemas[name]
     kind = REFERENCES[name, argument]
     value = "/nowhere" if kind == "indexed folder" else UNKNOWN
-    given = good(schema) | {argument: [value] if kind == "tag" or argument == "voters" else value}
+    given = good(schema) | BESIDE.get((name, argument), {}) | {argument: [value] if kind == "tag" or argument == "voters" else value}
     before = recorded(lasting_house, postgres)
     async with lasting_house.client("ada") as ada:
         told = await ada.call_tool(name, given, raise_on_error=False)
@@ -285,7 +288,7 @@ async def test_what_is_of_another_conversation_is_refused_and_tells_nothing(
     lasting_house: Any, postgres: Any, schemas: dict[str, Any], hidden: dict[str, list[Any]], name: str, argument: str
 ) -> None:
     kind = REFERENCES[name, argument]
-    usual = good(schemas[name]) | ({"session_id": "own"} if kind == "action" else {})
+    usual = good(schemas[name]) | BESIDE.get((name, argument), {}) | ({"session_id": "own"} if kind == "action" else {})
     before = recorded(lasting_house, postgres)
     async with lasting_house.client("dan") as dan:
         for value in hidden[kind]:

@@ -19,6 +19,7 @@ from federation.services import (
     consensus,
     cop,
     findings,
+    indexing,
     inference,
     messages,
     resource_claims,
@@ -108,6 +109,9 @@ TABLE: tuple[tuple[str, dict[str, Any], str, str, str, str], ...] = (
     ("federation_cancel_task", {"task_id": "<on_a_node>"}, NOT_THERE, MAY_NOT, "+", MAY_NOT),
     ("federation_index", {"run_id": "<indexing>", "wait_s": 0}, *[NOT_THERE] * 4),
     ("federation_index", {"path": "/srv/code", "wait_s": 0}, "+", "+", "+", MAY_NOT),
+    # Of the folder that is indexed for members.
+    ("federation_index", {"path": "/srv/<room>", "wait_s": 0, **ROOM}, NOT_THERE, "+", "+", MAY_NOT),
+    ("federation_search", {"query": "x", "root": "/srv/<room>"}, NOT_THERE, "+", "+", "+"),
     ("federation_search", {"query": "x"}, "+", "+", "+", "+"),
     ("federation_infer", {"prompt": "x", "wait_s": 0}, "+", "+", "+", "+"),
     ("federation_summarize", {"wait_s": 0, **ROOM}, NOT_THERE, "+", "+", "+"),
@@ -167,7 +171,8 @@ def furnished(house: Any, seat: str) -> Room:
         task_claims.claim(session, f"{room}-held", description=f"{WORD} at work", ttl_s=3600)
         yours = [tasks.delegate(session, f"{WORD} in your hands", **here).id for _ in range(2)]
         on_a_node = tasks.delegate(session, f"{WORD} on a node", executor="node", **here)
-        inferred, indexing = inference.request(session, SECRET), request_index(session, "/srv/code")
+        inferred, indexed = inference.request(session, SECRET), request_index(session, f"/srv/{room}", **here)
+        indexing.record_scan(session, indexed, f"/srv/{room}", paths=[], documents=[], skipped=[], **here)
         resource_claims.take(session, f"file:{room}/hals", ttl_s=3600)
         vote = consensus.request(session, Asked(question=f"{WORD}?", voters=voters, timeout_s=3600, **here), slug=f"{room}-vote")
         consensus.acknowledge(session, f"{room}-vote", vote.options_hash)
@@ -185,7 +190,7 @@ def furnished(house: Any, seat: str) -> Room:
         free = session_actions.propose(session, f"{room}-session", Proposed(content=f"{WORD} looked up", type="query", requires_approval=False))
         put = session.scalars(select(Consensus).where(Consensus.task_id == voted.id)).one()
         action_options = put.options_hash
-    given = {"task": task.id, "gate": gate.id, "held": held.id, "on_a_node": on_a_node.id, "inference": inferred, "indexing": indexing}
+    given = {"task": task.id, "gate": gate.id, "held": held.id, "on_a_node": on_a_node.id, "inference": inferred, "indexing": indexed}
     given |= {"asked_of_pat": asked_of_pat, "asked_of_you": asked_of_you, "voted": voted.id, "free": free.id}
     given |= dict(zip(("yours", "also_yours"), yours, strict=True))
     names = {"room": room, "options": vote.options_hash, "action_options": action_options, **{name: str(one) for name, one in given.items()}}

@@ -275,6 +275,30 @@ async def test_files_are_indexed_and_found(spine: Any, tmp_path: Path) -> None:
         assert (await ada.call_tool("federation_task_result", {"task_id": run["run_id"]})).structured_content["finished"]
 
 
+async def test_who_indexes_a_folder_says_who_finds_it(spine: Any, tmp_path: Path) -> None:
+    (tmp_path / "otters.py").write_text('def feed(otters):\n    """Give the otters their fish."""\n')
+    async with spine.client("ada") as ada, spine.client("bob") as bob:
+
+        async def index(**for_whom: str) -> str:
+            run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240, **for_whom})).structured_content
+            assert run["finished"], run
+            return run["visibility"]
+
+        async def found(who: Any) -> bool:
+            return bool((await who.call_tool("federation_search", {"query": "who feeds otters", "root": str(tmp_path)})).structured_content["hits"])
+
+        assert await index() == "all"
+        assert await found(bob)
+        assert await index(visibility="nobody") == "nobody"
+        assert await found(ada)
+        with pytest.raises(ToolError, match="no indexed folder"):
+            await found(bob)
+        assert await index() == "nobody", "it is not shown by being indexed again"
+        await ada.call_tool("federation_send", {"content": "look at this", "conversation_id": "otters", "to": "bob"})
+        assert await index(conversation_id="otters") == "members"
+        assert await found(bob)
+
+
 async def test_conversation_is_summarised_and_the_summary_read_back(spine: Any) -> None:
     async with spine.client("ada") as ada, spine.client("bob") as bob:
         for word in ("The auth module leaks memory.", "Bob profiles it tomorrow.", "We ship on Friday."):

@@ -16,6 +16,7 @@ from federation.services import (
     cop,
     executions,
     findings,
+    indexing,
     inference,
     messages,
     session_actions,
@@ -58,6 +59,7 @@ class Kept:
     execution: str
     asked: str
     run: str
+    folder: str
     message: str
     request: str
     vote: str
@@ -92,7 +94,8 @@ def kept(house: Any) -> Kept:
         done = tasks.delegate(session, f"{SAID} on a node", conversation_id=CONVERSATION, executor="node")
         [execution] = executions.of_task(session, done.id)
         asked = inference.request(session, SAID)
-        run = request_index(session, "/srv/code")
+        run = request_index(session, "/srv/kept", visibility="members", conversation_id=CONVERSATION)
+        indexing.record_scan(session, run, "/srv/kept", paths=[], documents=[], skipped=[], visibility="members", conversation_id=CONVERSATION)
         task_claims.claim(session, SLUG, description=SAID, ttl_s=3600)
         cop.update_state(session, f"{SAID} of mine", visibility="members")
         asked_for = Asked(question=f"{SAID}?", conversation_id=CONVERSATION, voters=["bob", "dan"], timeout_s=3600)
@@ -102,7 +105,7 @@ def kept(house: Any) -> Kept:
         begun = sessions.join(session, "sss-kept", Start(context={"task": SAID}), conversation_id=CONVERSATION)
         guess = findings.post(session, "sss-kept", Said(content=SAID, category="hypothesis", confidence=0.5)).finding
         action = session_actions.propose(session, "sss-kept", Proposed(content=SAID, type="query", requires_approval=False), slug="aaa-kept")
-    ids = (open_.id, gate.slug or "", done.id, execution, asked, run, said.message_id, request.message_id, vote.id, vote.slug)
+    ids = (open_.id, gate.slug or "", done.id, execution, asked, run, "/srv/kept", said.message_id, request.message_id, vote.id, vote.slug)
     ids += (begun.id, begun.slug, action.id, action.slug, guess.id)
     return Kept(CONVERSATION, SLUG, *map(str, ids))
 
@@ -166,7 +169,7 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         "federation_task_status": by_task(kept, *everything),
         "federation_task_result": by_task(kept, *everything),
         "federation_index": [{"run_id": kept.run, "wait_s": 0}, {"path": "/srv/code", "wait_s": 0}],
-        "federation_search": [{"query": SAID}],
+        "federation_search": [{"query": SAID}, {"query": SAID, "root": kept.folder}],
         "federation_infer": [{"prompt": "x", "wait_s": 0}],
         "federation_summarize": [{"conversation_id": kept.conversation, "wait_s": 0}],
         # What begins one, below.
@@ -243,6 +246,7 @@ async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None
             "federation_summarize",
             "federation_history",
             "federation_phase",
+            "federation_search",
             "swarm_get_findings",
         ):
             for arguments in calls(kept)[tool]:

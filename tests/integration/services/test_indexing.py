@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
-from federation.services import indexing
+from federation.services import indexed_folders, indexing
 from federation.services.indexing import NewDocument
 from federation.store.models.executions import Execution
 from federation.store.models.retrieval import Chunk, VectorChange
@@ -81,7 +81,9 @@ def test_a_file_that_is_gone_disappears(transactions, indexed) -> None:
 def test_only_files_with_another_digest_are_stale(transactions, indexed) -> None:
     with transactions.begin("ada") as session:
         same = document("a.py", "one", "two").sha256
-        assert indexing.changed(session, ROOT, {"a.py": same, "b.py": "other", "c.py": "new"}) == {"b.py", "c.py"}
+        folder = indexed_folders.find(session, ROOT, None, None)
+        assert indexing.changed(session, folder, {"a.py": same, "b.py": "other", "c.py": "new"}) == {"b.py", "c.py"}
+        assert indexing.changed(session, None, {"a.py": same}) == {"a.py"}
 
 
 def test_what_a_killed_run_left_is_taken_up_by_the_next(transactions) -> None:

@@ -212,16 +212,17 @@ def _work_on_a_node(transactions: Transactions) -> None:
 
 
 def _index(transactions: Transactions) -> None:
-    """Index two files, then one of them changed and the other gone; the vectors of the second run stay staged."""
+    """Index two files, then one of them changed and the other gone, whose vectors stay staged; and a folder for nobody, which is for all then."""
 
     def document(path: str, *texts: str) -> NewDocument:
         return NewDocument(path, f"{path} {texts}", 10, [chunking.Chunk(path, "function", each, 1, 2, each, f"{path} {each}") for each in texts])
 
-    def embedded(documents: list[NewDocument]) -> uuid.UUID:
+    def embedded(documents: list[NewDocument], root: str = ROOT, visibility: str | None = None) -> uuid.UUID:
         with transactions.begin("ada") as session:
-            run_id = retrieval.request_index(session, ROOT)
+            run_id = retrieval.request_index(session, root, visibility=visibility)
         with transactions.begin("ada", execution_id=run_id) as session:
-            indexing.record_scan(session, run_id, ROOT, paths=[each.path for each in documents], documents=documents, skipped=[])
+            paths = [each.path for each in documents]
+            indexing.record_scan(session, run_id, root, paths=paths, documents=documents, skipped=[], visibility=visibility)
             batches = [execution_id for execution_id in indexing.executions_of(session, run_id) if execution_id != outbox.fixed_id("write", run_id)]
         for execution_id in batches:
             with transactions.begin("ada", execution_id=execution_id) as session:
@@ -234,6 +235,8 @@ def _index(transactions: Transactions) -> None:
         staged, gone = indexing.staged(session, first)
         assert indexing.record_written(session, first, [*(chunk.id for chunk, _ in staged), *gone]).finished
     embedded([document("a.py", "one", "new")])
+    for visibility in ("nobody", "all"):
+        embedded([document("plan.md", "four")], "/srv/plans", visibility)
 
 
 def _give_up(transactions: Transactions) -> None:

@@ -1,5 +1,7 @@
 """Migrations run up and down on an empty and on a full database, and tell the same story as the models."""
 
+import uuid
+
 import psycopg
 import pytest
 from psycopg import errors
@@ -182,3 +184,24 @@ def test_what_the_older_program_does_not_know_of_tasks_is_told_in_its_words(owne
     with psycopg.connect(database) as connection:
         waits = connection.execute("SELECT slug FROM agent_tasks WHERE waiting_since IS NOT NULL ORDER BY slug").fetchall()
     assert waits == [("handed",), ("person",)]
+
+
+def test_what_the_older_program_would_show_to_everybody_it_does_not_get(owner: str, database: str, alembic, transactions) -> None:
+    from federation.services import indexing
+    from federation.vectors.chunking import Chunk
+
+    with transactions.begin("ada") as session:
+        for root, visibility in (("/srv/shown", "all"), ("/srv/kept", "nobody"), ("/srv/withdrawn", "nobody"), ("/srv/withdrawn", "role")):
+            document = indexing.NewDocument("a.py", "digest", 10, [Chunk("a.py", "function", "f", 1, 2, f"{root} {visibility}", "hash")])
+            values = {"paths": ["a.py"], "documents": [document], "skipped": [], "visibility": visibility}
+            indexing.record_scan(session, uuid.uuid4(), root, **values)
+    alembic(owner, "downgrade", "0020")
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT root, text FROM documents JOIN chunks ON document_id = documents.id").fetchall() == [
+            ("/srv/shown", "/srv/shown all")
+        ]
+        assert connection.execute("SELECT DISTINCT root FROM index_runs ORDER BY root").fetchall() == [("",), ("/srv/shown",)]
+    alembic(owner, "upgrade", "head")
+    with psycopg.connect(database) as connection:
+        indexed = "SELECT root, visibility, audience, f.created_by, path FROM indexed_folders f JOIN documents ON folder_id = f.id"
+        assert connection.execute(indexed).fetchall() == [("/srv/shown", "all", "", "ada", "a.py")]

@@ -10,7 +10,20 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
-from federation.services import cop, executions, findings, history, inboxes, messages, outcomes, resource_claims, retrieval, summaries, tasks
+from federation.services import (
+    cop,
+    executions,
+    findings,
+    history,
+    inboxes,
+    indexed_folders,
+    messages,
+    outcomes,
+    resource_claims,
+    retrieval,
+    summaries,
+    tasks,
+)
 from federation.store.models.sessions import AgentSession
 from federation.transaction import Transactions, connect
 
@@ -69,23 +82,26 @@ def test_the_conversation_of_two_has_no_third_member(transactions: Transactions)
 
 
 def test_a_search_shows_what_postgresql_shows_to_who_asked(transactions: Transactions, database: str) -> None:
-    public, private = uuid.uuid4(), uuid.uuid4()
-    with psycopg.connect(database) as connection:
-        connection.execute("SELECT set_config('federation.actor', 'cli:root', true)")
-        for identity, root in ((public, "/srv/public"), (private, "/srv/private")):
-            connection.execute("INSERT INTO documents VALUES (%s, %s, 'a.py', 'd', 1, %s, 'ada')", [identity, root, identity])
+    """bob is a developer as dan is, and in a conversation with eve; whatever LanceDB ranks for whom."""
+    with transactions.begin("bob") as session:
+        messages.send(session, "hello", conversation_id="secret", to="eve")
+    ranked = []
+    for level in ("all", "members", "role", "nobody"):
+        with psycopg.connect(database) as connection:
+            connection.execute("SELECT set_config('federation.actor', 'cli:root', true)")
+            identity, audience = uuid.uuid4(), {"all": "", "members": "secret", "role": "developer", "nobody": "bob"}[level]
+            connection.execute("INSERT INTO indexed_folders VALUES (%s, %s, %s, %s, 'bob')", [identity, f"/srv/{level}", level, audience])
+            document = "INSERT INTO documents (id, folder_id, path, sha256, size, run_id, created_by) VALUES (%s, %s, 'a.py', 'd', 1, %s, 'bob')"
+            connection.execute(document, [identity] * 3)
             connection.execute("INSERT INTO chunks VALUES (%s, %s, 'function', 'f', 1, 2, 'text', 'h')", [identity, identity])
-        # Whatever a later policy goes by; LanceDB ranks both for everybody.
-        connection.execute(
-            "CREATE POLICY not_yet ON documents AS RESTRICTIVE FOR SELECT TO federation_app "
-            "USING (root = '/srv/public' OR current_setting('federation.actor') = 'ada')"
-        )
-    ranked = [(private, 0.9, ["words"]), (public, 0.8, ["words"])]
+        ranked.append((identity, 1.0, ["words"]))
     shown = {}
-    for name in ("ada", "eve"):
+    for name in ("ada", "bob", "dan", "eve", "cli:root"):
         with transactions.begin(name) as session:
-            shown[name] = [hit.root for hit in retrieval.show(session, ranked)]
-    assert shown == {"ada": ["/srv/private", "/srv/public"], "eve": ["/srv/public"]}
+            shown[name] = [hit.root.removeprefix("/srv/") for hit in retrieval.show(session, ranked)]
+            assert indexed_folders.roots(session) == sorted(f"/srv/{level}" for level in shown[name])
+    everything = ["all", "members", "role", "nobody"]
+    assert shown == {"ada": ["all"], "bob": everything, "dan": ["all", "role"], "eve": ["all", "members"], "cli:root": everything}
 
 
 def test_members_share_what_works_for_their_conversation(transactions: Transactions) -> None:
@@ -119,7 +135,9 @@ FILL = """
         SELECT number, 'message:' || uuid, 'ada', 'message.send', 'send', 'attested', 'service:door', 'k', number, '', '' FROM ids;
     INSERT INTO executions (id, task_name, kwargs, requirements, priority, actor, trace_id) SELECT uuid, 't', '{}', '{}', 5, 'bob', '' FROM ids;
     INSERT INTO celery_results (task_id, state, date_done, expires_at) SELECT uuid, 'SUCCESS', now(), now() + interval '1 day' FROM ids;
-    INSERT INTO documents (id, root, path, sha256, size, run_id, created_by) SELECT uuid, '/srv', number, '', 1, uuid, 'ada' FROM ids;
+    INSERT INTO indexed_folders (root, visibility, audience, created_by) VALUES ('/srv', 'all', '', 'ada');
+    INSERT INTO documents (id, folder_id, path, sha256, size, run_id, created_by)
+        SELECT uuid, indexed_folders.id, number, '', 1, uuid, 'ada' FROM ids, indexed_folders;
     INSERT INTO chunks (id, document_id, kind, title, start_line, end_line, text, content_hash) SELECT uuid, uuid, '', '', 1, 1, '', '' FROM ids;
     INSERT INTO agent_sessions (id, conversation_id, context, created_by) SELECT uuid, 'busy', '{}', 'ada' FROM ids;
     INSERT INTO agent_findings (id, session_id, position, finding_type, content, trace_id)

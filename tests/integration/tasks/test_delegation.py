@@ -53,7 +53,13 @@ class Words:
 
 
 @pytest.fixture
-def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Words:
+def visibility() -> str | None:
+    """For whom the files are indexed; a test may say another."""
+    return None
+
+
+@pytest.fixture
+def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visibility: str | None) -> Words:
     """The engine, with the files indexed and this thread as a worker."""
     engine, index = Words(), VectorIndex(tmp_path)
 
@@ -71,7 +77,7 @@ def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.Monkey
     run_id = uuid.uuid4()
     documents = [NewDocument(path, text, 10, [chunking.Chunk(path, "function", path, 7, 9, text, text)]) for path, text in FILES.items()]
     with transactions.begin("ada") as session:
-        view = indexing.record_scan(session, run_id, ROOT, paths=list(FILES), documents=documents, skipped=[])
+        view = indexing.record_scan(session, run_id, ROOT, paths=list(FILES), documents=documents, skipped=[], visibility=visibility)
         for number in range(view.batches):
             identity = outbox.fixed_id("embed", run_id, number)
             vectors = {chunk.id: engine.embed([chunk.text])[0].tobytes() for chunk in indexing.batch(session, identity)}
@@ -120,3 +126,12 @@ def test_what_was_cancelled_meanwhile_is_neither_looked_up_nor_done(transactions
     with transactions.begin("test:hand") as session:
         assert session.scalars(select(Execution.task_name).where(Execution.agent_task_id.is_not(None))).all() == [tasks.LOOK_UP]
     assert words.asked == []
+
+
+@pytest.mark.parametrize("visibility", ["nobody", "role"])
+def test_an_answer_that_others_read_is_made_of_nothing_that_is_hidden_from_them(transactions: Transactions, words: Words, deliver: Any) -> None:
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "How do I restart the cache?", executor="node", look_up=True)
+    assert deliver(tasks.LOOK_UP)["sources"] == []
+    assert deliver(tasks.RUN_ON_NODE)["sources"] == []
+    assert "def restart_cache" not in words.asked[0]

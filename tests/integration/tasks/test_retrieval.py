@@ -1,12 +1,14 @@
-"""The writer of the vectors: what LanceDB holds is what PostgreSQL knows, whichever of two writers comes first."""
+"""The writer of the vectors: what LanceDB holds is what PostgreSQL knows, whichever of two comes first; and what a search answers to whom."""
 
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import numpy
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -23,6 +25,7 @@ from federation.vectors.index import VectorIndex
 from federation.vectors.table import DIM
 
 ROOT = "/srv/code"
+ASKER = ContextVar("asker", default="ada")
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def write(transactions: Transactions, index: VectorIndex, monkeypatch: pytest.Mo
 
     @contextmanager
     def transaction(task: FederationTask) -> Iterator[Session]:
-        with transactions.begin("ada", execution_id=task.execution_id) as session:
+        with transactions.begin(ASKER.get(), execution_id=task.execution_id) as session:
             yield session
 
     monkeypatch.setattr(FederationTask, "transaction", transaction)
@@ -53,19 +56,55 @@ def write(transactions: Transactions, index: VectorIndex, monkeypatch: pytest.Mo
 def embedded(transactions: Transactions) -> Callable[..., uuid.UUID]:
     """Scans a tree of these files, each with one chunk, and stages the vectors; returns the run."""
 
-    def scan(**files: str) -> uuid.UUID:
+    def scan(*, visibility: str | None = None, **files: str) -> uuid.UUID:
         run_id = uuid.uuid4()
         documents = [NewDocument(path, text, 10, [chunking.Chunk(path, "function", text, 1, 2, text, text)]) for path, text in files.items()]
-        with transactions.begin("ada") as session:
-            view = indexing.record_scan(session, run_id, ROOT, paths=list(files), documents=documents, skipped=[])
+        with transactions.begin(ASKER.get()) as session:
+            view = indexing.record_scan(session, run_id, ROOT, paths=list(files), documents=documents, skipped=[], visibility=visibility)
         for number in range(view.batches):
-            with transactions.begin("ada") as session:
+            with transactions.begin(ASKER.get()) as session:
                 identity = outbox.fixed_id("embed", run_id, number)
-                vectors = {chunk.id: b"\0" * 4 * DIM for chunk in indexing.batch(session, identity)}
+                vectors = {chunk.id: _vector(chunk.text) for chunk in indexing.batch(session, identity)}
                 indexing.record_vectors(session, identity, node="aorus", model="m", vectors=vectors)
         return run_id
 
     return scan
+
+
+def _vector(text: str) -> bytes:
+    """Return a vector that says only whether a text is about otters."""
+    vector = numpy.zeros(DIM, dtype="<f4")
+    vector[0 if "otter" in text else 1] = 1
+    return vector.tobytes()
+
+
+class Words:
+    """An embedding engine at the outermost edge."""
+
+    def embed(self, texts: list[str]) -> Any:
+        return [numpy.frombuffer(_vector(text), dtype="<f4") for text in texts]
+
+
+@contextmanager
+def acting_as(name: str) -> Iterator[None]:
+    token = ASKER.set(name)
+    try:
+        yield
+    finally:
+        ASKER.reset(token)
+
+
+@pytest.fixture
+def ask(write, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, float]]]:
+    """Searches in the name of somebody; returns paths and scores."""
+    monkeypatch.setattr(retrieval.catalogue, "embedding", lambda *_: Words())
+
+    def run(who: str, *, limit: int = 5, root: str | None = None) -> list[tuple[str, float]]:
+        with acting_as(who):
+            hits = retrieval.search.apply(kwargs={"query": "otters", "limit": limit, "root": root}, task_id=str(uuid.uuid4()), throw=True).get()
+        return [(hit["path"], hit["score"]) for hit in hits]
+
+    return run
 
 
 def known(transactions: Transactions) -> set[str]:
@@ -102,4 +141,43 @@ def test_a_writer_that_was_held_up_brings_nothing_back(transactions: Transaction
     finally:
         go.set()
         slow.join(60)
+    assert index.chunks.values("id") == known(transactions)
+
+
+# Of one length: how long texts are on the average is counted over all of them.
+PUBLIC = {f"public_{number}": f"a word about otters by writer {number}" for number in range(5)}
+
+
+def test_what_one_may_not_see_neither_shortens_the_answer_nor_shows_in_its_scores(write, embedded, ask) -> None:
+    """bob keeps many files to himself that answer better than all that eve may see."""
+    write(embedded(**PUBLIC))
+    before = ask("eve")
+    assert len(before) == 5
+    with acting_as("bob"):
+        write(embedded(visibility="nobody", **{f"kept_{number}": "otters" for number in range(2 * retrieval.RANKED)}))
+    assert ask("eve") == before
+    assert ask("eve", root=ROOT) == before
+    assert {path.partition("_")[0] for path, _ in ask("bob")} == {"kept"}
+    # An answer that is not full has all that there is.
+    assert len(ask("eve", limit=50)) == 5
+    assert len(ask("bob", limit=50)) == 50
+
+
+def test_what_is_not_recorded_any_more_does_not_shorten_the_answer(write, embedded, ask, index: VectorIndex) -> None:
+    """As it is while a withdrawn index still has its vectors, or after a writer was killed."""
+    write(embedded(**{f"badgers_{number}": f"badgers {number}" for number in range(5)}))
+    left = [(str(uuid.uuid4()), str(uuid.uuid4()), ROOT, f"left_{number}") for number in range(3 * retrieval.RANKED)]
+    chunk = chunking.Chunk
+    index.put((key, document, root, chunk(path, "function", path, 1, 2, "otters", path), _vector("otters")) for key, document, root, path in left)
+    assert {path.partition("_")[0] for path, _ in ask("eve")} == {"badgers"}
+    assert len(ask("eve")) == 5
+
+
+def test_a_folder_that_is_withdrawn_is_found_no_more_and_leaves_no_vectors(transactions: Transactions, write, embedded, ask, index) -> None:
+    write(embedded(**PUBLIC))
+    run = embedded(visibility="nobody", **PUBLIC)
+    assert ask("eve") == []
+    write(run)
+    assert ask("eve") == []
+    assert {path for path, _ in ask("ada")} == PUBLIC.keys()
     assert index.chunks.values("id") == known(transactions)

@@ -159,7 +159,7 @@ def test_index_of_vectors_is_built_above_its_size_and_answers_the_same(tmp_path:
     index = VectorIndex(tmp_path / "vectors", index_above=300)
     index.upsert([row(str(number), axis=number) for number in range(DIM)])
     index.optimize()
-    assert {column for made in index.chunks._table().list_indices() for column in made.columns} == {"text", "vector"}
+    assert {column for made in index.chunks._table().list_indices() for column in made.columns} == {"text", "vector", "collection"}
     assert index.search("", along(7))[0].id == "7"
 
 

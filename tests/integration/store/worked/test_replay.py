@@ -51,6 +51,7 @@ CHANGES = {
     "agent_findings": "UPDATE agent_findings SET confidence = 0.1",
     "summaries": "UPDATE summaries SET text = 'nothing was said'",
     "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
+    "indexed_folders": "UPDATE indexed_folders SET visibility = 'nobody', audience = 'ada'",
     "index_runs": "UPDATE index_runs SET finished_at = NULL",
 }
 
@@ -70,6 +71,7 @@ COLUMNS = {
     ("statements", "choice"): "'reject'",
     ("services", "created_by"): "'mallory'",
     ("index_runs", "created_by"): "'mallory'",
+    ("indexed_folders", "created_by"): "'mallory'",
     ("agent_findings", "content"): '\'{"text": "nothing"}\'',
     ("agent_findings", "evidence"): "'[]'",
     ("agent_sessions", "context"): "'{}'",

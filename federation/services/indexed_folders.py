@@ -1,0 +1,109 @@
+"""Folders that are indexed, and for whom: those whom an index is for share it, and of a folder an agent has made one at most."""
+
+import hashlib
+import uuid
+from typing import Any
+
+from sqlalchemy import Text, and_, case, cast, or_, select
+from sqlalchemy.orm import Session
+
+from federation.errors import InvalidInput
+from federation.services import agents, conversations
+from federation.services.charter import is_agent
+from federation.store import turns
+from federation.store.context import context
+from federation.store.models.cop import Visibility
+from federation.store.models.retrieval import IndexedFolder
+
+# By what LanceDB tells the chunks of one index from those of another.
+COLLECTION = case((IndexedFolder.visibility == Visibility.ALL, IndexedFolder.root), else_=cast(IndexedFolder.id, Text))
+
+
+def audience(session: Session, visibility: str | None, conversation_id: str | None) -> tuple[Visibility, str]:
+    """Return for whom the caller indexes, by a name too: that of a conversation, of its role, its own for nobody, none for all.
+
+    A conversation alone means its members, and nothing all. Raises InvalidInput, NotFound for a conversation of which the caller is not a member.
+    """
+    actor = context(session).actor
+    if visibility is None:
+        visibility = Visibility.ALL if conversation_id is None else Visibility.MEMBERS
+    if visibility not in set(Visibility):
+        raise InvalidInput("visibility", visibility, "one of " + ", ".join(Visibility))
+    if conversation_id is not None and visibility != Visibility.MEMBERS:
+        raise InvalidInput("conversation_id", conversation_id, "visibility='members' beside it, for those who are members of this conversation")
+    match level := Visibility(visibility):
+        case Visibility.ALL:
+            return level, ""
+        case Visibility.MEMBERS:
+            if conversation_id is None or conversation_id == conversations.COMMONS:
+                wants = "the conversation whose members may see it; who is for everybody indexes for all"
+                raise InvalidInput("conversation_id", conversation_id, wants)
+            conversations.require_member(session, conversation_id)
+            return level, conversation_id
+        case Visibility.ROLE:
+            if not is_agent(actor):
+                raise InvalidInput("visibility", visibility, "another one: only agents have a role")
+            return level, agents.get(session, actor).role
+        case Visibility.NOBODY:
+            return level, actor
+
+
+def find(session: Session, root: str, visibility: str | None, conversation_id: str | None) -> IndexedFolder | None:
+    """Return the index of a folder that the caller means, if there is one. Raises as `audience` does."""
+    return session.scalars(select(IndexedFolder).where(*_meant(session, root, visibility, conversation_id))).one_or_none()
+
+
+def take(session: Session, root: str, visibility: str | None, conversation_id: str | None) -> IndexedFolder:
+    """Return the same, made if it is new; without a visibility, the one that the caller made, or else that for all.
+
+    Others who index the folder wait until the commit. Raises as `audience` does.
+    """
+    turns.take(session, f"index:{root}")
+    found = find(session, root, visibility, conversation_id)
+    if found is None:
+        level, name = audience(session, visibility, conversation_id)
+        found = IndexedFolder(id=uuid.uuid4(), root=root, visibility=level, audience=name, created_by=context(session).actor)
+        session.add(found)
+        session.flush()
+    return found
+
+
+def others_of_mine(session: Session, kept: IndexedFolder) -> list[IndexedFolder]:
+    """Return what the caller has indexed of the same folder for others: its last word says who may see it."""
+    return list(session.scalars(_mine(session, kept.root).where(IndexedFolder.id != kept.id)))
+
+
+def _meant(session: Session, root: str, visibility: str | None, conversation_id: str | None) -> tuple[Any, ...]:
+    if visibility is None and conversation_id is None and (mine := session.scalar(_mine(session, root))) is not None:
+        return (IndexedFolder.id == mine.id,)
+    level, name = audience(session, visibility, conversation_id)
+    return IndexedFolder.root == root, IndexedFolder.visibility == level, IndexedFolder.audience == name
+
+
+def _mine(session: Session, root: str) -> Any:
+    return select(IndexedFolder).where(IndexedFolder.root == root, IndexedFolder.created_by == context(session).actor)
+
+
+def roots(session: Session) -> list[str]:
+    """Return the folders of which the caller may see an index, in order."""
+    return list(session.scalars(select(IndexedFolder.root).distinct().order_by(IndexedFolder.root)))
+
+
+def collections(session: Session, *, root: str | None = None, shared_with: str | None = None) -> list[str]:
+    """Return by what LanceDB knows the indexes that the caller may see, of one folder or of all.
+
+    With a conversation, only those that all its members may see.
+    """
+    query = select(COLLECTION).order_by(COLLECTION)
+    if root is not None:
+        query = query.where(IndexedFolder.root == root)
+    if shared_with is not None:
+        for_members = and_(IndexedFolder.visibility == Visibility.MEMBERS, IndexedFolder.audience == shared_with)
+        query = query.where(or_(IndexedFolder.visibility == Visibility.ALL, for_members))
+    return list(session.scalars(query))
+
+
+def told(folder: IndexedFolder) -> dict[str, Any]:
+    """Return what the event log tells of it, which may be read by more than those whom it is for."""
+    seen = {"visibility": folder.visibility, "audience": folder.audience, "root_sha256": hashlib.sha256(folder.root.encode()).hexdigest()}
+    return seen | ({"root": folder.root} if folder.visibility == Visibility.ALL else {})
