@@ -82,7 +82,7 @@ def test_heartbeat_tells_what_a_node_is_doing(world: World) -> None:
     go.touch()
     world.result(identity)
     world.until(lambda: world.rows("SELECT action FROM cop_states WHERE subject = %s", node) == [("IDLE",)], "the node is seen idle")
-    changes = world.rows("SELECT payload->>'action' FROM events WHERE type = 'node.state_changed' ORDER BY created_at")
+    changes = world.rows("SELECT payload->>'action' FROM events WHERE type = 'node.state_changed' ORDER BY sequence")
     assert [row[0] for row in changes][-2:] == ["EXECUTING", "IDLE"]
 
 
