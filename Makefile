@@ -93,7 +93,7 @@ bench-results: fetch ## The result backend beside Celery's database backend, Red
 	$(BIN)/python -m benchmarks.backends
 
 bench-core: fetch ## What an event, an outbox entry and a signature cost, and how long a million events take to seal (about 2 minutes)
-	$(BIN)/python -m benchmarks.core
+	$(BIN)/python -m benchmarks.core $(if $(CORE_JSON),--json "$(CORE_JSON)")
 
 bench-coordination: fetch ## Sends, states, claims, votes and delegations through the front door, beside the commits and sends that they need (about 25 minutes)
 	$(BIN)/python -m benchmarks.coordination $(if $(COORDINATION_JSON),--json "$(COORDINATION_JSON)")
