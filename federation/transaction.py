@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Protocol
 
 import psycopg
@@ -26,6 +27,7 @@ from federation.store.context import ACTOR_SETTING, Context, attach
 logger = logging.getLogger(__name__)
 
 NOTICE_CHANNEL = "federation"
+_BEGIN = text("SELECT clock_timestamp(), set_config(:setting, :actor, true)")
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
 
@@ -117,6 +119,20 @@ def reading(engine: Engine) -> Iterator[Session]:
         raise ours from error
 
 
+def _began(session: Session, actor: str) -> datetime:
+    """Say in the database who acts; return its time."""
+    asked = {"setting": ACTOR_SETTING, "actor": actor}
+    try:
+        began: datetime = session.execute(_BEGIN, asked).scalar_one()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        # The connection had ended without a sign. Nothing was done over it, and a new one is made.
+        session.rollback()
+        began = session.execute(_BEGIN, asked).scalar_one()
+    return began
+
+
 class Transactions:
     """Opens transactions for the doors: MCP tools, executions, commands.
 
@@ -146,8 +162,7 @@ class Transactions:
             with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
                 statements.give_voice(session, voice or self._voice, part=self._voice)
-                began = text("SELECT clock_timestamp(), set_config(:setting, :actor, true)")
-                context.began = session.execute(began, {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
+                context.began = _began(session, actor)
                 context.began_s = time.monotonic()
                 try:
                     yield session

@@ -47,3 +47,8 @@ def pool_of(callback: Any) -> Any:
 def runs_in_the_loop(pool: Any) -> bool:
     """Whether a pool runs tasks where messages are received and heart-beats are sent."""
     return type(pool).__module__ == _SOLO
+
+
+def kills_what_runs(pool: Any) -> bool:
+    """Whether a pool, told to end at once, kills its tasks and takes them for done: one of greenlets."""
+    return bool(getattr(pool, "is_green", False))

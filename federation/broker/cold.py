@@ -6,6 +6,7 @@ What is left is a signal in the very moment in which Python starts a thread of t
 """
 
 import sys
+from collections.abc import Set
 from types import FrameType
 
 from federation.broker.connection import StompConnection
@@ -13,29 +14,31 @@ from federation.broker.errors import ConnectionLost
 
 _HANDLER = ("celery.apps.worker", "_handle_request")
 _OURS = __name__.rpartition(".")[0] + "."
+_TASKS = "celery.app.trace"
 
 
-def end_if_interrupted(wire: StompConnection, *, in_the_loop: bool) -> None:
-    """Unwind what a cold shutdown interrupted, if that was the transport's work or what that had handed a message to.
-
-    With `in_the_loop` a message is handed to the task itself, which holds nothing of ours and is left to end.
-    Raises WorkerTerminate of Celery, upon which its worker ends, and what is not acknowledged goes back to its queue.
-    """
-    interrupted = _interrupted()
-    broken = StompConnection.__module__ in interrupted
-    if broken or (not in_the_loop and any(module.startswith(_OURS) for module in interrupted)):
-        if broken:
-            # Perhaps half a frame is written, or read and not kept.
-            wire.give_up(ConnectionLost("the worker was told to end at once, in the middle of a frame"))
-        raise sys.modules["celery.exceptions"].WorkerTerminate(1)
-
-
-def _interrupted() -> set[str]:
-    # The modules of the frames below the handler's, none if this is not called from it.
-    frame: FrameType | None = sys._getframe(2)
+def interrupted() -> frozenset[str] | None:
+    """Return the modules whose code a cold shutdown has interrupted, None if this is not called by its handler."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) != _HANDLER:
         frame = frame.f_back
+    if frame is None:
+        return None
     modules = set()
-    while frame is not None and (frame := frame.f_back) is not None:
+    while (frame := frame.f_back) is not None:
         modules.add(str(frame.f_globals.get("__name__")))
-    return modules
+    return frozenset(modules)
+
+
+def unwind(modules: Set[str], wire: StompConnection, *, in_the_loop: bool) -> None:
+    """Unwind what was interrupted, if that was the transport's work, what that had handed a message to, or, `in_the_loop`, a task itself.
+
+    Raises WorkerTerminate of Celery, upon which its worker ends, and what is not acknowledged goes back to its queue. A task of a solo pool ends
+    with it; Celery would have it fail, and acknowledge it.
+    """
+    broken = StompConnection.__module__ in modules
+    if broken:
+        # Perhaps half a frame is written, or read and not kept.
+        wire.give_up(ConnectionLost("the worker was told to end at once, in the middle of a frame"))
+    if broken or (_TASKS in modules if in_the_loop else any(module.startswith(_OURS) for module in modules)):
+        raise sys.modules["celery.exceptions"].WorkerTerminate(1)

@@ -60,18 +60,20 @@ def _connection(parser: argparse.ArgumentParser, given: argparse.Namespace) -> A
 
         sys.path.insert(0, os.getcwd())
         try:
-            return find_app(given.app).connection_for_write()
+            # As with `celery -A … -b …`: the options are the app's, the broker is the one that was given.
+            return find_app(given.app).connection_for_write(given.broker)
         except (ImportError, AttributeError) as error:
             parser.error(f"--app {given.app}: {error}; name it as for `celery -A`")
-    if not given.broker:
+    broker = given.broker or os.environ.get(URL_VARIABLE)
+    if not broker:
         parser.error(f"where is the broker? give --app, --broker or the variable {URL_VARIABLE}")
     options: dict[str, Any] = {"queue_prefix": given.queue_prefix}
     if given.dead_letter_queue is not None:
         options["dead_letter_queue"] = given.dead_letter_queue
-    if not given.broker.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+    if not broker.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
         parser.error(f"--broker: the URL of an ActiveMQ begins with {_BEGINNINGS}")
     try:
-        return Connection(given.broker, transport_options=options, connect_timeout=5)
+        return Connection(broker, transport_options=options, connect_timeout=5)
     except (TypeError, ValueError) as error:
         parser.error(f"--broker: {error}")
 
@@ -79,7 +81,7 @@ def _connection(parser: argparse.ArgumentParser, given: argparse.Namespace) -> A
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m federation.broker", description="What is in ActiveMQ: queues, dead letters, the schedule.")
     parser.add_argument("-A", "--app", help="the Celery app whose broker and options to use, as for `celery -A`")
-    parser.add_argument("-b", "--broker", default=os.environ.get(URL_VARIABLE), help=f"the broker's URL; else the variable {URL_VARIABLE}")
+    parser.add_argument("-b", "--broker", help=f"the broker's URL, also in place of the app's; else the variable {URL_VARIABLE}")
     parser.add_argument("--queue-prefix", default="", help="the transport option of that name, where no app says it")
     parser.add_argument("--dead-letter-queue", help="the transport option of that name, where no app says it")
     nouns = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -62,6 +62,11 @@ class StompConnection:
         """Whether it is worth using, as far as is known without a look at the socket."""
         return not self._closed and self._failure is None and os.getpid() == self._pid
 
+    @property
+    def failed(self) -> bool:
+        """Whether it was lost, and not closed by us."""
+        return self._failure is not None and not self._closed and os.getpid() == self._pid
+
     def fileno(self) -> int:
         """The socket's descriptor, for an event loop."""
         return self._sock.fileno()

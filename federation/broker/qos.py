@@ -39,6 +39,7 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
         self.prefetch_count = prefetch_count or 0
         # No lock, which a signal's handler would wait for in vain: each use of it is one operation of a dict.
         self._deliveries: dict[int, Delivery] = {}
+        self._withheld = False
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -59,8 +60,14 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
         """Return an unsettled delivery; raises KeyError."""
         return self._deliveries[delivery_tag]
 
+    def withhold(self) -> None:
+        """Have nothing settled any more by its tag: who says so was cut off. The broker redelivers it when the connection ends."""
+        self._withheld = True
+
     def take(self, delivery_tag: int, *, multiple: bool = False) -> list[Delivery]:
         """Remove and return the delivery, or all up to it; an unknown tag was settled before, and returns nothing."""
+        if self._withheld:
+            return []
         tags = [tag for tag in list(self._deliveries) if tag <= delivery_tag] if multiple else [delivery_tag]
         return self._taken(tags)
 

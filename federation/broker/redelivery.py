@@ -1,6 +1,9 @@
 """The hook that judges redelivered messages: its types, and how it is found and asked; keeps no count itself."""
 
+import importlib
 import logging
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,12 +34,25 @@ def find_hook(given: Hook | str | None) -> Hook | None:
     if not isinstance(given, str):
         return given
     try:
-        found: Hook = symbol_by_name(given)
+        found: Hook = symbol_by_name(given, imp=_import)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise OptionRefused("on_redelivered", given, f"a function that can be imported: {error}") from error
     if not callable(found):
         raise OptionRefused("on_redelivered", given, f"a function, and not of type {type(found).__name__}")
     return found
+
+
+def _import(name: str, package: str | None = None, **_: Any) -> Any:
+    # Also from where we are, as `celery -A` finds the app itself.
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name, package)
+    finally:
+        if added:
+            sys.path.remove(here)
 
 
 def verdict(hook: Hook, message: Redelivered) -> str | None:

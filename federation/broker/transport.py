@@ -70,6 +70,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self.queues: dict[str, bool] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.fresh = False
+        self._loss_told = False
         self._wire: StompConnection | None = None
         self._loop: Any = None
         self._loop_thread = 0
@@ -126,6 +127,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         # The next connection may lead to another broker, or to this one with its plugin.
         self._wire = self._statistics = self._statistics_missing = None
         self.subscriptions = {}
+        self._loss_told = False
         self._avail_channels.clear()
 
     def close_connection(self, connection: Any) -> None:
@@ -145,8 +147,12 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         self._first_question = threading.Lock()
 
     def verify_connection(self, connection: Any) -> bool:
-        """Whether the connection lives, as far as is known."""
-        return self._wire is not None and self._wire.alive
+        """Whether the connection lives, as far as is known; if it is lost, not before its consumers have heard of that.
+
+        kombu connects anew wherever it meets a connection that has ended, without its consumers: whoever drains for them would wait for ever.
+        """
+        wire = self._wire
+        return wire is not None and (wire.alive or (wire.failed and bool(self.subscriptions) and not self._loss_told))
 
     @property
     def connected(self) -> bool:
@@ -185,6 +191,13 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
 
         Raises socket.timeout if none came, ConnectionLost.
         """
+        try:
+            self._drain(timeout)
+        except ConnectionLost:
+            self._loss_told = True
+            raise
+
+    def _drain(self, timeout: float | None) -> None:
         wire = self.wire
         deadline = None if timeout is None else monotonic() + timeout
         beat = wire.beat_s / 2
@@ -242,6 +255,9 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
             wire.read(0)
             while wire.inbox:
                 self._deliver_waiting()
+        except ConnectionLost:
+            self._loss_told = True
+            raise
         finally:
             wire.tell_waiting()
 

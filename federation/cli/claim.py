@@ -51,14 +51,15 @@ def take(
     who = name()
     lasting_s = settings().claim_ttl_s if ttl_s is None else ttl_s
     outcome = _taken(who, resource, description=description, ttl_s=lasting_s, token=token, wait_s=wait_s)
-    if outcome.fencing_token is not None and hook.is_here():
-        kept_tokens.keep(outcome.resource, outcome.fencing_token)
     if as_json:
         print_json(json.dumps(told(outcome), indent=2))
     elif outcome.claimed:
         console.print(inert(f"{who} holds {outcome.resource} until {outcome.expires_at:%Y-%m-%d %H:%M:%S}, with token {outcome.fencing_token}."))
     else:
         errors.print(inert(f"federation: {_lost(outcome)}"))
+    # After it is told, because it may not be possible here.
+    if outcome.fencing_token is not None and hook.is_here():
+        kept_tokens.keep(outcome.resource, outcome.fencing_token)
     raise typer.Exit(0 if outcome.claimed else 1)
 
 

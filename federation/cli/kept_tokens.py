@@ -46,11 +46,16 @@ def _read(path: Path) -> dict[str, int]:
 @contextmanager
 def _changing() -> Iterator[dict[str, int]]:
     path = repository.own_file(FILE)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        tokens = _read(path)
-        yield tokens
-        unready = path.with_suffix(".tmp")
-        with open(os.open(unready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(tokens, file, indent=2)
-        unready.replace(path)
+    try:
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            tokens = _read(path)
+            yield tokens
+            unready = path.with_suffix(".tmp")
+            with open(os.open(unready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(tokens, file, indent=2)
+            unready.replace(path)
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be written: {error.strerror}; the claim stands, and this hook does not know of it"
+        ) from error

@@ -68,6 +68,8 @@ def _of_door(config: Settings, near: str) -> Picture:
 
 def _standing(told: dict[str, Any]) -> Standing:
     ends = datetime.fromisoformat(told["expires_at"])
+    if "fencing_token" not in told:
+        raise DoorUnavailable("the front door is older than this command, and tells no fencing tokens: update the federation there")
     return Standing(told["resource"], told["holder"], ends, told["description"], told["fencing_token"])
 
 

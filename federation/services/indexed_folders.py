@@ -13,7 +13,7 @@ from federation.services.charter import is_agent
 from federation.store import turns
 from federation.store.context import context
 from federation.store.models.cop import Visibility
-from federation.store.models.retrieval import IndexedFolder
+from federation.store.models.retrieval import IndexedFolder, IndexRun
 
 # By what LanceDB tells the chunks of one index from those of another.
 COLLECTION = case((IndexedFolder.visibility == Visibility.ALL, IndexedFolder.root), else_=cast(IndexedFolder.id, Text))
@@ -54,11 +54,10 @@ def find(session: Session, root: str, visibility: str | None, conversation_id: s
 
 
 def take(session: Session, root: str, visibility: str | None, conversation_id: str | None) -> IndexedFolder:
-    """Return the same, made if it is new; without a visibility, the one that the caller made, or else that for all.
+    """Return the same, made if it is new; without a visibility, the one that the caller indexed last, or else that for all.
 
-    Others who index the folder wait until the commit. Raises as `audience` does.
+    For who has the turn of the folder. Raises as `audience` does, and InvalidInput without a visibility where what he indexed last is gone.
     """
-    turns.take(session, f"index:{root}")
     found = find(session, root, visibility, conversation_id)
     if found is None:
         level, name = audience(session, visibility, conversation_id)
@@ -68,20 +67,31 @@ def take(session: Session, root: str, visibility: str | None, conversation_id: s
     return found
 
 
+def turn(session: Session, root: str) -> None:
+    """Have others who index the folder wait until the commit."""
+    turns.take(session, f"index:{root}")
+
+
 def others_of_mine(session: Session, kept: IndexedFolder) -> list[IndexedFolder]:
-    """Return what the caller has indexed of the same folder for others: its last word says who may see it."""
-    return list(session.scalars(_mine(session, kept.root).where(IndexedFolder.id != kept.id)))
+    """Return what the caller has made of the same folder for others: its last word says who may see it."""
+    mine = (IndexedFolder.root == kept.root, IndexedFolder.created_by == context(session).actor, IndexedFolder.id != kept.id)
+    return list(session.scalars(select(IndexedFolder).where(*mine)))
 
 
 def _meant(session: Session, root: str, visibility: str | None, conversation_id: str | None) -> tuple[Any, ...]:
-    if visibility is None and conversation_id is None and (mine := session.scalar(_mine(session, root))) is not None:
-        return (IndexedFolder.id == mine.id,)
+    if visibility is None and conversation_id is None and (last := _last(session, root)) is not None:
+        return (IndexedFolder.id == last,)
     level, name = audience(session, visibility, conversation_id)
     return IndexedFolder.root == root, IndexedFolder.visibility == level, IndexedFolder.audience == name
 
 
-def _mine(session: Session, root: str) -> Any:
-    return select(IndexedFolder).where(IndexedFolder.root == root, IndexedFolder.created_by == context(session).actor)
+def _last(session: Session, root: str) -> uuid.UUID | None:
+    # Also one that another has made: a repetition without a word must not publish what it was shared with.
+    runs = select(IndexRun.folder_id).where(IndexRun.root == root, IndexRun.created_by == context(session).actor)
+    last = session.scalar(runs.order_by(IndexRun.created_at.desc(), IndexRun.id).limit(1))
+    if last is not None and session.get(IndexedFolder, last) is None:
+        raise InvalidInput("visibility", None, f"who may find it: what you indexed of {root} before was withdrawn, or is hidden from you now")
+    return last
 
 
 def roots(session: Session) -> list[str]:

@@ -93,6 +93,9 @@ def record_scan(
     `compared_with` is the index of which the documents are the changes. Raises TransientError if that is withdrawn,
     Conflict if the caller has asked for other readers since, and as `indexed_folders.take`.
     """
+    indexed_folders.turn(session, root)
+    if session.get(IndexRun, run_id) is not None:
+        return progress(session, run_id)
     folder = indexed_folders.take(session, root, visibility, conversation_id)
     if compared_with not in {None, folder.id}:
         raise TransientError(f"who had indexed {root} for these readers has withdrawn it meanwhile; index it again, and all of it is read")
@@ -116,7 +119,7 @@ def record_scan(
         session.execute(sa.delete(Document).where(Document.id == identity))
     # What an earlier run left is taken up too, deletions and chunks without a vector: so a killed run goes on with the next.
     withdrawn = indexed_folders.others_of_mine(session, folder)
-    _require_last_word(session, run, withdrawn)
+    _require_last_word(session, run)
     former = select(IndexRun.id).where(IndexRun.folder_id.in_([folder.id, *(each.id for each in withdrawn)]), IndexRun.id != run_id)
     session.execute(sa.update(VectorChange).where(VectorChange.run_id.in_(former), VectorChange.vector.is_(None)).values(run_id=run_id))
     for each in withdrawn:
@@ -173,12 +176,12 @@ def _record_document(session: Session, run: IndexRun, folder: IndexedFolder, new
     _drop_chunks(session, run.id, list(kept.values()))
 
 
-def _require_last_word(session: Session, run: IndexRun, withdrawn: Sequence[IndexedFolder]) -> None:
-    """Pass unless the caller asked for what this run would withdraw after it asked for the run: one that comes late publishes nothing."""
+def _require_last_word(session: Session, run: IndexRun) -> None:
+    """Pass unless the caller asked to index the folder for others after it asked for this run: one that comes late publishes nothing."""
     asked_at = select(Execution.created_at).where(Execution.id == run.id).scalar_subquery()
     later = select(Execution.id).join(IndexRun, IndexRun.id == Execution.id)
-    later = later.where(IndexRun.folder_id.in_([each.id for each in withdrawn]), Execution.actor == run.created_by, Execution.created_at > asked_at)
-    if session.scalar(later.limit(1)) is not None:
+    later = later.where(IndexRun.root == run.root, IndexRun.created_by == run.created_by, IndexRun.folder_id != run.folder_id)
+    if session.scalar(later.where(Execution.created_at > asked_at).limit(1)) is not None:
         raise Conflict(f"{run.created_by} has asked to index {run.root} for others since; index it again if it shall be for these")
 
 

@@ -25,6 +25,8 @@ class Context:
     notices: set[str] = field(default_factory=set)
     # Stream, position if it was taken, and all of it as JSON: what `event_log` appends before the commit.
     events: list[tuple[str, int | None, str]] = field(default_factory=list)
+    # Those that there were when an attempt began.
+    attempts: dict[object, list[tuple[str, int | None, str]]] = field(default_factory=dict)
     # A session forgets a row that nobody refers to, and would read it again.
     kept: list[object] = field(default_factory=list)
     # By PostgreSQL's clock, and by this process's stopwatch at that moment.

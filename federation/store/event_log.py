@@ -76,12 +76,14 @@ def advance(session: Session, stream: str) -> int:
 
 def attempt(session: Session) -> SessionTransaction:
     """Begin what is committed, or rolled back together with the events that were put down in it."""
-    write(session)
-    return session.begin_nested()
+    attempted = session.begin_nested()
+    who = context(session)
+    who.attempts[attempted] = list(who.events)
+    return attempted
 
 
 @event.listens_for(Session, "after_soft_rollback")
-def _forget(session: Session, _: SessionTransaction) -> None:
-    # What was undone did not happen.
+def _forget(session: Session, undone: SessionTransaction) -> None:
+    # What was undone did not happen; what was put down before an attempt did, and may have been written in it.
     if (who := found_context(session)) is not None:
-        who.events.clear()
+        who.events[:] = who.attempts.pop(undone, [])

@@ -154,6 +154,6 @@ def best(task: FederationTask, query: str, *, limit: int, root: str | None = Non
         hits = stored.search(query, vector, limit=depth, scope=scope)
         with task.transaction() as session:
             found = retrieval.places(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits])
-        if len(found) >= limit or scope.is_empty or depth >= stored.chunks.count(scope):
+        if len(found) >= limit or scope.is_empty or len(hits) >= stored.files.count(scope) or depth >= stored.chunks.count(scope):
             return found[:limit]
         depth *= MORE

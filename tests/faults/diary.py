@@ -63,7 +63,7 @@ class Diary:
 
     def taken_over_s(self, task_ids: Iterable[str], worker: int, since: float) -> float:
         """Return the seconds from a time until other workers had begun each of these tasks of a worker."""
-        others = [line for line in self.lines if line.what == "start" and line.worker != worker and line.at > since]
+        others = [line for line in self.lines if line.what == "start" and worker not in (line.worker, line.child) and line.at > since]
         return max(min(line.at for line in others if line.task_id == task_id) for task_id in task_ids) - since
 
     def ids(self, what: str) -> set[str]:

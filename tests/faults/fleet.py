@@ -10,7 +10,7 @@ from typing import Any
 
 from federation.local.children import signal_group
 from tests import forks
-from tests.faults.diary import Diary, wait_for
+from tests.faults.diary import Diary, Line, wait_for
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -32,6 +32,10 @@ class Worker:
     def pid(self) -> int:
         """The pid of the main process, which is the number of the group too."""
         return self.process.pid
+
+    def wrote(self, line: Line) -> bool:
+        """Whether that line of the diary is its own: of its main process, or of a child of that."""
+        return self.pid in (line.worker, line.child)
 
     @property
     def log(self) -> str:

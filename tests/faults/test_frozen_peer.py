@@ -19,19 +19,22 @@ LOST = "Connection to broker lost"
 
 
 @pytest.mark.fault("transport: worker SIGSTOPped with messages in hand")
-def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, toll: Toll) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
+def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(
+    fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, toll: Toll, pool: str
+) -> None:
     gate = tmp_path / "gate"
-    frozen = fleet.start(heartbeat_s=1, slots=1, worker_prefetch_multiplier=3)
+    frozen = fleet.start(pool=pool, heartbeat_s=1, slots=1, worker_prefetch_multiplier=3)
     held = [client.send("hold", str(gate)) for _ in range(3)]
     wait_for(lambda: diary.ids("start"), "the first runs")
     frozen_at = time.monotonic()
     frozen.freeze()
     peer = fleet.start(slots=3)
     # One was running and two were waiting in the worker's memory.
-    wait_for(lambda: {line.task_id for line in diary.lines if line.worker == peer.pid} == set(held), lambda: f"the peer has all three: {diary.lines}")
+    wait_for(lambda: {line.task_id for line in diary.lines if peer.wrote(line)} == set(held), lambda: f"the peer has all three: {diary.lines}")
     gate.touch()
     diary.wait_until_all_ended(held)
-    again = [line for line in diary.lines if line.worker == peer.pid and line.what == "start"]
+    again = [line for line in diary.lines if peer.wrote(line) and line.what == "start"]
     assert all(line.redelivered for line in again)
     toll.recovery_s.append(diary.taken_over_s(held, frozen.pid, frozen_at))
     frozen.thaw()
@@ -40,8 +43,10 @@ def test_a_frozen_worker_is_cut_and_its_messages_go_to_a_peer(fleet: Fleet, clie
     peer.kill()
     after = client.send("work")
     diary.wait_until_all_ended([after])
-    assert {line.worker for line in diary.lines if line.task_id == after} == {frozen.pid}
-    diary.check_reruns_are_marked()
+    assert all(frozen.wrote(line) for line in diary.lines if line.task_id == after)
+    if pool == "prefork":
+        # The others begin what they had fetched before they see that they were cut: docs/reference/broker.md says so.
+        diary.check_reruns_are_marked()
     toll.happened(1, work=len(held) + 1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.diary import Diary, Line, some, wait_for
+from tests.faults.diary import Diary, some, wait_for
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.publishing import Client
 
@@ -19,11 +19,6 @@ def tell_by_signal(worker: Worker, client: Client) -> None:
 
 def tell_by_remote_control(worker: Worker, client: Client) -> None:
     client.app.control.shutdown(destination=[worker.name])
-
-
-def had(worker: Worker, line: Line) -> bool:
-    """Whether a worker wrote that line: its main process, or a child of that."""
-    return worker.pid in (line.worker, line.child)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -42,14 +37,14 @@ def test_a_warm_shutdown_gives_what_waits_to_a_peer_at_once_and_finishes_what_ru
     tell(leaving, client)
     wait_for(lambda: set(waiting) <= diary.ids("end") or len(diary.starts(running)) > 1, lambda: f"a peer runs what waits: {diary.lines}")
     assert len(diary.starts(running)) == 1, "a peer runs what is still running"
-    assert all(had(peer, line) for line in diary.lines if line.task_id in waiting)
+    assert all(peer.wrote(line) for line in diary.lines if line.task_id in waiting)
     assert running not in diary.ids("end")
     # More work, so that a running task given back by mistake would reach the peer.
     diary.wait_until_all_ended([client.send("work") for _ in range(10)])
     gate.touch()
     wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
     wait_for(lambda: (size := size_of(f"/queue/{prefix}work")).waiting + size.in_flight == 0, "all is acknowledged")
-    assert [had(leaving, line) for line in diary.starts(running)] == [True], "a peer ran what was still running"
+    assert [leaving.wrote(line) for line in diary.starts(running)] == [True], "a peer ran what was still running"
     assert running in diary.ids("end")
     assert all(len(diary.starts(task_id)) == 1 for task_id in waiting)
 
@@ -83,7 +78,7 @@ def test_no_task_runs_twice_in_a_warm_shutdown(
     wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
     twice = [task_id for task_id in (running, *waiting, *after) if len(diary.starts(task_id)) > 1]
     assert not twice, f"ran twice: {some(twice)}"
-    kept = [task_id for task_id in waiting if had(leaving, diary.starts(task_id)[0])]
+    kept = [task_id for task_id in waiting if leaving.wrote(diary.starts(task_id)[0])]
     if pool != "threads":
         # A thread takes the next by itself until the worker's loop has seen the signal. For one of them gevent already waits for a free greenlet.
         assert len(kept) <= (pool == "gevent"), f"begun by the worker that ends: {some(kept)}"
@@ -131,11 +126,11 @@ def test_what_runs_longer_than_heartbeats_after_a_warm_shutdown_is_run_by_no_pee
     gate.touch()
     wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
     wait_for(lambda: (size := size_of(f"/queue/{prefix}work")).waiting + size.in_flight == 0, "it is acknowledged")
-    assert [had(leaving, line) for line in diary.starts(running)] == [True], leaving.log
+    assert [leaving.wrote(line) for line in diary.starts(running)] == [True], leaving.log
     assert running in diary.ids("end")
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 def test_a_cold_shutdown_gives_back_what_runs(
     fleet: Fleet, client: Client, diary: Diary, tmp_path: Path, prefix: str, size_of: Callable[[str], Any], pool: str
 ) -> None:

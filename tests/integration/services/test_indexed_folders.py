@@ -216,3 +216,38 @@ def test_what_a_run_has_left_is_taken_up_by_who_withdraws_the_index(transactions
     run = scan(transactions, "bob", visibility="nobody")
     with transactions.begin("test:hand") as session:
         assert session.scalars(select(VectorChange.run_id)).all() == [run.run_id]
+
+
+@pytest.mark.usefixtures("_secret")
+def test_who_shares_an_index_of_another_keeps_its_readers_when_it_repeats_without_a_word(transactions) -> None:
+    for who in ("bob", "eve"):
+        scan(transactions, who, document("a.py", "one"), **MEMBERS)
+    scan(transactions, "eve", document("a.py", "one"))
+    assert {name for name, texts in seen(transactions).items() if texts} == {"bob", "eve"}
+
+
+@pytest.mark.usefixtures("_secret")
+def test_a_run_that_comes_late_publishes_nothing_also_where_the_later_one_shares_an_index_of_another(transactions) -> None:
+    scan(transactions, "bob", document("a.py", "one"), **MEMBERS)
+    asked = []
+    for for_whom in ({"visibility": "all"}, MEMBERS):
+        with transactions.begin("eve") as session:
+            asked.append((retrieval.request_index(session, ROOT, **for_whom), for_whom))
+    (first, of_all), (second, of_members) = asked
+    with transactions.begin("eve") as session:
+        indexing.record_scan(session, second, ROOT, paths=["a.py"], documents=[document("a.py", "one")], skipped=[], **of_members)
+    with pytest.raises(Conflict, match="has asked to index"), transactions.begin("eve") as session:
+        indexing.record_scan(session, first, ROOT, paths=["a.py"], documents=[document("a.py", "one")], skipped=[], **of_all)
+    assert {name for name, texts in seen(transactions).items() if texts} == {"bob", "eve"}
+
+
+def test_a_scan_that_is_delivered_again_makes_no_index_anew(transactions) -> None:
+    runs = []
+    for visibility in ("all", "nobody", None):
+        with transactions.begin("bob") as session:
+            run_id, asked = (retrieval.request_index(session, ROOT, visibility=visibility), visibility) if visibility else runs[0]
+        runs.append((run_id, asked))
+        with transactions.begin("bob", execution_id=run_id) as session:
+            indexing.record_scan(session, run_id, ROOT, paths=["a.py"], documents=[document("a.py", "one")], skipped=[], visibility=asked)
+    with transactions.begin("eve") as session:
+        assert indexed_folders.roots(session) == []

@@ -1,8 +1,10 @@
 """Messages reach their addressees and nobody else, in order, and wait in an inbox until they are read."""
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from sqlalchemy import func, select
 
@@ -194,3 +196,34 @@ def test_one_message_comes_of_two_calls_at_once(transactions) -> None:
     with transactions.begin("bob") as session:
         assert len(inboxes.inbox(session).messages) == 1
         assert list(session.scalars(select(Message.position))) == [1]
+
+
+@pytest.mark.parametrize("slug", [None, "named"])
+def test_of_two_who_bring_somebody_in_at_once_each_does(transactions, database: str, slug: str | None) -> None:
+    """Whoever sends takes the streams of a conversation in one order, with a name for his message and without."""
+    with transactions.begin("ada") as session:
+        messages.send(session, "hello", conversation_id="room", to="bob")
+
+    def bring_in_another() -> None:
+        with transactions.begin("bob") as session:
+            messages.send(session, "welcome", conversation_id="room", to="dan", slug="named")
+
+    with ThreadPoolExecutor(1) as other:
+        with transactions.begin("ada") as session:
+            messages.send(session, "welcome", conversation_id="room", to="eve", slug=slug)
+            waiting = other.submit(bring_in_another)
+            until_somebody_waits_for_a_lock(database)
+        waiting.result(60)
+    for name in ("dan", "eve"):
+        with transactions.begin(name) as session:
+            assert [message.content for message in inboxes.inbox(session).messages] == ["welcome"]
+
+
+def until_somebody_waits_for_a_lock(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        for _ in range(600):
+            if connection.execute(waits).fetchone() == (True,):
+                return
+            time.sleep(0.1)
+    raise AssertionError("nobody waits")

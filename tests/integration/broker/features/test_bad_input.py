@@ -3,7 +3,9 @@
 import json
 import pickle
 import re
+import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 import kombu
@@ -94,6 +96,13 @@ def test_a_header_that_celery_would_read_as_its_own_loses_nothing(bus: Any, queu
 def test_an_option_of_a_wrong_value_is_refused_by_name(bus: Any, name: str, value: Any) -> None:
     with pytest.raises(OptionRefused, match=re.escape(f"{name}: got {value!r}")):
         kombu.Connection(bus.url, transport_options={name: value}).connect()
+
+
+def test_a_hook_beside_the_app_is_found_as_celery_finds_the_app(bus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hook_beside_the_app.py").write_text("def judge(message):\n    return None\n")
+    monkeypatch.chdir(tmp_path)
+    kombu.Connection(bus.url, transport_options={"on_redelivered": "hook_beside_the_app:judge"}).connect()
+    assert str(tmp_path) not in sys.path
 
 
 def test_kombus_own_heartbeat_is_refused_as_ours_is(bus: Any) -> None:

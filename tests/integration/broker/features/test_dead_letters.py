@@ -294,6 +294,8 @@ def test_the_command_line_takes_broker_and_options_from_a_celery_app(activemq: A
     examples = project("orders")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((*filter(None, [os.environ.get("PYTHONPATH")]), str(examples.folder))))
     assert command(activemq.url, "-A", "orders", "queues").returncode == DONE
+    elsewhere = command(activemq.url, "-A", "orders", "-b", "activemq://127.0.0.1:1", "queues")
+    assert elsewhere.returncode == UNAVAILABLE, "the broker that was named is not the one that was asked"
     wrong = command(activemq.url, "-A", "no_such_module", "queues")
     assert (wrong.returncode, "no_such_module" in wrong.stderr) == (WRONG_INPUT, True)
 
