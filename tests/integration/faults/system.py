@@ -89,10 +89,11 @@ class System:
         else:
             self.parts[name] = self.world.worker(name, *self.flags, wait=False, **QUIET, **given)
 
-    def kill(self, name: str) -> None:
-        """End a part as a power cut would, and start it again."""
+    def kill(self, name: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End a part as a power cut would, and start it again, after what is to happen meanwhile."""
         self.parts[name].kill()
         self.parts[name].wait()
+        meanwhile()
         self.start_part(name)
         if name == "door":
             # One that finds no database when it starts ends, and here nobody would start it again.
