@@ -56,6 +56,4 @@ def _changing() -> Iterator[dict[str, int]]:
                 json.dump(tokens, file, indent=2)
             unready.replace(path)
     except OSError as error:
-        raise SettingsError(
-            f"{path}: cannot be written: {error.strerror}; the claim stands, and this hook does not know of it"
-        ) from error
+        raise SettingsError(f"{path}: cannot be written: {error.strerror}; the claim stands, and this hook does not know of it") from error
