@@ -185,7 +185,11 @@ class Supervisor:
             selector.register(self._signals, selectors.EVENT_READ)
             for slot in slots:
                 assert slot.process is not None
-                descriptor = os.pidfd_open(slot.process.pid)
+                try:
+                    descriptor = os.pidfd_open(slot.process.pid)
+                except ProcessLookupError:
+                    # It ended while it was pressed to, which asks how it ended, and then nobody has the pid.
+                    return
                 stack.callback(os.close, descriptor)
                 selector.register(descriptor, selectors.EVENT_READ)
             selector.select(at_most_s)
