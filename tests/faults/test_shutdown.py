@@ -157,7 +157,7 @@ POINTS = 1200
     ("pool", "step"),
     [
         ("threads", 100),
-        pytest.param("threads", 3, marks=pytest.mark.long),
+        pytest.param("threads", 12, marks=pytest.mark.long),
         *(pytest.param(pool, 40, marks=pytest.mark.long) for pool in ("prefork", "gevent")),
     ],
 )
