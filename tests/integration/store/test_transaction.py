@@ -2,14 +2,15 @@
 
 import threading
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
 from federation.errors import DatabaseUnavailable, TransientError
 from federation.store import outbox
 from federation.store.models.executions import Execution
-from federation.transaction import Transactions, connect
+from federation.transaction import Transactions, _refuse_ended, connect
 
 
 def test_two_who_record_the_same_execution_at_once_record_one(transactions, publisher) -> None:
@@ -37,6 +38,22 @@ def test_no_free_connection_is_an_error_that_passes(postgres, database: str, pub
     opened = Transactions(engine, publisher)
     with opened.begin("ada"), opened.begin("ada"), pytest.raises(DatabaseUnavailable, match="free"), opened.begin("ada"):
         pytest.fail("a third connection of two")
+    engine.dispose()
+
+
+@pytest.mark.parametrize("with_a_sign", [True, False])
+def test_a_connection_that_has_ended_is_replaced_unnoticed(postgres, database: str, publisher, with_a_sign: bool) -> None:
+    engine = connect(postgres.as_role("federation_app", database), pool_size=1)
+    if not with_a_sign:
+        event.remove(engine, "checkout", _refuse_ended)
+    opened = Transactions(engine, publisher)
+    pids = []
+    for _ in range(2):
+        with opened.begin("ada") as session:
+            pids.append(session.scalar(text("SELECT pg_backend_pid()")))
+        with psycopg.connect(database, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 60000)", [pids[-1]])
+    assert pids[0] != pids[1]
     engine.dispose()
 
 
