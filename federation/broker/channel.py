@@ -11,12 +11,11 @@ from typing import Any
 from amqp.exceptions import PreconditionFailed
 from amqp.protocol import queue_declare_ok_t
 
-from federation.broker import destinations, settling
+from federation.broker import cold, destinations, settling
 from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
 from federation.broker.beating import beat_beside
-from federation.broker.celery_worker import is_worker, kills_what_runs, runs_in_the_loop
-from federation.broker.cold import interrupted, unwind
+from federation.broker.celery_worker import is_worker, runs_in_the_loop
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
@@ -267,10 +266,8 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         """
         consumer = self._by_tag.get(consumer_tag)
         pool = consumer.pool if consumer is not None else None
-        if pool is not None and (modules := interrupted()) is not None:
-            if kills_what_runs(pool):
-                self.qos.withhold()
-            unwind(modules, self.wire, in_the_loop=runs_in_the_loop(pool))
+        if consumer is not None and pool is not None and (modules := cold.interrupted()) is not None:
+            cold.end(modules, consumer, self.qos, self.wire)
         if pool is None or not is_ending():
             self._cancel(consumer_tag, lambda _: False)
             return

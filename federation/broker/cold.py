@@ -6,15 +6,22 @@ What is left is a signal in the very moment in which Python starts a thread of t
 """
 
 import sys
-from collections.abc import Set
+import threading
+from collections.abc import Iterable, Set
 from types import FrameType
+from typing import Any
 
+from federation.broker.celery_worker import kills_what_runs, runs_in_the_loop
 from federation.broker.connection import StompConnection
+from federation.broker.consumer import Consumer
 from federation.broker.errors import ConnectionLost
+from federation.broker.qos import QoS
 
 _HANDLER = ("celery.apps.worker", "_handle_request")
 _OURS = __name__.rpartition(".")[0] + "."
 _TASKS = "celery.app.trace"
+_PREFORK = ("celery.concurrency.prefork", "celery.concurrency.asynpool", "billiard.pool")
+_LOOK_S = 0.05
 
 
 def interrupted() -> frozenset[str] | None:
@@ -30,15 +37,38 @@ def interrupted() -> frozenset[str] | None:
     return frozenset(modules)
 
 
-def unwind(modules: Set[str], wire: StompConnection, *, in_the_loop: bool) -> None:
-    """Unwind what was interrupted, if that was the transport's work, what that had handed a message to, or, `in_the_loop`, a task itself.
+def end(modules: Set[str], consumer: Consumer, qos: QoS, wire: StompConnection) -> None:
+    """Do what a consumer's end takes of a worker that is told to end at once, which interrupted these modules.
 
-    Raises WorkerTerminate of Celery, upon which its worker ends, and what is not acknowledged goes back to its queue. A task of a solo pool ends
-    with it; Celery would have it fail, and acknowledge it.
+    Raises WorkerTerminate of Celery, upon which its worker ends, and what is not acknowledged goes back to its queue, if the transport's work was
+    interrupted, what that had handed a message to, a prefork pool's, or a task of a solo pool. Such a task ends with it; Celery would have it fail,
+    and acknowledge it.
     """
+    if kills_what_runs(consumer.pool):
+        qos.withhold()
     broken = StompConnection.__module__ in modules
     if broken:
         # Perhaps half a frame is written, or read and not kept.
         wire.give_up(ConnectionLost("the worker was told to end at once, in the middle of a frame"))
-    if broken or (_TASKS in modules if in_the_loop else any(module.startswith(_OURS) for module in modules)):
+    at_work = not modules.isdisjoint(_PREFORK) or any(module.startswith(_OURS) for module in modules)
+    if broken or (_TASKS in modules if runs_in_the_loop(consumer.pool) else at_work):
         raise sys.modules["celery.exceptions"].WorkerTerminate(1)
+    if type(consumer.pool).__module__ in _PREFORK:
+        _cancel_what_begins([delivery.request for delivery in qos.where(consumer.has)], consumer.pool, wire)
+
+
+def _cancel_what_begins(requests: Iterable[Any], pool: Any, wire: StompConnection) -> None:
+    # Celery cancels what it knows to run, and then waits for its children. But one that has just been given a task runs it without Celery knowing,
+    # as long as that has not read what the child said.
+    unheard = [request for request in requests if request is not None and request._apply_result is not None and request.time_start is None]
+    if unheard:
+        threading.Thread(target=_cancel, args=(unheard, pool, wire), name="broker-cold-shutdown", daemon=True).start()
+
+
+def _cancel(unheard: list[Any], pool: Any, wire: StompConnection) -> None:
+    while unheard and not wire.ended.wait(_LOOK_S):
+        for request in [request for request in unheard if request.time_start is not None]:
+            unheard.remove(request)
+            late = bool(request.task.acks_late)
+            if not (late and request.acknowledged):
+                request.cancel(pool, emit_retry=not late)

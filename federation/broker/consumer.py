@@ -77,6 +77,10 @@ class Consumer:
                     raise ArgumentRefused("selector", arguments.headers["selector"], "ActiveMQ does not understand it") from error
                 raise
 
+    def has(self, delivery: Delivery) -> bool:
+        """Whether a delivery came to it."""
+        return delivery.subscription.owner in self._all
+
     def resize(self, prefetch: int) -> None:
         """Follow a change of the channel's prefetch count."""
         for slots in self._all:

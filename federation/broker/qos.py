@@ -71,6 +71,10 @@ class QoS(BaseQoS):  # type: ignore[misc]  # see bases
         tags = [tag for tag in list(self._deliveries) if tag <= delivery_tag] if multiple else [delivery_tag]
         return self._taken(tags)
 
+    def where(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Return the unsettled deliveries for which that holds, oldest first."""
+        return [delivery for delivery in list(self._deliveries.values()) if wanted(delivery)]
+
     def take_where(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Remove and return the unsettled deliveries for which that holds, oldest first."""
         return self._taken([tag for tag, delivery in list(self._deliveries.items()) if wanted(delivery)])

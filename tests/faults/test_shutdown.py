@@ -149,6 +149,19 @@ def test_a_cold_shutdown_gives_back_what_runs(
     diary.check_reruns_are_marked()
 
 
+def test_a_cold_shutdown_ends_a_task_that_the_worker_has_not_heard_of(fleet: Fleet, client: Client, diary: Diary, tmp_path: Path) -> None:
+    """Celery cancels those alone whose children have said that they began, and waits for the others."""
+    gate = tmp_path / "gate"
+    leaving = fleet.start(slots=1, quit_at=-1)
+    running = client.send("hold", str(gate))
+    wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
+    assert running in diary.ids("start") - diary.ids("end")
+    gate.touch()
+    heir = fleet.start(slots=1)
+    diary.wait_until_all_ended([running], else_tell=lambda: heir.log)
+    diary.check_reruns_are_marked()
+
+
 # A worker reads two messages and hands them over in about so many points.
 POINTS = 1200
 
