@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, ProtocolError, TlsFailed
+from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, OtherBroker, ProtocolError, TlsFailed
 from federation.broker.frames import Decoder, Frame, encode, escape
 from federation.broker.tls import secure
 
 _VERSION = "1.2"
+# What ActiveMQ Classic calls itself, before its version; Artemis says ActiveMQ-Artemis.
+_SERVER = "ActiveMQ/"
 # What ActiveMQ writes when the login fails; it has no code of its own for that.
 _LOGIN_FAILED = ("user name", "password", "security", "not authorized", "authentication")
 
@@ -164,6 +166,9 @@ def _log_in(sock: socket.socket, decoder: Decoder, address: Address, deadline: f
     # A server of STOMP 1.0 need not say which version it speaks.
     if (version := first.headers.get("version", "1.0")) != _VERSION:
         raise NotStomp(str(address), f"it speaks version {version}, and this transport {_VERSION}")
+    # The header may be left out, by a broker that was told to keep its version to itself, or by what stands between.
+    if not (server := first.headers.get("server", _SERVER)).startswith(_SERVER):
+        raise OtherBroker(str(address), server)
     return first, early
 
 

@@ -62,6 +62,19 @@ class NotStomp(BrokerError, ConnectionError):
         )
 
 
+class OtherBroker(NotStomp):
+    """Whoever listens there speaks STOMP, and is not ActiveMQ Classic, of whose ways much is used here."""
+
+    def __init__(self, address: str, server: str) -> None:
+        self.address, self.server = address, server
+        BrokerError.__init__(
+            self,
+            f"{address} is {server}, and this transport is for ActiveMQ Classic alone; point the broker URL at one",
+            address,
+            server,
+        )
+
+
 class TlsFailed(BrokerError, ConnectionError):
     """The TLS handshake failed: one side does not trust the other, or does not speak TLS."""
 

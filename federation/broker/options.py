@@ -135,3 +135,10 @@ def tell_unknown(given: Mapping[str, Any]) -> None:
             _told.add(name)
             near = "".join(f"; the nearest is {one}" for one in _nearest(name, known, _NEAR))
             logger.warning("transport option %s is not known and has no effect with ActiveMQ%s; %s", name, near, WHERE_OPTIONS_ARE)
+
+
+def tell_path(path: str) -> None:
+    """Log once in a process each path behind the port of a URL: with other brokers it keeps projects apart, and here it does not."""
+    if path.strip("/") and path not in _told:
+        _told.add(path)
+        logger.warning("the path %s of the broker URL has no effect: ActiveMQ has no virtual hosts; `queue_prefix` keeps projects apart", path)

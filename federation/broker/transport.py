@@ -32,7 +32,7 @@ from federation.broker.errors import (
     Unroutable,
 )
 from federation.broker.flower_page import show_queues_in_flower
-from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options, tell_unknown
+from federation.broker.options import SECONDS_TO_CONNECT, Options, read_options, tell_path, tell_unknown
 from federation.broker.statistics import Statistics, probe
 from federation.broker.subscription import Subscription
 
@@ -109,6 +109,7 @@ class Transport(BaseTransport):  # type: ignore[misc]  # see bases
         """Connect and log in; raises ConnectionLost, AccessRefused, NotStomp, TlsFailed, TlsMisconfigured, OptionRefused or OptionUnknown."""
         self.options = read_options(self.client.transport_options or {})
         tell_unknown(self.client.transport_options or {})
+        tell_path(self.client.virtual_host or "")
         self._forget()
         beat = float((self.client.heartbeat if self.options.heartbeat is None else self.options.heartbeat) or 0)
         # Also kombu's own, which is Celery's `broker_heartbeat`.

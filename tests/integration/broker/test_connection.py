@@ -15,7 +15,7 @@ import kombu
 import pytest
 from kombu.asynchronous.hub import Hub
 
-from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, RequestRefused
+from federation.broker.errors import AccessRefused, ConnectionLost, NotStomp, OtherBroker, RequestRefused
 
 
 @contextmanager
@@ -72,6 +72,23 @@ def test_a_closed_port_says_where_it_looked() -> None:
 def test_a_peer_that_speaks_something_else_is_named(greeting: bytes) -> None:
     with peer(lambda connection: connection.sendall(greeting)) as port, pytest.raises(NotStomp, match="point the broker URL"):
         connection_to(port).connect()
+
+
+@pytest.mark.parametrize("server", ["RabbitMQ/4.1.0", "ActiveMQ-Artemis/2.41.0 ActiveMQ Artemis Messaging Engine"])
+def test_another_broker_that_speaks_stomp_is_refused_by_its_name(server: str) -> None:
+    greeting = f"CONNECTED\nversion:1.2\nserver:{server}\nheart-beat:0,0\n\n\0".encode()
+    with peer(lambda connection: connection.sendall(greeting)) as port, pytest.raises(OtherBroker, match=f"is {server}, .*ActiveMQ Classic"):
+        connection_to(port).connect()
+
+
+def test_a_path_in_the_url_is_told_to_mean_nothing_once(activemq: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for path in ("projects/a", "projects/a", ""):
+        with kombu.Connection(f"{activemq.url.rstrip('/')}/{path}") as connection:
+            connection.connect()
+    told = [record.getMessage() for record in caplog.records if "has no effect" in record.getMessage()]
+    assert len(told) == 1, told
+    assert "projects/a" in told[0]
+    assert "queue_prefix" in told[0]
 
 
 def test_a_host_without_address_is_named() -> None:
