@@ -27,6 +27,7 @@ from federation.store.context import ACTOR_SETTING, Context, attach
 logger = logging.getLogger(__name__)
 
 NOTICE_CHANNEL = "federation"
+_NOTIFY = text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key")
 _BEGIN = text("SELECT clock_timestamp(), set_config(:setting, :actor, true)")
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
@@ -196,8 +197,6 @@ class Transactions:
         # Who waits looks again by itself now and then, so a notice that is lost here delays and loses nothing.
         try:
             with self.service.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.execute(
-                    text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key"), {"channel": NOTICE_CHANNEL, "keys": list(keys)}
-                )
+                connection.execute(_NOTIFY, {"channel": NOTICE_CHANNEL, "keys": list(keys)})
         except SQLAlchemyError:
             logger.warning("transaction.notice_deferred", extra={"keys": keys}, exc_info=True)

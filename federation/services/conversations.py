@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -58,11 +58,21 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
     return [name for name in sorted(participants - {actor, *there}) if _join(session, conversation_id, name)]
 
 
+# These three are run with most that is said. Made once: to make one takes SQLAlchemy longer than to run it.
+_COMMONS_IS_THERE = select(exists().where(Conversation.id == COMMONS))
+_THERE = text("SELECT agent FROM conversation_members WHERE conversation_id = :conversation_id AND agent = ANY(CAST(:names AS text[]))")
+_SAID_TO_ALL = (
+    update(Conversation.__table__)  # type: ignore[arg-type]  # a table, which the declarative class does not say
+    .where(Conversation.id == bindparam("conversation"))
+    .values(unsummarised=Conversation.unsummarised + 1)
+)
+
+
 def _there(session: Session, conversation_id: str, names: Collection[str]) -> Collection[str]:
     """Return which of these are members of a conversation that the caller takes part in; empty if he does not, or if there is none."""
     if conversation_id == COMMONS:
-        return names if session.scalar(select(exists().where(Conversation.id == COMMONS))) else ()
-    found = session.scalars(select(Member.agent).where(Member.conversation_id == conversation_id, Member.agent.in_(names))).all()
+        return names if session.scalar(_COMMONS_IS_THERE) else ()
+    found = session.scalars(_THERE, {"conversation_id": conversation_id, "names": list(names)}).all()
     return found if context(session).actor in found else ()
 
 
@@ -126,7 +136,7 @@ def crowded(session: Session, conversation_id: str, *, before: int) -> str | Non
 
 def said_to_all(session: Session, conversation_id: str) -> None:
     """Count a message that all members may read towards the next summary."""
-    session.execute(update(Conversation).where(Conversation.id == conversation_id).values(unsummarised=Conversation.unsummarised + 1))
+    session.execute(_SAID_TO_ALL, {"conversation": conversation_id})
 
 
 def members(session: Session, conversation_id: str) -> list[str]:

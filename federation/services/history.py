@@ -76,7 +76,7 @@ def page(
     if thread is not None:
         listed = listed.where(Message.correlation_id == thread)
     listed = listed.order_by(Message.position if forward else Message.position.desc()).limit(limit + 1)
-    found, more = inboxes.fitting(session, listed, limit=limit, latest_first=not forward)
+    found, more = inboxes.fitting(session, inboxes.fitted(listed, limit, latest_first=not forward))
     said = [message for _, message in (found if forward else reversed(found))]
     return Page(conversation_id, _told(session, said), more)
 

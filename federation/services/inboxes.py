@@ -1,13 +1,13 @@
 """Inboxes: each reader's messages under numbers of his own, read up to a cursor; sends nothing."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, Select, Text, cast, func, select, text, update
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, cast, func, select, text
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
@@ -78,32 +78,8 @@ def put_into(session: Session, receipts: Sequence[tuple[str, uuid.UUID]]) -> Non
     notify(session, [f"inbox:{name}" for name, _ in receipts])
 
 
-def inbox(session: Session, *, after: int | None = None, limit: int = 50, again: bool = False) -> Inbox:
-    """Return the caller's messages behind a cursor, as many as `limit` and LARGEST_INBOX_BYTES allow; up to the cursor they count as read.
-
-    Without a cursor it goes on behind what counts as read, so that a reader that crashed gets them again. Who looks `again` behind the same cursor
-    has counted them. Raises InvalidInput for a cursor that was never handed out.
-    """
-    reader = context(session).actor
-    if after is not None and not again:
-        read_up_to(session, after)
-    waiting = (
-        select(Receipt.position.label("place"), Receipt.message_id, SIZE.label("size"))
-        .join(Message, Message.id == Receipt.message_id)
-        # What was answered to a question that waited for it was read out of turn.
-        .where(Receipt.agent == reader, Receipt.position > (after or 0), Receipt.read_at.is_(None))
-        .order_by(Receipt.position)
-        .limit(limit + 1)
-    )
-    found, more = fitting(session, waiting, limit=limit)
-    signed = statements.of_messages(session, [message for _, message in found])
-    messages = [_received(position, message, signed.get(message.id)) for position, message in found]
-    cursor = messages[-1].cursor if messages else after if after is not None else _read_up_to(session, reader)
-    return Inbox(messages, cursor, more)
-
-
-def fitting(session: Session, waiting: Select[Any], *, limit: int, latest_first: bool = False) -> tuple[list[tuple[int, Message]], bool]:
-    """Return as many of the first `limit` messages as an answer holds, each with its place, and whether there are more.
+def fitted(waiting: Select[Any], limit: int | ColumnElement[int], *, latest_first: bool = False) -> Select[Any]:
+    """Return what selects as many of the first `limit` messages as an answer holds, each with its place and whether it fits, and what is too much.
 
     `waiting` selects `place`, `message_id` and `size` of one more than `limit`, in their order.
     """
@@ -113,37 +89,83 @@ def fitting(session: Session, waiting: Select[Any], *, limit: int, latest_first:
     summed = select(listed, upto.label("upto"), number.label("number")).subquery()
     # Read before it is known which of them fit would be read for nothing.
     shown = (summed.c.number == 1) | ((summed.c.number <= limit) & (summed.c.upto <= LARGEST_INBOX_BYTES))
-    query = select(summed.c.place, Message, shown).outerjoin(Message, (Message.id == summed.c.message_id) & shown).order_by(summed.c.number)
-    rows = session.execute(query).all()
+    return select(summed.c.place, Message, shown).outerjoin(Message, (Message.id == summed.c.message_id) & shown).order_by(summed.c.number)
+
+
+def fitting(session: Session, query: Select[Any], given: Mapping[str, Any] | None = None) -> tuple[list[tuple[int, Message]], bool]:
+    """Return the messages that a query of `fitted` finds, each with its place, and whether there are more."""
+    rows = session.execute(query, given).all()
     return [(place, message) for place, message, fits in rows if fits], len(rows) > sum(bool(fits) for _, _, fits in rows)
+
+
+# Made once: it is asked whenever somebody looks, and to make it takes SQLAlchemy longer than to run it.
+_NEW = fitted(
+    select(Receipt.position.label("place"), Receipt.message_id, SIZE.label("size"))
+    .join(Message, Message.id == Receipt.message_id)
+    # What was answered to a question that waited for it was read out of turn.
+    .where(Receipt.agent == bindparam("reader"), Receipt.position > bindparam("after"), Receipt.read_at.is_(None))
+    .order_by(Receipt.position)
+    .limit(bindparam("most", type_=Integer) + 1),
+    bindparam("most", type_=Integer),
+)
+
+
+def inbox(session: Session, *, after: int | None = None, limit: int = 50, again: bool = False) -> Inbox:
+    """Return the caller's messages behind a cursor, as many as `limit` and LARGEST_INBOX_BYTES allow; up to the cursor they count as read.
+
+    Without a cursor it goes on behind what counts as read, so that a reader that crashed gets them again. Who looks `again` behind the same cursor
+    has counted them. Raises InvalidInput for a cursor that was never handed out.
+    """
+    reader = context(session).actor
+    if after is not None and not again:
+        read_up_to(session, after)
+    found, more = fitting(session, _NEW, {"reader": reader, "after": after or 0, "most": limit})
+    signed = statements.of_messages(session, [message for _, message in found])
+    messages = [_received(position, message, signed.get(message.id)) for position, message in found]
+    cursor = messages[-1].cursor if messages else after if after is not None else _read_up_to(session, reader)
+    return Inbox(messages, cursor, more)
+
+
+# With the last place of the inbox, behind which there is no cursor.
+_READ = text(
+    """
+    WITH last AS MATERIALIZED (SELECT coalesce(max(position), 0) AS place FROM message_receipts WHERE agent = :reader),
+    read AS (
+        UPDATE message_receipts SET read_at = clock_timestamp(), updated_by = :reader FROM last
+        WHERE agent = :reader AND read_at IS NULL AND position <= :cursor AND :cursor BETWEEN 0 AND last.place
+        RETURNING position
+    )
+    SELECT last.place, min(read.position), max(read.position), count(read.position) FROM last LEFT JOIN read ON true GROUP BY last.place
+    """
+)
+_READ_ONE = text(
+    """
+    UPDATE message_receipts SET read_at = clock_timestamp(), updated_by = :reader
+    WHERE agent = :reader AND message_id = :message_id AND read_at IS NULL RETURNING position
+    """
+)
 
 
 def read_out_of_turn(session: Session, message_id: uuid.UUID) -> None:
     """Count one message as read by the caller, whatever lies before it."""
     reader = context(session).actor
-    _note_read(session, reader, Receipt.message_id == message_id)
+    position = session.scalar(_READ_ONE, {"reader": reader, "message_id": message_id})
+    if position is not None:
+        _tell_read(session, reader, position, position, 1)
 
 
 def read_up_to(session: Session, cursor: int) -> None:
     """Count what lies up to a cursor as read by the caller. Raises InvalidInput for one that was never handed out."""
     reader = context(session).actor
-    last = session.scalar(select(func.max(Receipt.position)).where(Receipt.agent == reader)) or 0
+    last, first_read, last_read, count = session.execute(_READ, {"reader": reader, "cursor": cursor}).one()
     if not 0 <= cursor <= last:
         raise InvalidInput("after", cursor, f"a cursor that an earlier call returned, 0 to {last}")
-    _note_read(session, reader, Receipt.position <= cursor)
+    if count:
+        _tell_read(session, reader, first_read, last_read, count)
 
 
-def _note_read(session: Session, reader: str, which: ColumnElement[bool]) -> None:
-    read = session.scalars(
-        update(Receipt)
-        .where(Receipt.agent == reader, which, Receipt.read_at.is_(None))
-        .values(read_at=func.clock_timestamp())
-        .returning(Receipt.position)
-    ).all()
-    if read:
-        event_log.append(
-            session, "message.read", f"agent:{reader}", payload={"agent": reader, "from": min(read), "to": max(read), "count": len(read)}
-        )
+def _tell_read(session: Session, reader: str, first: int, last: int, count: int) -> None:
+    event_log.append(session, "message.read", f"agent:{reader}", payload={"agent": reader, "from": first, "to": last, "count": count})
 
 
 def _read_up_to(session: Session, reader: str) -> int:

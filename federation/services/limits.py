@@ -6,8 +6,9 @@ Refuses to count in memory: what a restart forgets, or another front door does n
 import math
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Integer, Select, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from federation.errors import OverQuota, RateLimited
@@ -53,6 +54,19 @@ _CORRECT = text(
     SET used_until = greatest(used_until, CASE WHEN CAST(:cost AS interval) > '0' THEN clock_timestamp() END) + CAST(:cost AS interval)
     WHERE agent = :agent AND kind = :kind
     """
+)
+
+
+def _count(found: Select[Any]) -> Select[Any]:
+    return select(func.count()).select_from(found.limit(bindparam("most", type_=Integer)).subquery())
+
+
+_OPEN_TASKS = _count(select(AgentTask.id).where(AgentTask.created_by == bindparam("actor"), AgentTask.status.not_in(ENDED)))
+_HELD_CLAIMS = _count(
+    select(Claim.resource).where(
+        *(Claim.holder == bindparam("actor"), Claim.released_at.is_(None)),
+        *(Claim.expires_at > func.clock_timestamp(), Claim.resource.not_like("task:%")),
+    )
 )
 
 
@@ -104,8 +118,7 @@ def open_task(session: Session) -> None:
     actor = context(session).actor
     # Of two who delegate at once, the second must count what the first has delegated: a statement that waited for it would still see the time before.
     turns.take(session, f"open tasks of {actor}")
-    found = select(AgentTask.id).where(AgentTask.created_by == actor, AgentTask.status.not_in(ENDED)).limit(limit + 1)
-    if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
+    if (session.scalar(_OPEN_TASKS, {"actor": actor, "most": limit + 1}) or 0) > limit:
         remedy = "Wait until some have ended, or cancel what is not wanted with federation_cancel_task."
         raise OverQuota(f"{actor} may have {limit} tasks delegated and not ended, and has.", remedy, variable("open_tasks_per_agent"))
 
@@ -117,9 +130,7 @@ def held_claims(session: Session) -> None:
         return
     actor = context(session).actor
     turns.take(session, f"claims of {actor}")
-    standing = (Claim.released_at.is_(None)) & (Claim.expires_at > func.clock_timestamp()) & Claim.resource.not_like("task:%")
-    found = select(Claim.resource).where(Claim.holder == actor, standing).limit(limit + 1)
-    if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
+    if (session.scalar(_HELD_CLAIMS, {"actor": actor, "most": limit + 1}) or 0) > limit:
         remedy = "Give back what you are done with (federation_release), or claim a folder, such as file:src/**, in place of its files."
         raise OverQuota(f"{actor} may hold {limit} claims, and does.", remedy, variable("claims_per_agent"))
 
