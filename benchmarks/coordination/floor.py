@@ -27,8 +27,7 @@ CONNECTIONS = 8
 SCHEMA = """
     CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, sender text, recipient text, content text);
     CREATE INDEX ON messages (recipient, id);
-    CREATE TABLE states (agent text PRIMARY KEY, summary text, version bigint);
-    CREATE SEQUENCE versions;
+    CREATE TABLE states (agent text PRIMARY KEY, summary text);
     CREATE TABLE claims (id uuid PRIMARY KEY, agent text, resource text, token bigint);
     CREATE TABLE held (resource text PRIMARY KEY, holder text, token bigint GENERATED ALWAYS AS IDENTITY);
     CREATE TABLE ballots (vote text, agent text, response text, PRIMARY KEY (vote, agent));
@@ -47,6 +46,8 @@ class Floor:
         self._woken: dict[str, asyncio.Event] = {}
         self._sending: set[asyncio.Future[None]] = set()
         self.line: StompLine | None = None
+        # Of states, counted once they are committed.
+        self.changes = 0
 
     async def run(self, sql: str, *values: Any) -> list[TupleRow]:
         """Run one statement, which is one commit."""
@@ -133,11 +134,11 @@ def build(floor: Floor) -> FastMCP[None]:  # noqa: PLR0915 - a statement is a to
     async def update_state(who: str, summary: str) -> dict[str, Any]:
         """Say what one does: one commit, and one receipted send."""
         await floor.run(
-            "INSERT INTO states VALUES (%s, %s, nextval('versions')) ON CONFLICT (agent) "
-            "DO UPDATE SET summary = excluded.summary, version = excluded.version",
+            "INSERT INTO states VALUES (%s, %s) ON CONFLICT (agent) DO UPDATE SET summary = excluded.summary",
             who,
             summary,
         )
+        floor.changes += 1
         floor.wake("pulse")
         floor.send_soon(TOPIC, summary)
         return {"agent": who}
@@ -148,10 +149,10 @@ def build(floor: Floor) -> FastMCP[None]:  # noqa: PLR0915 - a statement is a to
         async with asyncio.timeout(wait_s):
             while True:
                 event = floor.event("pulse")
-                rows = await floor.run("SELECT agent, summary, version FROM states ORDER BY agent")
-                newest = max((version for *_, version in rows), default=0)
-                if newest > after:
-                    return {"table": "\n".join(f"| {agent} | {summary} |" for agent, summary, _ in rows), "cursor": newest}
+                # Not a number of the database's: of two, the later may be committed first.
+                if (seen := floor.changes) > after:
+                    rows = await floor.run("SELECT agent, summary FROM states ORDER BY agent")
+                    return {"table": "\n".join(f"| {agent} | {summary} |" for agent, summary in rows), "cursor": seen}
                 await event.wait()
 
     @server.tool
