@@ -1,14 +1,17 @@
 """The MCP server: the tools behind one door; knows neither host nor port."""
 
 import re
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import key_value.aio.adapters.pydantic
 import key_value.aio.stores.memory
 from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider, RemoteAuthProvider
+from fastmcp.tools import Tool
+from fastmcp.utilities.versions import VersionSpec
 from pydantic import AnyHttpUrl
 
 from federation.mcp import charter
@@ -35,6 +38,20 @@ You are one of several agents and people who work on the same thing. Your name c
 - An error names the argument, what it got and what it wants, or the nearest that exist. Only one that says «again» is worth the same call again."""
 
 
+class _Server(FastMCP[None]):
+    """Finds a tool by its name in one step: all who may call at all are offered all, and no extension changes them."""
+
+    async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
+        """Return a tool, None if there is none of that name."""
+        return self.by_name.get(name) if version is None else await super().get_tool(name, version)
+
+    def __init__(self, *given: Any, tools: Sequence[Tool], **named: Any) -> None:
+        super().__init__(*given, tools=tools, **named)
+        self.by_name = {tool.name: tool for tool in tools}
+        # Without it the protocol's library lists all tools at each call, to look into the schema of one.
+        self._mcp_server.get_tool_input_schema = {tool.name: tool.parameters for tool in tools}.get
+
+
 def build(door: Door) -> FastMCP[None]:
     """Return the server with all tools and the charter; it listens for wake-ups while it runs."""
 
@@ -44,7 +61,7 @@ def build(door: Door) -> FastMCP[None]:
             yield
 
     tools = offer(door.settings.tools)
-    server: FastMCP[None] = FastMCP(
+    server = _Server(
         "federation",
         _instructions({tool.name for tool in tools}),
         version=version("federation"),
@@ -56,8 +73,6 @@ def build(door: Door) -> FastMCP[None]:
         # Done once, by `offer`.
         dereference_schemas=False,
     )
-    # Without it the protocol's library lists all tools at each call, to look into the schema of one.
-    server._mcp_server.get_tool_input_schema = {tool.name: tool.parameters for tool in tools}.get
     server.add_resource(charter.resource())
     server.add_prompt(charter.prompt(door))
     return server

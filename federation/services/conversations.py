@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, bindparam, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -58,9 +58,10 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
     return [name for name in sorted(participants - {actor, *there}) if _join(session, conversation_id, name)]
 
 
-# These three are run with most that is said. Made once: to make one takes SQLAlchemy longer than to run it.
+# These are run with most that is said. Made once: to make one takes SQLAlchemy longer than to run it.
 _COMMONS_IS_THERE = select(exists().where(Conversation.id == COMMONS))
 _THERE = text("SELECT agent FROM conversation_members WHERE conversation_id = :conversation_id AND agent = ANY(CAST(:names AS text[]))")
+_COUNT = text("SELECT count(*) FROM conversation_members WHERE conversation_id = :conversation_id")
 _SAID_TO_ALL = (
     update(Conversation.__table__)  # type: ignore[arg-type]  # a table, which the declarative class does not say
     .where(Conversation.id == bindparam("conversation"))
@@ -120,7 +121,7 @@ def count(session: Session, conversation_id: str) -> int:
     """Return how many members a conversation has that are seen by the caller; of the commons none, because all are in it."""
     if conversation_id == COMMONS:
         return 0
-    return session.scalar(select(func.count()).select_from(Member).where(Member.conversation_id == conversation_id)) or 0
+    return session.scalar(_COUNT, {"conversation_id": conversation_id}) or 0
 
 
 def crowded(session: Session, conversation_id: str, *, before: int) -> str | None:
