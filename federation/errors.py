@@ -119,6 +119,21 @@ class WeightsChanged(ModelUnavailable):
         )
 
 
+class ContentChanged(PermanentError):
+    """The file of an artifact is not what was put, so nothing of it is shown. `found` None: there is none."""
+
+    def __init__(self, expected: str, found: str | None) -> None:
+        self.expected, self.found = expected, found
+        got = f"a file with SHA-256 {found}" if found else "no file"
+        elsewhere = "it was removed, or the folder of artifacts is another one here, or not mounted (`federation doctor`)"
+        why = "it was altered" if found else elsewhere
+        super().__init__(f"the content: got {got}, wants SHA-256 {expected}: {why}; put the same content again, or bring the file back from a copy")
+
+
+class ContentsUnavailable(TransientError):
+    """The folder of artifacts cannot be read or written."""
+
+
 class EngineUnavailable(TransientError):
     """A model server did not answer; the same call may succeed later."""
 

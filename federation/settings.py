@@ -123,6 +123,12 @@ class Settings(BaseSettings):
         default_factory=list, description="Folders that may be indexed, as a JSON list; empty: any folder that the node can read."
     )
 
+    artifacts_dir: Folder | None = Field(
+        None,
+        description="Folder of what is in artifacts, the same for all machines that put or get any, such as a mount of NFS; it must be there. "
+        "Unset: <data_dir>/artifacts, of this machine alone.",
+    )
+
     remote_models: bool = Field(
         False, description="Whether nodes may use engines that ask a model elsewhere; all engines that ship run their models on the node itself."
     )
@@ -152,6 +158,10 @@ class Settings(BaseSettings):
     claims_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Resources that one agent may hold at a time; 0: any number.")
     inference_tokens_per_day: int = Field(
         5_000_000, ge=0, le=10**12, description="Tokens that models may read and write for one agent in a day; 0: any number."
+    )
+    artifact_bytes: int = Field(100 * 2**20, ge=0, le=2**50, description="Bytes that one artifact may have; 0: any number.")
+    artifact_bytes_per_day: int = Field(
+        10 * 2**30, ge=0, le=2**60, description="Bytes that one agent may put into artifacts in a day; 0: any number."
     )
 
     seals_dir: Folder | None = Field(

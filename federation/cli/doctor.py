@@ -10,6 +10,7 @@ import typer
 from federation.cli.console import console, inert, print_json, table
 from federation.engines import catalogue, digests
 from federation.errors import SettingsError
+from federation.local.artifacts import artifacts
 from federation.local.checks import Finding, Verdict, all_findings
 from federation.settings import Settings
 
@@ -23,7 +24,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Exit code 1 when a check fails; a warning is none.
     """
-    findings = all_findings(weights)
+    findings = all_findings(weights, artifacts)
     failed = any(finding.verdict is Verdict.FAIL for finding in findings)
     if as_json:
         print_json(json.dumps({"ok": not failed, "checks": [asdict(finding) for finding in findings]}, indent=2))

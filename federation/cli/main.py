@@ -48,6 +48,7 @@ COMMANDS = (
     Entry("vote", "federation.cli.vote:vote", "Vote as the agent whose token you have, and sign."),
     Entry("session", "federation.cli.session:app", "List, show and end what several look into together."),
     Entry("claim", "federation.cli.claim:app", "Claim files and other resources, list and end claims."),
+    Entry("artifact", "federation.cli.artifact:app", "Put, get and list files that conversations share."),
     Entry("hook", "federation.cli.hook:app", "Keep git from committing what others have claimed."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),
     Entry("model", "federation.cli.model:app", "List, verify and add the models whose files are trusted."),

@@ -12,9 +12,12 @@ from typing import Any
 from federation.errors import LocalServiceError, SettingsError
 
 _MARK = ".made-by-federation"
-# What the program makes in the data directory; `vectors`, `settings.json` and `models.json` may be there before the first `federation up`: a
-# node's worker makes the one, a person may write the others or have them made.
-_OURS = ("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "seals", "keys", "demo", "models.json", "tls")
+# What the program makes in the data directory; `vectors`, `artifacts`, `settings.json` and `models.json` may be there before the first `federation
+# up`: a node's worker or a command makes the first two, a person may write the others or have them made.
+_OURS = (
+    *("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "seals", "keys", "artifacts", "demo", "models.json"),
+    "tls",
+)
 _FIRST_MADE_BY_UP = ("secrets.json", "run", "logs", "postgres", "activemq", "demo")
 _VARIABLE = "FEDERATION_DATA_DIR"
 # The disk, or the share of it that this user may fill.

@@ -10,6 +10,7 @@ from mcp_types import ToolAnnotations
 
 from federation.mcp.answers import offered
 from federation.mcp.tools.approvals import federation_approve
+from federation.mcp.tools.artifacts import federation_artifact_get, federation_artifact_put
 from federation.mcp.tools.assignments import federation_assign_role
 from federation.mcp.tools.claims import federation_claim_task, federation_complete_task, federation_release_task
 from federation.mcp.tools.consensus import (
@@ -73,6 +74,8 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_search, "Search files", READS),
     (federation_infer, "Ask a model", ADDS),
     (federation_summarize, "Summarise a conversation", SETS),
+    (federation_artifact_put, "Share a file", SETS),
+    (federation_artifact_get, "Get shared files", READS),
     (swarm_join_session, "Look into something together", SETS),
     (swarm_post_finding, "Share a finding", ADDS),
     (swarm_get_findings, "Read what others found", READS),

@@ -23,6 +23,7 @@ from federation.security.statements import Voice
 from federation.services import parts
 from federation.services.agents import Caller
 from federation.settings import Settings
+from federation.store.contents import Contents, contents
 from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ T = TypeVar("T")
 PART = parts.DOOR
 # As many as the engine has connections to lend, less two.
 THREADS = 8
+# Apart from them, so that a folder of NFS whose server is away keeps nobody waiting who wants no file.
+FILE_THREADS = 4
 # A client that asked for progress hears of a wait this often, and so does not give it up.
 PROGRESS_S = 5.0
 # A notice may be lost with a connection; who waits looks by itself this often.
@@ -46,6 +49,8 @@ class Door:
         # Over stdio the one caller's own key; without one the transactions' voice attests.
         self.voice: Voice | None = None
         self.limiter = anyio.CapacityLimiter(THREADS)
+        self.file_limiter = anyio.CapacityLimiter(FILE_THREADS)
+        self.contents = contents(settings)
         keys = issuer_keys(settings)
         issuer = None if keys is None else Issuer(settings, keys)
         self.access = Access(transactions, self.limiter, token=token, issuer=issuer)
@@ -95,6 +100,10 @@ class Call:
                 return work(session)
 
         return await to_thread.run_sync(run, limiter=self.door.limiter)
+
+    async def with_files(self, work: Callable[[Contents], T]) -> T:
+        """Do this in a thread, in no transaction, with what is in artifacts. Raises what the work raises."""
+        return await to_thread.run_sync(work, self.door.contents, limiter=self.door.file_limiter)
 
     async def until(
         self,

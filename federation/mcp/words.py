@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from federation.mcp.tools.arguments import NOT_BLANK
-from federation.services import resources
+from federation.services import artifacts, resources
 from federation.services.names import PATTERN, WANTED
 
 _LONGEST_SHOWN = 80
@@ -14,6 +14,7 @@ _PATTERNS = {
     f"^{PATTERN}$": WANTED,
     "^/": "an absolute path",
     resources.PATTERN: resources.WANTED,
+    f"^{artifacts.MEDIA_TYPE}$": artifacts.WANTED_TYPE,
     "^[0-9a-f]{64}$": "a SHA-256 in 64 hexadecimal digits, as an earlier call returned it",
 }
 

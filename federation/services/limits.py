@@ -29,6 +29,11 @@ class Kind(StrEnum):
     SEARCHES = "searches"
     INDEXINGS = "indexings"
     INFERENCE_TOKENS = "inference_tokens"
+    ARTIFACT_BYTES = "artifact_bytes"
+
+
+# A small file takes a block of its disk too, and a row.
+LEAST_BYTES = 4096
 
 
 # The generic cell rate algorithm (ITU-T I.371): a row holds the moment at which all that was taken has come back. It is one statement, so that
@@ -108,6 +113,23 @@ def correct_inference_tokens(session: Session, *, counted: int, used: int) -> No
     limit = settings().inference_tokens_per_day
     if limit:
         session.execute(_CORRECT, _values(session, Kind.INFERENCE_TOKENS, used - counted, limit=limit, period=DAY))
+
+
+def artifact(session: Session, size: int) -> None:
+    """Count the bytes that the current actor puts into an artifact. Raises OverQuota."""
+    config = settings()
+    if config.artifact_bytes and size > config.artifact_bytes:
+        principle = f"An artifact may have {config.artifact_bytes} bytes, and this one has {size}."
+        raise OverQuota(principle, "Put it in parts, or only what it is made of.", variable("artifact_bytes"))
+    limit, name, who = config.artifact_bytes_per_day, variable("artifact_bytes_per_day"), context(session).actor
+    if not limit:
+        return
+    count = max(size, LEAST_BYTES)
+    if count > limit:
+        raise OverQuota(f"{who} may put {limit} bytes into artifacts a day, and this one counts {count}.", "Put less.", name)
+    if (later_s := _take(session, Kind.ARTIFACT_BYTES, count, limit=limit, period=DAY)) is not None:
+        remedy = f"What is used comes back evenly: there will be room for this one in {_in_words(later_s)}, for a smaller one sooner."
+        raise OverQuota(f"{who} may put {limit} bytes into artifacts a day, and has.", remedy, name)
 
 
 def open_task(session: Session) -> None:

@@ -121,6 +121,11 @@ def _summarised(rows: Rows, event: Told) -> None:
     _set(rows, "summaries", f"{event.conversation_id} {event.payload['from_position']}", created_by=event.actor, **told)
 
 
+def _artifact_stored(rows: Rows, event: Told) -> None:
+    told = event.pick("name", "version", "kind", "media_type", "size", "sha256", "task_id")
+    _set(rows, "artifacts", event.payload["artifact_id"], conversation_id=event.conversation_id, created_by=event.actor, **told)
+
+
 def _node_announced(rows: Rows, event: Told) -> None:
     rows["nodes"][_subject(event)] = {**event.payload, "left": False, "lost": False}
 
@@ -307,6 +312,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "conversation.moved": _conversation_moved,
     "role.assigned": _role_assigned,
     "conversation.summarised": _summarised,
+    "artifact.stored": _artifact_stored,
     "message.sent": _message_sent,
     "message.read": _message_read,
     "message.handed_on": _handed_on,

@@ -111,6 +111,10 @@ STORED = {
     """,
     "redrives": "SELECT quarantine_id::text, jsonb_build_object('execution_id', execution_id, 'actor', actor) FROM redrives",
     "dismissals": "SELECT quarantine_id::text, jsonb_build_object('reason', reason, 'actor', actor) FROM dismissals",
+    "artifacts": """
+        SELECT id::text, jsonb_build_object('conversation_id', conversation_id, 'name', name, 'version', version, 'kind', kind,
+            'media_type', media_type, 'size', size, 'sha256', sha256, 'task_id', task_id, 'created_by', created_by) FROM artifacts
+    """,
     "summaries": """
         SELECT conversation_id || ' ' || from_position, jsonb_build_object('from_position', from_position, 'to_position', to_position,
             'method', method, 'model', model, 'model_digest', model_digest, 'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'),

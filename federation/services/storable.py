@@ -17,7 +17,7 @@ def refuse_unstorable(name: str, value: Any, *, depth: int = 0) -> None:
     if depth > DEEPEST:
         raise InvalidInput(name.partition(".")[0], f"an object of more than {DEEPEST} levels", f"at most {DEEPEST} levels")
     if isinstance(value, str):
-        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        if "\0" in value or not _is_whole(value):
             raise InvalidInput(name, value[:80], "text without NUL and without halves of characters")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(name, value, "a finite number")
@@ -31,3 +31,12 @@ def refuse_unstorable(name: str, value: Any, *, depth: int = 0) -> None:
         if depth == 0 and (length := len(json.dumps(value, ensure_ascii=False))) > LONGEST_TEXT:
             wants = f"at most {LONGEST_TEXT} characters as JSON; put what is longer into a file"
             raise InvalidInput(name, f"{length} characters", wants)
+
+
+def _is_whole(value: str) -> bool:
+    """Say whether a text has no halves of characters; some texts have millions."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -89,6 +89,7 @@ EVENTS = {
     "agent_keys": ("agent.key",),
     "agent_tokens": ("agent.token",),
     "agents": ("agent.",),
+    "artifacts": ("artifact.stored",),
     "ballots": ("consensus.voted",),
     "chunks": ("index.scanned", "index.written"),
     "claim_waiters": ("claim.",),

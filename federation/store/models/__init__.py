@@ -2,6 +2,7 @@
 
 from federation.store.models import (
     agents,
+    artifacts,
     claims,
     consensus,
     conversations,
@@ -22,6 +23,7 @@ from federation.store.models.base import Base
 __all__ = [
     "Base",
     "agents",
+    "artifacts",
     "claims",
     "consensus",
     "conversations",

@@ -3,10 +3,12 @@
 import asyncio
 import socket
 import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -117,10 +119,11 @@ def tokens(transactions: Transactions) -> dict[str, str]:
 
 @contextmanager
 def house_of(transactions: Transactions, database_url: str, tokens: dict[str, str], **settings: Any) -> Iterator[House]:
-    """A front door over HTTP on these transactions."""
-    door = Door(transactions, Settings(**settings), database_url=database_url)
-    with serving(door) as url:
-        yield House(url, door, database_url, tokens)
+    """A front door over HTTP on these transactions, whose artifacts lie in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        door = Door(transactions, Settings(**{"data_dir": Path(folder), **settings}), database_url=database_url)
+        with serving(door) as url:
+            yield House(url, door, database_url, tokens)
 
 
 @pytest.fixture(scope="session")

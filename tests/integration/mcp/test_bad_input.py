@@ -67,6 +67,10 @@ REFERENCES = {
     ("federation_infer", "node"): "node",
     ("federation_infer", "model"): "model",
     ("federation_summarize", "conversation_id"): "conversation",
+    ("federation_artifact_put", "conversation_id"): "conversation",
+    ("federation_artifact_put", "task_id"): "task",
+    ("federation_artifact_get", "conversation_id"): "conversation",
+    ("federation_artifact_get", "name"): "artifact",
     **{(tool, "session_id"): "session" for tool in SWARM},
     **{(tool, "conversation_id"): "conversation" for tool in SWARM},
     **{(f"swarm_{verb}", "action_id"): "action" for verb in ("vote", "claim_task", "complete_task")},
@@ -77,7 +81,11 @@ REFERENCES = {
 SIGNED = ["send", "ask", "delegate", "assign_role", "claim_task", "release_task", "complete_task", "cancel_task", "claim", "release", "approve"]
 SIGNED += ["consensus_respond"]
 # What an argument is of no use without.
-BESIDE = {("federation_index", "conversation_id"): {"path": "/srv/code"}}
+BESIDE = {
+    ("federation_index", "conversation_id"): {"path": "/srv/code"},
+    ("federation_artifact_put", "task_id"): {"conversation_id": "commons"},
+    ("federation_artifact_get", "name"): {"conversation_id": "commons"},
+}
 # What its caller chooses or says.
 FREE = {
     ("federation_claim", "resource"),
@@ -117,6 +125,8 @@ FREE = {
     ("federation_search", "query"),
     ("federation_infer", "prompt"),
     ("federation_infer", "system"),
+    *(("federation_artifact_put", word) for word in ("name", "content", "media_type")),
+    ("federation_artifact_get", "after"),
     ("swarm_join_session", "focus"),
     ("swarm_post_finding", "content"),
     ("swarm_post_finding", "finding_id"),
@@ -171,7 +181,7 @@ def bad(schema: dict[str, Any]) -> Iterator[Any]:
     for kind in kinds(schema):
         match kind["type"]:
             case "string":
-                yield from (5, True, ["x"], {"a": 1}, "x" * 1_000_001)
+                yield from (5, True, ["x"], {"a": 1}, "x" * max(1_000_001, kind.get("maxLength", 0) + 1))
                 yield from ("a\0b",) if not kind.get("format") else ()
                 yield from ("nonsense", "") if "enum" in kind else ()
                 yield from ("not-a-uuid", "") if kind.get("format") == "uuid" else ()

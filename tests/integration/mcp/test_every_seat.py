@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from federation.mcp.catalogue import TOOLS
 from federation.mcp.tools import claims, retrieval
 from federation.services import (
     agents,
+    artifacts,
     consensus,
     cop,
     findings,
@@ -29,6 +31,7 @@ from federation.services import (
     tasks,
     votes,
 )
+from federation.services.artifacts import Offered
 from federation.services.electorates import Asked
 from federation.services.findings import Said
 from federation.services.retrieval import request_index
@@ -115,6 +118,10 @@ TABLE: tuple[tuple[str, dict[str, Any], str, str, str, str], ...] = (
     ("federation_search", {"query": "x"}, "+", "+", "+", "+"),
     ("federation_infer", {"prompt": "x", "wait_s": 0}, "+", "+", "+", "+"),
     ("federation_summarize", {"wait_s": 0, **ROOM}, NOT_THERE, "+", "+", "+"),
+    ("federation_artifact_get", ROOM, NOT_THERE, *[f'+"design": .*"{WORD}.md"'] * 3),
+    ("federation_artifact_get", {"name": f"{WORD}.md", **ROOM}, NOT_THERE, *[f"+{WORD} drawn"] * 3),
+    ("federation_artifact_put", {"name": "x", "content": "x", **ROOM}, NOT_THERE, "+", "+", "+"),
+    ("federation_artifact_put", {"name": "x", "content": "x", "task_id": "<held>", **ROOM}, NOT_THERE, "+", "+", "+"),
     ("swarm_get_findings", INVESTIGATION, NOT_THERE, f"+{WORD} found", f"+{WORD} found", f"+{WORD} found"),
     ("swarm_post_finding", {**INVESTIGATION, "content": "x", "category": "observation"}, *[NOT_THERE] * 4),
     ("swarm_join_session", INVESTIGATION, NOT_THERE, "+", "+", "+"),
@@ -174,6 +181,9 @@ def furnished(house: Any, seat: str) -> Room:
         inferred, indexed = inference.request(session, SECRET), request_index(session, f"/srv/{room}", **here)
         indexing.record_scan(session, indexed, f"/srv/{room}", paths=[], documents=[], skipped=[], **here)
         resource_claims.take(session, f"file:{room}/hals", ttl_s=3600)
+        drawn = f"{WORD} drawn".encode()
+        stored = house.door.contents.put(BytesIO(drawn), len(drawn))
+        artifacts.record(session, Offered(conversation_id=room, name=f"{WORD}.md", kind="design"), stored)
         vote = consensus.request(session, Asked(question=f"{WORD}?", voters=voters, timeout_s=3600, **here), slug=f"{room}-vote")
         consensus.acknowledge(session, f"{room}-vote", vote.options_hash)
         votes.respond(session, f"{room}-vote", ["yes"], reason=f"{SECRET} till the end")

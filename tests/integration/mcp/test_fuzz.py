@@ -36,11 +36,11 @@ LIFE = 400
 KNOWN = frozenset(
     {
         *("task_id", "parent", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"),
-        *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id", "request_id"),
+        *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id", "request_id", "name"),
     }
 )
 RATES = ("messages_per_minute", "states_per_minute", "searches_per_minute", "indexings_per_hour")
-UNLIMITED = (*RATES, "open_tasks_per_agent", "inference_tokens_per_day")
+UNLIMITED = (*RATES, "open_tasks_per_agent", "inference_tokens_per_day", "artifact_bytes_per_day")
 # Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
 NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
 
@@ -121,6 +121,7 @@ def _life(transactions: Transactions, number: int) -> dict[str, list[Any]]:
         "consensus_id": [str(vote.id) for vote in asked],
         "options_hash": [vote.options_hash for vote in asked],
         "response": ["yes", "no", "abstain"],
+        "name": ["plan.md", "src/auth.py"],
     }
 
 

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from fastmcp.client.client import CallToolResult
 from federation.mcp.tools import claims, retrieval
 from federation.services import (
     agents,
+    artifacts,
     consensus,
     cop,
     executions,
@@ -25,6 +27,7 @@ from federation.services import (
     tasks,
     votes,
 )
+from federation.services.artifacts import Offered
 from federation.services.electorates import Asked
 from federation.services.findings import Said
 from federation.services.retrieval import request_index
@@ -102,6 +105,8 @@ def kept(house: Any) -> Kept:
         vote = consensus.request(session, asked_for, slug="ooo-kept")
         consensus.acknowledge(session, "ooo-kept", vote.options_hash)
         votes.respond(session, "ooo-kept", ["yes"], reason=SAID)
+        stored = house.door.contents.put(BytesIO(SAID.encode()), len(SAID))
+        artifacts.record(session, Offered(conversation_id=CONVERSATION, name=SLUG, task=SLUG), stored)
         begun = sessions.join(session, "sss-kept", Start(context={"task": SAID}), conversation_id=CONVERSATION)
         guess = findings.post(session, "sss-kept", Said(content=SAID, category="hypothesis", confidence=0.5)).finding
         action = session_actions.propose(session, "sss-kept", Proposed(content=SAID, type="query", requires_approval=False), slug="aaa-kept")
@@ -172,6 +177,10 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         "federation_search": [{"query": SAID}, {"query": SAID, "root": kept.folder}],
         "federation_infer": [{"prompt": "x", "wait_s": 0}],
         "federation_summarize": [{"conversation_id": kept.conversation, "wait_s": 0}],
+        "federation_artifact_put": [
+            {"conversation_id": kept.conversation, "name": kept.slug, "content": "x", **more} for more in ({}, {"task_id": kept.slug})
+        ],
+        "federation_artifact_get": [{"conversation_id": kept.conversation}, {"conversation_id": kept.conversation, "name": kept.slug}],
         # What begins one, below.
         "swarm_join_session": by_session(kept),
         "swarm_post_finding": [
@@ -247,6 +256,7 @@ async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None
             "federation_history",
             "federation_phase",
             "federation_search",
+            "federation_artifact_get",
             "swarm_get_findings",
         ):
             for arguments in calls(kept)[tool]:

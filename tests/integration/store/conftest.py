@@ -18,6 +18,7 @@ from federation.services import (
     agent_keys,
     agents,
     approvals,
+    artifacts,
     assignments,
     claim_lines,
     consensus,
@@ -47,6 +48,7 @@ from federation.services import (
     votes,
 )
 from federation.services.approvals import Decision
+from federation.services.artifacts import Offered
 from federation.services.electorates import Asked
 from federation.services.findings import Said
 from federation.services.indexing import NewDocument
@@ -54,6 +56,7 @@ from federation.services.nodes import Announcement
 from federation.services.session_actions import Proposed
 from federation.services.sessions import Start
 from federation.store import outbox
+from federation.store.contents import Stored
 from federation.store.models.consensus import Consensus
 from federation.transaction import Transactions
 from federation.vectors import chunking
@@ -64,7 +67,7 @@ NODE = "node:aorus"
 
 def do_all(transactions: Transactions) -> None:
     """Do all of it; rows are left in each table that has a verb."""
-    for part in (_live, _talk, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign, _investigate, _divide):
+    for part in (_live, _talk, _share, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign, _investigate, _divide):
         part(transactions)
 
 
@@ -159,6 +162,17 @@ def _work_as_agents(transactions: Transactions) -> None:
         token = task_claims.claim(session, "memory-profile", description="", ttl_s=60).fencing_token
     with transactions.begin("bob") as session:
         task_claims.complete(session, "memory-profile", fencing_token=token or 0, result={"leaks": 0})
+
+
+def _share(transactions: Transactions) -> None:
+    """Share two versions of a plan and a report of a task, each as it is recorded when its file is there."""
+    with transactions.begin("ada") as session:
+        task = tasks.delegate(session, "Report", slug="report")
+    plan = Offered(conversation_id="commons", name="plan.md", kind="design")
+    report = Offered(conversation_id="commons", name="Bericht (ö).pdf", kind="review", media_type="application/x-own", task=str(task.id))
+    for offered, digest in ((plan, "1" * 64), (plan, "2" * 64), (report, "3" * 64)):
+        with transactions.begin("bob") as session:
+            artifacts.record(session, offered, Stored(digest, 10))
 
 
 def _claim_files(transactions: Transactions) -> None:

@@ -89,7 +89,7 @@ def test_rows_that_were_there_before_the_columns_of_actors_get_the_true_ones(own
         "statements": 0,
         "allowances": 0,
     }
-    lost |= {"role_assignments": 0, "conversation_phases": 0}
+    lost |= {"role_assignments": 0, "conversation_phases": 0, "artifacts": 0}
     lost |= {"agent_capabilities": 0, "feeds": 0, "cop_history": rows["cop_states"], "message_receipts": rows["message_receipts"] - 4}
     assert counts(owner) == rows | lost | LATER
     empty = {

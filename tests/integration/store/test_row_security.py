@@ -97,6 +97,17 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "consensus_acks": {"consensus_id": ONE, "revision": 1, "actor": "bob", "options_hash": "h"},
     "ballots": {"consensus_id": ONE, "revision": 1, "actor": "bob", "response": [], "choice": "yes", "reason": ""},
+    "artifacts": {
+        "id": ONE,
+        "conversation_id": "secret",
+        "name": "psst.md",
+        "version": 1,
+        "kind": "design",
+        "media_type": "text/markdown",
+        "size": 4,
+        "sha256": "0" * 64,
+        "created_by": "bob",
+    },
     "claims": {"resource": f"task:{ONE}", "holder": "bob", "fencing_token": 1, "description": "", "updated_by": "bob"},
     "claim_waiters": {"place": 1, "resource": f"task:{ONE}", "holder": "bob", "updated_by": "bob"},
     "streams": {"name": "messages:secret", "position": 1},
@@ -177,6 +188,8 @@ MAY = {
     "agent_capabilities": ("SI", "SI", "SID", "SID"),
     "feeds": ("", "", "", "SIUD"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
+    # A version stays as it was put.
+    "artifacts": ("", "SI", "SI", "SI"),
     # What was designated, and where a conversation was moved, nobody changes.
     "role_assignments": ("", "SI", "SI", "SI"),
     "conversation_phases": ("", "SI", "SI", "SI"),
@@ -220,7 +233,18 @@ MAY = {
     "celery_chords": ("", "", "", "SIUD"),
 }
 STRANGERS = ("eve", "ada", "zoe")  # an analyst, a lead, and an observer
-GUARDED_BY_TRIGGERS = {"events", "event_order", "seals", "signers", "agent_keys", "statements", "consensus_acks", "ballots", "agent_findings"}
+GUARDED_BY_TRIGGERS = {
+    "events",
+    "event_order",
+    "seals",
+    "signers",
+    "agent_keys",
+    "statements",
+    "consensus_acks",
+    "ballots",
+    "agent_findings",
+    "artifacts",
+}
 
 
 def test_each_table_has_been_thought_of() -> None:

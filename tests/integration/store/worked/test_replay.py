@@ -53,6 +53,7 @@ CHANGES = {
     "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
     "indexed_folders": "UPDATE indexed_folders SET visibility = 'nobody', audience = 'ada'",
     "index_runs": "UPDATE index_runs SET finished_at = NULL",
+    "artifacts": "UPDATE artifacts SET sha256 = repeat('0', 64)",
 }
 
 # Further columns, of which the event has the value, its hash or what it was taken from.
@@ -72,6 +73,9 @@ COLUMNS = {
     ("services", "created_by"): "'mallory'",
     ("index_runs", "created_by"): "'mallory'",
     ("indexed_folders", "created_by"): "'mallory'",
+    ("artifacts", "created_by"): "'mallory'",
+    ("artifacts", "task_id"): "NULL",
+    ("artifacts", "size"): "size + 1",
     ("agent_findings", "content"): '\'{"text": "nothing"}\'',
     ("agent_findings", "evidence"): "'[]'",
     ("agent_sessions", "context"): "'{}'",
