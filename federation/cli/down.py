@@ -18,7 +18,8 @@ from federation.settings import settings
 _STOPS_WITHIN_S = 120.0
 _DIES_WITHIN_S = 10.0
 
-Purge = Annotated[bool, typer.Option("--purge", help="Also remove all that was made: database, messages, vectors, seals, logs, passwords.")]
+MADE = "database, messages, vectors, artifacts, seals, logs, passwords"
+Purge = Annotated[bool, typer.Option("--purge", help=f"Also remove all that was made: {MADE}.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing; without a terminal nothing is asked.")]
 
 
@@ -27,7 +28,7 @@ def down(purge: Purge = False, yes: Yes = False) -> None:
     config = settings()
     home = Home(config.data_dir)
     if purge and not yes and sys.stdin.isatty() and home.data_dir.exists():
-        typer.confirm(f"Remove all that was made in {home.data_dir}: database, messages, vectors, seals, logs, passwords?", abort=True)
+        typer.confirm(f"Remove all that was made in {home.data_dir}: {MADE}?", abort=True)
     if stop(home):
         console.print("Stopped.")
     else:

@@ -45,7 +45,7 @@ class Contents:
         Nobody ever sees half of it: it is written under another name, and renamed. Raises Conflict if there are more bytes or fewer,
         ContentsUnavailable.
         """
-        with _told("written"):
+        with _told("written; nothing was recorded"):
             draft = self._drafts() / uuid.uuid4().hex
             try:
                 stored = _written(draft, source, size, progress)
@@ -125,12 +125,12 @@ def contents(config: Settings) -> Contents:
 
 
 @contextmanager
-def _told(verb: str) -> Iterator[None]:
+def _told(done: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"the folder of artifacts cannot be {verb} ({error.strerror}); nothing was recorded"
-        raise ContentsUnavailable(f"{what}; an operator sees to it (`federation doctor`), then call again") from error
+        told = f"the folder of artifacts cannot be {done}: {error.strerror}; an operator sees to it (`federation doctor`), then call again"
+        raise ContentsUnavailable(told) from error
 
 
 def _written(draft: Path, source: BinaryIO, size: int, progress: Progress) -> Stored:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from federation.errors import InvalidInput
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import NUMBER, TaskReference, name
+from federation.mcp.tools.arguments import NUMBER, name
 from federation.services import artifacts
 from federation.services.artifacts import LONGEST_NAME, MEDIA_TYPE, ArtifactView, Offered
 from federation.store.models.artifacts import Kind
@@ -61,7 +61,7 @@ async def federation_artifact_put(
     media_type: Annotated[
         str | None, Field(pattern=f"^{MEDIA_TYPE}$", description="Omitted: by the name's ending.", examples=["text/markdown"])
     ] = None,
-    task_id: Annotated[TaskReference | None, Field(description="The task that it came of.")] = None,
+    task_id: Annotated[str | None, name("The task of this conversation that it came of.", examples=["memory-profile"])] = None,
 ) -> ArtifactView:
     """Share a file with the members of a conversation, for good: the same name again is its next version, the same content again changes nothing.
 

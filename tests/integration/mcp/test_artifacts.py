@@ -155,7 +155,7 @@ async def test_a_folder_that_cannot_be_written_is_told_and_records_nothing(room:
     folder: Path = room.door.contents.folder
     folder.write_text("no folder")
     async with room.client("ada") as ada:
-        with pytest.raises(ToolError, match=r"the folder of artifacts cannot be written .*nothing was recorded"):
+        with pytest.raises(ToolError, match="the folder of artifacts cannot be written; nothing was recorded: "):
             await ada.call_tool("federation_artifact_put", {**ROOM, "name": "x", "content": "x"})
         listed = (await ada.call_tool("federation_artifact_get", ROOM)).structured_content
     assert not any(listed["bundle"].values())

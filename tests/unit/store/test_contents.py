@@ -149,5 +149,5 @@ def test_a_folder_that_was_chosen_is_not_made_because_it_may_be_a_mount(tmp_path
 
 def test_a_folder_that_cannot_be_written_is_told_as_that(tmp_path: Path) -> None:
     (tmp_path / "artifacts").write_text("a file")
-    with pytest.raises(ContentsUnavailable, match=r"the folder of artifacts cannot be written .*nothing was recorded.*doctor.*call again"):
+    with pytest.raises(ContentsUnavailable, match=r"the folder of artifacts cannot be written; nothing was recorded: .*doctor.*call again"):
         put(Contents(tmp_path / "artifacts"), b"x")
