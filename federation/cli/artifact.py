@@ -137,9 +137,10 @@ def _readable(file: Path) -> Iterator[BinaryIO]:
         opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidInput("FILE", str(file), f"a file that can be read ({error.strerror})") from error
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise InvalidInput("FILE", str(file), "a plain file")
     with open(opened, "rb") as source:
-        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            raise InvalidInput("FILE", str(file), "a plain file")
         yield source
 
 

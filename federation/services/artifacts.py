@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput, NotFound
@@ -128,7 +129,7 @@ def page(session: Session, conversation_id: str, *, after: str = "", limit: int 
     """Return the next artifacts of a conversation behind a name, each in its latest version, and whether there are more. Raises NotFound."""
     conversations.require_member(session, conversation_id)
     mine = (Artifact.conversation_id == conversation_id, Artifact.name > after)
-    latest = select(Artifact).where(*mine).distinct(Artifact.name).order_by(Artifact.name, Artifact.version.desc())
+    latest = select(Artifact).where(*mine).ext(distinct_on(Artifact.name)).order_by(Artifact.name, Artifact.version.desc())
     found = list(session.scalars(latest.limit(limit + 1)))
     return [_view(one, one.version) for one in found[:limit]], len(found) > limit
 
