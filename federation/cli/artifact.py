@@ -101,7 +101,7 @@ def list_artifacts(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """List what a conversation shares: design, code, review, tests and other, each in its latest version.
+    """List what a conversation shares, each in its latest version.
 
     As the agent whose token is in FEDERATION_TOKEN.
     """
