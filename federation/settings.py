@@ -154,6 +154,8 @@ class Settings(BaseSettings):
     states_per_minute: int = Field(600, ge=0, le=1_000_000, description="Times that one agent may tell what it is doing in a minute; 0: any number.")
     searches_per_minute: int = Field(600, ge=0, le=1_000_000, description="Searches of one agent in a minute; 0: any number.")
     indexings_per_hour: int = Field(600, ge=0, le=1_000_000, description="Times that one agent may have a folder indexed in an hour; 0: any number.")
+    memories_per_minute: int = Field(600, ge=0, le=1_000_000, description="Things that one agent may remember in a minute; 0: any number.")
+    memories_per_agent: int = Field(10_000, ge=0, le=1_000_000, description="Things that one agent may remember at a time; 0: any number.")
     open_tasks_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Tasks of one agent that may wait or be worked on; 0: any number.")
     claims_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Resources that one agent may hold at a time; 0: any number.")
     inference_tokens_per_day: int = Field(

@@ -22,6 +22,7 @@ from federation.mcp.tools.consensus import (
 from federation.mcp.tools.cop import federation_pulse, federation_update_state
 from federation.mcp.tools.delegation import federation_delegate
 from federation.mcp.tools.inference import federation_infer
+from federation.mcp.tools.memories import federation_forget, federation_recall, federation_remember
 from federation.mcp.tools.messages import federation_history, federation_inbox, federation_send
 from federation.mcp.tools.phases import federation_phase
 from federation.mcp.tools.requests import federation_ask, federation_ask_result
@@ -39,7 +40,7 @@ from federation.mcp.tools.swarm import (
 )
 from federation.mcp.tools.tasks import federation_cancel_task, federation_task_result, federation_task_status
 
-# Nothing here reaches out of the federation, and nothing that was recorded is destroyed.
+# Nothing here reaches out of the federation, and nothing that was recorded is destroyed, but for what an agent forgets of its own.
 READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
 ADDS = ToolAnnotations(read_only_hint=False, idempotent_hint=False, destructive_hint=False, open_world_hint=False)
 SETS = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
@@ -72,6 +73,9 @@ TOOLS: tuple[tuple[Callable[..., Awaitable[Any]], str, ToolAnnotations], ...] = 
     (federation_task_result, "What came of a task", READS),
     (federation_index, "Make files searchable", SETS),
     (federation_search, "Search files", READS),
+    (federation_remember, "Remember something", SETS),
+    (federation_recall, "Recall what was remembered", READS),
+    (federation_forget, "Forget something", ENDS),
     (federation_infer, "Ask a model", ADDS),
     (federation_summarize, "Summarise a conversation", SETS),
     (federation_artifact_put, "Share a file", SETS),

@@ -8,8 +8,7 @@ from sqlalchemy import Text, and_, case, cast, or_, select
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
-from federation.services import agents, conversations
-from federation.services.charter import is_agent
+from federation.services.visibility import audience
 from federation.store import turns
 from federation.store.context import context
 from federation.store.models.cop import Visibility
@@ -17,35 +16,6 @@ from federation.store.models.retrieval import IndexedFolder, IndexRun
 
 # By what LanceDB tells the chunks of one index from those of another.
 COLLECTION = case((IndexedFolder.visibility == Visibility.ALL, IndexedFolder.root), else_=cast(IndexedFolder.id, Text))
-
-
-def audience(session: Session, visibility: str | None, conversation_id: str | None) -> tuple[Visibility, str]:
-    """Return for whom the caller indexes, by a name too: that of a conversation, of its role, its own for nobody, none for all.
-
-    A conversation alone means its members, and nothing all. Raises InvalidInput, NotFound for a conversation of which the caller is not a member.
-    """
-    actor = context(session).actor
-    if visibility is None:
-        visibility = Visibility.ALL if conversation_id is None else Visibility.MEMBERS
-    if visibility not in set(Visibility):
-        raise InvalidInput("visibility", visibility, "one of " + ", ".join(Visibility))
-    if conversation_id is not None and visibility != Visibility.MEMBERS:
-        raise InvalidInput("conversation_id", conversation_id, "visibility='members' beside it, for those who are members of this conversation")
-    match level := Visibility(visibility):
-        case Visibility.ALL:
-            return level, ""
-        case Visibility.MEMBERS:
-            if conversation_id is None or conversation_id == conversations.COMMONS:
-                wants = "the conversation whose members may see it; who is for everybody indexes for all"
-                raise InvalidInput("conversation_id", conversation_id, wants)
-            conversations.require_member(session, conversation_id)
-            return level, conversation_id
-        case Visibility.ROLE:
-            if not is_agent(actor):
-                raise InvalidInput("visibility", visibility, "another one: only agents have a role")
-            return level, agents.get(session, actor).role
-        case Visibility.NOBODY:
-            return level, actor
 
 
 def find(session: Session, root: str, visibility: str | None, conversation_id: str | None) -> IndexedFolder | None:

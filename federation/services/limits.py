@@ -16,6 +16,7 @@ from federation.settings import settings, variable
 from federation.store import turns
 from federation.store.context import context
 from federation.store.models.claims import Claim
+from federation.store.models.memories import Memory
 from federation.store.models.tasks import ENDED, AgentTask
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     STATES = "states"
     SEARCHES = "searches"
     INDEXINGS = "indexings"
+    MEMORIES = "memories"
     INFERENCE_TOKENS = "inference_tokens"
     ARTIFACT_BYTES = "artifact_bytes"
 
@@ -95,6 +97,11 @@ def indexing(session: Session) -> None:
     _one(session, Kind.INDEXINGS, "indexings_per_hour", period=HOUR, may="may have folders indexed {limit} times an hour")
 
 
+def memory(session: Session) -> None:
+    """Count that the current actor remembers something. Raises RateLimited."""
+    _one(session, Kind.MEMORIES, "memories_per_minute", period=MINUTE, may="may remember {limit} things a minute")
+
+
 def inference_tokens(session: Session, count: int) -> None:
     """Count what a model may read and write for the current actor. Raises OverQuota."""
     limit = settings().inference_tokens_per_day
@@ -155,6 +162,19 @@ def held_claims(session: Session) -> None:
     if (session.scalar(_HELD_CLAIMS, {"actor": actor, "most": limit + 1}) or 0) > limit:
         remedy = "Give back what you are done with (federation_release), or claim a folder, such as file:src/**, in place of its files."
         raise OverQuota(f"{actor} may hold {limit} claims, and does.", remedy, variable("claims_per_agent"))
+
+
+def held_memories(session: Session) -> None:
+    """Count what the current actor remembers, one memory that it made just now among them. Raises OverQuota."""
+    limit = settings().memories_per_agent
+    if not limit:
+        return
+    actor = context(session).actor
+    turns.take(session, f"memories of {actor}")
+    found = select(Memory.id).where(Memory.created_by == actor).limit(limit + 1)
+    if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
+        remedy = "Forget what is of no use any more (federation_recall lists it, federation_forget removes it), or remember several things as one."
+        raise OverQuota(f"{actor} may remember {limit} things, and does.", remedy, variable("memories_per_agent"))
 
 
 def _one(session: Session, kind: Kind, setting: str, *, period: timedelta, may: str) -> None:

@@ -81,7 +81,7 @@ def send(
         content = _same("content", content, envelope.content) or envelope.words
     agents.require(content, "content")
     assert content is not None
-    answered = _answered(session, reply_to)
+    answered = None if reply_to is None else readable(session, reply_to)
     kind = MessageType(message_type) if message_type else _kind(session, answered, slug)
     if kind is MessageType.RESPONSE:
         envelope = envelope or envelopes.read(kind, None)
@@ -218,13 +218,12 @@ def _sent_before(session: Session, identity: uuid.UUID, slug: str, said: Mapping
     return Sent(identity, former.conversation_id, former.position, former.correlation_id, list(recipients), former.created_at, None)
 
 
-def _answered(session: Session, reply_to: uuid.UUID | None) -> Message | None:
-    if reply_to is None:
-        return None
-    answered = session.get(Message, reply_to)
-    if answered is None:
-        raise NotFound("message", str(reply_to))
-    conversations.require_member(session, answered.conversation_id)
-    if not audiences.may_read(session, answered):
-        raise NotFound("message", str(reply_to))
-    return answered
+def readable(session: Session, message_id: uuid.UUID) -> Message:
+    """Return a message that the caller may read. Raises NotFound."""
+    found = session.get(Message, message_id)
+    if found is None:
+        raise NotFound("message", str(message_id))
+    conversations.require_member(session, found.conversation_id)
+    if not audiences.may_read(session, found):
+        raise NotFound("message", str(message_id))
+    return found

@@ -280,6 +280,14 @@ def _model_ran(rows: Rows, event: Told) -> None:
     _set(rows, "model_runs", _subject(event), actor=event.actor, **told)
 
 
+def _remembered(rows: Rows, event: Told) -> None:
+    _set(rows, "memories", _subject(event), created_by=event.actor, embedded=False, **event.pick("visibility", "audience", "digest"))
+
+
+def _forgotten(rows: Rows, event: Told) -> None:
+    rows["memories"].pop(_subject(event), None)
+
+
 def _scanned(rows: Rows, event: Told) -> None:
     told = event.pick("root", "root_sha256", "files", "changed", "deleted", "chunks", "batches")
     _set(rows, "index_runs", _subject(event), finished=False, created_by=event.actor, **told)
@@ -359,6 +367,9 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "signer.revoked": lambda rows, event: _set(rows, "signers", event.payload["identity"], revoked=True),
     "statement.made": _stated,
     "model.ran": _model_ran,
+    "memory.remembered": _remembered,
+    "memory.embedded": lambda rows, event: _set(rows, "memories", _subject(event), embedded=True),
+    "memory.forgotten": _forgotten,
     "index.scanned": _scanned,
     "index.finished": lambda rows, event: _set(rows, "index_runs", _subject(event), finished=True),
 }

@@ -124,6 +124,11 @@ STORED = {
         SELECT execution_id::text, jsonb_build_object('engine', engine, 'model', model, 'model_digest', model_digest, 'node', node,
             'prompt_sha256', prompt_sha256, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens, 'actor', actor) FROM model_runs
     """,
+    # What it says nobody but its readers may know: its digest is of text and salt.
+    "memories": """
+        SELECT id::text, jsonb_build_object('visibility', visibility, 'audience', audience, 'digest', digest, 'created_by', created_by,
+            'embedded', vector_at IS NOT NULL) FROM memories
+    """,
     # A folder is told by its digest where it is not indexed for all.
     "indexed_folders": """
         SELECT concat_ws(' ', visibility, audience, encode(sha256(convert_to(root, 'UTF8')), 'hex')),
@@ -181,6 +186,8 @@ COLUMNS_LEFT_OUT = {
     "summaries": {"id", "message_ids"},
     # What a model was given and said: the log may be read by more than who asked.
     "model_runs": {"parameters", "completion", "finish_reason", "seconds"},
+    # What the digest is of, which only its readers can compare; a memory that differs from it is shown to nobody.
+    "memories": {"content", "about", "message_id", "salt", "words"},
     "indexed_folders": {"id"},
     # An id; the event tells the index by folder and audience.
     "index_runs": {"skipped", "folder_id"},

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from federation.charter import Right
 from federation.errors import InvalidInput, NotFound
 from federation.services import agents, charter, indexed_folders, limits
+from federation.services.visibility import audience
 from federation.store import outbox
 from federation.store.models.cop import Visibility
 from federation.store.models.retrieval import Chunk, Document, IndexedFolder
@@ -68,7 +69,7 @@ def request_index(session: Session, path: str, *, visibility: str | None = None,
     if not PurePosixPath(agents.require(path, "path")).is_absolute():
         raise InvalidInput("path", path, "an absolute path of a folder on the node that holds the vectors")
     charter.require(session, Right.RUN, instead=charter.ASK)
-    indexed_folders.audience(session, visibility, conversation_id)
+    audience(session, visibility, conversation_id)
     limits.indexing(session)
     asked = {"path": path, "visibility": visibility, "conversation_id": conversation_id}
     return outbox.record(session, INDEX, {name: value for name, value in asked.items() if value is not None}, requirements={"tags": [FRAG]})

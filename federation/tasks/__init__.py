@@ -7,6 +7,7 @@ MODULES: Final = (
     "federation.tasks.cop",
     "federation.tasks.delegation",
     "federation.tasks.inference",
+    "federation.tasks.memories",
     "federation.tasks.retrieval",
     "federation.tasks.summaries",
 )

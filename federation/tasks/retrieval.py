@@ -39,14 +39,22 @@ RANKED, MORE = 50, 4
 _one_writer = Lock()
 
 
-@cache
-def _vectors() -> "VectorIndex":
-    # LanceDB takes 100 MB: only the process that searches and writes may pay for it, and other nodes need not have it.
+def vectors_dir() -> Path:
+    """Return the folder of LanceDB. Raises ModelUnavailable where that is not installed."""
+    # It takes 100 MB: only the process that searches and writes may pay for it, and other nodes need not have it.
     try:
-        from federation.vectors.index import VectorIndex  # noqa: PLC0415
+        import lancedb  # noqa: F401, PLC0415
     except ImportError as error:
         raise ModelUnavailable(f"LanceDB is not installed on this node: {error}; install it: pip install 'federation[embedding]'") from error
-    return VectorIndex(settings().vectors_dir or settings().data_dir / "vectors")
+    return settings().vectors_dir or settings().data_dir / "vectors"
+
+
+@cache
+def _vectors() -> "VectorIndex":
+    directory = vectors_dir()
+    from federation.vectors.index import VectorIndex  # noqa: PLC0415 - as above
+
+    return VectorIndex(directory)
 
 
 @shared_task(bind=True, base=FederationTask, name=retrieval.INDEX)

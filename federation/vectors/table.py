@@ -73,8 +73,8 @@ class Table:
 
     _user: ClassVar[int | None] = None  # the process that has used LanceDB first
 
-    def __init__(self, directory: Path, name: str, *, index_above: int = INDEX_ABOVE) -> None:
-        self._directory, self._name, self._index_above = directory, name, index_above
+    def __init__(self, directory: Path, name: str, *, index_above: int = INDEX_ABOVE, has_words: bool = True) -> None:
+        self._directory, self._name, self._index_above, self._has_words = directory, name, index_above, has_words
         self._opened: Any = None
         self._lock = Lock()
 
@@ -154,7 +154,7 @@ class Table:
         if rows == 0:
             return
         indexed = {column for index in table.list_indices() for column in index.columns}
-        if TEXT not in indexed:
+        if TEXT not in indexed and self._has_words:
             # The words come split already; the tokenizer must leave `ensure_connection` whole.
             table.create_index(TEXT, config=FTS(base_tokenizer="whitespace", language="English", stem=True, remove_stop_words=True))
         if COLLECTION not in indexed:

@@ -110,6 +110,7 @@ EVENTS = {
     "indexed_folders": ("index.scanned",),
     "index_batches": ("index.scanned", "index.embedded"),
     "index_runs": ("index.scanned", "index.finished"),
+    "memories": ("memory.",),
     "message_receipts": ("message.",),
     "messages": ("message.sent",),
     "model_runs": ("model.ran",),

@@ -21,7 +21,7 @@ class Action(StrEnum):
 
 
 class Visibility(StrEnum):
-    """Who sees what an agent says of itself, and who what it indexed; it always does, and so do operators."""
+    """Who sees what an agent says of itself, indexes or remembers; it always does, and so do operators, but for what it remembers."""
 
     ALL = "all"
     MEMBERS = "members"

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from federation.mcp.catalogue import TOOLS
 from federation.mcp.tools import claims, retrieval
+from federation.mcp.tools import memories as memory_tools
 from federation.services import (
     agents,
     artifacts,
@@ -23,6 +24,7 @@ from federation.services import (
     findings,
     indexing,
     inference,
+    memories,
     messages,
     resource_claims,
     session_actions,
@@ -116,6 +118,13 @@ TABLE: tuple[tuple[str, dict[str, Any], str, str, str, str], ...] = (
     ("federation_index", {"path": "/srv/<room>", "wait_s": 0, **ROOM}, NOT_THERE, "+", "+", MAY_NOT),
     ("federation_search", {"query": "x", "root": "/srv/<room>"}, NOT_THERE, "+", "+", "+"),
     ("federation_search", {"query": "x"}, "+", "+", "+", "+"),
+    ("federation_remember", {"content": "x", "about": ["none"], **ROOM}, NOT_THERE, "+", "+", "+"),
+    ("federation_remember", {"content": "x", "message_id": "<asked_of_pat>"}, *[NOT_THERE] * 4),
+    ("federation_recall", {"about": ["<room>"]}, r'+"memories": \[\]', *[f"+{WORD} to remember"] * 3),
+    ("federation_recall", {"about": ["<room>"], "query": f"{WORD} {SECRET}"}, r'+"memories": \[\]', *[f"+{WORD} to remember"] * 3),
+    ("federation_forget", {"memory_id": "<remembered>"}, NOT_THERE, *["-this memory is hal's"] * 3),
+    ("federation_forget", {"memory_id": "<of_hal_alone>"}, *[NOT_THERE] * 4),
+    ("federation_forget", {"memory_id": "<of_your_own>"}, "+", "+", "+", "+"),
     ("federation_infer", {"prompt": "x", "wait_s": 0}, "+", "+", "+", "+"),
     ("federation_summarize", {"wait_s": 0, **ROOM}, NOT_THERE, "+", "+", "+"),
     ("federation_artifact_get", ROOM, NOT_THERE, *[f'+"design": .*"{WORD}.md"'] * 3),
@@ -144,6 +153,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody works here, so there is nothing to wait for."""
     monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 0.0)
+    monkeypatch.setattr(memory_tools, "RANKED_WITHIN_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +190,8 @@ def furnished(house: Any, seat: str) -> Room:
         on_a_node = tasks.delegate(session, f"{WORD} on a node", executor="node", **here)
         inferred, indexed = inference.request(session, SECRET), request_index(session, f"/srv/{room}", **here)
         indexing.record_scan(session, indexed, f"/srv/{room}", paths=[], documents=[], skipped=[], **here)
+        remembered = memories.remember(session, f"{WORD} to remember", about=[room], **here)
+        of_hal_alone = memories.remember(session, f"{SECRET} to remember", about=[room])
         resource_claims.take(session, f"file:{room}/hals", ttl_s=3600)
         drawn = f"{WORD} drawn".encode()
         stored = house.door.contents.put(BytesIO(drawn), len(drawn))
@@ -191,6 +203,8 @@ def furnished(house: Any, seat: str) -> Room:
         with begin(who) as session:
             for one in yours:
                 task_claims.claim(session, str(one), description=WORD, ttl_s=3600)
+    with begin(who) as session:
+        of_your_own = memories.remember(session, "of my own")
     with begin("gil") as session:
         sessions.join(session, f"{room}-session", Start(context={"task": WORD}, voters=voters), **here)
     with begin("hal") as session:
@@ -202,6 +216,8 @@ def furnished(house: Any, seat: str) -> Room:
         action_options = put.options_hash
     given = {"task": task.id, "gate": gate.id, "held": held.id, "on_a_node": on_a_node.id, "inference": inferred, "indexing": indexed}
     given |= {"asked_of_pat": asked_of_pat, "asked_of_you": asked_of_you, "voted": voted.id, "free": free.id}
+    kept = {"remembered": remembered, "of_hal_alone": of_hal_alone, "of_your_own": of_your_own}
+    given |= {name: one.memory_id for name, one in kept.items()}
     given |= dict(zip(("yours", "also_yours"), yours, strict=True))
     names = {"room": room, "options": vote.options_hash, "action_options": action_options, **{name: str(one) for name, one in given.items()}}
     return Room(seat, who, names)

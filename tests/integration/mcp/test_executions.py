@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
-from federation.mcp.tools import claims, retrieval
+from federation.mcp.tools import claims, memories, retrieval
 from federation.services import agents, claim_lines, inference, summaries
 from federation.store.models.executions import Execution
 from federation.store.models.inference import ModelRun
@@ -31,6 +31,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the door, which is in this process, wait for a worker on a loaded machine."""
     monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 240.0)
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
+    monkeypatch.setattr(memories, "RANKED_WITHIN_S", 240.0)
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +274,30 @@ async def test_files_are_indexed_and_found(spine: Any, tmp_path: Path) -> None:
         found = (await ada.call_tool("federation_search", {"query": "who extends a lease", "limit": 1})).structured_content
         assert [hit["path"] for hit in found["hits"]] == ["leases.py"]
         assert (await ada.call_tool("federation_task_result", {"task_id": run["run_id"]})).structured_content["finished"]
+
+
+def unsettled(spine: Any) -> int:
+    with spine.transactions.begin("test:setup") as session:
+        return session.scalar(text("SELECT count(*) FROM memories WHERE vector_at IS NULL"))
+
+
+async def test_what_is_remembered_is_recalled_in_other_words_by_who_may(spine: Any) -> None:
+    async with spine.client("ada") as ada, spine.client("bob") as bob:
+
+        async def recalled(who: Any, query: str) -> list[str]:
+            answer = (await who.call_tool("federation_recall", {"query": query, "limit": 1})).structured_content
+            assert answer["note"] is None
+            return [each["content"] for each in answer["memories"]]
+
+        mine = (await ada.call_tool("federation_remember", {"content": "The otters are fed at noon"})).structured_content
+        await ada.call_tool("federation_remember", {"content": "The colour of the roof is green", "visibility": "all"})
+        async with asyncio.timeout(240):
+            while unsettled(spine):
+                await asyncio.sleep(0.05)
+        assert await recalled(ada, "when do the animals get their meal?") == ["The otters are fed at noon"]
+        assert await recalled(bob, "when do the animals get their meal?") == ["The colour of the roof is green"]
+        await ada.call_tool("federation_forget", {"memory_id": mine["memory_id"]})
+        assert await recalled(ada, "when are the otters fed at noon?") == ["The colour of the roof is green"]
 
 
 async def test_who_indexes_a_folder_says_who_finds_it(spine: Any, tmp_path: Path) -> None:

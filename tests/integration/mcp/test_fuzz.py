@@ -19,7 +19,7 @@ from federation.delivery.app import make
 from federation.delivery.publisher import CeleryPublisher
 from federation.delivery.voices import PartVoice
 from federation.mcp.door import Door
-from federation.services import agents, consensus, findings, limits, messages, session_actions, sessions, statements, task_claims, tasks
+from federation.services import agents, consensus, findings, limits, memories, messages, session_actions, sessions, statements, task_claims, tasks
 from federation.services.electorates import Asked
 from federation.services.findings import Said
 from federation.services.replay import replay
@@ -36,11 +36,11 @@ LIFE = 400
 KNOWN = frozenset(
     {
         *("task_id", "parent", "conversation_id", "to", "agent", "role", "reply_to", "after", "run_id", "fencing_token"),
-        *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id", "request_id", "name"),
+        *("consensus_id", "options_hash", "response", "session_id", "action_id", "hypothesis_id", "request_id", "name", "memory_id"),
     }
 )
-RATES = ("messages_per_minute", "states_per_minute", "searches_per_minute", "indexings_per_hour")
-UNLIMITED = (*RATES, "open_tasks_per_agent", "inference_tokens_per_day", "artifact_bytes_per_day")
+RATES = ("messages_per_minute", "states_per_minute", "searches_per_minute", "indexings_per_hour", "memories_per_minute")
+UNLIMITED = (*RATES, "open_tasks_per_agent", "memories_per_agent", "inference_tokens_per_day", "artifact_bytes_per_day")
 # Nobody listens there: what runs on nodes is recorded, and answered with what it waits for.
 NOWHERE = "activemq://nobody:swordfish@127.0.0.1:9/"
 
@@ -85,8 +85,10 @@ def _life(transactions: Transactions, number: int) -> dict[str, list[Any]]:
     with transactions.begin("ada") as session:
         open_ = Asked(question="Deploy?", timeout_s=86_400, early=False, quorum="unanimous")
         asked = [consensus.request(session, open_) for _ in range(3)]
+    remembered = []
     for name in CAST:
         with transactions.begin(name) as session:
+            remembered += [str(memories.remember(session, f"{name} {number} {one}").memory_id) for one in range(3)]
             for vote in asked:
                 consensus.acknowledge(session, str(vote.id), vote.options_hash)
             sessions.join(session, incident, Start(context={"task": "look"}, voters=list(CAST)) if name == "ada" else Start())
@@ -116,6 +118,7 @@ def _life(transactions: Transactions, number: int) -> dict[str, list[Any]]:
         "after": [0, 1],
         "run_id": [],
         "fencing_token": [1],
+        "memory_id": remembered,
         "parent": pieces,
         "claim": claimed,
         "consensus_id": [str(vote.id) for vote in asked],

@@ -11,6 +11,7 @@ import pytest
 from fastmcp.client.client import CallToolResult
 
 from federation.mcp.tools import claims, retrieval
+from federation.mcp.tools import memories as memory_tools
 from federation.services import (
     agents,
     artifacts,
@@ -20,6 +21,7 @@ from federation.services import (
     findings,
     indexing,
     inference,
+    memories,
     messages,
     session_actions,
     sessions,
@@ -48,6 +50,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody works here, so there is nothing to wait for."""
     monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 0.0)
+    monkeypatch.setattr(memory_tools, "RANKED_WITHIN_S", 0.0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Kept:
     action: str
     named_action: str
     hypothesis: str
+    memory: str
 
     def never(self) -> dict[str, str]:
         """Return for each of these one that does not exist, which looks alike."""
@@ -110,8 +114,9 @@ def kept(house: Any) -> Kept:
         begun = sessions.join(session, "sss-kept", Start(context={"task": SAID}), conversation_id=CONVERSATION)
         guess = findings.post(session, "sss-kept", Said(content=SAID, category="hypothesis", confidence=0.5)).finding
         action = session_actions.propose(session, "sss-kept", Proposed(content=SAID, type="query", requires_approval=False), slug="aaa-kept")
+        memory = memories.remember(session, f"{SAID} to remember", conversation_id=CONVERSATION)
     ids = (open_.id, gate.slug or "", done.id, execution, asked, run, "/srv/kept", said.message_id, request.message_id, vote.id, vote.slug)
-    ids += (begun.id, begun.slug, action.id, action.slug, guess.id)
+    ids += (begun.id, begun.slug, action.id, action.slug, guess.id, memory.memory_id)
     return Kept(CONVERSATION, SLUG, *map(str, ids))
 
 
@@ -175,6 +180,9 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         "federation_task_result": by_task(kept, *everything),
         "federation_index": [{"run_id": kept.run, "wait_s": 0}, {"path": "/srv/code", "wait_s": 0}],
         "federation_search": [{"query": SAID}, {"query": SAID, "root": kept.folder}],
+        "federation_remember": [{"content": "x", "conversation_id": kept.conversation}, {"content": "x", "message_id": kept.message}],
+        "federation_recall": [{}, {"query": SAID}],
+        "federation_forget": [{"memory_id": kept.memory}],
         "federation_infer": [{"prompt": "x", "wait_s": 0}],
         "federation_summarize": [{"conversation_id": kept.conversation, "wait_s": 0}],
         "federation_artifact_put": [
@@ -257,6 +265,7 @@ async def test_a_member_is_told_of_what_is_there(house: Any, kept: Kept) -> None
             "federation_phase",
             "federation_search",
             "federation_artifact_get",
+            "federation_forget",
             "swarm_get_findings",
         ):
             for arguments in calls(kept)[tool]:

@@ -142,7 +142,7 @@ def test_who_sees_two_indexes_of_a_folder_finds_each_file_once(transactions: Tra
     [
         ({"visibility": "friends"}, InvalidInput, "one of all, members, role, nobody"),
         ({"visibility": "members"}, InvalidInput, "the conversation whose members may see it"),
-        ({"visibility": "members", "conversation_id": "commons"}, InvalidInput, "who is for everybody indexes for all"),
+        ({"visibility": "members", "conversation_id": "commons"}, InvalidInput, "what everybody may see has visibility=.all."),
         ({"visibility": "nobody", "conversation_id": "secret"}, InvalidInput, "visibility='members' beside it"),
         ({"conversation_id": "secret"}, NotFound, "no conversation 'secret'; there is commons"),
         (MEMBERS, NotFound, "no conversation 'secret'; there is commons"),

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from federation.errors import FederationError, OverQuota, RateLimited, TransientError
-from federation.services import announcements, approvals, cop, inboxes, inference, limits, messages, retrieval, task_ends, tasks
+from federation.services import announcements, approvals, cop, inboxes, inference, limits, memories, messages, retrieval, task_ends, tasks
 from federation.services.approvals import Decision
 from federation.settings import Settings
 from federation.transaction import Transactions, connect
@@ -111,6 +112,7 @@ def test_what_was_sent_before_under_its_name_costs_nothing(transactions: Transac
 RATES = [
     ("states_per_minute", lambda session: cop.update_state(session, "thinking"), "ada may tell what it is doing 3 times a minute", 60),
     ("searches_per_minute", lambda session: retrieval.request_search(session, "where"), "ada may search 3 times a minute", 60),
+    ("memories_per_minute", lambda session: memories.remember(session, str(uuid.uuid4())), "ada may remember 3 things a minute", 60),
     ("indexings_per_hour", lambda session: retrieval.request_index(session, "/srv"), "ada may have folders indexed 3 times an hour", 3600),
 ]
 

@@ -31,6 +31,7 @@ from federation.services import (
     inboxes,
     indexing,
     inference,
+    memories,
     messages,
     nodes,
     phase_moves,
@@ -67,7 +68,21 @@ NODE = "node:aorus"
 
 def do_all(transactions: Transactions) -> None:
     """Do all of it; rows are left in each table that has a verb."""
-    for part in (_live, _talk, _share, _work_as_agents, _claim_files, _work_on_a_node, _index, _give_up, _vote, _sign, _investigate, _divide):
+    for part in (
+        _live,
+        _talk,
+        _share,
+        _work_as_agents,
+        _claim_files,
+        _work_on_a_node,
+        _index,
+        _remember,
+        _give_up,
+        _vote,
+        _sign,
+        _investigate,
+        _divide,
+    ):
         part(transactions)
 
 
@@ -251,6 +266,18 @@ def _index(transactions: Transactions) -> None:
     embedded([document("a.py", "one", "new")])
     for visibility in ("nobody", "all"):
         embedded([document("plan.md", "four")], "/srv/plans", visibility)
+
+
+def _remember(transactions: Transactions) -> None:
+    """Remember for oneself and for all, and forget one of two that are embedded."""
+    with transactions.begin("ada") as session:
+        kept = memories.remember(session, "Deploys need the VPN", about=["deploy"])
+        gone = memories.remember(session, "The VPN is down", visibility="all")
+    for each in (kept, gone):
+        with transactions.begin("ada") as session:
+            assert memories.record_vector(session, each.memory_id, node="aorus", model="m")
+    with transactions.begin("ada") as session:
+        memories.forget(session, gone.memory_id)
 
 
 def _give_up(transactions: Transactions) -> None:

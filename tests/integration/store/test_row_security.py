@@ -150,6 +150,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "quarantine": {"id": ONE, **EXECUTION, "queue": "q", "worker": "w", "reason": "r", "headers": {}, "body": "\\x00", "actor": "node:q"},
     "redrives": {"quarantine_id": ONE, **EXECUTION, "actor": "cli:root"},
     "dismissals": {"quarantine_id": ONE, "reason": "psst", "actor": "cli:root"},
+    "memories": {
+        "id": ONE,
+        "visibility": "members",
+        "audience": "secret",
+        "content": "psst",
+        "about": [],
+        "salt": ONE,
+        "digest": "d",
+        "created_by": "bob",
+        "updated_by": "bob",
+    },
     "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
     "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
     "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
@@ -214,6 +225,8 @@ MAY = {
     "quarantine": ("", "S", "S", "SI"),
     "redrives": ("", "S", "S", "SI"),
     "dismissals": ("", "", "", "SI"),
+    # Of what agents remember the program's own parts may know that it is there.
+    "memories": ("", "SI", "SIUD", "S"),
     "model_runs": ("I", "I", "SI", "SI"),
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.

@@ -1,0 +1,89 @@
+"""Memories as executions on the node of the vectors: LanceDB holds their vectors and no word of them, and ranks; it shows none."""
+
+import uuid
+from dataclasses import asdict
+from functools import cache
+from itertools import count
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from celery import shared_task
+
+from federation.delivery.task import FederationTask
+from federation.engines import catalogue
+from federation.services import memories
+from federation.services.memories import BY_MEANING, BY_WORDS, Ranked
+from federation.services.retrieval import EMBEDDING_ENGINE
+from federation.tasks.retrieval import vectors_dir
+from federation.vectors.filters import Scope
+from federation.vectors.ranking import Entry, Ranking, best_places
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from federation.vectors.table import Table
+
+# What each ranker may name beyond what is asked for: a forgotten memory may be in LanceDB for a moment yet.
+SPARE = 50
+# Each compaction writes the table anew.
+COMPACT_EVERY = 50
+
+# One writer a table, as in `retrieval`.
+_one_writer = Lock()
+_changes = count()
+
+
+@cache
+def _vectors() -> "Table":
+    directory = vectors_dir()
+    from federation.vectors.table import Table  # noqa: PLC0415 - imports LanceDB
+
+    return Table(directory, "memories", has_words=False)
+
+
+@shared_task(bind=True, base=FederationTask, name=memories.SETTLE)
+def settle(self: FederationTask, *, memory_id: str) -> dict[str, Any]:
+    """Let LanceDB hold of a memory what PostgreSQL does: its vector, or nothing once it is forgotten, in whichever order that comes here."""
+    identity = uuid.UUID(memory_id)
+    with self.transaction() as session:
+        kept = memories.unsettled(session, identity)
+    is_kept = False
+    if kept is not None:
+        engine = catalogue.embedding(EMBEDDING_ENGINE)
+        [vector] = engine.embed([kept.content], truncate_at=engine.window)
+        _put(memory_id, kept.collection, vector)
+        with self.transaction() as session:
+            is_kept = memories.record_vector(session, identity, node=self.node, model=engine.name)
+    with _one_writer:
+        if not is_kept:
+            _vectors().delete([memory_id])
+        if next(_changes) % COMPACT_EVERY == 0:
+            _vectors().optimize()
+    return {"memory_id": memory_id, "kept": is_kept}
+
+
+def _put(memory_id: str, collection: str, vector: "NDArray[np.float32]") -> None:
+    from federation.vectors.table import Row  # noqa: PLC0415 - imports LanceDB
+
+    stored = _vectors()
+    with _one_writer:
+        stored.upsert([Row(memory_id, memory_id, collection, "", "memory", "", vector)])
+
+
+@shared_task(bind=True, base=FederationTask, name=memories.RANK, time_limit=300)
+def rank(self: FederationTask, *, query: str, about: list[str], limit: int) -> list[dict[str, Any]]:
+    """Rank what the asker may see by words, in PostgreSQL, and by meaning, in LanceDB; the answer says which, and none of what they say."""
+    engine = catalogue.embedding(EMBEDDING_ENGINE)
+    [vector] = engine.embed([query], truncate_at=engine.window)
+    depth = limit + SPARE
+    with self.transaction() as session:
+        worded = memories.by_words(session, query, about=about, limit=depth)
+        only = [str(each) for each in memories.about_all(session, about)] if about else None
+        scope = Scope(document_ids=only, collections=memories.collections(session))
+    entries = [Entry(str(each.id), str(each.id), "", each.score or 0.0) for each in worded]
+    words = Ranking(entries, entries[-1].score if len(entries) == depth else 0.0)
+    meaning = Ranking([], 0.0) if scope.is_empty else _vectors().by_vector(vector, scope, depth)
+    # Each memory is a file of one piece.
+    hits = best_places({BY_WORDS: words, BY_MEANING: meaning}, {})
+    return [asdict(Ranked(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks))) | {"id": hit.id} for hit in hits[:depth]]
