@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import Celery
 from pydantic import ValidationError
-from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy import ARRAY, Engine, Uuid, any_, bindparam, func, or_, select, text
 
 from federation.delivery.app import load
 from federation.delivery.breaker import Breaker
@@ -51,6 +51,21 @@ class _NodeGone(Exception):
     """The node of an execution left or died between the choice and the sending."""
 
 
+# Made once, because each request that wants something done on a node sends it.
+_WAITING = (
+    select(OutboxEntry.execution_id, OutboxEntry.waiting_for, Execution.requirements, Execution.affinity)
+    .join(Execution, Execution.id == OutboxEntry.execution_id)
+    .where(OutboxEntry.execution_id == any_(bindparam("ids", type_=ARRAY(Uuid))), _IS_DUE)
+    .order_by(*_LONGEST_UNTRIED)
+)
+_SENT = text(
+    """
+    WITH gone AS (DELETE FROM outbox WHERE execution_id = :id)
+    UPDATE executions SET node = :node, sent_at = clock_timestamp(), updated_by = :actor WHERE id = :id
+    """
+)
+
+
 class CeleryPublisher:
     """Sends recorded executions over Celery; safe to share between threads, never between processes."""
 
@@ -59,6 +74,21 @@ class CeleryPublisher:
         self._nodes, self._stale_s = KnownNodes(stale_s=stale_s), stale_s
         self._transactions = Transactions(engine, Silent())
         self._breaker = Breaker()
+        columns = (
+            Execution.id,
+            Execution.task_name,
+            Execution.kwargs,
+            Execution.requirements,
+            Execution.priority,
+            Execution.actor,
+            Execution.trace_id,
+        )
+        self._take = (
+            select(*columns, nodes.lives(bindparam("node"), stale_s=stale_s).label("node_lives"))
+            .join(OutboxEntry, Execution.id == OutboxEntry.execution_id)
+            .where(OutboxEntry.execution_id == bindparam("id"))
+            .with_for_update(of=OutboxEntry, skip_locked=True)
+        )
 
     def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
         """Send these executions; what is not sent now, or not due, stays for the sweep. Never raises."""
@@ -107,13 +137,7 @@ class CeleryPublisher:
         placed, parked = [], {}
         with self._transactions.begin(ACTOR) as session:
             looked_now = self._nodes.look(session, afresh=afresh)
-            rows = session.execute(
-                select(OutboxEntry.execution_id, OutboxEntry.waiting_for, Execution.requirements, Execution.affinity)
-                .join(Execution, Execution.id == OutboxEntry.execution_id)
-                .where(OutboxEntry.execution_id.in_(execution_ids), _IS_DUE)
-                .order_by(*_LONGEST_UNTRIED)
-            )
-            for execution_id, waiting_for, asked, affinity in rows.all():
+            for execution_id, waiting_for, asked, affinity in session.execute(_WAITING, {"ids": list(execution_ids)}).all():
                 chosen = self._choose(execution_id, asked, affinity)
                 if isinstance(chosen, Unplaceable) and not looked_now:
                     # Its node may have come a moment ago.
@@ -161,16 +185,10 @@ class CeleryPublisher:
     def _send(self, placed: _Placed) -> bool:
         with self._transactions.begin(ACTOR) as session:
             # Whoever holds the row sends it; a crash between the sending and the commit sends it twice under one id, which is absorbed.
-            found = session.execute(
-                select(OutboxEntry, Execution, nodes.lives(placed.node, stale_s=self._stale_s))
-                .join(Execution, Execution.id == OutboxEntry.execution_id)
-                .where(OutboxEntry.execution_id == placed.execution_id)
-                .with_for_update(of=OutboxEntry, skip_locked=True)
-            ).one_or_none()
-            if found is None:
+            execution = session.execute(self._take, {"id": placed.execution_id, "node": placed.node}).one_or_none()
+            if execution is None:
                 return False
-            entry, execution, node_lives = found
-            if not node_lives:
+            if not execution.node_lives:
                 raise _NodeGone
             attach(session, replace(context(session), trace_id=execution.trace_id, execution_id=execution.id))
             send(
@@ -183,8 +201,7 @@ class CeleryPublisher:
                 priority=execution.priority - 1,
                 headers={HEADER: Envelope(actor=execution.actor, trace_id=execution.trace_id, requirements=placed.requirements).header()},
             )
-            session.execute(update(Execution).where(Execution.id == execution.id).values(node=placed.node, sent_at=func.clock_timestamp()))
-            session.delete(entry)
+            session.execute(_SENT, {"id": execution.id, "node": placed.node, "actor": context(session).actor})
             payload = {"node": placed.node, "task_name": execution.task_name, "requirements": execution.requirements}
             event_log.append(session, "execution.placed", f"execution:{execution.id}", payload=payload)
             return True

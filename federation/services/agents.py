@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, select, true, update
+from sqlalchemy import ColumnElement, bindparam, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -143,17 +143,21 @@ def tokens(session: Session, name: str) -> list[Token]:
     return [Token(**row) for row in session.execute(query).mappings()]
 
 
+# Made once: it is asked every few seconds for each agent that calls.
+_WHOSE = (
+    select(Agent.name, Agent.role)
+    .join(AgentToken, AgentToken.agent == Agent.name)
+    .where(
+        AgentToken.token_sha256 == bindparam("digest"),
+        AgentToken.revoked_at.is_(None),
+        AgentToken.expires_at.is_(None) | (AgentToken.expires_at > func.clock_timestamp()),
+    )
+)
+
+
 def authenticate(session: Session, token: str) -> Caller:
     """Return whose token this is. Raises Unauthenticated for an unknown, expired or revoked one."""
-    row = session.execute(
-        select(Agent.name, Agent.role)
-        .join(AgentToken, AgentToken.agent == Agent.name)
-        .where(
-            AgentToken.token_sha256 == _hash(token),
-            AgentToken.revoked_at.is_(None),
-            AgentToken.expires_at.is_(None) | (AgentToken.expires_at > func.clock_timestamp()),
-        )
-    ).one_or_none()
+    row = session.execute(_WHOSE, {"digest": _hash(token)}).one_or_none()
     if row is None:
         raise Unauthenticated("the token is unknown, expired or revoked")
     return Caller(name=row.name, role=row.role)

@@ -148,7 +148,7 @@ def leave(session: Session, name: str, incarnation: uuid.UUID) -> bool:
     return True
 
 
-def lives(name: str, *, stale_s: float) -> ColumnElement[bool]:
+def lives(name: str | ColumnElement[str], *, stale_s: float) -> ColumnElement[bool]:
     """Return a part of a query that tells whether this node has not left and gave a sign of life within `stale_s` seconds."""
     return select(Node.name).where(Node.name == name, _alive(stale_s)).exists()
 

@@ -51,7 +51,10 @@ async def federation_artifact_put(
     name: Annotated[
         str,
         Field(
-            min_length=1, max_length=LONGEST_NAME, description="What it is called there, as a path or a title.", examples=["src/auth.py", "Review 2"]
+            min_length=1,
+            max_length=LONGEST_NAME,
+            description="What it is called there, as a path or a title.",
+            examples=["design/login.md", "Review 2"],
         ),
     ],
     content: Annotated[str, Field(max_length=LONGEST_CONTENT, description="What is in it.", examples=["def login(): ..."])],
@@ -78,7 +81,7 @@ async def federation_artifact_get(
     call: Call,
     conversation_id: Where,
     name: Annotated[
-        str | None, Field(min_length=1, max_length=LONGEST_NAME, description="Which one to read; omitted: list all.", examples=["src/auth.py"])
+        str | None, Field(min_length=1, max_length=LONGEST_NAME, description="Which one to read; omitted: list all.", examples=["design/login.md"])
     ] = None,
     *,
     version: Annotated[int | None, Field(ge=1, lt=2**31, description="Omitted: the latest."), NUMBER] = None,
