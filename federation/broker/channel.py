@@ -12,10 +12,10 @@ from amqp.exceptions import PreconditionFailed
 from amqp.protocol import queue_declare_ok_t
 
 from federation.broker import cold, destinations, settling
-from federation.broker.bases import BaseChannel
 from federation.broker.batch import PublishBatch
 from federation.broker.beating import beat_beside
 from federation.broker.celery_worker import is_worker, runs_in_the_loop
+from federation.broker.closable import ClosableChannel
 from federation.broker.connection import StompConnection
 from federation.broker.consumer import Consumer, Source
 from federation.broker.consumer_arguments import read_arguments
@@ -35,7 +35,7 @@ from federation.broker.subscription import Subscription, most_slots
 logger = logging.getLogger(__name__)
 
 
-class Channel(BaseChannel):  # type: ignore[misc]  # see bases
+class Channel(ClosableChannel):
     """A channel on its connection's socket; publishing and settling are safe from any thread."""
 
     QoS = QoS
@@ -63,7 +63,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
     # -- declaring
 
     def _new_queue(self, queue: str, **kwargs: Any) -> None:
-        self.connection.queues[queue] = bool(kwargs.get("auto_delete") or kwargs.get("exclusive"))
+        self.transport.queues[queue] = bool(kwargs.get("auto_delete") or kwargs.get("exclusive"))
 
     def queue_declare(self, queue: str | None = None, passive: bool = False, **kwargs: Any) -> Any:
         """Declare a queue; only a passive declaration asks the broker for the number of messages.
@@ -77,7 +77,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         return super().queue_declare(queue=queue, passive=True, **kwargs)
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
-        return queue in self.connection.queues or self._statistics(queue) is not None
+        return queue in self.transport.queues or self._statistics(queue) is not None
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         source = self._source(queue, exchange, routing_key)
@@ -94,7 +94,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
             inner = "#" in routing_key.split(".")[:-1]
             return Source(destinations.event_pattern(exchange, routing_key, options.topic_prefix), routing_key if inner else None)
         if self.typeof(exchange).type == "fanout":
-            if destinations.is_remote_control(exchange) or self.connection.queues.get(queue):
+            if destinations.is_remote_control(exchange) or self.transport.queues.get(queue):
                 return Source(destinations.fanout(exchange, options.topic_prefix))
             return Source(destinations.fanout_queue(queue, exchange, options.topic_prefix))
         return Source(destinations.queue(queue, options.queue_prefix))
@@ -129,24 +129,24 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         for exchange, routing_key, _ in list(self.state.queue_bindings(queue)):
             self.queue_unbind(queue, exchange, routing_key)
         self.state.queue_bindings_delete(queue)
-        self.connection.queues.pop(queue, None)
+        self.transport.queues.pop(queue, None)
 
     # -- sizes
 
     def _statistics(self, queue: str) -> int | None:
-        statistics = self.connection.statistics()
+        statistics = self.transport.statistics()
         sizes = [size.waiting for name in self._own_destinations(queue) if (size := statistics.size(name)) is not None]
         return sum(sizes) if sizes else None
 
     def _is_used(self, queue: str) -> bool:
-        statistics = self.connection.statistics()
+        statistics = self.transport.statistics()
         return any((size := statistics.size(name)) is not None and size.subscriptions for name in self._own_destinations(queue))
 
     def _size(self, queue: str) -> int:
         return self._statistics(queue) or 0
 
     def _purge(self, queue: str) -> int:
-        return sum(drain_queue(self.wire, name, self.connection.statistics_or_none()) for name in self._own_destinations(queue))
+        return sum(drain_queue(self.wire, name, self.transport.statistics_or_none()) for name in self._own_destinations(queue))
 
     # -- publishing
 
@@ -190,7 +190,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._tell_once(exchange, error)
 
     def _see_who_hears(self, exchange: str, routing_key: str, *, mandatory: bool) -> None:
-        statistics = self.connection.statistics_or_none()
+        statistics = self.transport.statistics_or_none()
         if statistics is None and not mandatory:
             self._tell_once(exchange, f"exchange {exchange!r} is taken for a fanout of others; without statistics nobody knows who hears it")
         elif statistics is None or not statistics.is_heard(destinations.fanout(exchange, self.options.topic_prefix)):
@@ -248,7 +248,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         self._consumers.add(consumer_tag)
         self._tag_to_queue[consumer_tag] = queue
         self._active_queues.append(queue)
-        self.connection.fresh = True
+        self.transport.fresh = True
         consumer.start(self.sources(queue), self._prefetch(), arguments, most_slots(len(self._by_tag)))
         if runs_in_the_loop(consumer.pool):
             beat_beside(self.wire)
@@ -292,7 +292,7 @@ class Channel(BaseChannel):  # type: ignore[misc]  # see bases
         if not no_ack:
             self._see_that_letters_leave(queue)
         for destination in self._own_destinations(queue):
-            while fetched := fetch_one(self.wire, destination, self.subscriptions, self.connection.statistics_or_none()):
+            while fetched := fetch_one(self.wire, destination, self.subscriptions, self.transport.statistics_or_none()):
                 tag = self.next_tag()
                 message = Delivered.from_frame(fetched.frame, queue=queue, channel=self, delivery_tag=tag, consumer_tag=None)
                 if self.quarantined(fetched, message):

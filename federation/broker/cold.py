@@ -2,11 +2,14 @@
 
 Celery does the work of that shutdown in the handler of the signal, and what it interrupted goes on only afterwards. Locks that were held there
 stay held meanwhile: the transport's own, and that of a pool of threads which was just being handed a task. So nothing may be waited for.
-What is left is a signal in the very moment in which Python starts a thread of the pool: that thread never ends then.
+What is left, with threads, is a signal in the very moment in which Python starts a thread of the pool: that thread never ends then; or in which
+a lock of `logging` was just taken: threads that want to log wait for it for ever.
 """
 
+import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterable, Set
 from types import FrameType
 from typing import Any
@@ -22,6 +25,8 @@ _OURS = __name__.rpartition(".")[0] + "."
 _TASKS = "celery.app.trace"
 _PREFORK = ("celery.concurrency.prefork", "celery.concurrency.asynpool", "billiard.pool")
 _LOOK_S = 0.05
+# What a child may take to end by itself.
+_GRACE_S = 3.0
 
 
 def interrupted() -> frozenset[str] | None:
@@ -50,11 +55,23 @@ def end(modules: Set[str], consumer: Consumer, qos: QoS, wire: StompConnection) 
     if broken:
         # Perhaps half a frame is written, or read and not kept.
         wire.give_up(ConnectionLost("the worker was told to end at once, in the middle of a frame"))
+    is_prefork = type(consumer.pool).__module__ in _PREFORK
     at_work = not modules.isdisjoint(_PREFORK) or any(module.startswith(_OURS) for module in modules)
     if broken or (_TASKS in modules if runs_in_the_loop(consumer.pool) else at_work):
+        if is_prefork:
+            threading.Thread(target=_press, args=(list(consumer.pool._pool._pool),), name="broker-cold-shutdown", daemon=True).start()
         raise sys.modules["celery.exceptions"].WorkerTerminate(1)
-    if type(consumer.pool).__module__ in _PREFORK:
+    if is_prefork:
         _cancel_what_begins([delivery.request for delivery in qos.where(consumer.has)], consumer.pool, wire)
+
+
+def _press(children: list[Any]) -> None:
+    # One that has been told to end waits half a minute for the worker to read its last result, which nobody does any more. Told again it ends.
+    while any(child._popen is not None and child._popen.returncode is None for child in children):
+        time.sleep(_GRACE_S)
+        for child in children:
+            with contextlib.suppress(OSError):
+                child.terminate()
 
 
 def _cancel_what_begins(requests: Iterable[Any], pool: Any, wire: StompConnection) -> None:

@@ -103,8 +103,15 @@ def _cut(address: Address, error: OSError | None = None) -> ConnectionLost | Tls
         return TlsFailed(str(address), f"the broker refuses us ({error.reason})")
     said = f" ({error})" if error else ""
     plain = "is it ActiveMQ's `stomp` connector, or one for TLS (`activemqs://`), and has it room for more?"
-    question = "does that connector want a client certificate?" if address.tls else plain
+    question = _secure_question(address.tls) if address.tls else plain
     return ConnectionLost(f"{address} closed the connection before it was set up{said}; {question}")
+
+
+def _secure_question(tls: Mapping[str, Any] | bool) -> str:
+    # Some connectors, `nio` among them, only close where others say what is wrong.
+    if isinstance(tls, Mapping) and tls.get("certfile"):
+        return "does it trust who signed our client certificate, and is that not expired?"
+    return "does that connector want a client certificate?"
 
 
 def _first_frames(sock: socket.socket, decoder: Decoder, address: Address, deadline: float) -> list[Frame]:

@@ -1,8 +1,8 @@
 """A Celery project that knows nothing of the federation but its transport; the tests start its workers, and kill them.
 
 FAULTS_SETTINGS holds more of Celery's settings as JSON, FAULTS_DIARY the file to which each run of a task adds a line;
-FAULTS_QUIT_AT is 0, or the number of the point in its own code at which a worker asks itself to end, or -1 for the moment in which
-a task runs, and the worker has not heard so from its child.
+FAULTS_QUIT_AT is 0, or the number of the point in its own code at which a worker asks itself to end; or -1 for the moment in which
+a task runs, and -2 for that in which it has ended, and the worker, which is reading then, has not heard so from its child.
 """
 
 import json
@@ -86,19 +86,30 @@ def quit_in_the_middle(**_: Any) -> None:
 
 @task_received.connect
 def quit_before_it_is_heard(request: Any, **_: Any) -> None:
-    """Ask the worker to end cold as soon as the task runs, before its loop reads anything more of its child."""
-    if os.environ["FAULTS_QUIT_AT"] == "-1":
+    """Ask the worker to end cold as soon as the task runs, or has ended, before its loop reads anything more of its child."""
+    if os.environ["FAULTS_QUIT_AT"] in ("-1", "-2"):
         get_event_loop().call_soon(quit_when_it_runs, request)
 
 
 def quit_when_it_runs(request: Any) -> None:
-    """Let the loop turn until it has written the task to its child, wait until that runs it, and send the signal."""
+    """Let the loop turn until it has written the task to its child, wait until that runs it, or has run it, and send the signal."""
     if getattr(request._apply_result and request._apply_result(), "_writer", None) is None:
         get_event_loop().call_soon(quit_when_it_runs, request)
         return
-    while f"start {request.id} " not in Path(DIARY).read_text():
+    ends = os.environ["FAULTS_QUIT_AT"] == "-2"
+    while f"{'end' if ends else 'start'} {request.id} " not in Path(DIARY).read_text():
         time.sleep(0.01)
-    signal.raise_signal(signal.SIGQUIT)
+
+    def quit_now() -> bool:
+        signal.raise_signal(signal.SIGQUIT)
+        return True
+
+    if ends:
+        # Until the child has said so too; what it waits for then is the worker.
+        time.sleep(0.5)
+        request.message.channel.wire.read(0, quit_now)
+    else:
+        quit_now()
 
 
 def refuse_after_two(message: Any) -> str | None:

@@ -2,11 +2,13 @@
 
 import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from billiard.pool import GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL, GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT
 
 from tests.faults.diary import Diary, some, wait_for
 from tests.faults.fleet import Fleet, Worker
@@ -160,6 +162,18 @@ def test_a_cold_shutdown_ends_a_task_that_the_worker_has_not_heard_of(fleet: Fle
     heir = fleet.start(slots=1)
     diary.wait_until_all_ended([running], else_tell=lambda: heir.log)
     diary.check_reruns_are_marked()
+
+
+def test_a_cold_shutdown_does_not_wait_for_a_child_whose_last_result_nobody_reads(
+    fleet: Fleet, client: Client, diary: Diary, prefix: str, size_of: Callable[[str], Any]
+) -> None:
+    leaving = fleet.start(slots=1, quit_at=-2)
+    sent = client.send("work")
+    wait_for(lambda: sent in diary.ids("end"), lambda: f"it has run\n{leaving.log}")
+    [ended] = [line for line in diary.lines if line.what == "end"]
+    wait_for(lambda: not leaving.alive, lambda: f"it ends\n{leaving.log}")
+    assert time.monotonic() - ended.at < GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT * GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
+    wait_for(lambda: size_of(f"/queue/{prefix}work").waiting == 1, "what was not acknowledged is back")
 
 
 # A worker reads two messages and hands them over in about so many points.

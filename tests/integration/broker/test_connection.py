@@ -91,6 +91,25 @@ def test_a_path_in_the_url_is_told_to_mean_nothing_once(activemq: Any, caplog: p
     assert "queue_prefix" in told[0]
 
 
+@pytest.mark.parametrize("closes", ["channel", "connection"])
+def test_what_is_asked_of_a_closed_channel_is_told_as_a_lost_connection(activemq: Any, closes: str) -> None:
+    with kombu.Connection(activemq.url) as connection:
+        channel = connection.channel()
+        channel.queue_declare("closed.work")
+        (channel if closes == "channel" else connection).close()
+        for ask in (
+            lambda: channel.queue_declare("closed.work"),
+            lambda: channel.exchange_declare("closed.exchange", "direct"),
+            lambda: channel.queue_bind("closed.work", "closed.exchange", "key"),
+            lambda: channel.basic_get("closed.work"),
+            lambda: channel.basic_consume("closed.work", False, print, "tag"),
+            lambda: channel.queue_purge("closed.work"),
+            lambda: channel.queue_delete("closed.work"),
+        ):
+            with pytest.raises(ConnectionLost, match=r"open another one|not connected|closed by us"):
+                ask()
+
+
 def test_a_host_without_address_is_named() -> None:
     with pytest.raises(ConnectionLost, match=r"cannot connect to nowhere.invalid:61613"):
         kombu.Connection("activemq://nowhere.invalid/").transport.establish_connection()

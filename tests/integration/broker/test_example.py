@@ -135,5 +135,5 @@ def test_each_error_of_the_page_exists() -> None:
     from federation.broker import errors
 
     named = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE)
-    assert len(named) == 7
+    assert len(named) == 8
     assert all(issubclass(getattr(errors, name), errors.BrokerError) for name in named)
