@@ -63,7 +63,7 @@ def get(
     conversation: Conversation,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called there.")],
     *,
-    version: Annotated[int | None, typer.Option(min=1, help="Which version; left out: the latest.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, max=2**31 - 1, help="Which version; left out: the latest.")] = None,
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE", help="Where it is written; left out: here, under the last part of its name.")
     ] = None,
@@ -76,11 +76,15 @@ def get(
     """
     found = transact_as_agent(lambda session: artifacts.find(session, conversation, name, version))
     target = to or Path(PurePosixPath(found.name).name)
+    if not target.name:
+        raise InvalidInput("--to", str(to), "a file, with its name")
     if os.path.lexists(target) and not force:
         raise InvalidInput("--to", str(target), "a file that is not there yet, or --force")
     draft = target.with_name(f".federation-{uuid.uuid4().hex}")
     try:
-        with draft.open("xb") as into, _progress("get", found.size, shown=not as_json) as bar:
+        # As closed as the folder that it comes from.
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as into, _progress("get", found.size, shown=not as_json) as bar:
             for piece in contents.contents(settings()).pieces(found.sha256):
                 into.write(piece)
                 bar(into.tell())

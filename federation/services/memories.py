@@ -232,6 +232,11 @@ def about_all(session: Session, subjects: Sequence[str]) -> list[uuid.UUID]:
     return list(session.scalars(select(Memory.id).where(_about(subjects))))
 
 
+def seen(session: Session, memory_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Return which of these the caller may see."""
+    return set(session.scalars(select(Memory.id).where(Memory.id.in_(memory_ids))))
+
+
 _COLLECTION = Memory.visibility + ":" + Memory.audience
 
 

@@ -18,7 +18,8 @@ def refuse_unstorable(name: str, value: Any, *, depth: int = 0) -> None:
         raise InvalidInput(name.partition(".")[0], f"an object of more than {DEEPEST} levels", f"at most {DEEPEST} levels")
     if isinstance(value, str):
         if "\0" in value or not _is_whole(value):
-            raise InvalidInput(name, value[:80], "text without NUL and without halves of characters")
+            # Not what it says: the refusal is logged, and that may be for nobody else.
+            raise InvalidInput(name, f"{len(value)} characters", "text without NUL and without halves of characters")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(name, value, "a finite number")
     elif isinstance(value, int) and abs(value) >= 2**63:

@@ -86,4 +86,8 @@ def rank(self: FederationTask, *, query: str, about: list[str], limit: int) -> l
     meaning = Ranking([], 0.0) if scope.is_empty else _vectors().by_vector(vector, scope, depth)
     # Each memory is a file of one piece.
     hits = best_places({BY_WORDS: words, BY_MEANING: meaning}, {})
-    return [asdict(Ranked(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks))) | {"id": hit.id} for hit in hits[:depth]]
+    with self.transaction() as session:
+        # LanceDB knows for which role or conversation one is, and PostgreSQL who belongs to it by now.
+        seen = memories.seen(session, [uuid.UUID(hit.id) for hit in hits])
+    found = [(uuid.UUID(hit.id), hit) for hit in hits]
+    return [asdict(Ranked(identity, round(hit.score, 6), sorted(hit.ranks))) | {"id": hit.id} for identity, hit in found if identity in seen][:depth]

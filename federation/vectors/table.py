@@ -151,9 +151,8 @@ class Table:
         """Index new rows, compact small files and drop old versions; call it after a batch of writes."""
         table = self._table()
         rows = table.count_rows()
-        if rows == 0:
-            return
-        indexed = {column for index in table.list_indices() for column in index.columns}
+        # Of an empty table former versions go all the same: what was deleted last is in them.
+        indexed = {column for index in table.list_indices() for column in index.columns} if rows else {TEXT, COLLECTION}
         if TEXT not in indexed and self._has_words:
             # The words come split already; the tokenizer must leave `ensure_connection` whole.
             table.create_index(TEXT, config=FTS(base_tokenizer="whitespace", language="English", stem=True, remove_stop_words=True))

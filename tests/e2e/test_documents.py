@@ -28,6 +28,7 @@ ELSEWHERE = {
     "make docs": "CI has no use for the pages; tests/unit/test_docs.py looks at them",
     ". .venv/bin/activate": "the tests run in that environment, or in one like it",
     "federation claim list": "tests/integration/cli/test_claim.py",
+    "federation artifact list CONVERSATION": "tests/integration/cli/test_artifact.py",
     "federation hook install": "tests/integration/cli/test_hook.py, in a repository of git",
     "docker compose -f compose/compose.yaml up --build": "wants a container engine; tests/unit/test_compose.py, tests/integration/compose",
 }
