@@ -114,7 +114,7 @@ async def test_each_tool_says_what_is_wrong(house: Any) -> None:
         assert "confidence: got 1.1, wants a number from 0 to 1" in await refused(bob, "swarm_post_finding", **finding, confidence=1.1)
         for evidence, says in (
             ([{"query": "x"}], "evidence.0.source: got nothing, wants a text that is not empty"),
-            ([{"source": "x", "result": "a\0b"}], "evidence.0.result: got 'a\\x00b', wants text without NUL"),
+            ([{"source": "x", "result": "a\0b"}], "evidence.0.result: got '3 characters', wants text without NUL"),
             (["x"], "evidence.0: got 'x', wants an object"),
         ):
             assert says in await refused(bob, "swarm_post_finding", **finding, evidence=evidence)
