@@ -58,8 +58,9 @@ def end(modules: Set[str], consumer: Consumer, qos: QoS, wire: StompConnection) 
     is_prefork = type(consumer.pool).__module__ in _PREFORK
     at_work = not modules.isdisjoint(_PREFORK) or any(module.startswith(_OURS) for module in modules)
     if broken or (_TASKS in modules if runs_in_the_loop(consumer.pool) else at_work):
-        if is_prefork:
-            threading.Thread(target=_press, args=(list(consumer.pool._pool._pool),), name="broker-cold-shutdown", daemon=True).start()
+        # A pool that has stopped has none any more.
+        if is_prefork and (children := getattr(consumer.pool._pool, "_pool", None)):
+            threading.Thread(target=_press, args=(list(children),), name="broker-cold-shutdown", daemon=True).start()
         raise sys.modules["celery.exceptions"].WorkerTerminate(1)
     if is_prefork:
         _cancel_what_begins([delivery.request for delivery in qos.where(consumer.has)], consumer.pool, wire)

@@ -71,7 +71,7 @@ class CeleryPublisher:
 
     def __init__(self, app: Celery, engine: Engine, *, stale_s: float) -> None:
         self._app = app
-        self._nodes, self._stale_s = KnownNodes(stale_s=stale_s), stale_s
+        self._nodes = KnownNodes(stale_s=stale_s)
         self._transactions = Transactions(engine, Silent())
         self._breaker = Breaker()
         columns = (

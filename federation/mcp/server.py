@@ -43,15 +43,15 @@ You are one of several agents and people who work on the same thing. Your name c
 class _Server(FastMCP[None]):
     """Finds a tool by its name in one step: all who may call at all are offered all, and no extension changes them."""
 
-    async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
-        """Return a tool, None if there is none of that name."""
-        return self.by_name.get(name) if version is None else await super().get_tool(name, version)
-
     def __init__(self, *given: Any, tools: Sequence[Tool], **named: Any) -> None:
         super().__init__(*given, tools=tools, **named)
         self.by_name = {tool.name: tool for tool in tools}
         # Without it the protocol's library lists all tools at each call, to look into the schema of one.
         self._mcp_server.get_tool_input_schema = {tool.name: tool.parameters for tool in tools}.get
+
+    async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
+        """Return a tool, None if there is none of that name."""
+        return self.by_name.get(name) if version is None else await super().get_tool(name, version)
 
 
 def build(door: Door) -> FastMCP[None]:

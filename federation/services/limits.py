@@ -69,6 +69,7 @@ def _count(found: Select[Any]) -> Select[Any]:
 
 
 _OPEN_TASKS = _count(select(AgentTask.id).where(AgentTask.created_by == bindparam("actor"), AgentTask.status.not_in(ENDED)))
+_HELD_MEMORIES = _count(select(Memory.id).where(Memory.created_by == bindparam("actor")))
 _HELD_CLAIMS = _count(
     select(Claim.resource).where(
         *(Claim.holder == bindparam("actor"), Claim.released_at.is_(None)),
@@ -171,8 +172,7 @@ def held_memories(session: Session) -> None:
         return
     actor = context(session).actor
     turns.take(session, f"memories of {actor}")
-    found = select(Memory.id).where(Memory.created_by == actor).limit(limit + 1)
-    if (session.scalar(select(func.count()).select_from(found.subquery())) or 0) > limit:
+    if (session.scalar(_HELD_MEMORIES, {"actor": actor, "most": limit + 1}) or 0) > limit:
         remedy = "Forget what is of no use any more (federation_recall lists it, federation_forget removes it), or remember several things as one."
         raise OverQuota(f"{actor} may remember {limit} things, and does.", remedy, variable("memories_per_agent"))
 

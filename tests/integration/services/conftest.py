@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from federation.services import agent_keys, conversations, delegation, signers, statements
+from federation.services import agent_keys, conversations, delegation, messages, signers, statements
 from federation.store.models.tasks import AgentTask
 from federation.transaction import Transactions
 from tests.integration.services.stating import DOOR, Team, made
@@ -36,3 +36,10 @@ def hand_out(transactions: Transactions) -> Callable[..., AgentTask]:
             return delegation.hand_out(session, f"Do {slug}", slug=slug, **{"conversation_id": "release", **terms})
 
     return hand_out
+
+
+@pytest.fixture
+def _secret(transactions: Transactions) -> None:
+    """A conversation of bob and eve."""
+    with transactions.begin("bob") as session:
+        messages.send(session, "hello", conversation_id="secret", to="eve")

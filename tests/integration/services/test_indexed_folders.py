@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from federation.errors import Conflict, InvalidInput, NotFound, TransientError
-from federation.services import indexed_folders, indexing, messages, retrieval
+from federation.services import indexed_folders, indexing, retrieval
 from federation.services.indexing import NewDocument, RunView
 from federation.store.models.events import Event
 from federation.store.models.retrieval import Chunk, Document, IndexedFolder, VectorChange
@@ -43,13 +43,6 @@ def seen(transactions: Transactions) -> dict[str, set[str]]:
             found[name] = set(session.scalars(select(Chunk.text)))
             assert indexed_folders.roots(session) == ([ROOT] if found[name] else [])
     return found
-
-
-@pytest.fixture
-def _secret(transactions: Transactions) -> None:
-    """A conversation of bob and eve."""
-    with transactions.begin("bob") as session:
-        messages.send(session, "hello", conversation_id="secret", to="eve")
 
 
 @pytest.mark.usefixtures("_secret")

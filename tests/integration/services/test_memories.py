@@ -49,13 +49,6 @@ def seen(transactions: Transactions, who: str) -> list[str]:
         return list(session.scalars(select(Memory.content)))
 
 
-@pytest.fixture
-def _secret(transactions: Transactions) -> None:
-    """A conversation of bob and eve."""
-    with transactions.begin("bob") as session:
-        messages.send(session, "hello", conversation_id="secret", to="eve")
-
-
 @pytest.mark.usefixtures("_secret")
 @pytest.mark.parametrize(
     ("for_whom", "readers"),
