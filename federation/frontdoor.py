@@ -1,6 +1,7 @@
 """The front door: MCP over streamable HTTP with a health page, or over stdio; reads the settings and binds the port."""
 
 import logging
+import os
 import re
 import socket
 from typing import Any
@@ -22,13 +23,16 @@ from federation.delivery.signer import act_as
 from federation.delivery.voices import agent_voice
 from federation.errors import DatabaseUnavailable, IssuerUnavailable, SettingsError
 from federation.local.certificates import DOOR, usable
+from federation.local.copies import multiply
 from federation.local.elsewhere import check_database
-from federation.local.ports import listen
+from federation.local.ports import listen, listen_shared
 from federation.mcp.door import PART, Door
 from federation.mcp.server import build
 from federation.mcp.where import PATH
 from federation.settings import settings
 
+# Of one each for a processor, where nobody says how many.
+MOST_PROCESSES = 4
 # Who waits for an inbox when the door closes is let go after this, and asks again.
 CLOSE_WITHIN_S = 2
 # Longer than clients keep an idle connection (httpx 5 s, Node and proxies up to a minute): whoever closes first must be the one that would send
@@ -104,12 +108,19 @@ def _log(level: str, *, as_json: bool) -> None:
 
 
 def serve() -> None:
-    """Serve over HTTP until a signal ends it. Raises SettingsError, KeyRevoked, DatabaseUnavailable, LocalServiceError for a taken port."""
+    """Serve over HTTP, in several processes, until a signal ends it.
+
+    Raises SettingsError, KeyRevoked, DatabaseUnavailable, LocalServiceError for a taken port.
+    """
     config = settings()
     charter()
     _log(config.log_level, as_json=config.log_json)
     certificates = usable(config)
     check_database(config)
+    count = config.mcp_processes or min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    sockets = listen_shared(config.mcp_host, config.mcp_port, count) if count > 1 else [listen(config.mcp_host, config.mcp_port)]
+    # The others' stay open in each: who knocks at one that is made again meanwhile waits for it.
+    listening = sockets[multiply(count) if count > 1 else 0]
     act_as(PART)
     amqp: Any = application().amqp
     # What the first call sends must not wait for it.
@@ -118,7 +129,7 @@ def serve() -> None:
     public = urlsplit(config.mcp_url or "").hostname
     hosts = [socket.gethostname(), *([public] if public else []), *config.mcp_allowed_hosts]
     app = web(door, hosts=hosts)
-    with listen(config.mcp_host, config.mcp_port) as listening:
+    with listening:
         given = uvicorn.Config(
             app,
             ssl_certfile=certificates.certificate(DOOR) if certificates else None,

@@ -89,6 +89,7 @@ class Settings(BaseSettings):
 
     mcp_host: str = Field("127.0.0.1", description="Address that the front door binds.")
     mcp_port: int = Field(8765, ge=1, le=65535, description="Port of the front door.")
+    mcp_processes: int = Field(0, ge=0, le=64, description="Processes of the front door; 0: one for each processor that it may use, up to 4.")
     mcp_allowed_hosts: list[str] = Field(
         default_factory=list, description="Names, as a JSON list, by which clients call the front door beside localhost and this machine's own."
     )

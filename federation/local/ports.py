@@ -14,14 +14,14 @@ _FIRST, _LAST, _ENOUGH = 10_000, 65_535, 1_000
 _promised: dict[int, socket.socket] = {}
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at FEDERATION_MCP_HOST and FEDERATION_MCP_PORT.
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Return a socket that listens at FEDERATION_MCP_HOST and FEDERATION_MCP_PORT; among `shared` ones the kernel spreads connections evenly.
 
     Raises SettingsError for a host that is not this machine's, LocalServiceError for a port that cannot be had.
     """
     try:
         socket.getaddrinfo(host, port)
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, reuse_port=shared)
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             raise SettingsError(
@@ -34,6 +34,12 @@ def listen(host: str, port: int) -> socket.socket:
     # acknowledgement of the first (Nagle's algorithm and delayed acknowledgements, RFC 1122).
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
+
+
+def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """Return as many sockets, one for each process of a server, at a port that nobody else has. Raises as `listen`."""
+    listen(host, port).close()
+    return [listen(host, port, shared=True) for _ in range(count)]
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

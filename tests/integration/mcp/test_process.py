@@ -5,12 +5,13 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 from federation.local.ports import free_port
 from tests import forks
 
+PROCESSES = 2
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -65,6 +67,21 @@ def door_alone(environment: dict[str, str], tmp_path: Path) -> Iterator[forks.St
         yield process
 
 
+@pytest.fixture
+def several(environment: dict[str, str], tmp_path: Path) -> Iterator[forks.Started]:
+    """A front door of PROCESSES that answers."""
+    environment["FEDERATION_MCP_PROCESSES"] = str(PROCESSES)
+    with (tmp_path / "door.log").open("wb") as log:
+        process = forks.start("federation.cli.main", "serve", cwd=tmp_path, env=environment, stdout=log)
+    with answering(process, environment, tmp_path):
+        yield process
+
+
+def forks_of(pid: int) -> list[int]:
+    """Return the children of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @contextmanager
 def answering(process: forks.Started, environment: dict[str, str], folder: Path) -> Iterator[None]:
     """Wait until this front door answers, and kill it in the end."""
@@ -96,11 +113,12 @@ def test_door_stays_small_and_ends_while_somebody_waits(door_alone: forks.Starte
             await fay.call_tool("federation_delegate", {"description": "loads all that sending needs", "role": "lead"})
             waiting = asyncio.create_task(fay.call_tool("federation_inbox", {"wait_s": 300}))
             await asyncio.wait([waiting], timeout=0.5)
-            summary = Path(f"/proc/{door_alone.pid}/smaps_rollup").read_text()
-            pss_kib = int(re.findall(r"^Pss: +(\d+)", summary, re.MULTILINE)[0])
-            assert pss_kib < 150 * 1024
-            mapped = Path(f"/proc/{door_alone.pid}/maps").read_text()
-            assert not [name for name in ("torch", "lancedb", "pyarrow", "numpy", "xllamacpp") if f"/{name}/" in mapped]
+            for pid in (door_alone.pid, *forks_of(door_alone.pid)):
+                summary = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                pss_kib = int(re.findall(r"^Pss: +(\d+)", summary, re.MULTILINE)[0])
+                assert pss_kib < 150 * 1024
+                mapped = Path(f"/proc/{pid}/maps").read_text()
+                assert not [name for name in ("torch", "lancedb", "pyarrow", "numpy", "xllamacpp") if f"/{name}/" in mapped]
             door_alone.terminate()
             await asyncio.wait([waiting], timeout=60)
             assert waiting.done()
@@ -109,6 +127,49 @@ def test_door_stays_small_and_ends_while_somebody_waits(door_alone: forks.Starte
     asyncio.run(wait_for_a_message())
     door_alone.wait(60)
     assert not answers(environment)
+
+
+def test_connections_are_spread_over_processes_and_outlive_the_death_of_one(several: forks.Started, environment: dict[str, str]) -> None:
+    first, *_ = alive = forks_of(several.pid)
+    assert len(alive) == PROCESSES
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(closing(HTTPConnection("127.0.0.1", int(environment["FEDERATION_MCP_PORT"]), timeout=60))) for _ in range(32)
+        ]
+        os.kill(first, signal.SIGSTOP)
+        for connection in connections:
+            connection.request("GET", "/health")
+        answered, known = -1, 0
+        while answered != known:
+            answered = known
+            time.sleep(1)
+            known = len(select.select([each.sock for each in connections], [], [], 0)[0])
+        # Of 32 none or all at one of two processes would be one chance in 2,147,483,648.
+        assert 0 < answered < len(connections)
+        os.kill(first, signal.SIGKILL)
+        statuses = []
+        for connection in connections:
+            # Who was connected to it asks again, as clients do.
+            with suppress(ConnectionError):
+                statuses.append(connection.getresponse().status)
+        assert statuses.count(200) >= answered
+    assert answers(environment)
+    deadline = time.monotonic() + 60
+    while len(forks_of(several.pid)) < PROCESSES:
+        assert time.monotonic() < deadline, (forks_of(several.pid), several.poll())
+        time.sleep(0.05)
+    assert first not in forks_of(several.pid)
+    several.terminate()
+    assert several.wait(60) == -signal.SIGTERM
+    assert not answers(environment)
+
+
+def test_what_a_process_cannot_do_ends_the_door_with_its_status(environment: dict[str, str], tmp_path: Path, run: Run) -> None:
+    # A folder that cannot be made for the key is found out by each process itself.
+    (tmp_path / "keys").write_text("no folder")
+    done = run("serve")
+    assert done.returncode not in {0, -signal.SIGTERM}
+    assert "federation:" in done.stderr
 
 
 def test_idle_connection_stays_open_longer_than_clients_keep_theirs(door: forks.Started, environment: dict[str, str]) -> None:
