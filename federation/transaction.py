@@ -22,7 +22,7 @@ from federation.security.statements import Voice
 from federation.services import statements
 from federation.services.charter import is_agent
 from federation.store import event_log
-from federation.store.context import ACTOR_SETTING, Context, attach
+from federation.store.context import ACTOR_SETTING, Context, Unsent, attach
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _IN_THE_WAY = {"40001", "40P01", "55P03"}
 class Publisher(Protocol):
     """Sends recorded executions; what it cannot send stays in the outbox for the sweep."""
 
-    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
+    def publish(self, unsent: Sequence[Unsent]) -> None:
         """Send these executions; never raises for a broker that is away."""
         ...
 
@@ -48,7 +48,7 @@ class Publisher(Protocol):
 class Silent:
     """The publisher of transactions that record no executions."""
 
-    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
+    def publish(self, unsent: Sequence[Unsent]) -> None: ...
 
     def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None: ...
 

@@ -12,13 +12,14 @@ from benchmarks.running import Running
 from federation.local.migrate import configuration
 from federation.local.ports import free_port
 from federation.local.postgres import DATABASE, OWNER, ROLES, Postgres
+from federation.store.context import Unsent
 from federation.transaction import Transactions, connect
 
 
 class Nobody:
     """A publisher that sends nothing: the broker is measured elsewhere."""
 
-    def publish(self, execution_ids: Sequence[UUID]) -> None: ...
+    def publish(self, unsent: Sequence[Unsent]) -> None: ...
 
     def cancel(self, execution_ids: Sequence[UUID]) -> None: ...
 

@@ -24,9 +24,14 @@ class KnownNodes:
         self._roster = Roster([])
         self._fresh_until = float("-inf")
 
+    @property
+    def are_old(self) -> bool:
+        """Whether what is known is so old that it is read anew."""
+        return self._clock() >= self._fresh_until
+
     def look(self, session: Session, *, afresh: bool = False) -> bool:
         """Read the nodes if what is known is old; return whether they were read now."""
-        if not afresh and self._clock() < self._fresh_until:
+        if not afresh and not self.are_old:
             return False
         roster = Roster(nodes.views(session, stale_s=self._stale_s))
         with self._lock:

@@ -5,11 +5,10 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from celery import Celery
 from pydantic import ValidationError
-from sqlalchemy import ARRAY, Engine, Uuid, any_, bindparam, func, or_, select, text
+from sqlalchemy import Engine, bindparam, func, or_, select, text
 
 from federation.delivery.app import load
 from federation.delivery.breaker import Breaker
@@ -22,7 +21,7 @@ from federation.placement.fitting import Unplaceable
 from federation.placement.requirements import Requirements
 from federation.services import nodes, parts
 from federation.store import event_log, outbox
-from federation.store.context import attach, context
+from federation.store.context import Unsent, attach, context
 from federation.store.models.executions import Execution, OutboxEntry
 from federation.transaction import Silent, Transactions
 
@@ -51,13 +50,13 @@ class _NodeGone(Exception):
     """The node of an execution left or died between the choice and the sending."""
 
 
-# Made once, because each request that wants something done on a node sends it.
-_WAITING = (
-    select(OutboxEntry.execution_id, OutboxEntry.waiting_for, Execution.requirements, Execution.affinity)
+_LEFT = (
+    select(OutboxEntry.execution_id, Execution.requirements, Execution.affinity, OutboxEntry.waiting_for)
     .join(Execution, Execution.id == OutboxEntry.execution_id)
-    .where(OutboxEntry.execution_id == any_(bindparam("ids", type_=ARRAY(Uuid))), _IS_DUE)
+    .where(_IS_DUE)
     .order_by(*_LONGEST_UNTRIED)
 )
+# Made once, because each request that wants something done on a node sends it.
 _SENT = text(
     """
     WITH gone AS (DELETE FROM outbox WHERE execution_id = :id)
@@ -90,9 +89,9 @@ class CeleryPublisher:
             .with_for_update(of=OutboxEntry, skip_locked=True)
         )
 
-    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
-        """Send these executions; what is not sent now, or not due, stays for the sweep. Never raises."""
-        self._publish(execution_ids)
+    def publish(self, unsent: Sequence[Unsent]) -> None:
+        """Send these executions; what is not sent now stays for the sweep. Never raises."""
+        self._publish(unsent)
 
     def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None:
         """Wake who waits for these executions, and have workers end those that run; never raises.
@@ -110,56 +109,59 @@ class CeleryPublisher:
         """Send what is left in the outbox, what was not tried for longest first; return how many were sent. Never raises."""
         if self._breaker.is_open:
             return 0
-        left: Sequence[uuid.UUID] = ()
+        left: Sequence[Unsent] = ()
         with _survived(limit), self._transactions.begin(ACTOR) as session:
-            query = select(OutboxEntry.execution_id).join(Execution, Execution.id == OutboxEntry.execution_id).where(_IS_DUE)
-            left = session.scalars(query.order_by(*_LONGEST_UNTRIED).limit(limit)).all()
+            left = [Unsent(*row) for row in session.execute(_LEFT.limit(limit))]
         return self._publish(left, afresh=True) if left else 0
 
-    def _publish(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool = False) -> int:
+    def _publish(self, unsent: Sequence[Unsent], *, afresh: bool = False) -> int:
         sent = 0
-        with _survived(len(execution_ids)):
+        with _survived(len(unsent)):
             load(self._app)
-            while execution_ids:
+            while unsent:
                 gone = []
-                for placed in self._place(execution_ids, afresh=afresh):
+                for placed, entry in self._place(unsent, afresh=afresh):
                     if self._breaker.is_open:
                         raise BrokerUnavailable("ActiveMQ did not answer a moment ago")
                     try:
                         sent += self._try_to_send(placed)
                     except _NodeGone:
-                        gone.append(placed.execution_id)
-                execution_ids, afresh = gone, True
+                        gone.append(entry)
+                unsent, afresh = gone, True
         return sent
 
-    def _place(self, execution_ids: Sequence[uuid.UUID], *, afresh: bool) -> list[_Placed]:
+    def _place(self, unsent: Sequence[Unsent], *, afresh: bool) -> list[tuple[_Placed, Unsent]]:
         """Choose a node for each of these; those without one are parked, all in one statement."""
         placed, parked = [], {}
-        with self._transactions.begin(ACTOR) as session:
-            looked_now = self._nodes.look(session, afresh=afresh)
-            for execution_id, waiting_for, asked, affinity in session.execute(_WAITING, {"ids": list(execution_ids)}).all():
-                chosen = self._choose(execution_id, asked, affinity)
-                if isinstance(chosen, Unplaceable) and not looked_now:
-                    # Its node may have come a moment ago.
-                    looked_now = self._nodes.look(session, afresh=True)
-                    chosen = self._choose(execution_id, asked, affinity)
-                if isinstance(chosen, _Placed):
-                    placed.append(chosen)
-                    continue
-                parked[execution_id] = str(chosen)
-                if waiting_for != str(chosen):
-                    logger.info("outbox.unplaced", extra={"execution_id": str(execution_id), "waiting_for": str(chosen)})
-            if parked:
+        looked_now = self._look() if afresh or self._nodes.are_old else False
+        for entry in unsent:
+            chosen = self._choose(entry)
+            if isinstance(chosen, Unplaceable) and not looked_now:
+                # Its node may have come a moment ago.
+                looked_now = self._look()
+                chosen = self._choose(entry)
+            if isinstance(chosen, _Placed):
+                placed.append((chosen, entry))
+                continue
+            parked[entry.execution_id] = str(chosen)
+            if entry.waiting_for != str(chosen):
+                logger.info("outbox.unplaced", extra={"execution_id": str(entry.execution_id), "waiting_for": str(chosen)})
+        if parked:
+            with self._transactions.begin(ACTOR) as session:
                 outbox.record_unsent(session, parked)
         return placed
 
-    def _choose(self, execution_id: uuid.UUID, asked: Any, affinity: str | None) -> _Placed | Unplaceable | str:
+    def _look(self) -> bool:
+        with self._transactions.begin(ACTOR) as session:
+            return self._nodes.look(session, afresh=True)
+
+    def _choose(self, entry: Unsent) -> _Placed | Unplaceable | str:
         try:
-            requirements = Requirements.model_validate(asked)
+            requirements = Requirements.model_validate(entry.requirements)
         except ValidationError as error:
             return f"its requirements cannot be read: {error.errors(include_url=False)[0]['msg']}"
-        chosen = self._nodes.place(requirements, key=affinity)
-        return chosen if isinstance(chosen, Unplaceable) else _Placed(execution_id, requirements, chosen)
+        chosen = self._nodes.place(requirements, key=entry.affinity)
+        return chosen if isinstance(chosen, Unplaceable) else _Placed(entry.execution_id, requirements, chosen)
 
     def _try_to_send(self, placed: _Placed) -> bool:
         """Return whether it was sent now; what is wrong with one execution holds up no other. Raises TransientError, _NodeGone."""

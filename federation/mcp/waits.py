@@ -63,22 +63,20 @@ async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: st
     What no live node can do is not waited for. Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
 
-    def look(session: Session) -> Outcome | Standing | None:
+    def look(session: Session) -> tuple[Outcome | None, Standing]:
         ended = outcomes.outcome(session, execution_id)
-        if ended is not None:
-            return ended
         stands = standing(session, execution_id)
-        return given_up(stands) or (stands if stands.is_unplaced else None)
+        return ended or given_up(stands), stands
 
-    found: Outcome | Standing | None = await call.until(look, wait_s=wait_s, executions=[execution_id], waiting=waiting)
-    if isinstance(found, Standing):
-        return None, found
+    def settled(session: Session) -> tuple[Outcome | None, Standing] | None:
+        ended, stands = look(session)
+        return (ended, stands) if ended is not None or stands.is_unplaced else None
 
-    def look_last(session: Session) -> tuple[Outcome | None, Standing]:
+    found: tuple[Outcome | None, Standing] | None = await call.until(settled, wait_s=wait_s, executions=[execution_id], waiting=waiting)
+    if found is None:
         # Its end may have come without a notice, and is told all the same.
-        return found or outcomes.outcome(session, execution_id), standing(session, execution_id)
-
-    ended, stands = await call.transact(look_last)
+        found = await call.transact(look)
+    ended, stands = found
     return (None if ended is None else value(ended)), stands
 
 

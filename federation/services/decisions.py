@@ -16,7 +16,7 @@ from federation.services.approvals import Decision
 from federation.services.consensus import VERSION
 from federation.store import event_log, turns
 from federation.store.context import context, notify
-from federation.store.models.consensus import Consensus, ConsensusState
+from federation.store.models.consensus import Consensus, ConsensusState, StoredBallot
 from federation.store.models.tasks import AgentTask
 
 # Of what is over, at most so many in one look.
@@ -33,7 +33,7 @@ def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     """End a vote if it is over, and carry out what it decided; does nothing else, however often it is called. For the program alone."""
     vote = session.get_one(Consensus, consensus_id, populate_existing=True)
     # A look first that waits for nobody: of all whose ballots are cast at once, the last to commit sees those of the others.
-    if vote.state == ConsensusState.OPEN and _ended(session, vote) is None:
+    if vote.state == ConsensusState.OPEN and (not _may_have_ended(session, vote) or _ended(session, vote) is None):
         return vote
     turns.take(session, consensus.turn(consensus_id))
     session.refresh(vote)
@@ -43,6 +43,12 @@ def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     if vote.state != ConsensusState.OPEN and vote.task_id is not None and vote.applied_at is None:
         _apply(session, vote, vote.task_id)
     return vote
+
+
+def _may_have_ended(session: Session, vote: Consensus) -> bool:
+    """Return False for a vote that goes on whatever its ballots say: not all are cast, and there is time left."""
+    cast = select(func.count()).where(StoredBallot.consensus_id == vote.id, StoredBallot.revision == vote.revision)
+    return bool(vote.proposal["early"]) or context(session).now() >= vote.deadline or session.scalar(cast) == len(vote.proposal["electorate"])
 
 
 def _ended(session: Session, vote: Consensus) -> Outcome | None:

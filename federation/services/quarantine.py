@@ -15,7 +15,7 @@ from federation.results.tables import celery_results
 from federation.services import task_ends
 from federation.services.storable import refuse_unstorable
 from federation.store import event_log, outbox
-from federation.store.context import context
+from federation.store.context import Unsent, context
 from federation.store.models.executions import Delivery, Dismissal, Execution, QuarantinedMessage, Redrive
 
 _DIGESTS = text(
@@ -158,7 +158,7 @@ def redrive(session: Session, reference: uuid.UUID) -> uuid.UUID:
         task_ends.reopen(session, execution.agent_task_id)
     event_log.append(session, "execution.redriven", f"execution:{execution.id}", payload={"quarantine_id": entry.id})
     outbox.put_back(session, execution.id, None)
-    context(session).outbox.append(execution.id)
+    context(session).outbox.append(Unsent(execution.id, execution.requirements, execution.affinity))
     return execution.id
 
 

@@ -2,15 +2,25 @@
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
 _KEY = "federation"
 # Holds the actor in the database too, for the length of the transaction.
 ACTOR_SETTING = "federation.actor"
+
+
+class Unsent(NamedTuple):
+    """An execution that waits in the outbox, and what its node is chosen by."""
+
+    execution_id: uuid.UUID
+    requirements: Mapping[str, Any]
+    affinity: str | None
+    waiting_for: str | None = None
 
 
 @dataclass(slots=True)
@@ -20,7 +30,7 @@ class Context:
     actor: str
     trace_id: str
     execution_id: uuid.UUID | None = None
-    outbox: list[uuid.UUID] = field(default_factory=list)
+    outbox: list[Unsent] = field(default_factory=list)
     cancelled: list[uuid.UUID] = field(default_factory=list)
     notices: set[str] = field(default_factory=set)
     # Stream, position if it was taken, and all of it as JSON: what `event_log` appends before the commit.

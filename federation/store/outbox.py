@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.store import event_log
-from federation.store.context import context
+from federation.store.context import Unsent, context
 from federation.store.models.executions import OutboxEntry
 
 # Ids derived from what an execution is for make a second recording of it the same one.
@@ -94,7 +94,9 @@ def record(
     # Not the arguments themselves: the log may be read by more than those whom they are for.
     payload = {**told, "kwargs_sha256": made}
     event_log.append(session, "execution.recorded", f"execution:{identity}", payload=payload)
-    who.outbox.append(identity)
+    # What has a time is sent by the sweep, when it is due.
+    if due_at is None:
+        who.outbox.append(Unsent(identity, dict(requirements or {}), affinity))
     return identity
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from federation import charter
 from federation.services import agents
+from federation.store.context import Unsent
 from federation.store.models import Base
 from federation.transaction import Transactions
 from tests import forks
@@ -206,8 +207,8 @@ class Recorder:
         self.published: list[uuid.UUID] = []
         self.cancelled: list[uuid.UUID] = []
 
-    def publish(self, execution_ids: Sequence[uuid.UUID]) -> None:
-        self.published.extend(execution_ids)
+    def publish(self, unsent: Sequence[Unsent]) -> None:
+        self.published.extend(each.execution_id for each in unsent)
 
     def cancel(self, execution_ids: Sequence[uuid.UUID]) -> None:
         self.cancelled.extend(execution_ids)
