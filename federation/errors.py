@@ -95,6 +95,10 @@ class ContextLengthError(PermanentError):
         super().__init__(f"the text has {tokens} tokens and the model's window is {window}; shorten it")
 
 
+class AnswerMisfits(PermanentError):
+    """A model's answer is not the JSON that was asked for."""
+
+
 class ModelUnavailable(PermanentError):
     """A model or its runner is not installed on this machine."""
 

@@ -131,7 +131,8 @@ class Settings(BaseSettings):
     )
 
     remote_models: bool = Field(
-        False, description="Whether nodes may use engines that ask a model elsewhere; all engines that ship run their models on the node itself."
+        False,
+        description="Whether nodes may ask model servers on other machines; else only those of their files whose URL is on loopback.",
     )
     embedding_device: Literal["auto", "cpu", "cuda"] = Field(
         "cpu", description="What embeds: `cpu`; `cuda`, a GPU, which must be there; `auto`, a GPU where torch sees one, and the CPU elsewhere."

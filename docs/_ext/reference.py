@@ -21,6 +21,7 @@ from federation import charter
 from federation.broker import options as broker_options
 from federation.cli import main as cli
 from federation.mcp.catalogue import TOOLS
+from federation.placement.model_server import ModelServer
 from federation.placement.node_file import Gpus, NodeFile
 from federation.placement.requirements import Requirements
 from federation.results import options as results_options
@@ -75,8 +76,10 @@ def _type(annotation: Any) -> str:
 
 
 def node_fields() -> str:
-    """Return the tables of a node's file and of its cards."""
-    return f"{_fields(NodeFile, leave_out={'name', 'gpus'})}\n\nThe table `[gpus]`, for equal cards:\n\n{_fields(Gpus)}"
+    """Return the tables of a node's file, of its cards and of its model servers."""
+    cards = f"The table `[gpus]`, for equal cards:\n\n{_fields(Gpus)}"
+    servers = f"A table `[[servers]]` for each model server, in the order in which they are asked:\n\n{_fields(ModelServer)}"
+    return "\n\n".join((_fields(NodeFile, leave_out={"name", "gpus", "servers"}), cards, servers))
 
 
 def requirements() -> str:
@@ -90,8 +93,10 @@ def _fields(model: type[BaseModel], *, leave_out: Iterable[str] = ()) -> str:
         if name not in leave_out:
             default = "required" if field.is_required() else f"`{_plain(field.default)}`"
             limits = ", ".join(filter(None, (_limit(rule) for rule in field.metadata)))
-            rows.append((f"`{name}`", _type(field.annotation), default, limits))
-    return _table(("field", "type", "default", "limits"), rows)
+            rows.append((f"`{name}`", _type(field.annotation), default, limits, field.description or ""))
+    if any(row[-1] for row in rows):
+        return _table(("field", "type", "default", "limits", "what it is"), rows)
+    return _table(("field", "type", "default", "limits"), [row[:-1] for row in rows])
 
 
 def _plain(value: Any) -> Any:

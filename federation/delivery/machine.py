@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from federation.delivery.models import may_be_asked
 from federation.engines import catalogue
 from federation.errors import PermanentError
+from federation.placement import model_server
+from federation.placement.model_server import ModelServer
 from federation.placement.node import Gpu
 from federation.placement.node_file import NodeFile
 from federation.services.retrieval import FRAG
@@ -41,11 +44,16 @@ class Capabilities:
     missing: tuple[str, ...]
 
 
-def look(wanted: Collection[str]) -> Machine:
-    """Return what this machine has; of the engines and models that are wanted, those alone whose files are the known ones."""
+def look(wanted: Collection[str], servers: Collection[ModelServer] = ()) -> Machine:
+    """Return what this machine has; of the engines and models that are wanted, those alone whose files are the known ones.
+
+    Of the servers those that may be asked: whether one answers is found out when it is, because it may come and go.
+    """
     names = {name.casefold() for name in wanted}
     found = [entry for entry in catalogue.available() if {entry.name, entry.model.casefold()} & names and _is_known(entry)]
-    engines, models = frozenset(entry.name for entry in found), frozenset(entry.model for entry in found)
+    asked = [server for server in servers if may_be_asked(server)]
+    engines = frozenset((*(entry.name for entry in found), *([model_server.ENGINE] if asked else [])))
+    models = frozenset((*(entry.model for entry in found), *(server.model for server in asked)))
     return Machine(_cards_gib(), engines, models, vectors=find_spec("lancedb") is not None)
 
 
@@ -77,6 +85,11 @@ def compare(declared: NodeFile, machine: Machine) -> Capabilities:
     models = tuple(model for model in declared.models if model.casefold() in known_models)
     missing += [f"engine {engine}" for engine in declared.engines if engine not in engines]
     missing += [f"model {model}" for model in declared.models if model not in models]
+    missing += [
+        f"model server {server.name}: it is on another machine, and FEDERATION_REMOTE_MODELS is not true"
+        for server in declared.servers
+        if not may_be_asked(server)
+    ]
     # A node without LanceDB cannot hold the vectors, whatever its file says.
     tags = tuple(tag for tag in declared.tags if tag != FRAG or machine.vectors)
     missing += [f"tag {tag}: LanceDB is not installed" for tag in declared.tags if tag not in tags]

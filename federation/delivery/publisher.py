@@ -10,8 +10,8 @@ from celery import Celery
 from pydantic import ValidationError
 from sqlalchemy import Engine, bindparam, func, or_, select, text
 
+from federation.breaker import Breaker
 from federation.delivery.app import load
-from federation.delivery.breaker import Breaker
 from federation.delivery.envelope import HEADER, Envelope
 from federation.delivery.known_nodes import KnownNodes
 from federation.delivery.sending import MessageRefused, send, tell_cancelled

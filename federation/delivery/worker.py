@@ -120,7 +120,9 @@ class NodeStep(bootsteps.StartStopStep):
 
 
 def _announcement(declared: NodeFile, *, concurrency: int, hostname: str) -> Announcement:
-    has = machine.compare(declared, machine.look(() if declared.simulated else (*declared.engines, *declared.models)))
+    nothing = declared.simulated
+    found = machine.look(() if nothing else (*declared.engines, *declared.models), () if nothing else declared.servers)
+    has = machine.compare(declared, found)
     if has.missing:
         logger.warning("node.lacks what=%s", ", ".join(has.missing), extra={"node": declared.name})
     return Announcement(

@@ -10,8 +10,7 @@ from federation.engines import minilm, smollm2
 from federation.engines.contracts import ChatEngine, EmbeddingEngine, Engine
 from federation.engines.digests import Weights
 from federation.engines.weights import installed
-from federation.errors import ModelUnavailable, NotFound, Refused
-from federation.settings import settings
+from federation.errors import ModelUnavailable, NotFound
 
 E_co = TypeVar("E_co", bound=Engine, covariant=True)
 
@@ -42,8 +41,6 @@ class EngineEntry(Generic[E_co]):
     check: Callable[[], Weights]
     install: str
     load: Load[E_co]
-    # What it is asked leaves this machine for a model server that is not one of the federation's.
-    remote: bool = False
 
     def missing(self) -> list[str]:
         """Return what is not installed on this machine; empty if the engine can run."""
@@ -67,24 +64,13 @@ ENGINES: tuple[EngineEntry[Any], ...] = (*EMBEDDING, *CHAT)
 
 def available() -> list[EngineEntry[Any]]:
     """Return the engines that this machine can run, without importing their libraries."""
-    return [entry for entry in ENGINES if not entry.missing() and _allowed(entry)]
-
-
-def _allowed(entry: EngineEntry[Any]) -> bool:
-    return settings().remote_models or not entry.remote
-
-
-def is_remote(name: str) -> bool:
-    """Return whether this engine, or the one of this model, asks a model that is not one of the federation's."""
-    return any(entry.remote for entry in ENGINES if name.casefold() in (entry.name, entry.model.casefold()))
+    return [entry for entry in ENGINES if not entry.missing()]
 
 
 def _loaded(table: Sequence[EngineEntry[E_co]], name: str, threads: int) -> E_co:
     for entry in table:
         # Placement does not tell large letters from small ones either.
         if name.casefold() in (entry.name, entry.model.casefold()):
-            if not _allowed(entry):
-                raise Refused("What agents ask stays here:", f"{entry.name} asks a model elsewhere; set FEDERATION_REMOTE_MODELS=true if it may.")
             if missing := entry.missing():
                 raise ModelUnavailable(f"{entry.name} cannot run on this machine (missing: {', '.join(missing)}); install it: {entry.install}")
             return entry.load(threads=threads)
@@ -95,7 +81,7 @@ def embedding(name: str = "minilm", *, threads: int = 1) -> EmbeddingEngine:
     """Return an embedding engine by its name or its model's, loaded once per process.
 
     Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing, WeightsChanged for files
-    that are not the known ones, Refused for a model elsewhere.
+    that are not the known ones.
     """
     return _loaded(EMBEDDING, name, threads)
 
@@ -104,6 +90,6 @@ def chat(name: str = "llamacpp", *, threads: int = 1) -> ChatEngine:
     """Return a chat engine by its name or its model's, loaded once per process.
 
     Raises NotFound for a name that is not in the table, ModelUnavailable with the command that installs what is missing, WeightsChanged for files
-    that are not the known ones, Refused for a model elsewhere.
+    that are not the known ones.
     """
     return _loaded(CHAT, name, threads)

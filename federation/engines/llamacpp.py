@@ -1,13 +1,12 @@
 """Chat by llama.cpp inside this process; its own loopback port is locked by a random key and used by nobody."""
 
 import secrets
-import time
-from collections.abc import Sequence
 from typing import Any
 
-from federation.engines.contracts import ChatMessage, Completion
+from federation.engines.contracts import Asked, Completion, Halt, Hear, nobody
 from federation.engines.digests import Weights
-from federation.errors import ContextLengthError, EngineUnavailable, InvalidInput, ModelUnavailable
+from federation.engines.replies import Reply
+from federation.errors import InvalidInput, ModelUnavailable
 
 
 class LlamaCpp:
@@ -47,43 +46,29 @@ class LlamaCpp:
         """Return the sha256 of the weights, hexadecimal."""
         return self._weights.digest
 
-    def complete(
-        self, messages: Sequence[ChatMessage], *, max_tokens: int = 256, temperature: float = 0.0, seed: int = 0, stop: Sequence[str] = ()
-    ) -> Completion:
-        """Answer the last message; temperature 0 is greedy.
+    def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None) -> Completion:
+        """Answer, and tell each part as it comes.
 
-        Raises ContextLengthError if the prompt is longer than the window, InvalidInput for a request that the model cannot take.
+        Raises ContextLengthError if the prompt is longer than the window, InvalidInput for a request that the model cannot take, EngineUnavailable,
+        Halted.
         """
-        if not messages:
-            raise InvalidInput("messages", [], "at least one message")
-        if max_tokens < 1:
-            raise InvalidInput("max_tokens", max_tokens, "1 or more")
-        request = {
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "seed": seed,
-            "stop": list(stop),
-        }
-        started = time.monotonic()
-        try:
-            reply = self._server.handle_chat_completions(request)
-        except ValueError as error:
-            raise InvalidInput("messages", [message.role for message in messages], str(error)) from error
-        return self._completion(reply, time.monotonic() - started)
+        reply, halt = Reply(self.name, hear), halt or Halt()
+        failure: list[Exception] = []
 
-    def _completion(self, reply: dict[str, Any], seconds: float) -> Completion:
-        if problem := reply.get("error"):
-            if problem.get("type") == "exceed_context_size_error":
-                raise ContextLengthError(problem["n_prompt_tokens"], problem["n_ctx"])
-            if problem.get("code", 500) < 500:
-                raise InvalidInput("request", problem["message"], "what the chat template of the model takes")
-            raise EngineUnavailable(f"{self.name} failed: {problem.get('message')}; try again")
-        choice, usage = reply["choices"][0], reply["usage"]
-        return Completion(
-            text=choice["message"]["content"],
-            prompt_tokens=usage["prompt_tokens"],
-            completion_tokens=usage["completion_tokens"],
-            finish_reason="length" if choice["finish_reason"] == "length" else "stop",
-            seconds=seconds,
-        )
+        def take(event: dict[str, Any]) -> bool:
+            # What is raised here would be lost in the library.
+            try:
+                halt.check()
+                reply.take(event)
+            except Exception as error:  # noqa: BLE001 - raised below, by whoever asked
+                failure.append(error)
+            return bool(failure)
+
+        ask = self._server.handle_completions if asked.raw else self._server.handle_chat_completions
+        try:
+            ask(asked.request(), take)
+        except ValueError as error:
+            raise InvalidInput("request", [message.role for message in asked.messages], f"what the model takes: {error}") from error
+        if failure:
+            raise failure[0]
+        return reply.completion()

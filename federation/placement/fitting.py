@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from federation.placement.node import NodeView
-from federation.placement.requirements import Requirements
+from federation.placement.requirements import CHAT, CHAT_ENGINES, Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,14 @@ def _checks(asked: Requirements) -> list[_Check]:
             )
         )
     if asked.engine is not None:
-        checks.append(_Check(f"engine={asked.engine}", lambda node: ", ".join(node.engines), lambda node: asked.engine in node.engines))
+        wanted_engines = CHAT_ENGINES if asked.engine == CHAT else (asked.engine,)
+        checks.append(
+            _Check(
+                f"engine={asked.engine}",
+                lambda node: ", ".join(node.engines),
+                lambda node: any(engine in node.engines for engine in wanted_engines),
+            )
+        )
     if asked.model is not None:
         wanted = asked.model.casefold()
         checks.append(

@@ -2,14 +2,16 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from federation import charter
 from federation.errors import NotFound, SettingsError
+from federation.placement import model_server
+from federation.placement.model_server import ModelServer
 from federation.placement.node import Gpu
-from federation.settings import settings
+from federation.settings import masked, settings
 
 # The names of queues that are no node's.
 RESERVED = frozenset({"node", "events", "broadcast"})
@@ -44,6 +46,23 @@ class NodeFile(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1
     pool: Literal["prefork", "threads"] = "threads"
     simulated: bool = False
+    servers: tuple[ModelServer, ...] = ()
+
+    @field_validator("servers")
+    @classmethod
+    def _have_names_of_their_own(cls, value: tuple[ModelServer, ...]) -> tuple[ModelServer, ...]:
+        names = [server.name for server in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"servers with names of their own; {', '.join(twice)} stands there more than once")
+        return value
+
+    def with_served(self) -> Self:
+        """Return the same with the engine and the models of its servers among its own."""
+        if not self.servers:
+            return self
+        engines = dict.fromkeys((*self.engines, model_server.ENGINE))
+        models = dict.fromkeys((*self.models, *(server.model for server in self.servers)))
+        return self.model_copy(update={"engines": tuple(engines), "models": tuple(models)})
 
     def cards(self) -> tuple[Gpu, ...]:
         """Return the declared cards, one value each."""
@@ -87,8 +106,11 @@ def node_file(name: str, workers_dir: Path | None = None) -> NodeFile:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, problem['loc']))}: got {problem['input']!r}, wants: {problem['msg']}" for problem in error.errors()]
+        lines = [
+            f"{path}: {'.'.join(map(str, problem['loc']))}: got {masked(repr(problem['input']))}, wants: {problem['msg']}"
+            for problem in error.errors()
+        ]
         raise SettingsError("\n".join(lines)) from error
     if declared.role not in (roles := charter.charter().roles):
         raise SettingsError(f"{path}: role: got {declared.role!r}, wants a role of the charter {charter.path()}: {', '.join(roles)}")
-    return declared
+    return declared.with_served()

@@ -4,6 +4,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Asked for in place of an engine's name: any of those that answer questions.
+CHAT = "chat"
+CHAT_ENGINES = ("openai", "llamacpp")
+
 
 class Requirements(BaseModel):
     """What a node must have; an empty value asks for nothing. Units: GiB of memory on one card."""

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
+from federation.placement.requirements import CHAT
 from federation.services import agents, executions, limits
 from federation.services.needs import valid
 from federation.store import event_log, outbox
@@ -16,7 +17,7 @@ from federation.store.context import context
 from federation.store.models.inference import ModelRun
 
 COMPLETE = "federation.tasks.inference.complete"
-ENGINE = "llamacpp"
+ENGINE = CHAT
 # The next one is llama.cpp's word for a seed of its own choice, with which no answer comes twice.
 LARGEST_SEED = 2**32 - 2
 

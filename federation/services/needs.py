@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput, NotFound
 from federation.placement.declared import declared
 from federation.placement.node_file import NodeFile
-from federation.placement.requirements import Requirements
+from federation.placement.requirements import CHAT, Requirements
 from federation.services import agents
 from federation.store.models.nodes import Node
 
@@ -31,7 +31,7 @@ def valid(session: Session, asked: Mapping[str, Any], *, of_agents: bool = False
         _require(session, "role", needs.role, lambda node: [node.role])
     if needs.node is not None:
         _require(session, "node", needs.node, lambda node: [node.name])
-    if needs.engine is not None:
+    if needs.engine not in {None, CHAT}:
         _require(session, "engine", needs.engine, lambda node: node.engines)
     if needs.model is not None:
         _require(session, "model", needs.model, lambda node: node.models, alike=str.casefold)

@@ -185,7 +185,7 @@ COLUMNS_LEFT_OUT = {
     "execution_deliveries": {"retries", "returns", "signature", "message_id"},
     "summaries": {"id", "message_ids"},
     # What a model was given and said: the log may be read by more than who asked.
-    "model_runs": {"parameters", "completion", "finish_reason", "seconds"},
+    "model_runs": {"parameters", "completion", "finish_reason", "seconds", "first_part_s", "route"},
     # What the digest is of, which only its readers can compare; a memory that differs from it is shown to nobody.
     "memories": {"content", "about", "message_id", "salt", "words"},
     "indexed_folders": {"id"},

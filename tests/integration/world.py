@@ -91,11 +91,12 @@ class World:
 
     def node(self, name: str, *, role: str = "developer", **fields: Any) -> str:
         """Write the file of a node and return its name, which no other test has."""
-        tables = {key: value for key, value in fields.items() if isinstance(value, dict)}
-        plain = {"role": role, "concurrency": 2, **fields}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items() if key not in tables]
-        for table, values in tables.items():
-            lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        tables = [(f"[{key}]", value) for key, value in fields.items() if isinstance(value, dict)]
+        tables += [("[[servers]]", server) for server in fields.get("servers", ())]
+        plain = {"role": role, "concurrency": 2, **{key: value for key, value in fields.items() if key != "servers" and not isinstance(value, dict)}}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+        for table, values in tables:
+            lines += [table, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
         full = f"{name}-{self.tag}"
         (self.workers_dir / f"{full}.toml").write_text("\n".join(lines))
         return full

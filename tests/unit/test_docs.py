@@ -20,6 +20,7 @@ from federation.cli import main as cli
 from federation.local import home
 from federation.mcp.answers import offered
 from federation.mcp.catalogue import TOOLS
+from federation.placement.model_server import ModelServer
 from federation.placement.node_file import Gpus, NodeFile
 from federation.settings import Settings
 from federation.store.models.base import Base
@@ -84,7 +85,7 @@ def test_every_tool_of_the_catalogue_is_in_the_reference_with_each_argument() ->
 
 def test_every_field_of_a_node_is_in_the_reference() -> None:
     text = section("node-fields")
-    for field in {*NodeFile.model_fields, *Gpus.model_fields} - {"name", "gpus"}:
+    for field in {*NodeFile.model_fields, *Gpus.model_fields, *ModelServer.model_fields} - {"gpus", "servers"}:
         assert f"`{field}`" in text
 
 

@@ -1,5 +1,6 @@
 """The tool to ask a language model that runs on one of the nodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,17 +16,30 @@ from federation.services.executions import State
 
 
 @dataclass(frozen=True, slots=True)
+class RouteStep:
+    """One who was asked on the node."""
+
+    name: Annotated[str, Field(description="A model server of the node, or its own engine.")]
+    model: str
+    outcome: Annotated[str, Field(description="answered; failed; or rests: it had failed a moment before, and was not asked.")]
+    why: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the model said."""
 
     text: Annotated[str | None, Field(description="Null: it is late or cannot run now; read it with federation_task_result(execution_id).")]
     model: str | None
-    model_digest: Annotated[str | None, Field(description="SHA-256 of the model's weights.")]
+    model_digest: Annotated[str | None, Field(description="SHA-256 of the model's weights; null: its server does not tell it.")]
     node: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
     finish_reason: Annotated[str | None, Field(description="stop: the model was done; length: max_tokens cut it off.")]
     seconds: float | None
+    first_part_s: Annotated[float | None, Field(description="Seconds to the first part of the answer.")]
+    route: Annotated[Sequence[RouteStep], Field(description="Who was asked, in order; the last one answered.")]
     execution_id: UUID
     state: State
     waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
@@ -75,6 +89,8 @@ async def federation_infer(
         completion_tokens=said.get("completion_tokens"),
         finish_reason=said.get("finish_reason"),
         seconds=said.get("seconds"),
+        first_part_s=said.get("first_part_s"),
+        route=[RouteStep(**step) for step in said.get("route", ())],
         execution_id=execution_id,
         state=stands.state,
         waiting_for=stands.waiting_for,

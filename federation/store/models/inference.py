@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Base, CreatedAt
@@ -16,7 +17,8 @@ class ModelRun(Base):
     execution_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     engine: Mapped[str]
     model: Mapped[str]
-    model_digest: Mapped[str]
+    # Null: it was served, and the server does not tell it.
+    model_digest: Mapped[str | None]
     node: Mapped[str]
     parameters: Mapped[dict[str, Any]]
     prompt_sha256: Mapped[str]
@@ -25,6 +27,9 @@ class ModelRun(Base):
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     seconds: Mapped[float]
+    first_part_s: Mapped[float | None]
+    # Who was asked, in order, and what came of it.
+    route: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     actor: Mapped[str]
     trace_id: Mapped[str]
     created_at: Mapped[CreatedAt]

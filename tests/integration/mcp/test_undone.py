@@ -44,7 +44,7 @@ def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dic
 @pytest.mark.parametrize(
     ("tool", "arguments", "missing"),
     [
-        ("federation_infer", {"prompt": "?", "wait_s": 600}, "no live node has engine=llamacpp"),
+        ("federation_infer", {"prompt": "?", "wait_s": 600}, "no live node has engine=chat"),
         ("federation_infer", {"prompt": "?", "model": "SmolLM2-135M-Instruct", "wait_s": 600}, "model=SmolLM2-135M-Instruct"),
         ("federation_search", {"query": "?"}, "tag=frag"),
         ("federation_index", {"path": "/srv/code", "wait_s": 600}, "tag=frag"),

@@ -177,7 +177,7 @@ def test_what_was_looked_up_goes_with_the_task_to_the_node_that_does_it(transact
         rows = session.execute(text("SELECT id, task_name, kwargs, requirements FROM executions ORDER BY created_at")).all()
     assert [(row.task_name, row.requirements) for row in rows] == [
         (tasks.LOOK_UP, {"tags": ["frag"], "engine": "minilm"}),
-        (tasks.RUN_ON_NODE, {"role": "lead", "engine": "llamacpp"}),
+        (tasks.RUN_ON_NODE, {"role": "lead", "engine": "chat"}),
     ]
     assert rows[1].kwargs == {"task_id": str(task.id), "sources": [str(each) for each in chunks]}
     with transactions.begin("ada") as session:

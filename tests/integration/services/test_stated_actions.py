@@ -75,7 +75,7 @@ def _ask(session: Session, description: str = "Restart the cache", slug: str | N
     return tasks.delegate(session, description, slug=slug, **asked).id
 
 
-NEEDS = {"engine": "llamacpp", "role": "lead"}
+NEEDS = {"engine": "chat", "role": "lead"}
 WANTED = {
     "conversation_id": "project",
     "slug": "gate",

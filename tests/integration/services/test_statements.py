@@ -56,7 +56,7 @@ def test_what_was_signed_says_what_was_decided_on(team: Team, decision: Decision
         task_id = tasks.delegate(session, "Restart the cache", slug="gate", requires_approval=True, **asked).id
     team.decide(decision, team.signs("ada"))
     [(told,)] = team.rows(f"SELECT payload FROM events WHERE stream = 'task:{task_id}' AND type IN ('task.approved', 'task.rejected')")
-    wanted = {"engine": "llamacpp"}
+    wanted = {"engine": "chat"}
     terms = {"parameters": asked["parameters"], "start_at": "2099-01-31T17:00:00+00:00", "requirements": wanted, "executor": "node"}
     about = {name: told[name] for name in ("reason", "description", "terms")}
     assert about == decided_on(**terms)

@@ -111,7 +111,7 @@ def test_a_task_for_a_node_records_its_execution_with_the_task(transactions, pub
         execution = session.scalars(select(Execution)).one()
     assert publisher.published == [execution.id]
     assert (execution.agent_task_id, execution.actor, execution.priority) == (made.id, "ada", 8)
-    assert execution.requirements == {"role": "developer", "min_vram_gib": 20, "engine": "llamacpp"}
+    assert execution.requirements == {"role": "developer", "min_vram_gib": 20, "engine": "chat"}
     with pytest.raises(Refused, match="runs on a node"):
         claim(transactions, "bob", str(made.id))
 
@@ -248,7 +248,7 @@ def test_a_slug_that_looks_like_a_uuid_is_found(transactions) -> None:
         assert tasks.find(session, chosen).id == made.id
 
 
-@pytest.mark.parametrize(("task_type", "engine"), [("analyze", "llamacpp"), ("report", "minilm")])
+@pytest.mark.parametrize(("task_type", "engine"), [("analyze", "chat"), ("report", "minilm")])
 def test_a_nodes_task_asks_for_the_engine_that_its_kind_needs(transactions, task_type: str, engine: str) -> None:
     with transactions.begin("ada") as session:
         made = tasks.delegate(session, "x", executor="node", task_type=task_type, requirements={"role": "analyst"})

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from federation.delivery.task import FederationTask
-from federation.engines.contracts import Completion
+from federation.engines.contracts import Asked, Completion
+from federation.engines.routing import Router, Source
 from federation.placement.node_file import NodeFile
 from federation.services import indexing, task_ends, tasks
 from federation.services.indexing import NewDocument
@@ -47,8 +48,8 @@ class Words:
     def digest(self) -> str:
         return "0" * 64
 
-    def complete(self, messages: list[Any], **options: Any) -> Completion:
-        self.asked.append("\n\n".join(message.content for message in messages))
+    def complete(self, asked: Asked, **options: Any) -> Completion:
+        self.asked.append("\n\n".join(message.content for message in asked.messages))
         return Completion(text="Stop it first.", finish_reason="stop", prompt_tokens=10, completion_tokens=3, seconds=0.1)
 
 
@@ -72,7 +73,8 @@ def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FederationTask, "node", "aorus")
     monkeypatch.setattr(retrieval, "_vectors", lambda: index)
     monkeypatch.setattr(retrieval.catalogue, "embedding", lambda *_: engine)
-    monkeypatch.setattr(inference.catalogue, "chat", lambda *_: engine)
+    router = Router([Source("words", "words", "words", lambda: engine)])
+    monkeypatch.setattr(inference.models, "router", lambda _: router)
     monkeypatch.setattr(delegation, "node_file", lambda name: NodeFile(name=name, role="developer"))
     run_id = uuid.uuid4()
     documents = [NewDocument(path, text, 10, [chunking.Chunk(path, "function", path, 7, 9, text, text)]) for path, text in FILES.items()]

@@ -3,8 +3,8 @@
 import json
 import logging
 
+from federation.breaker import Breaker
 from federation.delivery import logs
-from federation.delivery.breaker import Breaker
 from federation.delivery.machine import Machine, compare
 from federation.placement.node_file import Gpus, NodeFile
 

@@ -8,8 +8,7 @@ import pytest
 
 from federation.engines import catalogue
 from federation.engines.contracts import ChatMessage
-from federation.errors import InvalidInput, ModelUnavailable, NotFound, Refused
-from federation.settings import Settings
+from federation.errors import InvalidInput, ModelUnavailable, NotFound
 
 
 def test_looking_for_engines_imports_none_of_their_libraries() -> None:
@@ -36,24 +35,6 @@ def test_engine_whose_library_is_missing_is_not_announced_and_says_what_to_insta
 @pytest.mark.parametrize("entry", catalogue.ENGINES, ids=lambda entry: entry.name)
 def test_engine_without_weights_is_not_announced(entry: catalogue.EngineEntry[object]) -> None:
     assert dataclasses.replace(entry, weights=lambda: None).missing() == [f"weights of {entry.model}"]
-
-
-@pytest.mark.parametrize("entry", catalogue.ENGINES, ids=lambda entry: entry.name)
-def test_engine_that_asks_a_model_elsewhere_is_neither_announced_nor_loaded_unless_a_setting_allows_it(
-    entry: catalogue.EngineEntry[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not catalogue.is_remote(entry.name)
-    elsewhere = dataclasses.replace(entry, remote=True, load=lambda *, threads=1: "loaded")
-    monkeypatch.setattr(catalogue, "ENGINES", (elsewhere,))
-    monkeypatch.setattr(catalogue, entry.kind.name, (elsewhere,))
-    assert catalogue.available() == []
-    with pytest.raises(Refused, match="FEDERATION_REMOTE_MODELS=true"):
-        getattr(catalogue, entry.kind.value)(entry.name)
-    monkeypatch.setattr(catalogue, "settings", lambda: Settings(remote_models=True))
-    assert catalogue.available() == [elsewhere]
-    assert catalogue.is_remote(entry.name)
-    assert catalogue.is_remote(entry.model.upper())
-    assert getattr(catalogue, entry.kind.value)(entry.name) == "loaded"
 
 
 def test_unknown_engine_names_the_nearest() -> None:

@@ -48,3 +48,44 @@ def test_wrong_file_is_named_with_what_it_got_and_what_it_wants(tmp_path: Path, 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="FEDERATION_WORKERS_DIR"):
         names(tmp_path / "nowhere")
+
+
+SERVED = """
+role = "lead"
+engines = ["minilm"]
+models = ["all-MiniLM-L6-v2"]
+[[servers]]
+name = "qwen"
+model = "Qwen2.5-7B-Instruct"
+url = "http://127.0.0.1:8001/"
+[[servers]]
+name = "away"
+model = "Qwen2.5-7B-Instruct"
+url = "https://models.example/openai/v1"
+"""
+
+
+def test_a_node_has_the_models_of_its_servers(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(SERVED)
+    declared = node_file("x", tmp_path)
+    assert declared.engines == ("minilm", "openai")
+    assert declared.models == ("all-MiniLM-L6-v2", "Qwen2.5-7B-Instruct")
+    assert [(server.url, server.remote) for server in declared.servers] == [
+        ("http://127.0.0.1:8001/v1", False),
+        ("https://models.example/openai/v1", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('url = "8001"', "servers.0.url: got '8001', wants: .*a URL such as http://127.0.0.1:8001"),
+        ('url = "http://user:secret@127.0.0.1"', "a key goes into a file, named in key_file"),
+        ('url = "http://127.0.0.1:8001"\nkey_file = "key"', "servers.0.key_file: got 'key', wants: .*an absolute path"),
+        ('url = "http://127.0.0.1:8001"\n[[servers]]\nname = "a"\nmodel = "m"\nurl = "http://[::1]:1"', "a stands there more than once"),
+    ],
+)
+def test_wrong_server_is_named(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "x.toml").write_text(f'role = "lead"\n[[servers]]\nname = "a"\nmodel = "m"\n{line}\n')
+    with pytest.raises(SettingsError, match=said):
+        node_file("x", tmp_path)

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from federation.engines import catalogue
+from federation.placement import model_server
 from federation.placement.fitting import Unplaceable
 from federation.placement.node import Gpu, NodeView
-from federation.placement.requirements import Requirements
+from federation.placement.requirements import CHAT, CHAT_ENGINES, Requirements
 from federation.placement.roster import BOUND, Roster
 
 ROLES = ("lead", "developer", "analyst")
@@ -230,3 +232,15 @@ def test_what_is_missing_is_said(asked: Requirements, known: list[NodeView], sai
     answer = place(asked, known)
     assert isinstance(answer, Unplaceable)
     assert str(answer) == said
+
+
+@pytest.mark.parametrize("engine", CHAT_ENGINES)
+def test_what_asks_for_any_engine_that_answers_goes_to_a_node_with_one(engine: str) -> None:
+    silent = NodeView(name="silent", role="lead", engines=("minilm",))
+    speaking = NodeView(name="speaking", role="lead", engines=("minilm", engine))
+    assert Roster([silent, speaking]).place(Requirements(engine=CHAT)) == "speaking"
+    assert "no live node has engine=chat (have: minilm" in str(Roster([silent]).place(Requirements(engine=CHAT)))
+
+
+def test_the_engines_that_answer_are_those_of_the_catalogue_and_of_servers() -> None:
+    assert {*CHAT_ENGINES} == {*(entry.name for entry in catalogue.CHAT), model_server.ENGINE}

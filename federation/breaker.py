@@ -19,6 +19,11 @@ class Breaker:
         """Whether a try would be in vain."""
         return self._clock() < self._open_until
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing speaks against a try: no failure since the last success."""
+        return self._open_until == 0.0
+
     def failed(self) -> None:
         """Open it."""
         with self._lock:

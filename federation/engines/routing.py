@@ -1,0 +1,200 @@
+"""Which model of a node answers: the first of its list that can, else the next; tells with each answer who was asked and why; knows no node."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from federation.breaker import Breaker
+from federation.engines.contracts import Asked, ChatEngine, ChatMessage, Completion, Halt, Hear
+from federation.errors import AnswerMisfits, ContextLengthError, EngineUnavailable, FederationError, ModelUnavailable, NotFound
+
+logger = logging.getLogger(__name__)
+
+_PROBE = Asked([ChatMessage("user", "Say yes.")], max_tokens=1)
+
+
+class Outcome(StrEnum):
+    """What came of asking one of them."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    RESTS = "rests"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One who was asked, or was not because it rests: what came of it, why, and after how many seconds."""
+
+    name: str
+    model: str
+    outcome: Outcome
+    why: str
+    seconds: float
+
+
+@dataclass
+class Source:
+    """What may answer: a model server, or the model of this process. `load` is called for each answer."""
+
+    name: str
+    engine: str
+    model: str
+    load: Callable[[], ChatEngine]
+    remote: bool = False
+    breaker: Breaker = field(default_factory=lambda: Breaker(first_s=1.0, longest_s=60.0))
+    in_flight: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_probed: bool = False
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count an answer that is being made."""
+        with self._lock:
+            self.in_flight += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    def probe(self) -> None:
+        """Find out in a thread whether it answers again, where it has rested for long enough; callers do not wait for it."""
+        with self._lock:
+            if self._is_probed or self.breaker.is_closed or self.breaker.is_open:
+                return
+            self._is_probed = True
+        threading.Thread(target=self._look, name=f"probe-{self.name}", daemon=True).start()
+
+    def _look(self) -> None:
+        try:
+            engine = self.load()
+            engine.digest()
+            engine.complete(_PROBE)
+            self.breaker.succeeded()
+            logger.info("model.answers_again source=%s", self.name)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it does not answer
+            self.breaker.failed()
+            logger.info("model.still_rests source=%s reason=%s", self.name, error)
+        finally:
+            self._is_probed = False
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """An answer, whose it is, and the way to it."""
+
+    completion: Completion
+    source: Source
+    digest: str | None
+    steps: Sequence[Step]
+
+
+def _passes(completion: Completion) -> None: ...
+
+
+class Router:
+    """The models of a node in the order in which they are asked."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def named(self, model: str | None) -> Sequence[Source]:
+        """Return those that have this model, or go by this name; all without one. Raises NotFound."""
+        if model is None and self._sources:
+            return self._sources
+        wanted = (model or "").casefold()
+        found = [source for source in self._sources if wanted in (source.name, source.engine, source.model.casefold())]
+        if not found:
+            raise NotFound("chat engine", model or "any", [name for source in self._sources for name in (source.name, source.model)])
+        return found
+
+    def ask(
+        self,
+        asked: Asked,
+        *,
+        model: str | None = None,
+        hear_of: Callable[[Source], Hear],
+        halt: Halt,
+        check: Callable[[Completion], object] = _passes,
+    ) -> Routed:
+        """Return the first answer that `check` lets pass; `hear_of` is called for whoever is asked, and hears its parts.
+
+        Raises NotFound for a model that this node has not; where all have failed, EngineUnavailable if one may answer later, else what the last one
+        raised; at once InvalidInput, and Halted.
+        """
+        way = _Way(asked, hear_of, halt, check)
+        rested = []
+        for source in self.named(model):
+            if not source.breaker.is_closed:
+                source.probe()
+                rested.append(source)
+                way.steps.append(Step(source.name, source.model, Outcome.RESTS, "it failed a moment ago", 0.0))
+            elif (routed := way.try_on(source)) is not None:
+                return routed
+        for source in rested:
+            # Nobody else has answered, so this one is tried without waiting for the probe, unless that is in vain.
+            if not source.breaker.is_open and (routed := way.try_on(source)) is not None:
+                return routed
+        raise way.failure()
+
+
+@dataclass
+class _Way:
+    """One question on its way along the list."""
+
+    asked: Asked
+    hear_of: Callable[[Source], Hear]
+    halt: Halt
+    check: Callable[[Completion], object]
+    steps: list[Step] = field(default_factory=list)
+    errors: list[FederationError] = field(default_factory=list)
+    passed_over: set[str] = field(default_factory=set)
+
+    def try_on(self, source: Source) -> Routed | None:
+        """Return its answer; None where another may do better. Raises InvalidInput, Halted, and what `hear` raises."""
+        if source.model in self.passed_over:
+            return None
+        started = time.monotonic()
+        try:
+            with source.counted():
+                engine = source.load()
+                # First, because a server may have another model by now, and would answer with it.
+                digest = engine.digest()
+                completion = engine.complete(self.asked, hear=self.hear_of(source), halt=self.halt)
+            source.breaker.succeeded()
+            self.check(completion)
+        except (EngineUnavailable, ModelUnavailable) as error:
+            source.breaker.failed()
+            logger.warning("model.failed source=%s reason=%s", source.name, error)
+            self._failed(source, error, started)
+        except ContextLengthError as error:
+            self.passed_over.add(source.model)
+            self._failed(source, error, started)
+        except AnswerMisfits as error:
+            # The same model says the same again; a larger one may do better.
+            self.passed_over.add(source.model)
+            self._failed(source, error, started)
+        else:
+            self._step(source, Outcome.ANSWERED, "it is the first of the list" if not self.steps else "those before it did not", started)
+            return Routed(completion, source, digest, tuple(self.steps))
+        return None
+
+    def _failed(self, source: Source, error: FederationError, started: float) -> None:
+        self.errors.append(error)
+        self._step(source, Outcome.FAILED, str(error), started)
+
+    def _step(self, source: Source, outcome: Outcome, why: str, started: float) -> None:
+        self.steps.append(Step(source.name, source.model, outcome, why, round(time.monotonic() - started, 3)))
+
+    def failure(self) -> FederationError:
+        """Return the error of a question that nobody answered."""
+        if len(self.steps) == 1 and self.errors:
+            return self.errors[0]
+        story = "; ".join(f"{step.name}: {step.why}" for step in self.steps)
+        if not self.errors or any(isinstance(error, EngineUnavailable) for error in self.errors):
+            return EngineUnavailable(f"no model of this node answers now ({story}); try again")
+        return self.errors[-1]

@@ -1,0 +1,54 @@
+"""A model server as a node's file declares it: where it is asked, for which model; asks nobody."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Seconds = Annotated[float, Field(gt=0)]
+
+# A node whose file declares a server announces this engine.
+ENGINE = "openai"
+
+
+class ModelServer(BaseModel):
+    """A server that speaks OpenAI's API (vLLM, llama.cpp's server), and the model that it is asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,39}$", description="What it is called in commands and in answers.")]
+    model: Annotated[str, Field(min_length=1, max_length=200, description="The model, as the server calls it.")]
+    url: Annotated[str, Field(description="Where it is asked, such as `http://127.0.0.1:8001`; `/v1` is added where there is no path.")]
+    key_file: Annotated[Path | None, Field(description="File with the key that the server wants, read at each call.")] = None
+    first_part_s: Annotated[Seconds, Field(description="Seconds without the beginning of an answer after which the server counts as hanging.")] = 60.0
+    part_s: Annotated[Seconds, Field(description="The same between two parts of an answer.")] = 20.0
+
+    @field_validator("url")
+    @classmethod
+    def _is_base(cls, value: str) -> str:
+        parts = urlsplit(value.rstrip("/"))
+        try:
+            sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound or parts.username or parts.query or parts.fragment:
+            raise ValueError("a URL such as http://127.0.0.1:8001, without user, question mark and #; a key goes into a file, named in key_file")
+        return parts.geturl() if parts.path else f"{parts.geturl()}/v1"
+
+    @field_validator("key_file")
+    @classmethod
+    def _is_absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError("an absolute path")
+        return value
+
+    @property
+    def remote(self) -> bool:
+        """Whether what it is asked leaves this machine."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return not ip_address(host).is_loopback
+        except ValueError:
+            return host != "localhost"
