@@ -47,6 +47,7 @@ COMMANDS = (
     Entry("consensus", "federation.cli.consensus:app", "Ask for votes, show, export and verify them."),
     Entry("vote", "federation.cli.vote:vote", "Vote as the agent whose token you have, and sign."),
     Entry("session", "federation.cli.session:app", "List, show and end what several look into together."),
+    Entry("index", "federation.cli.index:index", "Make a folder searchable, and follow its changes."),
     Entry("memory", "federation.cli.memory:app", "Remember, list and forget as an agent."),
     Entry("claim", "federation.cli.claim:app", "Claim files and other resources, list and end claims."),
     Entry("artifact", "federation.cli.artifact:app", "Put, get and list files that conversations share."),

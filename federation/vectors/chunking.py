@@ -1,22 +1,18 @@
 """A file's bytes to chunks with the words they are found by; reads no file and embeds nothing."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
+from federation.vectors.code import code_pieces
+from federation.vectors.languages import syntax_of
 from federation.vectors.pieces import Piece
 from federation.vectors.prose import markdown_pieces, text_pieces
-from federation.vectors.python_source import python_pieces
 from federation.vectors.sources import Skipped, decoded
 from federation.vectors.wording import VERSION, embedding_text, searchable_text
 
-_CUTTERS: Final[dict[str, Callable[[str], list[Piece]]]] = {
-    ".py": python_pieces,
-    ".pyi": python_pieces,
-    ".md": markdown_pieces,
-}
+_MARKDOWN: Final = frozenset({".md", ".markdown", ".mdx"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +59,15 @@ def chunk_file(path: str, content: bytes) -> list[Chunk] | Skipped:
     text = decoded(path, content)
     if isinstance(text, Skipped):
         return text
-    cutter = _CUTTERS.get(PurePosixPath(path).suffix.lower(), text_pieces)
     chunks: dict[str, Chunk] = {}
-    for piece in cutter(text.replace("\r\n", "\n")):
+    for piece in _pieces(path, text.replace("\r\n", "\n")):
         key = _hash(path, piece)
         chunks.setdefault(key, Chunk(path, piece.kind, piece.title, piece.start_line, piece.end_line, piece.text, key))
     return list(chunks.values()) or Skipped(path, "empty: there is no word in it")
+
+
+def _pieces(path: str, text: str) -> list[Piece]:
+    suffix = PurePosixPath(path).suffix.lower()
+    if (syntax := syntax_of(suffix, text)) is not None:
+        return code_pieces(syntax, text)
+    return markdown_pieces(text) if suffix in _MARKDOWN else text_pieces(text)

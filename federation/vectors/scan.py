@@ -5,20 +5,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
 from typing import Final
 
 from federation.errors import InvalidInput, Refused
-from federation.vectors.sources import MAX_BYTES, Skipped, decoded
+from federation.vectors import ignoring, secret_files
+from federation.vectors.ignoring import Rules
+from federation.vectors.sources import MAX_BYTES, Skipped, decoded, plain_bytes
 
-SUFFIXES: Final = frozenset(
-    {
-        *(".py", ".pyi", ".md", ".rst", ".txt", ".toml", ".cfg", ".ini", ".yaml", ".yml", ".json", ".sql", ".sh", ".html", ".css"),
-        *(".js", ".ts", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".java"),
-    }
-)
 UNREADABLE: Final = "cannot be read"
-NAMES: Final = frozenset({"Makefile", "Dockerfile", "LICENSE", "README", "CHANGELOG"})
+IGNORED: Final = "left out by .gitignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +64,7 @@ def read_file(root: Path, path: str) -> bytes:
 
     Raises OSError if it is gone, unreadable or a link or pipe by now.
     """
-    # A file that turns into a link or a pipe after the walk must neither leave the root nor block the reader.
-    descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is not a plain file")
-        return file.read(MAX_BYTES + 1)
+    return plain_bytes(root / path, MAX_BYTES + 1)
 
 
 def _link(entry: os.DirEntry[str], path: str, root: Path) -> Skipped:
@@ -90,11 +80,10 @@ def _link(entry: os.DirEntry[str], path: str, root: Path) -> Skipped:
 def _refusal(entry: os.DirEntry[str], path: str) -> Skipped | None:
     if not entry.is_file(follow_symlinks=False):
         return Skipped(path, "neither a file nor a folder")
+    if secret := secret_files.by_name(entry.name):
+        return Skipped(path, secret)
     if entry.name.startswith("."):
         return Skipped(path, "hidden")
-    suffix = Path(entry.name).suffix.lower()
-    if suffix not in SUFFIXES and entry.name not in NAMES:
-        return Skipped(path, f"files of type {suffix} are not indexed" if suffix else "files without a suffix are not indexed")
     size = entry.stat(follow_symlinks=False).st_size
     return Skipped(path, f"huge: {size} bytes, at most {MAX_BYTES} are indexed") if size > MAX_BYTES else None
 
@@ -109,28 +98,37 @@ def _look_at(entry: os.DirEntry[str], path: str, root: Path) -> SourceFile | Ski
     return text if isinstance(text, Skipped) else SourceFile(path, len(content), hashlib.sha256(content).hexdigest())
 
 
-def _walk(folder: Path, prefix: str, root: Path) -> Iterator[SourceFile | Skipped]:
+def _folder_refusal(entry: os.DirEntry[str], path: str) -> Skipped | None:
+    if entry.name == "__pycache__":
+        return Skipped(path, "made by Python from the sources")
+    return Skipped(path, "hidden") if entry.name.startswith(".") else None
+
+
+def _walk(folder: Path, prefix: str, root: Path, outer: Rules | None) -> Iterator[SourceFile | Skipped]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
         yield Skipped(prefix or ".", f"{UNREADABLE}: {error.strerror}")
         return
+    rules = ignoring.within(folder, outer) if any(entry.name == ignoring.FILE for entry in entries) else outer
     for entry in entries:
         path = prefix + entry.name
         if path != path.encode("utf-8", "replace").decode():
             yield Skipped(path.encode("utf-8", "backslashreplace").decode(), "its name is not UTF-8")
             continue
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name.startswith(".") or entry.name == "__pycache__":
-                yield Skipped(path, "hidden" if entry.name.startswith(".") else "made by Python from the sources")
-            else:
-                yield from _walk(Path(entry.path), path + "/", root)
-            continue
-        try:
-            yield _look_at(entry, path, root)
-        except OSError as error:
-            yield Skipped(path, f"{UNREADABLE}: {error.strerror or error}")
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if is_folder and (refusal := _folder_refusal(entry, path)):
+            yield refusal
+        elif rules is not None and rules.ignores(entry.path, is_folder=is_folder):
+            yield Skipped(path, IGNORED)
+        elif is_folder:
+            yield from _walk(Path(entry.path), path + "/", root, rules)
+        else:
+            try:
+                yield _look_at(entry, path, root)
+            except OSError as error:
+                yield Skipped(path, f"{UNREADABLE}: {error.strerror or error}")
 
 
 def scan(root: Path) -> Scan:
@@ -141,7 +139,7 @@ def scan(root: Path) -> Scan:
     real = root.resolve()
     if not real.is_dir():
         raise InvalidInput("path", str(root), "a folder that exists on this node")
-    found = list(_walk(real, "", real))
+    found = list(_walk(real, "", real, ignoring.above(real)))
     return Scan(
         tuple(each for each in found if isinstance(each, SourceFile)),
         tuple(each for each in found if isinstance(each, Skipped)),

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 # Part of every chunk's hash: a change here or in the cutting makes old vectors stale, so count it up.
-VERSION: Final = 1
+VERSION: Final = 2
 
 _IDENTIFIER = re.compile(r"[^\W\d]\w*|\d+")
 # Capitals split camelCase in ASCII only; letters of other scripts stay together.

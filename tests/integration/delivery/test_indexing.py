@@ -1,5 +1,7 @@
 """A tree is indexed, changed and indexed again by a real worker: LanceDB holds what PostgreSQL knows, and nothing else."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from federation.services.retrieval import INDEX, SEARCH
 from federation.vectors.index import VectorIndex
+from tests import forks
 
 World = Any
 
@@ -47,3 +50,41 @@ def test_what_vanishes_from_a_tree_vanishes_from_the_search(world: World, tmp_pa
         world.record(SEARCH, {"query": "who feeds the otters that are gone?", "limit": 5, "root": str(tree)}, tags=["frag"]), within_s=120
     )
     assert {hit["path"] for hit in hits} == {"kept.py", "changed.py"}
+
+
+def command(world: World, *words: str, **streams: Any) -> Any:
+    """Start `federation index …` as the person at the command line."""
+    process = forks.start("federation.cli.main", "index", *words, cwd=world.folder, env=world.environment(), **streams)
+    world.processes.append(process)
+    return process
+
+
+def test_the_command_indexes_lists_what_it_skipped_and_follows_changes(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    node = world.node("frag", tags=["frag"], engines=["minilm"])
+    world.worker(node)
+    tree = tmp_path_factory.mktemp("tree")
+    (tree / "otters.py").write_text('def feed_otters() -> None:\n    """Feeds the otters."""\n')
+    (tree / "notes").write_text("Otters eat fish.\n")
+    (tree / "credentials.json").write_text("{}")
+    (tree / ".gitignore").write_text("*.log\n")
+    (tree / "a.log").write_text("fed\n")
+    with (world.folder / "told").open("wb") as told:
+        assert command(world, str(tree), "--skipped", stdout=told).wait(120) == 0
+        assert command(world, str(tree / "nowhere"), "--watch", stdout=told).wait(60) == 2
+    lines = (world.folder / "told").read_text()
+    assert f"{tree} is searchable: 2 files, 2 changed, 0 gone, 2 pieces new; 3 skipped." in lines
+    assert re.search(r"credentials\.json +looks like a secret: by its name", lines)
+    assert re.search(r"a\.log +left out by \.gitignore", lines)
+    with (world.folder / "followed").open("wb") as told:
+        watching = command(world, str(tree), "--watch", "--json", stdout=told)
+
+        def runs() -> list[Any]:
+            return [json.loads(line) for line in (world.folder / "followed").read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+        world.until(lambda: len(runs()) == 1, "the first run", within_s=120)
+        (tree / "badgers.py").write_text("def feed_badgers() -> None:\n    pass\n")
+        world.until(lambda: len(runs()) == 2, "the change is seen", within_s=120)
+        assert watching.poll() is None
+    first, second = runs()
+    assert (first["changed_files"], second["changed_files"], second["finished"]) == (0, 1, True)
+    assert {each["path"] for each in second["skipped"]} == {".gitignore", "a.log", "credentials.json"}

@@ -29,12 +29,12 @@ def test_files_are_listed_with_the_hash_of_their_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("picture.png", b"\x89PNG", "files of type .png"),
-        ("program", b"\x7fELF", "without a suffix"),
+        ("picture.png", b"\x89PNG", "not UTF-8: byte 0"),
+        ("program", b"\x7fELF\0", "binary"),
         ("nul.py", b"x = '\0'", "binary"),
         ("latin.txt", "Größe".encode("latin-1"), "not UTF-8: byte 2"),
         ("huge.txt", b"a" * (MAX_BYTES + 1), "huge: 1048577 bytes"),
-        (".env", b"SECRET=1", "hidden"),
+        (".profile", b"x=1", "hidden"),
     ],
 )
 def test_file_that_is_no_text_is_listed_with_its_reason(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
