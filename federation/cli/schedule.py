@@ -30,7 +30,8 @@ def add(
 ) -> None:
     """Set when a conversation is summarised, in place of what was set.
 
-    At some times, after some messages, or both. In the name of the agent whose token is in FEDERATION_TOKEN, else in yours. Beat follows without a restart.
+    At some times, after some messages, or both. In the name of the agent whose token is in FEDERATION_TOKEN, else in yours.
+    Beat follows without a restart.
     """
     put = transact_as(name(), lambda session: summary_schedules.put(session, conversation, cron=cron, messages=messages))
     if as_json:
