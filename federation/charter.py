@@ -84,7 +84,7 @@ Principle = Literal["assign", "propose", "claim"]
 MEANING: Mapping[Right, tuple[Principle, str]] = {
     Right.DESIGNATE: ("assign", "hand a task to another agent by name, or to a role"),
     Right.OFFER: ("assign", "put up a task for whoever claims it first, or propose one"),
-    Right.RUN: ("assign", "hand a task to a node, or have one index a folder"),
+    Right.RUN: ("assign", "hand a task to a node, have one index a folder, or set when conversations are summarised"),
     Right.CLAIM: ("claim", "take tasks, and claim files and other resources"),
     Right.VOTE: ("propose", "take part in votes"),
     Right.APPROVE: ("propose", "decide on tasks that await approval"),

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import func, or_, select, true
+from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
@@ -67,7 +67,7 @@ def page(
     conversations.require_reader(session, conversation_id)
     forward = after is not None
     listed = select(Message.position.label("place"), Message.id.label("message_id"), inboxes.SIZE.label("size")).where(
-        Message.conversation_id == conversation_id, _readable(session)
+        Message.conversation_id == conversation_id, readable(session)
     )
     if after is not None:
         listed = listed.where(Message.position > after)
@@ -81,7 +81,8 @@ def page(
     return Page(conversation_id, _told(session, said), more)
 
 
-def _readable(session: Session) -> Any:
+def readable(session: Session) -> ColumnElement[bool]:
+    """Return the condition that the caller may read a message, in a conversation that he may read."""
     # Row-level security says the same; here it is said for parts that see everything.
     actor = context(session).actor
     if not is_agent(actor):

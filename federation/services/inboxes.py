@@ -78,17 +78,17 @@ def put_into(session: Session, receipts: Sequence[tuple[str, uuid.UUID]]) -> Non
     notify(session, [f"inbox:{name}" for name, _ in receipts])
 
 
-def fitted(waiting: Select[Any], limit: int | ColumnElement[int], *, latest_first: bool = False) -> Select[Any]:
+def fitted(waiting: Select[Any], limit: int | ColumnElement[int], *, latest_first: bool = False, room: int = LARGEST_INBOX_BYTES) -> Select[Any]:
     """Return what selects as many of the first `limit` messages as an answer holds, each with its place and whether it fits, and what is too much.
 
-    `waiting` selects `place`, `message_id` and `size` of one more than `limit`, in their order.
+    `waiting` selects `place`, `message_id` and `size` of one more than `limit`, in their order; all their sizes have room, or it is the first alone.
     """
     listed = waiting.subquery()
     order = listed.c.place.desc() if latest_first else listed.c.place
     upto, number = func.sum(listed.c.size).over(order_by=order), func.row_number().over(order_by=order)
     summed = select(listed, upto.label("upto"), number.label("number")).subquery()
     # Read before it is known which of them fit would be read for nothing.
-    shown = (summed.c.number == 1) | ((summed.c.number <= limit) & (summed.c.upto <= LARGEST_INBOX_BYTES))
+    shown = (summed.c.number == 1) | ((summed.c.number <= limit) & (summed.c.upto <= room))
     return select(summed.c.place, Message, shown).outerjoin(Message, (Message.id == summed.c.message_id) & shown).order_by(summed.c.number)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
 from federation.placement.requirements import CHAT
-from federation.services import agents, executions, limits
+from federation.services import agents, executions, limits, tokens
 from federation.services.needs import valid
 from federation.store import event_log, outbox
 from federation.store.context import context
@@ -27,8 +27,6 @@ PREFIX_CHARACTERS = 1000
 TASK_TOKENS = 96
 # So much of what is found about a task its model reads.
 SOURCES, SOURCE_CHARACTERS = 3, 1_000
-# Of English; what is counted so before the model has counted is corrected afterwards.
-_CHARACTERS_A_TOKEN = 4
 
 SYSTEM_PROMPTS: Mapping[str, str] = {
     "lead": "You are the Lead: you see the whole, assign work explicitly and decide. Answer briefly.",
@@ -71,12 +69,12 @@ def _affinity(model: str | None, messages: Sequence[Mapping[str, str]]) -> str:
 
 def tokens_at_most(messages: Sequence[Mapping[str, str]], max_tokens: int) -> int:
     """Return about how many tokens a model reads and writes for this at most."""
-    return max_tokens + sum(len(message["content"]) for message in messages) // _CHARACTERS_A_TOKEN
+    return max_tokens + tokens.about(sum(len(message["content"]) for message in messages))
 
 
 def tokens_of_task(description: str, parameters: Mapping[str, Any] | None, *, look_up: bool = False) -> int:
     """Return the same for a task that a node does, after it has looked something up or not."""
-    found = SOURCES * SOURCE_CHARACTERS // _CHARACTERS_A_TOKEN if look_up else 0
+    found = tokens.about(SOURCES * SOURCE_CHARACTERS) if look_up else 0
     return found + tokens_at_most([{"content": description}, {"content": json.dumps(dict(parameters or {}))}], TASK_TOKENS)
 
 

@@ -117,8 +117,19 @@ def _message_read(rows: Rows, event: Told) -> None:
 
 
 def _summarised(rows: Rows, event: Told) -> None:
-    told = event.pick("from_position", "to_position", "method", "model", "model_digest", "text_sha256")
-    _set(rows, "summaries", f"{event.conversation_id} {event.payload['from_position']}", created_by=event.actor, **told)
+    told = event.pick("level", "from_position", "to_position", "method", "rejected", "model", "model_digest", "text_sha256")
+    # Before there were levels all were of the first.
+    key = f"{event.conversation_id} {event.payload.get('level', 1)} {event.payload['from_position']}"
+    _set(rows, "summaries", key, created_by=event.actor, **told)
+
+
+def _scheduled(rows: Rows, event: Told) -> None:
+    known = rows["summary_schedules"].setdefault(event.conversation_id or "", {"created_by": event.actor})
+    known.update(event.pick("cron", "messages"))
+
+
+def _unscheduled(rows: Rows, event: Told) -> None:
+    rows["summary_schedules"].pop(event.conversation_id or "", None)
 
 
 def _artifact_stored(rows: Rows, event: Told) -> None:
@@ -320,6 +331,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "conversation.moved": _conversation_moved,
     "role.assigned": _role_assigned,
     "conversation.summarised": _summarised,
+    "conversation.scheduled": _scheduled,
+    "conversation.unscheduled": _unscheduled,
     "artifact.stored": _artifact_stored,
     "message.sent": _message_sent,
     "message.read": _message_read,

@@ -116,9 +116,12 @@ STORED = {
             'media_type', media_type, 'size', size, 'sha256', sha256, 'task_id', task_id, 'created_by', created_by) FROM artifacts
     """,
     "summaries": """
-        SELECT conversation_id || ' ' || from_position, jsonb_build_object('from_position', from_position, 'to_position', to_position,
-            'method', method, 'model', model, 'model_digest', model_digest, 'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'),
-            'created_by', created_by) FROM summaries
+        SELECT conversation_id || ' ' || level || ' ' || from_position, jsonb_build_object('level', level, 'from_position', from_position,
+            'to_position', to_position, 'method', method, 'rejected', rejected, 'model', model, 'model_digest', model_digest,
+            'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'), 'created_by', created_by) FROM summaries
+    """,
+    "summary_schedules": """
+        SELECT conversation_id, jsonb_build_object('cron', cron, 'messages', messages, 'created_by', created_by) FROM summary_schedules
     """,
     "model_runs": """
         SELECT execution_id::text, jsonb_build_object('engine', engine, 'model', model, 'model_digest', model_digest, 'node', node,

@@ -12,10 +12,11 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from federation.services import conversations
+from federation.services import conversations, summary_schedules
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
-from federation.store.models.conversations import Conversation, Message, Summary
+from federation.store.models.conversations import Conversation, Message
+from federation.store.models.summaries import Summary
 
 SUMMARISE = "federation.tasks.summaries.summarise"
 ENGINE = "minilm"
@@ -25,21 +26,35 @@ FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=10), timedelta(hours=1)
 # Former attempts of one window that are looked up in one query.
 AT_ONCE = 16
 
-# The counter leads to the few conversations that are due; only of those the messages of one window are read.
-_DUE = text(
-    """
-    SELECT c.id AS conversation_id, covered.upto + 1 AS start, last.position AS upto
-    FROM conversations c
+_COVERED = """
     CROSS JOIN LATERAL (
         SELECT coalesce((SELECT to_position FROM summaries WHERE conversation_id = c.id ORDER BY from_position DESC LIMIT 1), 0) AS upto
     ) covered
-    CROSS JOIN LATERAL (
-        SELECT position FROM messages
-        WHERE conversation_id = c.id AND position > covered.upto AND (recipient IS NULL AND audience IS NULL OR c.id LIKE 'direct:%')
-        ORDER BY position OFFSET :window - 1 LIMIT 1
-    ) last
-    WHERE c.unsummarised >= :window
-    """
+"""
+_BEHIND = "conversation_id = c.id AND position > covered.upto AND (recipient IS NULL AND audience IS NULL OR c.id LIKE 'direct:%')"
+# The counter leads to the few conversations that are due; only of those the messages of one window are read. Schedules are few, and each is looked
+# at by itself: with OFFSET it cannot become a walk through all conversations.
+_DUE = text(
+    f"""
+    WITH c AS (
+        SELECT id, :window AS size FROM conversations
+        WHERE unsummarised >= :window
+            AND NOT EXISTS (SELECT FROM summary_schedules s WHERE s.conversation_id = conversations.id AND s.messages IS NOT NULL OFFSET 0)
+        UNION ALL
+        SELECT s.conversation_id, s.messages FROM summary_schedules s
+        CROSS JOIN LATERAL (SELECT FROM conversations WHERE id = s.conversation_id AND unsummarised >= s.messages OFFSET 0) counted
+    )
+    SELECT c.id AS conversation_id, covered.upto + 1 AS start, last.position AS upto
+    FROM c {_COVERED}
+    CROSS JOIN LATERAL (SELECT position FROM messages WHERE {_BEHIND} ORDER BY position OFFSET c.size - 1 LIMIT 1) last
+    """  # noqa: S608 - it is ours
+)
+_DUE_BY_TIME = text(
+    f"""
+    SELECT c.id AS conversation_id, covered.upto + 1 AS start, last.position AS upto
+    FROM unnest(CAST(:ids AS text[]), CAST(:times AS timestamptz[])) AS c(id, at) {_COVERED}
+    CROSS JOIN LATERAL (SELECT position FROM messages WHERE {_BEHIND} AND created_at <= c.at ORDER BY position DESC LIMIT 1) last
+    """  # noqa: S608 - it is ours
 )
 _FORMER = text(
     """
@@ -93,8 +108,17 @@ class Window:
 
 
 def request_due(session: Session, *, window: int) -> list[uuid.UUID]:
-    """Record an execution for each conversation in which so many messages to all have no summary; return those that are new."""
-    due = {(row.conversation_id, row.start): int(row.upto) for row in session.execute(_DUE, {"window": window})}
+    """Record an execution for each conversation whose summary is due; return those that are new.
+
+    It is due when so many messages to all are in no summary, or as many as its schedule says, and when a time of its schedule has come since then.
+    """
+    found = session.execute(_DUE, {"window": window}).all()
+    if times := summary_schedules.passed(session):
+        found = [*found, *session.execute(_DUE_BY_TIME, {"ids": list(times), "times": list(times.values())})]
+    due: dict[tuple[str, int], int] = {}
+    for row in found:
+        # What is due by both is summarised up to where the first ends, and then on.
+        due[row.conversation_id, row.start] = min(row.upto, due.get((row.conversation_id, row.start), row.upto))
     return [asked.execution_id for asked, new in _asked(session, due, patient=True) if new]
 
 
@@ -181,7 +205,7 @@ def record(session: Session, values: dict[str, Any]) -> bool:
         return False
     conversation_id, start, end = (values[name] for name in ("conversation_id", "from_position", "to_position"))
     told = {name: values[name] for name in ("from_position", "to_position", "method", "model", "model_digest")}
-    payload = {**told, "text_sha256": hashlib.sha256(values["text"].encode()).hexdigest()}
+    payload = {**told, "level": 1, "rejected": values.get("rejected"), "text_sha256": hashlib.sha256(values["text"].encode()).hexdigest()}
     event_log.append(session, "conversation.summarised", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
     # Taken off and not set, because others speak meanwhile. What lies in the window does not change any more.
     within = select(func.count()).where(Message.conversation_id == conversation_id, Message.position.between(start, end), _to_all())

@@ -124,6 +124,7 @@ EVENTS = {
     "services": ("service.registered",),
     "statements": ("statement.",),
     "summaries": ("conversation.summarised",),
+    "summary_schedules": ("conversation.scheduled", "conversation.unscheduled"),
     "vector_changes": ("index.scanned", "index.embedded", "index.written"),
 }
 # docs/adr/0003-signs-of-life.md: these columns alone may change without an event.

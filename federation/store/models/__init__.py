@@ -17,6 +17,7 @@ from federation.store.models import (
     sessions,
     signers,
     statements,
+    summaries,
     tasks,
 )
 from federation.store.models.base import Base
@@ -39,5 +40,6 @@ __all__ = [
     "sessions",
     "signers",
     "statements",
+    "summaries",
     "tasks",
 ]

@@ -111,22 +111,3 @@ class Receipt(Base):
     message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
     read_at: Mapped[datetime | None]
     updated_by: Mapped[UpdatedBy]
-
-
-class Summary(Base):
-    """The summary of one window of a conversation; each window has one."""
-
-    __tablename__ = "summaries"
-    __table_args__ = (UniqueConstraint("conversation_id", "from_position"),)
-
-    id: Mapped[Key]
-    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"))
-    from_position: Mapped[int] = mapped_column(BigInteger)
-    to_position: Mapped[int] = mapped_column(BigInteger)
-    text: Mapped[str]
-    method: Mapped[str]
-    model: Mapped[str]
-    model_digest: Mapped[str]
-    message_ids: Mapped[list[Any]]
-    created_by: Mapped[str]
-    created_at: Mapped[CreatedAt]

@@ -165,6 +165,41 @@ async def test_summary_is_complete_when_the_windows_of_others_cover_what_the_cal
     assert (told["complete"], len(told["summaries"])) == (True, 2)
 
 
+async def test_who_joins_late_reads_within_so_many_tokens_and_is_told_what_is_left_out(house: Any) -> None:
+    ask = {"conversation_id": "project-123", "wait_s": 0}
+    async with house.client("ada") as ada, house.client("bob") as bob, house.client("eve") as eve:
+        for number in range(40):
+            await ada.call_tool("federation_send", {"content": f"{number} „ä“ ".ljust(200, "x"), "conversation_id": "project-123"})
+        await ada.call_tool("federation_send", {"content": "join us", "conversation_id": "project-123", "to": "bob"})
+        whole = (await bob.call_tool("federation_summarize", {**ask, "tokens": 10_000})).structured_content
+        assert (whole["complete"], whole["execution_id"], whole["summaries"], whole["left_out"]) == (True, None, [], [])
+        assert [message["position"] for message in whole["messages"]] == list(range(1, 42))
+        assert "to" not in whole["messages"][0]
+        # Nothing runs here: what would summarise the rest never does, and the answer says so.
+        answer = await bob.call_tool("federation_summarize", {**ask, "tokens": 1_000})
+        part = answer.structured_content
+        assert len(answer.content[0].text) <= 4_000
+        first = part["messages"][0]["position"]
+        assert (part["complete"], part["state"], part["summaries"]) == (False, "recorded", [])
+        assert part["left_out"] == [{"from_position": 1, "to_position": first - 1, "messages": first - 1}]
+        with house.transactions.begin("service:beat") as session:
+            row = {"conversation_id": "project-123", "from_position": 1, "to_position": 40, "text": "t", "message_ids": []}
+            assert summaries.record(session, {**row, "method": "extractive", "model": "m", "model_digest": "d"})
+        answer = await bob.call_tool("federation_summarize", {**ask, "tokens": 1_000})
+        assert 2_000 < len(answer.content[0].text) <= 4_000
+        read = answer.structured_content
+        assert (read["complete"], read["execution_id"], read["left_out"]) == (True, None, [])
+        assert ([each["to_position"] for each in read["summaries"]], read["messages"][-1]["content"]) == ([40], "join us")
+        for arguments, says in (
+            ({**ask, "tokens": 199}, "tokens: got 199, wants a whole number from 200 to 40000"),
+            ({**ask, "tokens": True}, "tokens: got True"),
+        ):
+            refused = await bob.call_tool("federation_summarize", arguments, raise_on_error=False)
+            assert (refused.is_error, says in refused.content[0].text) == (True, True), refused.content[0].text
+        stranger = await eve.call_tool("federation_summarize", {**ask, "tokens": 1_000}, raise_on_error=False)
+        assert (stranger.is_error, "no conversation 'project-123'" in stranger.content[0].text) == (True, True)
+
+
 async def test_summary_is_complete_where_only_private_messages_came_since(house: Any) -> None:
     async with house.client("ada") as ada:
         await ada.call_tool("federation_send", {"content": "for bob alone", "to": "bob", "conversation_id": "project-123"})

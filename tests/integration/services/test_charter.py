@@ -31,7 +31,12 @@ REFUSED = [
     ("bob", BY_ROLE, ASSIGN, "leave out agent and role, so that the first who claims it does it, or propose it with requires_approval=true."),
     ("eve", BY_NAME, ASSIGN, "eve, of the role analyst,"),
     ("zoe", {}, ASSIGN, "zoe, of the role observer, may not put up a task for whoever claims it first"),
-    ("zoe", ON_A_NODE, ASSIGN, "may not hand a task to a node, or have one index a folder; lead or developer or analyst or human or service may"),
+    (
+        "zoe",
+        ON_A_NODE,
+        ASSIGN,
+        "may not hand a task to a node, have one index a folder, or set when conversations are summarised; lead or",
+    ),
     ("zoe", {"requires_approval": True}, ASSIGN, "may not put up a task for whoever claims it first, or propose one"),
     ("eve", {"task_type": "remediate"}, PROPOSE, "from an accepted proposal only: call again with requires_approval=true."),
     ("eve", {"task_type": "remediate", **ON_A_NODE}, PROPOSE, "eve, of the role analyst, begins work of the kind remediate"),
@@ -50,7 +55,7 @@ def test_delegation_beyond_a_role_is_refused_with_the_principle(
 
 def test_a_folder_is_indexed_for_who_may_hand_work_to_a_node(transactions, publisher, zoe: str) -> None:
     with (
-        pytest.raises(Refused, match="zoe, of the role observer, may not hand a task to a node, or have one index"),
+        pytest.raises(Refused, match="zoe, of the role observer, may not hand a task to a node, have one index"),
         transactions.begin(zoe) as session,
     ):
         retrieval.request_index(session, "/srv/code")

@@ -33,6 +33,7 @@ from federation.services import (
     retrieval,
     signers,
     summaries,
+    summary_schedules,
     task_claims,
     task_ends,
     tasks,
@@ -147,6 +148,12 @@ def _talk(transactions: Transactions) -> None:
     window: dict[str, Any] = {"conversation_id": "project-123", "from_position": 1, "to_position": 2, "text": "noon", "message_ids": []}
     with transactions.begin("service:beat", execution_id=due) as session:
         assert summaries.record(session, {**window, "method": "extractive", "model": "m", "model_digest": "d"})
+    with transactions.begin("ada") as session:
+        summary_schedules.put(session, "commons", messages=20)
+        summary_schedules.remove(session, "commons")
+        summary_schedules.put(session, "project-123", cron="0 7 * * *")
+    with transactions.begin("bob") as session:
+        summary_schedules.put(session, "project-123", cron="0 7 * * mon-fri", messages=40)
 
 
 def _work_as_agents(transactions: Transactions) -> None:

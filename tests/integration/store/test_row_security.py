@@ -61,6 +61,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "message_ids": [],
         "created_by": "bob",
     },
+    "summary_schedules": {"conversation_id": "secret", "messages": 4, "created_by": "bob", "updated_by": "bob"},
     "cop_states": {"kind": "agent", "subject": "bob", "summary": "s", "action": "IDLE", "data": {}, "visibility": "members", "updated_by": "bob"},
     "cop_history": {
         "sequence": 10**9,
@@ -193,6 +194,8 @@ MAY = {
     "messages": ("", "SI", "SI", "SI"),
     "message_receipts": ("", "SU", "SI", "SIU"),
     "summaries": ("", "SI", "SI", "SI"),
+    # Set, changed and removed by whoever takes part.
+    "summary_schedules": ("", "SIUD", "SIUD", "SIUD"),
     "cop_states": ("I", "SI", "SIU", "SIU"),
     "cop_history": ("I", "SI", "SI", "SI"),
     # What one can do one says oneself, and everybody sees it.
