@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -31,6 +32,7 @@ class Memories:
 
     memories: Annotated[Sequence[Recalled], Field(description="Best first; without a query the latest first.")]
     note: Annotated[str | None, Field(description="Why it was looked for by words alone; null: by words and meaning, or without a query.")]
+    before: Annotated[datetime | None, Field(description="Without a query: pass it on to read those that are older; null: there are none.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ async def federation_recall(
 ) -> Memories:
     """Find what you remembered, and what others did for you to know, by words and by meaning."""
     if query is None:
-        return Memories(await call.transact(lambda session: memories.latest(session, about=about or (), before=before, limit=limit)), None)
+        page = await call.transact(lambda session: memories.latest(session, about=about or (), before=before, limit=limit))
+        return Memories(page.memories, None, page.before)
     if before is not None:
         raise InvalidInput("before", before.isoformat(), "no query beside it")
     question = query
@@ -92,7 +95,7 @@ async def federation_recall(
             found = [Ranked(UUID(each["id"]), each["score"], each["matched_by"]) for each in ranked]
         return memories.show(session, found)[:limit]
 
-    return Memories(await call.transact(read), note)
+    return Memories(await call.transact(read), note, None)
 
 
 async def federation_forget(

@@ -225,8 +225,8 @@ MAY = {
     "quarantine": ("", "S", "S", "SI"),
     "redrives": ("", "S", "S", "SI"),
     "dismissals": ("", "", "", "SI"),
-    # Of what agents remember the program's own parts may know that it is there.
-    "memories": ("", "SI", "SIUD", "S"),
+    # Of what agents remember the program's own parts may know that it is there; an operator removes what is for others.
+    "memories": ("", "SI", "SIUD", "SD"),
     "model_runs": ("I", "I", "SI", "SI"),
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
