@@ -88,11 +88,17 @@ def get(
             for piece in contents.contents(settings()).pieces(found.sha256):
                 into.write(piece)
                 bar(into.tell())
-        draft.replace(target)
+        if force:
+            draft.replace(target)
+        else:
+            # Unlike a renaming it replaces nothing, also not what has appeared meanwhile.
+            os.link(draft, target)
+    except FileExistsError as error:
+        raise InvalidInput("--to", str(target), "a file that is not there yet, or --force; one has appeared meanwhile") from error
     except OSError as error:
         raise InvalidInput("--to", str(target), f"a file that can be written ({error.strerror})") from error
     finally:
-        # It may have been renamed, or never made.
+        # It may have been renamed, never made, or be the target's other name.
         with suppress(OSError):
             draft.unlink()
     _show(found, f"Version {found.version} of {found.name} is in {target}", as_json=as_json)

@@ -7,6 +7,7 @@ Exit codes: 0 done · 1 refused, not found, a check failed · 2 wrong input or s
 import errno
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -125,9 +126,20 @@ def _options(
 app = typer.main.get_group(_root)
 
 
+def _refuse_bytes(arguments: Sequence[str]) -> None:
+    """Pass if the arguments are text: bytes that are none could be stored nowhere. Raises InvalidInput."""
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            got = f"bytes that are no text, from place {error.start} on"
+            raise InvalidInput(f"argument {number}", got, "UTF-8; a file with such a name is reached under another one") from error
+
+
 def main() -> None:
     """Run the command line and exit."""
     try:
+        _refuse_bytes(sys.argv[1:])
         app.main(prog_name="federation")
     except FederationError as error:
         # It may name what an agent named.

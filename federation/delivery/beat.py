@@ -1,4 +1,4 @@
-"""Beat: heartbeats, summaries that are due, the sweep of the outbox, outcomes, votes, tasks, relayed events, seals; one acts, others stand by."""
+"""Beat: heartbeats, summaries and memories that are due, the outbox, outcomes, votes, tasks, relayed events, seals; one acts, others stand by."""
 
 import logging
 import signal
@@ -30,7 +30,7 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import claim_lines, decisions, escalations, executions, nodes, parts, summaries, task_ends
+from federation.services import claim_lines, decisions, escalations, executions, memory_care, nodes, parts, summaries, task_ends
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
 OUTCOMES_S = 5.0
 # So late at most a vote ends after its deadline, and a task after its time.
 VOTES_S = TASKS_S = 1.0
+# What should be embedded and is not waits for minutes.
+MEMORIES_S = 60.0
 CLEANUP_S = 3600.0
 
 
@@ -134,6 +136,7 @@ class FederationScheduler(Scheduler):
             Job("key", LOOK_AGAIN_S, amqp.signer.register),
             Job("heartbeats", given.heartbeat_s, self._send_heartbeats),
             Job("summaries", given.summary_check_s, self._request_summaries),
+            Job("memories", MEMORIES_S, self._embed_again),
             Job("outbox", given.outbox_sweep_s, self._sweep),
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
             Job("votes", VOTES_S, self._end_votes),
@@ -268,6 +271,12 @@ class FederationScheduler(Scheduler):
             due = summaries.request_due(session, window=self._summary_window)
         if due:
             logger.info("summaries.due", extra={"windows": len(due)})
+
+    def _embed_again(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            again, given_up = memory_care.embed_again(session)
+        if again or given_up:
+            logger.warning("memories.unembedded", extra={"again": again, "given_up": given_up})
 
     def _send_heartbeat(self, node: str, period: int) -> None:
         # What repeats by itself need survive nothing: not persistent, soon expired, without a result.

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -37,6 +38,8 @@ RANK = "federation.tasks.memories.rank"
 
 # A model that embeds reads some 250 words of it; what is longer belongs into a file, or into several.
 LONGEST, MOST_SUBJECTS = 4_000, 16
+# As of an inbox: more overwhelms who reads it.
+LARGEST_ANSWER_BYTES = 180_000
 BY_WORDS, BY_MEANING = "words", "meaning"
 
 
@@ -66,6 +69,14 @@ class Recalled:
     created_at: datetime
     score: Annotated[float | None, Field(description="Higher is better, within one answer only; null: not ranked.")]
     matched_by: Annotated[Sequence[str], Field(description="What found it: words, meaning.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The latest memories; `before` leads on to those that are older, None: there are none."""
+
+    memories: list[Recalled]
+    before: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ def remember(
     limits.held_memories(session)
     told = {"memory_id": memory_id, "visibility": level, "audience": name, "digest": digest}
     event_log.append(session, "memory.remembered", f"memory:{memory_id}", payload=told)
-    _request_settling(session, memory_id, "remembered")
+    request_settling(session, memory_id, "remembered")
     return Remembered(memory_id, level, name, True)
 
 
@@ -141,10 +152,11 @@ def forget(session: Session, memory_id: uuid.UUID) -> None:
     if session.scalar(sa.delete(Memory).where(Memory.id == memory_id).returning(Memory.id)) is None:
         raise NotFound("memory", str(memory_id))
     event_log.append(session, "memory.forgotten", f"memory:{memory_id}", payload={"memory_id": memory_id})
-    _request_settling(session, memory_id, "forgotten")
+    request_settling(session, memory_id, "forgotten")
 
 
-def _request_settling(session: Session, memory_id: uuid.UUID, why: str) -> None:
+def request_settling(session: Session, memory_id: uuid.UUID, why: str) -> None:
+    """Record the execution that lets LanceDB hold of a memory what PostgreSQL does, in the name of who remembered it; once for each `why`."""
     identity = outbox.fixed_id("memory", memory_id, why)
     needs = {"tags": [FRAG], "engine": EMBEDDING_ENGINE}
     outbox.record(session, SETTLE, {"memory_id": str(memory_id)}, requirements=needs, execution_id=identity, priority=4)
@@ -159,12 +171,18 @@ def request_ranking(session: Session, query: str, *, about: Sequence[str] = (), 
     return outbox.record(session, RANK, asked, requirements={"tags": [FRAG], "engine": EMBEDDING_ENGINE}, priority=8)
 
 
-def latest(session: Session, *, about: Sequence[str] = (), before: datetime | None = None, limit: int = 5) -> list[Recalled]:
-    """Return what was remembered last, of what the caller may see. Raises InvalidInput."""
+def latest(session: Session, *, about: Sequence[str] = (), before: datetime | None = None, limit: int = 5) -> Page:
+    """Return what was remembered last, or next before a moment, of what the caller may see; as many as `limit` and an answer's size allow.
+
+    Raises InvalidInput.
+    """
     _require_limit(limit)
-    query = select(Memory.id).where(_about(about)).order_by(Memory.created_at.desc(), Memory.id).limit(limit)
-    found = session.scalars(query if before is None else query.where(Memory.created_at < before))
-    return show(session, [Ranked(identity) for identity in found])
+    query = select(Memory.id, Memory.created_at, func.octet_length(Memory.content)).where(_about(about))
+    query = query.order_by(Memory.created_at.desc(), Memory.id).limit(limit + 1)
+    listed = session.execute(query if before is None else query.where(Memory.created_at < before)).all()
+    sizes = accumulate(size for *_, size in listed)
+    fits = [row for row, size in zip(listed[:limit], sizes, strict=False) if size <= LARGEST_ANSWER_BYTES]
+    return Page(show(session, [Ranked(identity) for identity, *_ in fits]), fits[-1].created_at if len(fits) < len(listed) else None)
 
 
 def show(session: Session, ranked: Sequence[Ranked]) -> list[Recalled]:

@@ -389,6 +389,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
 # These change no column that is compared.
 WITHOUT_A_ROW = {
     *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept", "index.embedded", "index.written"),
+    # That nobody tries any more to embed a memory, which stays as it is.
+    "memory.given_up",
     # Its digests stand in a file of the machine.
     "model.added",
     # What they tell stands in a finding's event, or in those of the task.

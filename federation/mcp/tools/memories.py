@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
@@ -12,8 +14,11 @@ from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, Moment, name, text
 from federation.mcp.waits import ExecutionFailed, value_of
-from federation.services import memories
+from federation.services import episodes, memories, relations
+from federation.services.episodes import Episode
 from federation.services.memories import LONGEST, MOST_SUBJECTS, Ranked, Recalled, Remembered
+from federation.services.relations import Relation
+from federation.services.resources import LONGEST as LONGEST_RESOURCE
 from federation.store.models.cop import Visibility
 
 # After that, what the words alone have found is the answer.
@@ -25,12 +30,23 @@ About = Annotated[
 ]
 
 
+class Kind(StrEnum):
+    """What is recalled."""
+
+    MEMORIES = "memories"
+    EPISODIC = "episodic"
+    RELATIONAL = "relational"
+
+
 @dataclass(frozen=True, slots=True)
 class Memories:
     """What is recalled."""
 
     memories: Annotated[Sequence[Recalled], Field(description="Best first; without a query the latest first.")]
-    note: Annotated[str | None, Field(description="Why it was looked for by words alone; null: by words and meaning, or without a query.")]
+    note: Annotated[str | None, Field(description="Why it was looked for by words alone; null: by words and meaning, or without a query.")] = None
+    before: Annotated[datetime | None, Field(description="Without a query: pass it on to read what is older; null: there is nothing.")] = None
+    episodes: Annotated[Sequence[Episode], Field(description="What happened, the latest first.")] = ()
+    relations: Annotated[Sequence[Relation], Field(description="Who works with whom, the latest first.")] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +84,35 @@ async def federation_recall(
     query: Annotated[
         str | None, text("A question or words. Omitted: what was remembered last.", longest=LONGEST_LINE, examples=["how do we deploy"])
     ] = None,
-    about: About = None,
-    limit: Annotated[int, Field(ge=1, le=50, description="At most so many memories."), NUMBER] = 5,
-    before: Annotated[Moment | None, Field(description="Without a query: only what was remembered before that.")] = None,
+    kind: Annotated[
+        Kind,
+        Field(
+            description="memories: what was remembered. episodic: what happened, from the log: what you did, or what happened to what `about` names. "
+            "relational: with whom you, or the agents in `about`, worked, how often and on what."
+        ),
+    ] = Kind.MEMORIES,
+    about: Annotated[
+        list[Annotated[str, text("A subject.", longest=LONGEST_RESOURCE)]] | None,
+        Field(
+            max_length=MOST_SUBJECTS,
+            description="Subjects of memories. Of what happened: an agent, a conversation, a task, a vote, a session or a resource.",
+            examples=[["auth", "deploy"], ["file:src/main.py"]],
+        ),
+    ] = None,
+    limit: Annotated[int, Field(ge=1, le=50, description="At most so many."), NUMBER] = 5,
+    before: Annotated[Moment | None, Field(description="Without a query: only what was before that.")] = None,
+    since: Annotated[
+        Moment | None, Field(description="Of what happened: only since then; omitted: 30 days.", examples=["2030-01-31T00:00:00+01:00"])
+    ] = None,
 ) -> Memories:
-    """Find what you remembered, and what others did for you to know, by words and by meaning."""
+    """Find what you remembered, and what others did for you to know, by words and by meaning; or what happened, and who works with whom."""
+    if kind is not Kind.MEMORIES:
+        return await _derived(call, kind, query, about or (), since=since, before=before, limit=limit)
+    if since is not None:
+        raise InvalidInput("since", since.isoformat(), "kind='episodic' or kind='relational' beside it; memories are asked for by `before`")
     if query is None:
-        return Memories(await call.transact(lambda session: memories.latest(session, about=about or (), before=before, limit=limit)), None)
+        page = await call.transact(lambda session: memories.latest(session, about=about or (), before=before, limit=limit))
+        return Memories(page.memories, before=page.before)
     if before is not None:
         raise InvalidInput("before", before.isoformat(), "no query beside it")
     question = query
@@ -93,6 +131,20 @@ async def federation_recall(
         return memories.show(session, found)[:limit]
 
     return Memories(await call.transact(read), note)
+
+
+async def _derived(
+    call: Call, kind: Kind, query: str | None, about: Sequence[str], *, since: datetime | None, before: datetime | None, limit: int
+) -> Memories:
+    """Answer from what happened."""
+    if query is not None:
+        raise InvalidInput("query", f"{len(query)} characters", f"no query beside kind='{kind}': name what it is about")
+    if kind is Kind.EPISODIC:
+        past = await call.transact(lambda session: episodes.recall(session, about=about, since=since, before=before, limit=limit))
+        return Memories([], before=past.before, episodes=past.episodes)
+    if before is not None:
+        raise InvalidInput("before", before.isoformat(), "none beside kind='relational': it counts up to now")
+    return Memories([], relations=await call.transact(lambda session: relations.of(session, about, since=since, limit=limit)))
 
 
 async def federation_forget(

@@ -18,6 +18,13 @@ class Execution(Base):
         # Placement and the common operating picture count these again and again.
         Index("ix_executions_unfinished", "node", "sent_at", postgresql_where=text("outcome IS NULL AND cancelled_at IS NULL")),
         Index("ix_executions_actor_created_at", "actor", "created_at"),
+        # How often a memory was to be embedded.
+        Index(
+            "ix_executions_memory",
+            text("(kwargs ->> 'memory_id')"),
+            "created_at",
+            postgresql_where=text("task_name = 'federation.tasks.memories.settle'"),
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

@@ -19,6 +19,7 @@ class Memory(Base):
     __table_args__ = (
         # Said again it is the same one; by its hash, because an index takes no long texts.
         Index("ix_memories_said", "created_by", "visibility", "audience", text("md5(content)"), unique=True),
+        Index("ix_memories_unembedded", "created_at", postgresql_where=text("vector_at IS NULL")),
         one_of("visibility", Visibility),
     )
 

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,24 @@ def test_a_file_comes_back_as_it_was_with_its_digest(artifact: Callable[..., Any
     assert (there.returncode, "a file that is not there yet, or --force" in there.stderr) == (2, True)
     assert artifact("bob", "get", ROOM, name, "--force").returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_a_file_that_appears_meanwhile_stays_as_it_is(artifact: Callable[..., Any], tmp_path: Path, data_dir: Path) -> None:
+    (tmp_path / "plan.md").write_bytes(b"the plan")
+    told(artifact("ada", "put", ROOM, "plan.md", "--json"))
+    (tmp_path / "plan.md").unlink()
+    [content] = stored(data_dir)
+    content.unlink()
+    os.mkfifo(content)
+    with ThreadPoolExecutor() as threads:
+        got = threads.submit(artifact, "bob", "get", ROOM, "plan.md")
+        # It is open for writing when the command reads, which has then seen that there is no such file.
+        with content.open("wb") as pipe:
+            (tmp_path / "plan.md").write_bytes(b"somebody's own")
+            pipe.write(b"the plan")
+    assert (got.result().returncode, "one has appeared meanwhile" in got.result().stderr) == (2, True)
+    assert (tmp_path / "plan.md").read_bytes() == b"somebody's own"
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.md"]
 
 
 def test_what_is_shared_is_listed_as_a_bundle(artifact: Callable[..., Any], tmp_path: Path) -> None:

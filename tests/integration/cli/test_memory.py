@@ -42,3 +42,31 @@ def test_a_memorys_life_as_a_script_sees_it(memory: Callable[..., Any], transact
     assert "VPN" not in memory("list", **bob).stdout
     assert memory("add", "x", "--conversation", "nowhere", **bob).returncode == 1
     assert memory("add", "x", "--visibility", "friends", **bob).returncode == 2
+
+
+def test_an_operator_lists_and_removes_what_others_see_and_reads_none_of_it(memory: Callable[..., Any], transactions: Any) -> None:
+    with transactions.begin("test:setup") as session:
+        bob = {"FEDERATION_TOKEN": agents.issue_token(session, "bob")}
+    shared, own = (
+        json.loads(memory("add", text, "--json", *more, **bob).stdout)["memory_id"]
+        for text, more in (("Lunch is at noon", ("--visibility", "all")), ("Mine", ()))
+    )
+    pages = [memory("list", "--limit", "1", **bob)]
+    pages.append(memory("list", "--limit", "1", "--before", pages[0].stderr.split()[-1], **bob))
+    assert [("Mine" in page.stdout, "Lunch" in page.stdout, page.stderr != "") for page in pages] == [(True, False, True), (False, True, False)]
+    shown = memory("list", "--as-operator").stdout
+    assert [word in shown for word in (shared, own, "bob alone", "not yet", "Lunch", "Mine")] == [True, True, True, True, False, False]
+    refused = memory("forget", own, "--as-operator")
+    assert (refused.returncode, "remembers for itself alone" in refused.stderr) == (1, True)
+    assert memory("forget", shared, "--as-operator").returncode == 0
+    assert "Lunch" not in memory("list", **bob).stdout
+    assert memory("embed").stdout == "There is none of which it was given up.\n"
+    assert memory("embed", "--all").stdout == "1 to be embedded.\n"
+    assert memory("list", "words", "--as-operator").returncode == 2
+
+
+@pytest.mark.parametrize("words", [("memory", "add"), ("memory", "list"), ("artifact", "put", "room"), ("artifact", "get", "room")])
+def test_bytes_that_are_no_text_are_refused_in_a_line(federation: Callable[..., Any], words: tuple[str, ...]) -> None:
+    done = federation(*words, "caf\udce9", FEDERATION_TOKEN="fed_none")
+    wants = f"federation: argument {len(words) + 1}: got 'bytes that are no text, from place 3 on', wants UTF-8"
+    assert (done.returncode, done.stderr.partition(";")[0]) == (2, wants)

@@ -4,9 +4,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from federation.services import agents, memories
+from federation.services import agents, executions, memories
 from federation.services.memories import Ranked, Recalled
 from federation.vectors.table import Table
 
@@ -123,3 +124,17 @@ def test_what_is_forgotten_before_or_while_it_is_embedded_leaves_no_vector(remem
     settled(world)
     assert stored(world) == {str(kept)}
     assert recall(world, "ada", "number") == ["the one that stays"]
+
+
+def test_beat_has_embedded_again_what_was_never_embedded(remembering: World) -> None:
+    world = remembering
+    kept = remember(world, "ada", "Deploys need two approvals")
+    with world.transactions.begin("ada") as session:
+        assert executions.cancel(session, uuid.UUID(str(world.rows("SELECT id FROM executions")[0][0])), "by a slip")
+    with psycopg.connect(world.owner_url) as connection:
+        connection.execute("UPDATE executions SET created_at = created_at - interval '2 minutes', updated_by = 'test:hand'")
+        connection.execute("UPDATE memories SET created_at = created_at - interval '2 minutes', updated_by = 'test:hand'")
+    world.worker(world.memory_node)
+    world.celery("beat", name="beat")
+    settled(world)
+    assert stored(world) == {str(kept)}

@@ -39,6 +39,8 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_remember", {"content": "Deploys need the VPN.", "about": ["deploy"]}),
     ("federation_recall", {"query": "what do I need to deploy?"}),
     ("federation_recall", {"about": ["deploy"]}),
+    ("federation_recall", {"kind": "episodic", "since": "2020-01-31T00:00:00+01:00"}),
+    ("federation_recall", {"kind": "relational"}),
     ("federation_forget", {"memory_id": "{memory_id}"}),
     ("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 8, "wait_s": 240}),
     ("federation_task_result", {"task_id": "{execution_id}"}),

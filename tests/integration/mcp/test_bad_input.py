@@ -127,7 +127,7 @@ FREE = {
     ("federation_index", "path"),
     ("federation_search", "query"),
     *(("federation_remember", word) for word in ("content", "about")),
-    *(("federation_recall", word) for word in ("query", "about", "before")),
+    *(("federation_recall", word) for word in ("query", "about", "before", "since")),
     ("federation_infer", "prompt"),
     ("federation_infer", "system"),
     *(("federation_artifact_put", word) for word in ("name", "content", "media_type")),

@@ -181,7 +181,7 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
         "federation_index": [{"run_id": kept.run, "wait_s": 0}, {"path": "/srv/code", "wait_s": 0}],
         "federation_search": [{"query": SAID}, {"query": SAID, "root": kept.folder}],
         "federation_remember": [{"content": "x", "conversation_id": kept.conversation}, {"content": "x", "message_id": kept.message}],
-        "federation_recall": [{}, {"query": SAID}],
+        "federation_recall": [{}, {"query": SAID}, {"kind": "episodic", "about": [CONVERSATION]}, {"kind": "relational"}],
         "federation_forget": [{"memory_id": kept.memory}],
         "federation_infer": [{"prompt": "x", "wait_s": 0}],
         "federation_summarize": [{"conversation_id": kept.conversation, "wait_s": 0}],

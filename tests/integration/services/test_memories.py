@@ -35,7 +35,7 @@ def forget(transactions: Transactions, who: str, memory_id: uuid.UUID) -> None:
 
 def latest(transactions: Transactions, who: str, **more: Any) -> list[str]:
     with transactions.begin(who) as session:
-        return [each.content for each in memories.latest(session, **more)]
+        return [each.content for each in memories.latest(session, **more).memories]
 
 
 def found(transactions: Transactions, who: str, query: str, **more: Any) -> list[str]:
@@ -220,9 +220,26 @@ def test_without_a_query_the_latest_come_first_page_by_page(transactions: Transa
         remember(transactions, "bob", f"number {number}", about=["even" if number % 2 == 0 else "odd", "number"])
     assert latest(transactions, "bob", limit=2) == ["number 4", "number 3"]
     with transactions.begin("bob") as session:
-        last = memories.latest(session, limit=2)[-1]
-    assert latest(transactions, "bob", before=last.created_at) == ["number 2", "number 1", "number 0"]
+        first = memories.latest(session, limit=2)
+        assert first.before == first.memories[-1].created_at
+        assert memories.latest(session, before=first.before).before is None
+        assert memories.latest(session, limit=5).before is None
+    assert latest(transactions, "bob", before=first.before) == ["number 2", "number 1", "number 0"]
     assert latest(transactions, "bob", about=["number", "odd"]) == ["number 3", "number 1"]
+
+
+def test_an_answer_has_as_many_as_are_read_at_once_and_all_are_reached_page_by_page(transactions: Transactions) -> None:
+    for number in range(50):
+        remember(transactions, "bob", f"{number} " + "ö" * 3_990)
+    read, before = [], None
+    with transactions.begin("bob") as session:
+        for _ in range(10):
+            page = memories.latest(session, before=before, limit=50)
+            assert 0 < sum(len(each.content.encode()) for each in page.memories) <= memories.LARGEST_ANSWER_BYTES
+            read += [int(each.content.split()[0]) for each in page.memories]
+            if (before := page.before) is None:
+                break
+    assert read == list(range(49, -1, -1))
 
 
 @pytest.mark.usefixtures("_secret")
@@ -234,7 +251,7 @@ def test_a_memory_tells_the_message_it_was_learnt_from_to_who_may_read_that(tran
     remember(transactions, "eve", message_id=said.message_id, visibility="all")
     for name, source in (("bob", ("secret", said.position)), ("dan", (None, None))):
         with transactions.begin(name) as session:
-            [recalled] = memories.latest(session)
+            [recalled] = memories.latest(session).memories
         assert (recalled.conversation_id, recalled.position, recalled.by) == (*source, "eve")
 
 

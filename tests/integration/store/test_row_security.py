@@ -118,7 +118,8 @@ ROWS: dict[str, dict[str, Any]] = {
         "position": 1,
         "type": "message.sent",
         "actor": "bob",
-        "payload": {},
+        "conversation_id": "secret",
+        "payload": {"message_id": str(ONE)},
         "trace_id": "",
         "sequence": 10**9,
     },
@@ -216,7 +217,8 @@ MAY = {
     "claims": ("", "SI", "SIU", "SIU"),
     "claim_waiters": ("", "SI", "SIUD", "SIUD"),
     "streams": ("", "", "", "SIU"),
-    "events": ("I", "I", "SI", "SI"),
+    # What happened in one's conversations, as far as one sees what it tells of.
+    "events": ("I", "SI", "SI", "SI"),
     "event_order": ("", "", "", "SI"),
     "event_relay": ("", "", "", "SU"),
     "seals": ("", "", "", "SI"),
@@ -228,8 +230,8 @@ MAY = {
     "quarantine": ("", "S", "S", "SI"),
     "redrives": ("", "S", "S", "SI"),
     "dismissals": ("", "", "", "SI"),
-    # Of what agents remember the program's own parts may know that it is there.
-    "memories": ("", "SI", "SIUD", "S"),
+    # Of what agents remember the program's own parts may know that it is there; an operator removes what is for others.
+    "memories": ("", "SI", "SIUD", "SD"),
     "model_runs": ("I", "I", "SI", "SI"),
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
