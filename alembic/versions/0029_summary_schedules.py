@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision: str = "0029"
-down_revision: str | None = "0025"
+down_revision: str | None = "0026"
 branch_labels: str | None = None
 depends_on: str | None = None
 
