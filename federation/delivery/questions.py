@@ -14,6 +14,7 @@ from celery.worker.control import Panel
 from celery.worker.pidbox import Pidbox
 from kombu.pidbox import Node
 
+from federation.delivery import ending
 from federation.delivery.clerk import Clerk
 from federation.delivery.control import LOOK_FOR_CANCELLED, OF_CELERY
 from federation.delivery.runtime import transactions
@@ -62,6 +63,8 @@ def _end(consumer: Any, ids: list[str]) -> None:
     worker_state.revoked.update(ids)
     for one in ids:
         if (request := worker_state.requests.get(one)) is not None:
+            # Threads cannot be terminated, but what they wait for can be ended.
+            ending.end(one)
             request.terminate(consumer.pool, signal=signals.signum("TERM"))
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 from sqlalchemy.orm import Session
 
-from federation.delivery import overtime
+from federation.delivery import ending, overtime
 from federation.delivery.envelope import HEADER, SIGNATURE, Envelope, read
 from federation.delivery.failing import fail_task_of
 from federation.delivery.logs import trace
@@ -98,11 +98,29 @@ class FederationTask(CeleryTask):
             yield session
             before_commit()
 
-    def tell_progress(self, done: int, total: int, note: str | None = None) -> None:
-        """Say how far it is, where federation_task_status shows it. Raises Cancelled if it is not wanted any more."""
+    def tell_progress(self, done: int, total: int, note: str | None = None, *, besides: Callable[[Session], None] | None = None) -> None:
+        """Say how far it is, where federation_task_status shows it, and do this `besides` first. Raises Cancelled if it is not wanted any more."""
         with self.transaction() as session:
             executions.require_wanted(session, self.execution_id)
+            if besides is not None:
+                besides(session)
         self.update_state(state=PROGRESS, meta={"done": done, "total": total, "note": note})
+
+    @contextmanager
+    def ended_by(self, end: Callable[[], None]) -> Iterator[None]:
+        """While the block waits for somebody else, have `end` called from another thread when the execution is cancelled or over its time.
+
+        What comes of it is the block's to tell. Raises Cancelled after a block that raised because it was ended so.
+        """
+        try:
+            with ending.by(str(self.request.id), end):
+                yield
+        except Exception:
+            if (run := overtime.current()) is not None:
+                run.require_time()
+            with self.transaction() as session:
+                executions.require_wanted(session, self.execution_id)
+            raise
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """As Celery's; where the next try cannot be sent, this delivery goes back to the queue instead of being lost."""
@@ -163,6 +181,7 @@ class FederationTask(CeleryTask):
     def _fail_over_time(self, request: Any, limit_s: float) -> None:
         """Record that a run is over its time; called from another thread than the run's."""
         error = TimeLimitExceeded(limit_s)
+        ending.end(str(request.id))
         logger.error("execution.over_time", extra={"execution_id": str(request.id), "limit_s": limit_s})
         if (request.headers or {}).get(HEADER) is not None:
             node = (request.delivery_info or {}).get("routing_key") or "unknown"

@@ -114,10 +114,12 @@ class Call:
         executions: Sequence[UUID] = (),
         waiting: str = "waiting",
         again_s: Callable[[], float] = lambda: LOOK_AGAIN_S,
+        news: Callable[[], str | None] = lambda: None,
     ) -> T | None:
         """Look until there is something, again whenever a notice or the end of an execution says so; None after `wait_s` seconds.
 
-        `waiting` is what a client that asked for progress is told meanwhile, and `again_s` how long after a look it looks by itself.
+        `waiting` is what a client that asked for progress is told meanwhile, after a look also the `news`, if there are any; and `again_s` how long
+        after a look it looks by itself.
         """
         keys = [(NOTICE_CHANNEL, notice) for notice in notices] + [(Options.channel, str(execution)) for execution in executions]
         with _subscribed(self.door.notifications, keys) as subscriptions:
@@ -125,12 +127,14 @@ class Call:
             started = looked = loop.time()
             while (found := await self.transact(look)) is None:
                 looked = loop.time()
+                if (told := news()) is not None:
+                    await get_context().report_progress(round(looked - started, 3), wait_s, told)
                 woken = False
                 due = min(started + wait_s, looked + again_s())
                 while not woken and (now := loop.time()) < due:
                     woken = await _first(subscriptions, min(PROGRESS_S, due - now))
                     if not woken:
-                        await get_context().report_progress(round(loop.time() - started, 1), wait_s, waiting)
+                        await get_context().report_progress(round(loop.time() - started, 3), wait_s, waiting)
                 if not woken and loop.time() >= started + wait_s:
                     return None
                 # A token that was revoked meanwhile reads nothing more.

@@ -38,7 +38,10 @@ class Standing:
 
 def standing(session: Session, execution_id: UUID) -> Standing:
     """Return where an execution stands. Raises NotFound."""
-    view = executions.state(session, execution_id)
+    return _standing(executions.state(session, execution_id))
+
+
+def _standing(view: ExecutionView) -> Standing:
     return Standing(view.id, view.state, view.node, view.worker, view.deliveries, view.waiting_for, _note(view))
 
 
@@ -57,22 +60,46 @@ def _note(view: ExecutionView) -> str | None:
     return None
 
 
+class _Growing:
+    """A text that an execution tells as it grows: what of it is new since it was last asked for."""
+
+    def __init__(self) -> None:
+        self._text = self._told = ""
+
+    def look(self, view: ExecutionView) -> None:
+        """Take what is there by now."""
+        if view.progress is not None:
+            self._text = view.progress.get("note") or ""
+
+    def news(self) -> str | None:
+        """Return what came since the last time; all of it where it began anew, None for nothing."""
+        text, told = self._text, self._told
+        self._told = text
+        return (text[len(told) :] if text.startswith(told) else text) or None
+
+
 async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: str) -> tuple[Any, Standing]:
     """Wait for an execution's value; with it, or with None when it is late, return where it stands.
 
-    What no live node can do is not waited for. Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
+    A client that asked for progress is told what it says of its progress. What no live node can do is not waited for. Raises
+    ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
+    growing = _Growing()
 
     def look(session: Session) -> tuple[Outcome | None, Standing]:
         ended = outcomes.outcome(session, execution_id)
-        stands = standing(session, execution_id)
+        view = executions.state(session, execution_id)
+        growing.look(view)
+        stands = _standing(view)
         return ended or given_up(stands), stands
 
     def settled(session: Session) -> tuple[Outcome | None, Standing] | None:
         ended, stands = look(session)
         return (ended, stands) if ended is not None or stands.is_unplaced else None
 
-    found: tuple[Outcome | None, Standing] | None = await call.until(settled, wait_s=wait_s, executions=[execution_id], waiting=waiting)
+    found: tuple[Outcome | None, Standing] | None = await call.until(
+        settled, wait_s=wait_s, executions=[execution_id], waiting=waiting, news=growing.news
+    )
     if found is None:
         # Its end may have come without a notice, and is told all the same.
         found = await call.transact(look)

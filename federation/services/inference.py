@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
 from federation.placement.requirements import CHAT
-from federation.services import agents, executions, limits, tokens
+from federation.services import agents, executions, limits, schemas, tokens
 from federation.services.needs import valid
 from federation.store import event_log, outbox
 from federation.store.context import context
@@ -23,6 +23,7 @@ LARGEST_SEED = 2**32 - 2
 
 # Model servers keep the prefix of a prompt in blocks of some tokens; prompts that begin alike for this long share most of what is dear.
 PREFIX_CHARACTERS = 1000
+LONGEST_ANSWER, MOST_STOPS, LONGEST_STOP = 4096, 8, 100
 # Longest answer to a task that a node does.
 TASK_TOKENS = 96
 # So much of what is found about a task its model reads.
@@ -40,24 +41,42 @@ def request(
     session: Session,
     prompt: str,
     *,
+    before: Sequence[Mapping[str, str]] = (),
+    raw: bool = False,
     max_tokens: int = 128,
     temperature: float = 0.0,
     seed: int = 0,
+    stop: Sequence[str] = (),
+    schema: Mapping[str, Any] | None = None,
     system: str | None = None,
     requirements: Mapping[str, Any] | None = None,
 ) -> uuid.UUID:
-    """Record the execution that asks a model, and return its id. Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows."""
+    """Record the execution that asks a model, and return its id.
+
+    `before` is the talk before the prompt, as `role` (user, assistant) and `content`; a `raw` prompt is a text to go on with. Without `system` the
+    role that a node is asked for says what the model is told that it is. Raises InvalidInput, OverQuota, NotFound for a node or model that nobody
+    knows.
+    """
     agents.require(prompt, "prompt")
-    if not 1 <= max_tokens <= 4096:
-        raise InvalidInput("max_tokens", max_tokens, "1 to 4096 tokens")
+    if not 1 <= max_tokens <= LONGEST_ANSWER:
+        raise InvalidInput("max_tokens", max_tokens, f"1 to {LONGEST_ANSWER} tokens")
     if not 0 <= temperature <= 2:
         raise InvalidInput("temperature", temperature, "0 to 2")
     if not 0 <= seed <= LARGEST_SEED:
         raise InvalidInput("seed", seed, f"0 to {LARGEST_SEED}")
-    messages = [{"role": "system", "content": system or DEFAULT_PROMPT}, {"role": "user", "content": prompt}]
-    limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
+    if len(stop) > MOST_STOPS or not all(0 < len(word) <= LONGEST_STOP for word in stop):
+        raise InvalidInput("stop", list(stop), f"at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters")
+    if raw and (before or system):
+        raise InvalidInput("mode", "completion", "a prompt alone: a text that is gone on with has no system and no messages")
+    if schema is not None:
+        schemas.require(schema)
     needs = valid(session, requirements or {}).model_copy(update={"engine": ENGINE})
+    told = system or SYSTEM_PROMPTS.get(needs.role or "", DEFAULT_PROMPT)
+    asked = {"role": "user", "content": prompt}
+    messages = [asked] if raw else [{"role": "system", "content": told}, *(dict(turn) for turn in before), asked]
+    limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
+    kwargs |= {name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema}.items() if value}
     return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=_affinity(needs.model, messages))
 
 
@@ -100,6 +119,12 @@ def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None 
     payload["remote"] = remote
     event_log.append(session, "model.ran", f"execution:{who.execution_id}", payload=payload)
     return True
+
+
+def tell_part(session: Session, *, number: int, characters: int) -> None:
+    """Tell that the answer of the current execution has so many characters by now; what it says is for its asker, and not for the log."""
+    who = context(session)
+    event_log.append(session, "model.part", f"execution:{who.execution_id}", payload={"number": number, "characters": characters})
 
 
 def recorded(session: Session, execution_id: uuid.UUID) -> ModelRun | None:

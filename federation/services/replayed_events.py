@@ -391,8 +391,8 @@ WITHOUT_A_ROW = {
     *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept", "index.embedded", "index.written"),
     # That nobody tries any more to embed a memory, which stays as it is.
     "memory.given_up",
-    # Its digests stand in a file of the machine.
-    "model.added",
+    # Its digests stand in a file of the machine; what a part says is shown to who asked.
+    *("model.added", "model.part"),
     # What they tell stands in a finding's event, or in those of the task.
     *("hypothesis.proposed", "hypothesis.validated", "action.proposed", "action.completed"),
 }

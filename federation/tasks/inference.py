@@ -1,14 +1,21 @@
-"""Language models as executions: the model runs between two transactions, and its answer is recorded once."""
+"""Language models as executions: the model runs between two transactions, tells its parts meanwhile, and its answer is recorded once."""
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from celery import shared_task
 
 from federation.delivery import models
 from federation.delivery.task import FederationTask
-from federation.engines.contracts import Asked, ChatMessage, Halt, nobody
-from federation.services import inference
+from federation.engines.contracts import Asked, ChatMessage, Completion, Halt, Hear
+from federation.engines.routing import Source
+from federation.services import inference, schemas
+
+# Who waits for an answer hears of its parts so often, and of the first one at once.
+TELL_S = 0.25
 
 
 def answer(
@@ -20,27 +27,33 @@ def answer(
     seed: int,
     counted: int,
     model: str | None = None,
+    raw: bool = False,
+    stop: Sequence[str] = (),
+    schema: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Ask a model of this node and record the run; a delivery that comes after a recorded answer returns that answer.
 
-    `counted` are the tokens that its asker was charged for it.
+    `counted` are the tokens that its asker was charged for it. While it is made, who waits for it hears its parts; cancelled, it ends.
 
-    Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable, EngineUnavailable.
+    Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable, EngineUnavailable, AnswerMisfits for one that is
+    not the JSON of the schema, Cancelled.
     """
     with task.transaction() as session:
         former = inference.recorded(session, task.execution_id)
         if former is not None:
             return _shown(former)
     turns = [ChatMessage(role=turn["role"], content=turn["content"]) for turn in messages]  # type: ignore[arg-type]  # checked by ChatMessage
-    asked = Asked(turns, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    routed = models.router(task.node).ask(asked, model=model, hear_of=lambda _: nobody, halt=Halt())
+    asked = Asked(turns, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop, schema=schema, raw=raw)
+    teller, halt = _Teller(task, total=max_tokens), Halt()
+    with task.ended_by(halt.set):
+        routed = models.router(task.node).ask(asked, model=model, hear_of=teller.begin, halt=halt, check=_check(schema))
     completion, source = routed.completion, routed.source
     run = {
         "engine": source.engine,
         "model": source.model,
         "model_digest": routed.digest,
         "node": task.node,
-        "parameters": {"max_tokens": max_tokens, "temperature": temperature, "seed": seed},
+        "parameters": _parameters(asked),
         "prompt_sha256": inference.prompt_digest(messages),
         "completion": completion.text,
         "finish_reason": completion.finish_reason,
@@ -57,6 +70,43 @@ def answer(
         return _shown(recorded)
 
 
+def _parameters(asked: Asked) -> dict[str, Any]:
+    always = {"max_tokens": asked.max_tokens, "temperature": asked.temperature, "seed": asked.seed}
+    return always | {name: value for name, value in {"stop": list(asked.stop), "schema": asked.schema, "raw": asked.raw}.items() if value}
+
+
+def _check(schema: Mapping[str, Any] | None) -> Any:
+    def fits(completion: Completion) -> None:
+        if schema is not None:
+            schemas.fitted(schema, completion.text)
+
+    return fits
+
+
+class _Teller:
+    """Tells who waits how an answer grows; whoever is asked after another begins it anew."""
+
+    def __init__(self, task: FederationTask, *, total: int) -> None:
+        self._task, self._total = task, total
+        self._parts: list[str] = []
+        self._due, self._number = 0.0, 0
+
+    def begin(self, source: Source) -> Hear:
+        """Return what hears the parts of this one."""
+        self._parts, self._due = [], 0.0
+        return self._hear
+
+    def _hear(self, part: str) -> None:
+        self._parts.append(part)
+        if time.monotonic() < self._due:
+            return
+        text = "".join(self._parts)
+        self._number += 1
+        told = partial(inference.tell_part, number=self._number, characters=len(text))
+        self._task.tell_progress(min(len(self._parts), self._total), self._total, text, besides=told)
+        self._due = time.monotonic() + TELL_S
+
+
 def _shown(run: Any) -> dict[str, Any]:
     shown = ("model", "model_digest", "node", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "first_part_s", "route")
     return {"text": run.completion, **{name: getattr(run, name) for name in shown}}
@@ -64,8 +114,28 @@ def _shown(run: Any) -> dict[str, Any]:
 
 @shared_task(bind=True, base=FederationTask, name=inference.COMPLETE)
 def complete(
-    self: FederationTask, *, messages: list[dict[str, str]], max_tokens: int, temperature: float, seed: int, model: str | None = None
+    self: FederationTask,
+    *,
+    messages: list[dict[str, str]],
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    model: str | None = None,
+    raw: bool = False,
+    stop: Sequence[str] = (),
+    schema: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Answer a prompt with a model of this node."""
     counted = inference.tokens_at_most(messages, max_tokens)
-    return answer(self, messages, max_tokens=max_tokens, temperature=temperature, seed=seed, counted=counted, model=model)
+    return answer(
+        self,
+        messages,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        counted=counted,
+        model=model,
+        raw=raw,
+        stop=stop,
+        schema=schema,
+    )

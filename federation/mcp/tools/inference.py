@@ -1,18 +1,24 @@
 """The tool to ask a language model that runs on one of the nodes."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict  # pydantic refuses that of Python 3.11
 
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import NUMBER, Model, Node, Role, WaitS, text
 from federation.mcp.waits import value_of
 from federation.services import inference
 from federation.services.executions import State
+
+# Of a talk before the prompt.
+MOST_TURNS = 200
+Stop = Annotated[str, Field(min_length=1, max_length=inference.LONGEST_STOP)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Answer:
     """What the model said."""
 
     text: Annotated[str | None, Field(description="Null: it is late or cannot run now; read it with federation_task_result(execution_id).")]
+    data: Annotated[Any, Field(description="The answer as JSON, where a schema was given.")]
     model: str | None
     model_digest: Annotated[str | None, Field(description="SHA-256 of the model's weights; null: its server does not tell it.")]
     node: str | None
@@ -46,42 +53,78 @@ class Answer:
     note: Annotated[str | None, Field(description="What to do next.")]
 
 
+class Turn(TypedDict):
+    """One turn of a talk with a model."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic reads it
+
+    role: Literal["user", "assistant"]
+    content: Annotated[str, text("What was said.")]
+
+
 async def federation_infer(
     call: Call,
     prompt: Annotated[
         str,
         text(
-            "The question; with `system` it must fit the model's window: 2,048 tokens for SmolLM2, about 1,400 words.",
+            "The question; with `system` and `messages` it must fit the model's window: 2,048 tokens for SmolLM2, about 1,400 words.",
             examples=["What is the capital of France? Answer in one word."],
         ),
     ],
     *,
-    max_tokens: Annotated[int, Field(ge=1, le=4096, description="Longest answer, in tokens."), NUMBER] = 128,
+    messages: Annotated[Sequence[Turn], Field(max_length=MOST_TURNS, description="The talk before the prompt, oldest turn first.")] = (),
+    mode: Annotated[
+        Literal["chat", "completion"], Field(description="chat: answer the prompt; completion: go on with its text, without `system` and `messages`.")
+    ] = "chat",
+    max_tokens: Annotated[int, Field(ge=1, le=inference.LONGEST_ANSWER, description="Longest answer, in tokens."), NUMBER] = 128,
     temperature: Annotated[float, Field(ge=0, le=2, description="0 gives the same answer each time."), NUMBER] = 0.0,
     seed: Annotated[int, Field(ge=0, le=inference.LARGEST_SEED, description="Seed of the sampling."), NUMBER] = 0,
-    system: Annotated[str | None, text("Instruction that precedes the question; omitted: a short one.", examples=["Answer in French."])] = None,
+    stop: Annotated[Sequence[Stop], Field(max_length=inference.MOST_STOPS, description="Texts at which the answer ends, before them.")] = (),
+    schema: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="JSON Schema that the answer must fit, which is read into `data`; without `pattern` and outer references.",
+            examples=[{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}],
+        ),
+    ] = None,
+    system: Annotated[
+        str | None, text("Instruction that precedes the question; omitted: a short one, that of `role`.", examples=["Answer in French."])
+    ] = None,
     role: Role = None,
     node: Node = None,
     model: Model = None,
     wait_s: WaitS = 60,
 ) -> Answer:
-    """Ask a language model that runs on one of the nodes, and wait for the answer; nothing leaves the federation.
+    """Ask a language model that a node runs or has served, and wait for the answer, whose parts are told as progress while it is made.
 
-    It runs on a node that has the model; the answer names the node, the model and the digest of its weights. A small model answers
-    simple questions only; see federation_pulse for the models there are. If `text` is null, nothing is lost: the question is recorded,
-    and federation_task_result(execution_id, wait_s=60) waits for its answer. Asking again asks a second time.
+    The answer names node, model and digest of the weights, and who else was asked. A small model answers simple questions only; see
+    federation_pulse for those there are. If `text` is null, nothing is lost: federation_task_result(execution_id, wait_s=60) waits for the answer,
+    federation_cancel_task(execution_id) ends it. Asking again asks a second time.
     """
     given = {"role": role, "node": node, "model": model}
     needs = {name: value for name, value in given.items() if value}
 
     def ask(session: Session) -> UUID:
-        return inference.request(session, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed, system=system, requirements=needs)
+        return inference.request(
+            session,
+            prompt,
+            before=[{"role": turn["role"], "content": turn["content"]} for turn in messages],
+            raw=mode == "completion",
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            stop=stop,
+            schema=schema,
+            system=system,
+            requirements=needs,
+        )
 
     execution_id = await call.transact(ask)
     value, stands = await value_of(call, execution_id, wait_s=wait_s, waiting="the model is working")
     said: dict[str, Any] = value or {}
     return Answer(
         text=said.get("text"),
+        data=json.loads(said["text"]) if said and schema is not None else None,
         model=said.get("model"),
         model_digest=said.get("model_digest"),
         node=said.get("node") or stands.node,

@@ -94,6 +94,16 @@ def limited(self: FederationTask, *, started: str, go: str) -> dict[str, Any]:
     return late_effect.run(started=started, go=go)
 
 
+@shared_task(bind=True, base=FederationTask, name="tests.waits_for_another", time_limit=2)
+def waits_for_another(self: FederationTask, *, started: str) -> None:
+    """Wait for what never comes, unless somebody ends the wait."""
+    ended = threading.Event()
+    with self.ended_by(ended.set):
+        tell(started, os.getpid())
+        ended.wait(600)
+        raise ConnectionError("the other was left")
+
+
 @shared_task(bind=True, base=FederationTask, name="tests.limited_in_a_transaction", time_limit=1)
 def limited_in_a_transaction(self: FederationTask, *, started: str, go: str) -> dict[str, Any]:
     """Be in the middle of a transaction when the time is over, and end otherwise than well after that."""

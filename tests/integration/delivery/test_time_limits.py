@@ -33,6 +33,18 @@ def test_an_execution_over_its_time_fails_and_has_no_effect(world: World, pool: 
     assert world.app.AsyncResult(str(over)).state == "FAILURE"
 
 
+def test_what_waits_for_another_is_ended_when_its_time_is_over_and_its_place_is_free(world: World) -> None:
+    node = world.node("ended", concurrency=1, pool="threads")
+    world.worker(node)
+    started, _ = files(world)
+    waiting = world.record("tests.waits_for_another", {"started": str(started)})
+    world.until(started.exists, "it waits")
+    with pytest.raises(TimeLimitExceeded):
+        world.app.AsyncResult(str(waiting)).get(timeout=60)
+    assert world.result(world.record("tests.where"))["node"] == node
+    assert world.state(waiting).state == "failed"
+
+
 def test_the_limit_of_one_message_goes_before_that_of_its_task(world: World) -> None:
     node = world.node("patient", concurrency=1, pool="threads")
     world.worker(node)

@@ -129,6 +129,7 @@ FREE = {
     *(("federation_remember", word) for word in ("content", "about")),
     *(("federation_recall", word) for word in ("query", "about", "before", "since")),
     ("federation_infer", "prompt"),
+    ("federation_infer", "stop"),
     ("federation_infer", "system"),
     *(("federation_artifact_put", word) for word in ("name", "content", "media_type")),
     ("federation_artifact_get", "after"),
