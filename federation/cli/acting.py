@@ -5,9 +5,10 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from federation.cli.operator import account, transact
+from federation.cli.operator import transact
 from federation.delivery.runtime import transactions
 from federation.delivery.voices import agent_voice
+from federation.local.person import person
 from federation.services import agents
 from federation.services.charter import is_agent
 from federation.settings import settings
@@ -19,7 +20,7 @@ def name() -> str:
     """Return in whose name this process claims. Raises Unauthenticated for a token that is not valid, and as `transact` does."""
     token = settings().token
     if token is None:
-        return account()
+        return person()
     return transact(lambda session: agents.authenticate(session, token.get_secret_value())).name
 
 

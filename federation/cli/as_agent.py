@@ -1,6 +1,5 @@
 """Transactions of an agent at the command line, known by its token, whose statements are signed with the key of this machine."""
 
-import getpass
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,6 +9,7 @@ from federation.delivery.runtime import transactions
 from federation.delivery.voices import agent_voice
 from federation.errors import SettingsError
 from federation.local.elsewhere import check_database
+from federation.local.person import person
 from federation.services import agents
 from federation.settings import settings
 
@@ -27,7 +27,7 @@ def transact_as_agent(work: Callable[[Session], T]) -> T:
     for role in ("database_url", "database_service_url"):
         check_database(config, role)
     opened = transactions()
-    with opened.begin(f"cli:{getpass.getuser()}") as session:
+    with opened.begin(person()) as session:
         name = agents.authenticate(session, config.token.get_secret_value()).name
     with opened.begin(name, voice=agent_voice(config, opened, name)) as session:
         return work(session)

@@ -1,6 +1,5 @@
 """Transactions of the person at the command line, under the name of their account."""
 
-import getpass
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,19 +7,15 @@ from sqlalchemy.orm import Session
 
 from federation.delivery.runtime import transactions
 from federation.local.elsewhere import check_database
+from federation.local.person import person
 from federation.settings import settings
 
 T = TypeVar("T")
-
-
-def account() -> str:
-    """Return the name that the person at the command line acts under."""
-    return f"cli:{getpass.getuser()}"
 
 
 def transact(work: Callable[[Session], T]) -> T:
     """Do this in one transaction. Raises SettingsError or DatabaseUnavailable where PostgreSQL does not take us, and what the work raises."""
     for role in ("database_url", "database_service_url"):
         check_database(settings(), role)
-    with transactions().begin(account()) as session:
+    with transactions().begin(person()) as session:
         return work(session)

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from federation.cli import acting, repository
-from federation.cli.operator import account, transact
+from federation.cli.operator import transact
 from federation.errors import FederationError, SettingsError, TransientError
 from federation.local.certificates import Certificates
 from federation.local.home import Home
+from federation.local.person import person
 from federation.mcp.where import mcp_url
 from federation.services import resource_claims
 from federation.services.claimed_paths import Standing
@@ -45,7 +46,7 @@ def picture(prefix: str) -> Picture:
 
 
 def _of_database(near: str) -> Picture:
-    me = acting.name() if settings().token is not None else repository.setting("agent") or account()
+    me = acting.name() if settings().token is not None else repository.setting("agent") or person()
     claims: list[Standing] = []
     after = None
     while True:

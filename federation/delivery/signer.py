@@ -1,8 +1,6 @@
 """This process's signature under what it sends: a key of its own, made at first start, which PostgreSQL knows before anything is signed with it."""
 
-import getpass
 import logging
-import os
 import re
 import threading
 import time
@@ -14,6 +12,7 @@ from typing import Any
 
 from federation.delivery.envelope import canonical_bytes, signature_header
 from federation.errors import PermanentError, SettingsError, TransientError
+from federation.local.person import person
 from federation.security.signing import SigningKey, load_or_make, public_file
 from federation.services import signers
 from federation.settings import Settings
@@ -39,15 +38,7 @@ def act_as(name: str) -> None:
 
 def name_of_process() -> str:
     """Return what this process signs as: its part in the federation, or the person at the command line."""
-    return _names[0] if _names else f"cli:{_account()}"
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        # A container may run as a user without a name.
-        return str(os.getuid())
+    return _names[0] if _names else person()
 
 
 def keys_folder(given: Settings) -> Path:
@@ -57,7 +48,7 @@ def keys_folder(given: Settings) -> Path:
 
 def key_file(folder: Path, name: str) -> Path:
     """Return the file of the private key of a part."""
-    return folder / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.pem"
+    return folder / f"{re.sub('[^A-Za-z0-9_.@-]', '-', name)}.pem"
 
 
 def own_key(path: Path) -> SigningKey:

@@ -1,6 +1,5 @@
 """`federation model`: what a person trusts, and what a script learns of it."""
 
-import getpass
 import json
 import os
 import socket
@@ -11,6 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
+
+from federation.local.person import person
 
 
 def test_what_is_installed_is_as_known(federation: Callable[..., Any]) -> None:
@@ -93,7 +94,7 @@ def test_the_log_tells_who_trusts_which_files(federation: Callable[..., Any], lo
     assert (done.returncode, done.stderr) == (0, "")
     with psycopg.connect(logged) as connection:
         [(actor, stream, payload)] = connection.execute("SELECT actor, stream, payload FROM events WHERE type = 'model.added'").fetchall()
-    assert (actor, stream) == (f"cli:{getpass.getuser()}", "model:own/model")
+    assert (actor, stream) == (person(), "model:own/model")
     assert payload == {
         "name": "own/model",
         "machine": socket.gethostname(),
