@@ -11,9 +11,9 @@ from benchmarks.retrieval.questions import Question
 from federation.engines import catalogue
 from federation.tasks.retrieval import TOKENS
 from federation.vectors.chunking import Chunk, chunk_file
-from federation.vectors.index import VectorIndex
+from federation.vectors.index import Key, VectorIndex
 from federation.vectors.scan import read_file, scan
-from federation.vectors.table import Row
+from federation.vectors.wording import query_text
 
 # A search shows at most so many; what is not among them counts as not found.
 SHOWN = 50
@@ -24,6 +24,7 @@ class Way(StrEnum):
 
     VECTOR = "vector only"
     TEXT = "text only"
+    FAST = "text and word vectors"
     HYBRID = "hybrid"
 
 
@@ -40,7 +41,7 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Where the right file came for a question, from 1, or None; `search_ms` is without the embedding of the question."""
+    """Where the right file came among the files for a question, from 1, or None; `search_ms` is without the embedding of the question."""
 
     question: Question
     way: Way
@@ -68,12 +69,10 @@ def index_package(name: str, folder: Path) -> Indexed:
     vectors = catalogue.embedding().embed([chunk.embeddable for chunk in chunks], truncate_at=TOKENS)
     embedded = time.perf_counter()
     index = VectorIndex(folder)
-    index.upsert(
-        [
-            Row(chunk.content_hash, chunk.path, name, chunk.path, chunk.kind, chunk.searchable, vector)
-            for chunk, vector in zip(chunks, vectors, strict=True)
-        ]
-    )
+    keys = [Key(chunk.content_hash, chunk.path, name, chunk.path, chunk.kind) for chunk in chunks]
+    texts = [chunk.searchable for chunk in chunks]
+    index.put_words(keys, texts, catalogue.embedding("wordllama").embed(texts))
+    index.put_meanings(keys, [vector.tobytes() for vector in vectors])
     index.optimize()
     return Indexed(index, len({chunk.path for chunk in chunks}), len(chunks), embedded - began, time.perf_counter() - embedded)
 
@@ -84,11 +83,12 @@ def ask(indexed: Mapping[str, Indexed], questions: Iterable[Question]) -> list[A
 
 
 def _answer(index: VectorIndex, question: Question, way: Way) -> Answer:
-    vector = None if way is Way.TEXT else catalogue.embedding().embed([question.text])[0]
+    meaning = catalogue.embedding().embed([question.text])[0] if way in {Way.VECTOR, Way.HYBRID} else None
+    static = catalogue.embedding("wordllama").embed([query_text(question.text)])[0] if way in {Way.FAST, Way.HYBRID} else None
     began = time.perf_counter()
-    hits = index.search("" if way is Way.VECTOR else question.text, vector, limit=SHOWN)
+    hits = index.search("" if way is Way.VECTOR else question.text, static, meaning, limit=SHOWN)
     took_ms = (time.perf_counter() - began) * 1000
-    paths = [hit.path for hit in hits]
+    paths = list(dict.fromkeys(hit.path for hit in hits))
     return Answer(question, way, paths.index(question.file) + 1 if question.file in paths else None, took_ms)
 
 

@@ -32,14 +32,15 @@ def index(
         Visibility | None, typer.Option(help="Who may find it; unset, without --conversation too: as you indexed it before, else all.")
     ] = None,
     conversation: Annotated[str | None, typer.Option("--conversation", metavar="NAME", help="Only its members may find it.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all is embedded, too, and found by its meaning.")] = False,
     skipped: Annotated[bool, typer.Option("--skipped", help="List what was not indexed, and why.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and index again whenever something below it changes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch an object a line.")] = False,
 ) -> None:
-    """Make a folder of code and texts searchable, and wait until it is.
+    """Make a folder of code and texts searchable, and wait until it is found by its words.
 
     In the name of the agent whose token is in FEDERATION_TOKEN, else in yours. What has not changed costs nothing.
-    The nodes go on with it when this command ends.
+    The nodes go on with it when this command ends, and embed what is new in the background.
     """
     root = path.absolute()
     if watch and not root.is_dir():
@@ -47,7 +48,7 @@ def index(
     who = name()
 
     def once() -> None:
-        found, refused = _indexed(who, root, visibility=visibility, conversation_id=conversation, shows=not as_json)
+        found, refused = _indexed(who, root, visibility=visibility, conversation_id=conversation, embedded=wait, shows=not as_json)
         _tell(found, refused, listed=skipped, as_json=as_json)
 
     if watch:
@@ -57,9 +58,9 @@ def index(
 
 
 def _indexed(
-    who: str, root: Path, *, visibility: Visibility | None, conversation_id: str | None, shows: bool
+    who: str, root: Path, *, visibility: Visibility | None, conversation_id: str | None, embedded: bool, shows: bool
 ) -> tuple[IndexProgress, Sequence[dict[str, str]]]:
-    """Ask for a run, follow it to its end, and return it with what was skipped."""
+    """Ask for a run, follow it until all is searchable or even embedded, and return it with what was skipped."""
 
     def start(session: Session) -> uuid.UUID:
         return retrieval.request_index(session, str(root), visibility=visibility, conversation_id=conversation_id)
@@ -68,7 +69,7 @@ def _indexed(
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not (shows and errors.is_terminal)) as bar:
         shown = bar.add_task("", total=None)
-        while not (found := transact_as(who, lambda session: progress(session, run))).finished:
+        while not ((found := transact_as(who, lambda session: progress(session, run))).finished or (found.searchable and not embedded)):
             words = ": ".join(filter(None, (found.state, found.waiting_for and f"waits for {found.waiting_for}", found.note)))
             bar.update(shown, description=inert(words), total=found.batches or None, completed=found.batches_done)
             time.sleep(LOOK_S)
@@ -81,6 +82,8 @@ def _tell(found: IndexProgress, refused: Sequence[dict[str, str]], *, listed: bo
         return
     counts = f"{found.files} files, {found.changed_files} changed, {found.deleted_files} gone, {found.chunks} pieces new"
     console.print(inert(f"{found.path} is searchable: {counts}; {len(refused)} skipped{'' if listed or not refused else ' (--skipped lists them)'}."))
+    if not found.finished:
+        console.print(f"{found.batches - found.batches_done} batches of it are embedded in the background, so that it is found by its meaning, too.")
     if listed and refused:
         rows = table("skipped", "why")
         for each in refused:

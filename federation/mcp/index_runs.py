@@ -1,4 +1,4 @@
-"""How far a run of the indexer is: scanned by one execution, embedded by many, finished when all is searchable."""
+"""How far a run of the indexer is: scanned by one execution, embedded by many, finished when all is found by meaning."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,13 +17,14 @@ from federation.store.models.executions import Execution
 
 
 class RunState(StrEnum):
-    """How far a run of the indexer is: its scan is recorded, waits, runs or is done, then it embeds, writes, and is finished."""
+    """How far a run of the indexer is: its scan is recorded, waits, runs or is done, then words are indexed, pieces embedded, vectors written."""
 
     SCAN_RECORDED = "scan recorded"
     SCAN_UNPLACED = "scan unplaced"
     SCAN_QUEUED = "scan queued"
     SCAN_RUNNING = "scan running"
     SCAN_COMPLETED = "scan completed"
+    WORDS = "indexing words"
     EMBEDDING = "embedding"
     WRITING = "writing"
     FINISHED = "finished"
@@ -37,7 +38,8 @@ class IndexProgress:
     path: str
     visibility: Annotated[Visibility | None, Field(description="Who may see it; null: not known before the scan is recorded, or withdrawn since.")]
     state: RunState
-    finished: Annotated[bool, Field(description="All is searchable.")]
+    searchable: Annotated[bool, Field(description="All is found by its words.")]
+    finished: Annotated[bool, Field(description="All is found by its meaning, too.")]
     files: int
     changed_files: int
     deleted_files: int
@@ -69,12 +71,19 @@ def progress(session: Session, run_id: UUID) -> IndexProgress:
         if ended := outcomes.ended(session, run_id) or given_up(stands):
             value(ended)
         scan = RunState(f"scan {stands.state}")
-        return IndexProgress(run_id, str(execution.kwargs["path"]), None, scan, False, 0, 0, 0, 0, 0, 0, stands.waiting_for, stands.note)
-    parts = () if run.finished else indexing.executions_of(session, run_id)
+        return IndexProgress(run_id, str(execution.kwargs["path"]), None, scan, False, False, 0, 0, 0, 0, 0, 0, stands.waiting_for, stands.note)
+    parts = () if run.finished else [run_id, *indexing.executions_of(session, run_id)]
     broken = outcomes.first_failure(session, parts)
     if broken is not None:
         raise ExecutionFailed(f"{broken.error}; index the folder again to go on where it stopped")
-    state = RunState.FINISHED if run.finished else RunState.EMBEDDING if run.batches_done < run.batches else RunState.WRITING
+    if run.finished:
+        state = RunState.FINISHED
+    elif not run.searchable:
+        state = RunState.WORDS
+    else:
+        state = RunState.EMBEDDING if run.batches_done < run.batches else RunState.WRITING
     numbers = (run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, run.batches_done)
     note = None if run.finished else f"{run.batches_done} of {run.batches} batches embedded"
-    return IndexProgress(run_id, run.root, run.visibility, state, run.finished, *numbers, executions.waiting_for(session, parts), note)
+    return IndexProgress(
+        run_id, run.root, run.visibility, state, run.searchable, run.finished, *numbers, executions.waiting_for(session, parts), note
+    )

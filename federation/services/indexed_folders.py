@@ -69,14 +69,16 @@ def roots(session: Session) -> list[str]:
     return list(session.scalars(select(IndexedFolder.root).distinct().order_by(IndexedFolder.root)))
 
 
-def collections(session: Session, *, root: str | None = None, shared_with: str | None = None) -> list[str]:
+def collections(session: Session, *, root: str | None = None, shared_with: str | None = None, made_for: str | None = None) -> list[str]:
     """Return by what LanceDB knows the indexes that the caller may see, of one folder or of all.
 
-    With a conversation, only those that all its members may see.
+    `shared_with` a conversation: only those that all its members may see; `made_for` one: only those that are for them and for nobody else.
     """
     query = select(COLLECTION).order_by(COLLECTION)
     if root is not None:
         query = query.where(IndexedFolder.root == root)
+    if made_for is not None:
+        query = query.where(IndexedFolder.visibility == Visibility.MEMBERS, IndexedFolder.audience == made_for)
     if shared_with is not None:
         for_members = and_(IndexedFolder.visibility == Visibility.MEMBERS, IndexedFolder.audience == shared_with)
         query = query.where(or_(IndexedFolder.visibility == Visibility.ALL, for_members))

@@ -1,9 +1,10 @@
-"""The indexer's bookkeeping: what changed in a tree, which batches are to be embedded, and when a run is done."""
+"""The indexer's bookkeeping: what changed in a tree, what is to be found by its words, which batches are to be embedded, and when a run is done."""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
@@ -11,8 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.errors import Conflict, NotFound, TransientError
-from federation.services import indexed_folders
-from federation.services.retrieval import EMBED, EMBEDDING_ENGINE, FRAG, WRITE, RunView
+from federation.services import indexed_documents, indexed_folders
+from federation.services.indexed_documents import NewDocument
+from federation.services.retrieval import COMPACT, EMBED, EMBEDDING_ENGINE, FRAG, WRITE, RunView
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
 from federation.store.models.cop import Visibility
@@ -20,23 +22,10 @@ from federation.store.models.executions import Execution
 from federation.store.models.retrieval import Chunk, Document, IndexBatch, IndexedFolder, IndexRun, VectorChange
 
 BATCH = 64
-
-
-class Piece(Protocol):
-    """A part of a file that is to be found as one; lines count from 1. A `Chunk` of `federation.vectors` is one."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def start_line(self) -> int: ...
-    @property
-    def end_line(self) -> int: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def content_hash(self) -> str: ...
+# Of so many batches the vectors are written at once.
+WRITE_EVERY = 16
+# Files that are recorded at once: their chunks have to fit into memory.
+DOCUMENTS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +42,6 @@ class StoredChunk:
     end_line: int
     text: str
     content_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewDocument:
-    """A file that is new or has changed."""
-
-    path: str
-    sha256: str
-    size: int
-    chunks: Sequence[Piece] = ()
 
 
 def changed(session: Session, folder: IndexedFolder | None, digests: Mapping[str, str]) -> set[str]:
@@ -87,7 +66,7 @@ def record_scan(
     conversation_id: str | None = None,
     compared_with: uuid.UUID | None = None,
 ) -> RunView:
-    """Record what a scan found: changed documents, deletions, and an execution for each batch of chunks without a vector.
+    """Record what a scan found: changed documents with their chunks, and deletions; then comes `unsearchable`.
 
     What lies at or below an unreadable path is kept as it is: it may still be there. What the caller indexed of the folder for others goes.
     `compared_with` is the index of which the documents are the changes. Raises TransientError if that is withdrawn,
@@ -112,8 +91,8 @@ def record_scan(
     )
     hidden = tuple(f"{path}/" for path in unreadable)
     gone = [(identity, path) for identity, path in absent if path not in unreadable and not path.startswith(hidden)]
-    for document in documents:
-        _record_document(session, run, folder, document)
+    for start in range(0, len(documents), DOCUMENTS):
+        _drop_chunks(session, run_id, indexed_documents.record(session, folder.id, run_id, documents[start : start + DOCUMENTS]))
     for identity, _ in gone:
         _drop_chunks(session, run_id, list(session.scalars(select(Chunk.id).where(Chunk.document_id == identity))))
         session.execute(sa.delete(Document).where(Document.id == identity))
@@ -124,56 +103,53 @@ def record_scan(
     session.execute(sa.update(VectorChange).where(VectorChange.run_id.in_(former), VectorChange.vector.is_(None)).values(run_id=run_id))
     for each in withdrawn:
         _withdraw(session, run_id, each)
-    pending = list(
-        session.scalars(
-            select(Chunk.id)
-            .join(Document)
-            .where(Document.folder_id == folder.id, Chunk.vector_at.is_(None))
-            .order_by(Document.path, Chunk.start_line)
-        )
-    )
-    batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
-    run.deleted_files, run.chunks, run.batches = len(gone), len(pending), len(batches)
+    run.deleted_files, run.chunks = len(gone), session.scalar(select(func.count()).select_from(_pending(folder.id).subquery())) or 0
+    run.batches = -(-run.chunks // BATCH)
     session.flush()
-    for number, chunk_ids in enumerate(batches):
-        identity = outbox.fixed_id("embed", run_id, number)
-        session.add(IndexBatch(execution_id=identity, run_id=run_id, chunk_ids=[str(chunk) for chunk in chunk_ids]))
-        outbox.record(session, EMBED, {"run_id": str(run_id)}, requirements={"engine": EMBEDDING_ENGINE}, execution_id=identity, priority=3)
     counts = {"files": run.files, "changed": len(documents), "deleted": len(gone), "chunks": run.chunks, "batches": run.batches}
     payload = {**indexed_folders.told(folder), **counts, "withdrawn": [[each.visibility, each.audience] for each in withdrawn]}
     event_log.append(session, "index.scanned", f"index:{run_id}", payload=payload)
-    if not batches:
-        _request_write(session, run_id)
     return progress(session, run_id)
 
 
-def _record_document(session: Session, run: IndexRun, folder: IndexedFolder, new: NewDocument) -> None:
-    actor = context(session).actor
-    values = {"sha256": new.sha256, "size": new.size, "run_id": run.id, "updated_by": actor}
-    statement = insert(Document).values(folder_id=folder.id, path=new.path, created_by=actor, **values)
-    statement = statement.on_conflict_do_update(index_elements=["folder_id", "path"], set_=values)
-    document_id = session.execute(statement.returning(Document.id)).scalar_one()
-    kept = {row.content_hash: row.id for row in session.execute(select(Chunk.content_hash, Chunk.id).where(Chunk.document_id == document_id))}
-    fresh: list[dict[str, object]] = []
-    for chunk in {chunk.content_hash: chunk for chunk in new.chunks}.values():
-        kept_id = kept.pop(chunk.content_hash, None)
-        if kept_id is None:
-            fresh.append(
-                {
-                    "document_id": document_id,
-                    "kind": chunk.kind,
-                    "title": chunk.title,
-                    "start_line": chunk.start_line,
-                    "end_line": chunk.end_line,
-                    "text": chunk.text,
-                    "content_hash": chunk.content_hash,
-                }
-            )
-        else:
-            session.execute(sa.update(Chunk).where(Chunk.id == kept_id).values(start_line=chunk.start_line, end_line=chunk.end_line))
-    if fresh:
-        session.execute(insert(Chunk), fresh)
-    _drop_chunks(session, run.id, list(kept.values()))
+def _pending(folder_id: uuid.UUID) -> sa.Select[uuid.UUID]:
+    """The chunks of an index without a vector."""
+    unembedded = select(Chunk.id).join(Document).where(Document.folder_id == folder_id, Chunk.vector_at.is_(None))
+    return unembedded.order_by(Document.path, Chunk.start_line)
+
+
+def unsearchable(session: Session, run_id: uuid.UUID, *, limit: int) -> list[StoredChunk]:
+    """Return chunks of the index of a run that are not found by their words yet, at most so many."""
+    folder_id = session.get_one(IndexRun, run_id).folder_id
+    query = _stored().where(Document.folder_id == folder_id, Chunk.words_at.is_(None))
+    return [StoredChunk(*row) for row in session.execute(query.limit(limit))]
+
+
+def record_words(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> None:
+    """Record that chunks are found by their words."""
+    event_log.append(session, "index.worded", f"index:{run_id}", payload={"chunks": len(chunk_ids)})
+    session.execute(sa.update(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))).values(words_at=func.clock_timestamp()))
+
+
+def record_searchable(session: Session, run_id: uuid.UUID, gone: Sequence[uuid.UUID] = ()) -> RunView:
+    """Record that all of a tree is found by its words, and that chunks have left LanceDB; call for the vectors of what has none.
+
+    The run is done if that is nothing. The same again changes nothing.
+    """
+    run = session.scalars(select(IndexRun).where(IndexRun.id == run_id).with_for_update()).one()
+    session.execute(sa.delete(VectorChange).where(VectorChange.chunk_id == sa.any_(_array(gone, sa.Uuid())), VectorChange.vector.is_(None)))
+    if session.scalar(select(IndexBatch.run_id).where(IndexBatch.run_id == run_id).limit(1)) is None and run.finished_at is None:
+        pending = list(session.scalars(_pending(run.folder_id)))
+        batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
+        event_log.append(session, "index.searchable", f"index:{run_id}", payload={"batches": len(batches)})
+        for number, chunk_ids in enumerate(batches):
+            identity = outbox.fixed_id("embed", run_id, number)
+            session.add(IndexBatch(execution_id=identity, run_id=run_id, chunk_ids=[str(chunk) for chunk in chunk_ids]))
+            outbox.record(session, EMBED, {"run_id": str(run_id)}, requirements={"engine": EMBEDDING_ENGINE}, execution_id=identity, priority=1)
+        if not batches:
+            _finish(session, run_id)
+    notify(session, [f"index:{run_id}"])
+    return progress(session, run_id)
 
 
 def _require_last_word(session: Session, run: IndexRun) -> None:
@@ -208,11 +184,13 @@ def _stage(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def batch(session: Session, execution_id: uuid.UUID) -> list[StoredChunk]:
-    """Return the chunks that an execution is to embed; those that went away meanwhile are left out."""
+    """Return the chunks that an execution is to embed; those that went away meanwhile, or that another run has embedded, are left out."""
     found = session.get(IndexBatch, execution_id)
     if found is None:
         raise NotFound("batch", str(execution_id))
-    query = _stored().where(Chunk.id.in_([uuid.UUID(chunk) for chunk in found.chunk_ids]))
+    staged_before = select(VectorChange.chunk_id).where(VectorChange.vector.is_not(None))
+    wanted = sa.any_(_array([uuid.UUID(chunk) for chunk in found.chunk_ids], sa.Uuid()))
+    query = _stored().where(Chunk.id == wanted, Chunk.vector_at.is_(None), Chunk.id.not_in(staged_before))
     return [StoredChunk(*row) for row in session.execute(query.order_by(Document.path, Chunk.start_line))]
 
 
@@ -254,30 +232,47 @@ def record_vectors(session: Session, execution_id: uuid.UUID, *, node: str, mode
     session.flush()
     event_log.append(session, "index.embedded", f"index:{found.run_id}", payload={"node": node, "chunks": len(rows), "model": model})
     notify(session, [f"index:{found.run_id}"])
-    if session.scalar(select(func.count()).where(IndexBatch.run_id == found.run_id, IndexBatch.finished_at.is_(None))) == 0:
-        _request_write(session, found.run_id)
+    counted = func.count().filter(IndexBatch.finished_at.is_not(None)), func.count()
+    done, batches = session.execute(select(*counted).where(IndexBatch.run_id == found.run_id)).one()
+    if done == batches or done % WRITE_EVERY == 0:
+        identity = outbox.fixed_id("write", found.run_id, done)
+        outbox.record(session, WRITE, {"run_id": str(found.run_id)}, requirements={"tags": [FRAG]}, execution_id=identity, priority=6)
 
 
-def _request_write(session: Session, run_id: uuid.UUID) -> None:
-    identity = outbox.fixed_id("write", run_id)
-    outbox.record(session, WRITE, {"run_id": str(run_id)}, requirements={"tags": [FRAG]}, execution_id=identity, priority=6)
+def gone(session: Session, run_id: uuid.UUID) -> list[uuid.UUID]:
+    """Return the ids of chunks that are to leave LanceDB, as far as runs over the same index, or this run, have left them."""
+    return list(session.scalars(select(VectorChange.chunk_id).where(_of_index(session, run_id), VectorChange.vector.is_(None))))
 
 
-def staged(session: Session, run_id: uuid.UUID) -> tuple[list[tuple[StoredChunk, bytes]], list[uuid.UUID]]:
-    """Return what the writer is to put into LanceDB for a run: chunks with their vectors, and ids to delete."""
+def staged(session: Session, run_id: uuid.UUID) -> list[tuple[StoredChunk, bytes]]:
+    """Return the vectors that the writer is to put into LanceDB, with their chunks: whatever runs over the same index have staged."""
     query = _stored().add_columns(VectorChange.vector).join(VectorChange, VectorChange.chunk_id == Chunk.id)
-    rows = session.execute(query.where(VectorChange.run_id == run_id, VectorChange.vector.is_not(None)))
-    gone = session.scalars(select(VectorChange.chunk_id).where(VectorChange.run_id == run_id, VectorChange.chunk_id.not_in(select(Chunk.id))))
-    return [(StoredChunk(*row[:-1]), row[-1]) for row in rows], list(gone)
+    rows = session.execute(query.where(_of_index(session, run_id), VectorChange.vector.is_not(None)))
+    return [(StoredChunk(*row[:-1]), row[-1]) for row in rows]
+
+
+def _of_index(session: Session, run_id: uuid.UUID) -> sa.ColumnElement[bool]:
+    folder_id = session.get_one(IndexRun, run_id).folder_id
+    return VectorChange.run_id.in_(select(IndexRun.id).where(IndexRun.folder_id == folder_id))
 
 
 def record_written(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> RunView:
-    """Record that the chunks of a run are searchable, and that the run is done."""
+    """Record that chunks are found by their meaning; the run is done if that was the last of it."""
     written = _array(chunk_ids, sa.Uuid())
     session.execute(sa.update(Chunk).where(Chunk.id == sa.any_(written)).values(vector_at=func.clock_timestamp()))
-    session.execute(sa.delete(VectorChange).where(VectorChange.run_id == run_id, VectorChange.chunk_id == sa.any_(written)))
+    session.execute(sa.delete(VectorChange).where(VectorChange.chunk_id == sa.any_(written)))
     if chunk_ids:
         event_log.append(session, "index.written", f"index:{run_id}", payload={"chunks": len(chunk_ids)})
+    unfinished = select(IndexBatch.run_id).where(IndexBatch.run_id == run_id, IndexBatch.finished_at.is_(None)).limit(1)
+    unwritten = select(VectorChange.chunk_id).where(_of_index(session, run_id), VectorChange.vector.is_not(None)).limit(1)
+    # The last batch may have ended while this was written: then it has called the writer once more.
+    if session.scalar(unfinished) is None and session.scalar(unwritten) is None:
+        _finish(session, run_id)
+    notify(session, [f"index:{run_id}"])
+    return progress(session, run_id)
+
+
+def _finish(session: Session, run_id: uuid.UUID) -> None:
     done = session.scalar(
         sa.update(IndexRun)
         .where(IndexRun.id == run_id, IndexRun.finished_at.is_(None))
@@ -286,8 +281,16 @@ def record_written(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid
     )
     if done is not None:
         event_log.append(session, "index.finished", f"index:{run_id}", payload={})
-    notify(session, [f"index:{run_id}"])
-    return progress(session, run_id)
+
+
+def request_compaction(session: Session, *, every: timedelta) -> uuid.UUID | None:
+    """Have LanceDB compacted if something was indexed in the last two periods; the same period asks once, whoever asks."""
+    now = session.execute(select(func.clock_timestamp())).scalar_one()
+    recent = sa.or_(IndexRun.created_at > now - 2 * every, IndexRun.finished_at > now - 2 * every)
+    if session.scalar(select(IndexRun.id).where(recent).limit(1)) is None:
+        return None
+    identity = outbox.fixed_id("compact", int(now.timestamp() // every.total_seconds()))
+    return outbox.record(session, COMPACT, {}, requirements={"tags": [FRAG]}, execution_id=identity, priority=1)
 
 
 def _array(values: Sequence[object], kind: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
@@ -297,8 +300,9 @@ def _array(values: Sequence[object], kind: sa.types.TypeEngine[Any]) -> sa.BindP
 
 def executions_of(session: Session, run_id: uuid.UUID) -> list[uuid.UUID]:
     """Return the ids of the executions that embed and write for a run."""
-    embeddings = session.scalars(select(IndexBatch.execution_id).where(IndexBatch.run_id == run_id))
-    return [*embeddings, outbox.fixed_id("write", run_id)]
+    embeddings = list(session.scalars(select(IndexBatch.execution_id).where(IndexBatch.run_id == run_id)))
+    writes = [count for count in range(1, len(embeddings) + 1) if count == len(embeddings) or count % WRITE_EVERY == 0]
+    return [*embeddings, *(outbox.fixed_id("write", run_id, count) for count in writes)]
 
 
 def progress(session: Session, run_id: uuid.UUID) -> RunView:
@@ -306,7 +310,11 @@ def progress(session: Session, run_id: uuid.UUID) -> RunView:
     run = session.get(IndexRun, run_id, populate_existing=True)
     if run is None:
         raise NotFound("index run", str(run_id))
-    done = session.scalar(select(func.count()).where(IndexBatch.run_id == run_id, IndexBatch.finished_at.is_not(None))) or 0
+    counted = func.count().filter(IndexBatch.finished_at.is_not(None)), func.count()
+    done, called = session.execute(select(*counted).where(IndexBatch.run_id == run_id)).one()
     counts = (run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, done)
     visibility = session.scalar(select(IndexedFolder.visibility).where(IndexedFolder.id == run.folder_id))
-    return RunView(run_id, run.root, *counts, run.skipped, run.finished_at is not None, Visibility(visibility) if visibility else None)
+    finished = run.finished_at is not None
+    # The batches are called for when all is found by its words.
+    searchable = finished or called > 0
+    return RunView(run_id, run.root, *counts, run.skipped, searchable, finished, Visibility(visibility) if visibility else None)

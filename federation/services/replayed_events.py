@@ -388,7 +388,8 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
 }
 # These change no column that is compared.
 WITHOUT_A_ROW = {
-    *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept", "index.embedded", "index.written"),
+    *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept"),
+    *("index.worded", "index.searchable", "index.embedded", "index.written"),
     # That nobody tries any more to embed a memory, which stays as it is.
     "memory.given_up",
     # Its digests stand in a file of the machine; what a part says is shown to who asked.

@@ -2,7 +2,8 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from federation.charter import Right
 from federation.errors import InvalidInput, NotFound
-from federation.services import agents, charter, indexed_folders, limits
+from federation.services import agents, charter, conversations, indexed_folders, limits
 from federation.services.visibility import audience
 from federation.store import outbox
 from federation.store.models.cop import Visibility
@@ -25,6 +26,37 @@ SEARCH = "federation.tasks.retrieval.search"
 # LanceDB lies on the node of this tag: scans, writes and searches run there.
 FRAG = "frag"
 EMBEDDING_ENGINE = "minilm"
+STATIC_ENGINE = "wordllama"
+COMPACT = "federation.tasks.retrieval.compact"
+
+
+class Language(StrEnum):
+    """What a file is written in, as its name ends."""
+
+    BASH = "bash"
+    C = "c"
+    CPP = "cpp"
+    CSHARP = "csharp"
+    GO = "go"
+    JAVA = "java"
+    JAVASCRIPT = "javascript"
+    MARKDOWN = "markdown"
+    PHP = "php"
+    PYTHON = "python"
+    RUBY = "ruby"
+    RUST = "rust"
+    TYPESCRIPT = "typescript"
+
+
+class Kind(StrEnum):
+    """What a place is: a definition, what is left of a file or namespace (module), or a part of a text."""
+
+    FUNCTION = "function"
+    METHOD = "method"
+    CLASS = "class"
+    MODULE = "module"
+    SECTION = "section"
+    PARAGRAPH = "paragraph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +70,10 @@ class Hit:
     title: Annotated[str, Field(description="What the place is called: a function, a class, a heading.")]
     kind: str
     score: Annotated[float, Field(description="Higher is better; to be compared within one answer only.")]
-    matched_by: Annotated[Sequence[str], Field(description="The rankers that found it: by meaning, by words.")]
+    matched_by: Annotated[Sequence[str], Field(description="The rankers that found it: words, word vectors, meaning.")]
     text: str
+    words: Annotated[Sequence[str], Field(description="Words of the query that occur in it.")] = ()
+    line: Annotated[int | None, Field(description="The line of it that has most of these.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +89,8 @@ class RunView:
     batches: int
     batches_done: int
     skipped: Sequence[dict[str, str]]
+    # Found by its words, and by its meaning too.
+    searchable: bool
     finished: bool
     # None once the index is withdrawn.
     visibility: Visibility | None
@@ -75,25 +111,40 @@ def request_index(session: Session, path: str, *, visibility: str | None = None,
     return outbox.record(session, INDEX, {name: value for name, value in asked.items() if value is not None}, requirements={"tags": [FRAG]})
 
 
-def request_search(session: Session, query: str, *, limit: int = 5, root: str | None = None) -> uuid.UUID:
+@dataclass(frozen=True, slots=True)
+class Narrower:
+    """To what a search is limited; `path` is how paths in an indexed folder begin, and with a conversation it is what was indexed for its members."""
+
+    root: str | None = None
+    path: str | None = None
+    language: Language | None = None
+    kind: Kind | None = None
+    conversation_id: str | None = None
+
+
+def request_search(session: Session, query: str, narrower: Narrower | None = None, *, limit: int = 5) -> uuid.UUID:
     """Record the execution that searches what is indexed; return its id.
 
-    Raises InvalidInput, NotFound for a folder that is not indexed, RateLimited.
+    Raises InvalidInput, NotFound for a folder that is not indexed or a conversation of which the caller is no member, RateLimited.
     """
     agents.require(query, "query")
     if not 1 <= limit <= 50:
         raise InvalidInput("limit", limit, "1 to 50 hits")
-    if root is not None:
-        root = root.rstrip("/") or "/"
-        if root not in (known := indexed_folders.roots(session)):
-            raise NotFound("indexed folder", root, known)
+    limited = {name: value for name, value in asdict(narrower or Narrower()).items() if value is not None}
+    if "root" in limited:
+        limited["root"] = limited["root"].rstrip("/") or "/"
+        if limited["root"] not in (known := indexed_folders.roots(session)):
+            raise NotFound("indexed folder", limited["root"], known)
+    if "conversation_id" in limited:
+        conversations.require_member(session, limited["conversation_id"])
     limits.search(session)
     requirements = {"tags": [FRAG], "engine": EMBEDDING_ENGINE}
-    return outbox.record(session, SEARCH, {"query": query, "limit": limit, "root": root}, requirements=requirements, priority=8)
+    asked = {"query": query, "limit": limit, **limited}
+    return outbox.record(session, SEARCH, asked, requirements=requirements, priority=8)
 
 
 def show(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[Hit]:
-    """Return the ranked chunks (id, score, names of the rankers) that are recorded and may be seen, in their order; of each file the first."""
+    """Return the ranked chunks (id, score, names of the rankers) that are recorded and may be seen, in their order; of each definition the first."""
     return [hit for _, hit in places(session, ranked)]
 
 
@@ -106,11 +157,11 @@ def places(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[s
         .where(Chunk.id.in_([identity for identity, _, _ in ranked]))
     )
     found = {chunk.id: (chunk, path, root) for chunk, path, root in session.execute(query)}
-    # Who may see several indexes of a folder is shown each file once.
-    hits: dict[tuple[str, str], tuple[uuid.UUID, Hit]] = {}
+    # A long definition is several chunks, and who may see several indexes of a folder would see each place twice.
+    hits: dict[tuple[str, str, str | int], tuple[uuid.UUID, Hit]] = {}
     for identity, score, rankers in ranked:
         if identity in found:
             chunk, path, root = found[identity]
             where = (root, path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind)
-            hits.setdefault((root, path), (identity, Hit(*where, score, list(rankers), chunk.text)))
+            hits.setdefault((root, path, chunk.title or chunk.start_line), (identity, Hit(*where, score, list(rankers), chunk.text)))
     return list(hits.values())

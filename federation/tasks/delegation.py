@@ -9,13 +9,14 @@ from celery import shared_task
 from federation.delivery.task import FederationTask
 from federation.errors import PermanentError
 from federation.placement.node_file import node_file
-from federation.services import executions, inference, retrieval, summaries, task_ends, tasks
+from federation.services import executions, indexed_folders, inference, retrieval, summaries, task_ends, tasks
 from federation.services.executions import Cancelled
 from federation.services.retrieval import Hit
 from federation.store.models.tasks import ENDED, AgentTask, TaskType
 from federation.tasks.inference import answer
 from federation.tasks.retrieval import best
 from federation.tasks.summaries import extract
+from federation.vectors.filters import Scope
 
 
 @shared_task(bind=True, base=FederationTask, name=tasks.LOOK_UP, time_limit=300)
@@ -26,8 +27,9 @@ def look_up(self: FederationTask, *, task_id: str) -> dict[str, Any]:
         task = session.get_one(AgentTask, identity)
         if task.status in ENDED:
             return task_ends.ended(session, identity)
-    # Of what the asker may see only that which all may who read the answer.
-    found = best(self, task.description, limit=inference.SOURCES, shared_with=task.conversation_id)
+        # Of what the asker may see only that which all may who read the answer.
+        scope = Scope(collections=indexed_folders.collections(session, shared_with=task.conversation_id))
+    found = best(self, task.description, scope, limit=inference.SOURCES)
     with self.transaction() as session:
         sources = [_place(hit) for _, hit in found]
         if executions.once(session, "looked_up", {"sources": sources}):

@@ -4,10 +4,9 @@ import hashlib
 import time
 import uuid
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from celery import shared_task
@@ -16,27 +15,31 @@ from federation.delivery.task import FederationTask
 from federation.engines import catalogue
 from federation.errors import InvalidInput, ModelUnavailable
 from federation.services import indexed_folders, indexing, retrieval
-from federation.services.indexing import NewDocument, StoredChunk
-from federation.services.retrieval import Hit
+from federation.services.indexed_documents import NewDocument
+from federation.services.indexing import StoredChunk
+from federation.services.retrieval import Hit, RunView
 from federation.settings import settings
 from federation.vectors import chunking
 from federation.vectors.filters import Scope
+from federation.vectors.languages import SUFFIXES
 from federation.vectors.scan import UNREADABLE, read_file, require_apart, require_inside, scan
+from federation.vectors.snippets import why
 from federation.vectors.sources import Skipped
+from federation.vectors.wording import query_text
 
 if TYPE_CHECKING:
-    from federation.vectors.index import VectorIndex
+    from federation.vectors.index import Key, VectorIndex
 
 # Longer chunks are cut for the model, which is three times as fast so; their whole text is still found by its words.
 TOKENS = 128
 # Between two words of how far it is.
 TELL_S = 1.0
-# Files that are ranked first; if PostgreSQL shows too few of them, so many times as many.
+# Places that are ranked first; if PostgreSQL shows too few of them, so many times as many.
 RANKED, MORE = 50, 4
 
 
-# One writer a table: LanceDB refuses an index that two make at once.
-_one_writer = Lock()
+# Chunks that are read, worded and written at once.
+AT_ONCE = 8192
 
 
 def vectors_dir() -> Path:
@@ -59,7 +62,7 @@ def _vectors() -> "VectorIndex":
 
 @shared_task(bind=True, base=FederationTask, name=retrieval.INDEX)
 def index(self: FederationTask, *, path: str, visibility: str | None = None, conversation_id: str | None = None) -> dict[str, Any]:
-    """Scan a tree, record what changed, and call for the embedding of it; the run goes on in other executions."""
+    """Scan a tree, record what changed, let it be found by its words, and call for the embedding of it; that goes on in other executions."""
     for_whom = {"visibility": visibility, "conversation_id": conversation_id}
     root = require_inside(Path(path), settings().index_roots)
     require_apart(root, [settings().data_dir, settings().cache_dir], but=settings().data_dir / "demo")
@@ -67,7 +70,7 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
     unreadable = [refusal.path for refusal in found.skipped if refusal.reason.startswith(UNREADABLE)]
     if "." in unreadable:
         raise InvalidInput("path", str(root), f"a folder that this node may read ({found.skipped[0].reason})")
-    digests = {file.path: file.sha256 for file in found.files}
+    digests = {file.path: chunking.digest(file.sha256) for file in found.files}
     with self.transaction() as session:
         folder = indexed_folders.find(session, str(root), **for_whom)
         compared_with = folder.id if folder else None
@@ -91,9 +94,9 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
             digests.pop(name)
         else:
             # The digest of what was read now: a file that changed since the walk is taken as it is and looked at again next time.
-            documents.append(NewDocument(name, hashlib.sha256(content).hexdigest(), len(content), chunks))
+            documents.append(NewDocument(name, chunking.digest(hashlib.sha256(content).hexdigest()), len(content), chunks))
     with self.transaction() as session:
-        run = indexing.record_scan(
+        indexing.record_scan(
             session,
             self.execution_id,
             str(root),
@@ -104,7 +107,47 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
             compared_with=compared_with,
             **for_whom,
         )
+    run = _make_searchable(self)
     return {**asdict(run), "run_id": str(run.run_id), "skipped": dict(Counter(refusal.reason for refusal in skipped))}
+
+
+def _make_searchable(task: FederationTask) -> RunView:
+    """Put the words of what is new in the index of a run into LanceDB, take out what is gone, and call for the embedding of the rest."""
+    run_id, told = task.execution_id, 0
+    while some := _put_words(task, run_id):
+        told += some
+        task.tell_progress(told, told, "pieces searchable")
+    with task.transaction() as session:
+        gone = indexing.gone(session, run_id)
+    if gone or told:
+        stored = _vectors()
+        with stored.writing():
+            stored.delete([str(identity) for identity in gone])
+            stored.words.optimize()
+    with task.transaction() as session:
+        return indexing.record_searchable(session, run_id, gone)
+
+
+def _put_words(task: FederationTask, run_id: uuid.UUID) -> int:
+    with task.transaction() as session:
+        if not indexing.unsearchable(session, run_id, limit=1):
+            return 0
+    stored, engine = _vectors(), catalogue.embedding(retrieval.STATIC_ENGINE)
+    with stored.writing():
+        # Read here, or a writer that was held up would bring back what another has deleted meanwhile.
+        with task.transaction() as session:
+            chunks = indexing.unsearchable(session, run_id, limit=AT_ONCE)
+        texts = [_worded(chunk).searchable for chunk in chunks]
+        stored.put_words([_key(chunk) for chunk in chunks], texts, engine.embed(texts))
+        with task.transaction() as session:
+            indexing.record_words(session, run_id, [chunk.id for chunk in chunks])
+    return len(chunks)
+
+
+def _key(chunk: StoredChunk) -> "Key":
+    from federation.vectors.index import Key  # noqa: PLC0415 - imports LanceDB
+
+    return Key(str(chunk.id), str(chunk.document_id), chunk.collection, chunk.path, chunk.kind)
 
 
 def _worded(chunk: StoredChunk) -> chunking.Chunk:
@@ -126,42 +169,68 @@ def embed(self: FederationTask, *, run_id: str) -> dict[str, Any]:
 
 @shared_task(bind=True, base=FederationTask, name=retrieval.WRITE)
 def write(self: FederationTask, *, run_id: str) -> dict[str, Any]:
-    """Put the staged vectors of a run into LanceDB; the same rows written twice are the same rows."""
+    """Put the vectors that are staged for the index of a run into LanceDB; the same rows written twice are the same rows."""
     run = uuid.UUID(run_id)
     stored = _vectors()
-    with _one_writer:
-        # Read here, or a writer that was held up would bring back what another has deleted meanwhile.
+    with stored.writing():
+        # Read here, as above.
         with self.transaction() as session:
-            staged, gone = indexing.staged(session, run)
-        stored.put((str(chunk.id), str(chunk.document_id), chunk.collection, _worded(chunk), vector) for chunk, vector in staged)
-        stored.delete([str(identity) for identity in gone])
-        if staged or gone:
-            stored.optimize()
-    with self.transaction() as session:
-        view = indexing.record_written(session, run, [*(chunk.id for chunk, _ in staged), *gone])
-    return {"run_id": run_id, "written": len(staged), "deleted": len(gone), "finished": view.finished}
+            staged = indexing.staged(session, run)
+        if staged:
+            stored.put_meanings([_key(chunk) for chunk, _ in staged], [vector for _, vector in staged])
+        with self.transaction() as session:
+            view = indexing.record_written(session, run, [chunk.id for chunk, _ in staged])
+        if staged and view.finished:
+            stored.meanings.optimize()
+    return {"run_id": run_id, "written": len(staged), "finished": view.finished}
+
+
+@shared_task(bind=True, base=FederationTask, name=retrieval.COMPACT)
+def compact(self: FederationTask) -> dict[str, Any]:
+    """Compact the tables of LanceDB, and index what is new in them."""
+    stored = _vectors()
+    with stored.writing():
+        stored.optimize()
+    return {"words": stored.words.count(), "meanings": stored.meanings.count()}
 
 
 @shared_task(bind=True, base=FederationTask, name=retrieval.SEARCH, time_limit=300)
-def search(self: FederationTask, *, query: str, limit: int, root: str | None) -> list[dict[str, Any]]:
-    """Answer a question with the best place of each of the best files; the text comes from PostgreSQL."""
-    return [asdict(hit) for _, hit in best(self, query, limit=limit, root=root)]
+def search(
+    self: FederationTask,
+    *,
+    query: str,
+    limit: int,
+    root: str | None = None,
+    path: str | None = None,
+    language: str | None = None,
+    kind: str | None = None,
+    conversation_id: str | None = None,
+) -> list[dict[str, Any]]:
+    """Answer a question with the best places; the text comes from PostgreSQL."""
+    with self.transaction() as session:
+        seen = indexed_folders.collections(session, root=root, made_for=conversation_id)
+    scope = Scope(collections=seen, kinds=[kind] if kind else None, path_prefix=path, suffixes=SUFFIXES[language] if language else None)
+    return [asdict(_explained(hit, query)) for _, hit in best(self, query, scope, limit=limit)]
 
 
-def best(task: FederationTask, query: str, *, limit: int, root: str | None = None, shared_with: str | None = None) -> list[tuple[uuid.UUID, Hit]]:
-    """Return the best place of each of the best files that the asker of a task may see, with its chunk's id; fewer only if there are no more.
+def _explained(hit: Hit, query: str) -> Hit:
+    words, line = why(query, hit.path, hit.title, hit.text)
+    return replace(hit, words=words, line=None if line is None else hit.start_line + line)
 
-    With a conversation, only those that all its members may see. What is not his takes no part: neither a place, nor a share in a score.
+
+def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[tuple[uuid.UUID, Hit]]:
+    """Return the best places of a scope that the asker of a task may see, each with its chunk's id; fewer only if there are no more.
+
+    The scope names the indexes, so that what the asker may not see takes no part: neither a place, nor a share in a score.
     """
-    with task.transaction() as session:
-        scope = Scope(collections=indexed_folders.collections(session, root=root, shared_with=shared_with))
-    engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
-    vector = engine.embed([query])[0]
     stored, depth = _vectors(), max(RANKED, limit)
+    [static] = catalogue.embedding(retrieval.STATIC_ENGINE).embed([query_text(query)])
+    # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
+    meaning = catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0] if stored.meanings.count() else None
     while True:
-        hits = stored.search(query, vector, limit=depth, scope=scope)
+        hits = stored.search(query, static, meaning, limit=depth, scope=scope)
         with task.transaction() as session:
             found = retrieval.places(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits])
-        if len(found) >= limit or scope.is_empty or len(hits) >= stored.files.count(scope) or depth >= stored.chunks.count(scope):
+        if len(found) >= limit or scope.is_empty or len(hits) < depth or depth >= stored.words.count(scope):
             return found[:limit]
         depth *= MORE

@@ -3,16 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
 
 from federation.vectors.code import code_pieces
-from federation.vectors.languages import syntax_of
+from federation.vectors.languages import SUFFIXES, syntax_of
 from federation.vectors.pieces import Piece
 from federation.vectors.prose import markdown_pieces, text_pieces
 from federation.vectors.sources import Skipped, decoded
 from federation.vectors.wording import VERSION, embedding_text, searchable_text
-
-_MARKDOWN: Final = frozenset({".md", ".markdown", ".mdx"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,11 @@ class Chunk:
     def embeddable(self) -> str:
         """Text for the embedding model."""
         return embedding_text(self.path, self.title, self.text)
+
+
+def digest(sha256: str) -> str:
+    """Return a file's digest as it is recorded: another one when files are cut or worded otherwise, so that they are read anew."""
+    return hashlib.sha256(f"file {VERSION} {sha256}".encode()).hexdigest()
 
 
 def _hash(path: str, piece: Piece) -> str:
@@ -70,4 +72,4 @@ def _pieces(path: str, text: str) -> list[Piece]:
     suffix = PurePosixPath(path).suffix.lower()
     if (syntax := syntax_of(suffix, text)) is not None:
         return code_pieces(syntax, text)
-    return markdown_pieces(text) if suffix in _MARKDOWN else text_pieces(text)
+    return markdown_pieces(text) if suffix in SUFFIXES["markdown"] else text_pieces(text)

@@ -22,11 +22,12 @@ class Scope:
     collections: Collection[str] | None = None
     kinds: Collection[str] | None = None
     path_prefix: str | None = None
+    suffixes: Collection[str] | None = None
 
     @property
     def is_empty(self) -> bool:
         """Say whether nothing can pass."""
-        return any(limit is not None and not limit for limit in (self.document_ids, self.collections, self.kinds))
+        return any(limit is not None and not limit for limit in (self.document_ids, self.collections, self.kinds, self.suffixes))
 
     def condition(self) -> str | None:
         """Return the filter, None if there is no limit."""
@@ -34,6 +35,9 @@ class Scope:
         conditions = [one_of(column, values) for column, values in columns if values is not None]
         if self.path_prefix:
             conditions.append(f"starts_with(path, {quoted(self.path_prefix)})")
+        if self.suffixes is not None:
+            ends = [f"ends_with(lower(path), {quoted(suffix)})" for suffix in sorted(self.suffixes)]
+            conditions.append(f"({' OR '.join(ends) or 'false'})")
         return " AND ".join(conditions) or None
 
 

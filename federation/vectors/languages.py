@@ -135,24 +135,30 @@ C_SHARP: Final = Syntax(
     entered=_set("global_statement ERROR"),
 )
 
-_BY_SUFFIX: Final[Mapping[str, Syntax]] = {
-    suffix: syntax
-    for suffixes, syntax in (
-        (".py .pyi .pyw", PYTHON),
-        (".js .mjs .cjs .jsx", JAVASCRIPT),
-        (".ts .mts .cts", TYPESCRIPT),
-        (".tsx", TSX),
-        (".c .h", C),
-        (".cc .cpp .cxx .hh .hpp .hxx .ipp .cu .cuh", CPP),
-        (".rs", RUST),
-        (".go", GO),
-        (".java", JAVA),
-        (".sh .bash", BASH),
-        (".rb .rake", RUBY),
-        (".php", PHP),
-        (".cs", C_SHARP),
-    )
-    for suffix in suffixes.split()
+# By the names that a search is limited by.
+SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "bash": (".sh", ".bash"),
+    "c": (".c", ".h"),
+    "cpp": (".cc", ".cpp", ".cxx", ".hh", ".hpp", ".hxx", ".ipp", ".cu", ".cuh", ".h"),
+    "csharp": (".cs",),
+    "go": (".go",),
+    "java": (".java",),
+    "javascript": (".js", ".mjs", ".cjs", ".jsx"),
+    "markdown": (".md", ".markdown", ".mdx"),
+    "php": (".php",),
+    "python": (".py", ".pyi", ".pyw"),
+    "ruby": (".rb", ".rake"),
+    "rust": (".rs",),
+    "typescript": (".ts", ".mts", ".cts", ".tsx"),
+}
+_SYNTAXES: Final = {
+    **{"bash": BASH, "cpp": CPP, "c": C, "csharp": C_SHARP, "go": GO, "java": JAVA, "javascript": JAVASCRIPT},
+    **{"php": PHP, "python": PYTHON, "ruby": RUBY, "rust": RUST, "typescript": TYPESCRIPT},
+}
+BY_SUFFIX: Final[Mapping[str, Syntax]] = {
+    **{suffix: syntax for name, syntax in _SYNTAXES.items() for suffix in SUFFIXES[name]},
+    ".h": C,
+    ".tsx": TSX,
 }
 _BY_INTERPRETER: Final[Mapping[str, Syntax]] = {"python": PYTHON, "sh": BASH, "bash": BASH, "node": JAVASCRIPT, "ruby": RUBY, "php": PHP}
 # Many headers of C++ are called as those of C are.
@@ -165,6 +171,6 @@ def syntax_of(suffix: str, text: str) -> Syntax | None:
     if suffix == ".h" and _IS_CPP.search(text):
         return CPP
     if suffix:
-        return _BY_SUFFIX.get(suffix)
+        return BY_SUFFIX.get(suffix)
     named = _SHEBANG.match(text)
     return _BY_INTERPRETER.get(named[1]) if named else None

@@ -1,6 +1,7 @@
 """The words that a chunk is found by: identifiers split into words; touches no store."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 # Part of every chunk's hash: a change here or in the cutting makes old vectors stale, so count it up.
@@ -16,9 +17,15 @@ def parts_of(identifier: str) -> list[str]:
     return [part.lower() for part in _PART.findall(identifier)]
 
 
+@lru_cache(2**16)
+def _split(identifier: str) -> str:
+    # A tree has a hundred uses of each of its identifiers.
+    return " ".join(parts_of(identifier))
+
+
 def split_words(text: str) -> str:
     """Return the words of code or prose, identifiers split, punctuation gone."""
-    return " ".join(part for identifier in _IDENTIFIER.findall(text) for part in parts_of(identifier))
+    return " ".join(filter(None, map(_split, _IDENTIFIER.findall(text))))
 
 
 def count_words(text: str) -> int:
@@ -37,9 +44,10 @@ def embedding_text(path: str, title: str, text: str) -> str:
 
 def searchable_text(path: str, title: str, text: str) -> str:
     """Return what full text search reads: split words, and identifiers of several words whole as well."""
-    everything = f"{path}\n{title}\n{text}"
-    whole = [name.lower() for name in _IDENTIFIER.findall(everything) if len(parts_of(name)) > 1]
-    return " ".join([split_words(everything), *whole])
+    identifiers = _IDENTIFIER.findall(f"{path}\n{title}\n{text}")
+    split = list(map(_split, identifiers))
+    whole = [identifier.lower() for identifier, parts in zip(identifiers, split, strict=True) if " " in parts]
+    return " ".join([*filter(None, split), *whole])
 
 
 def query_text(question: str) -> str:

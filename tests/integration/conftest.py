@@ -92,7 +92,7 @@ EVENTS = {
     "agents": ("agent.",),
     "artifacts": ("artifact.stored",),
     "ballots": ("consensus.voted",),
-    "chunks": ("index.scanned", "index.written"),
+    "chunks": ("index.scanned", "index.worded", "index.written"),
     "claim_waiters": ("claim.",),
     "claims": ("claim.",),
     "consensus": ("consensus.",),
@@ -109,7 +109,7 @@ EVENTS = {
     "executions": ("execution.",),
     "feeds": ("feed.",),
     "indexed_folders": ("index.scanned",),
-    "index_batches": ("index.scanned", "index.embedded"),
+    "index_batches": ("index.searchable", "index.embedded"),
     "index_runs": ("index.scanned", "index.finished"),
     "memories": ("memory.",),
     "message_receipts": ("message.",),
@@ -125,7 +125,7 @@ EVENTS = {
     "statements": ("statement.",),
     "summaries": ("conversation.summarised",),
     "summary_schedules": ("conversation.scheduled", "conversation.unscheduled"),
-    "vector_changes": ("index.scanned", "index.embedded", "index.written"),
+    "vector_changes": ("index.scanned", "index.searchable", "index.embedded", "index.written"),
 }
 # docs/adr/0003-signs-of-life.md: these columns alone may change without an event.
 SIGNS_OF_LIFE = {

@@ -15,7 +15,7 @@ from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, WaitS, folder, 
 from federation.mcp.waits import value_of
 from federation.services import retrieval
 from federation.services.executions import State
-from federation.services.retrieval import Hit
+from federation.services.retrieval import Hit, Kind, Language, Narrower
 from federation.store.models.cop import Visibility
 
 # A search is an execution of milliseconds, but its node may have to load the model first.
@@ -58,8 +58,8 @@ async def federation_index(
     """Make a tree of code and texts searchable for federation_search; an unchanged file costs nothing, so repeating a call is cheap.
 
     Whoever indexes a folder for the same readers keeps one index up to date. Who made it withdraws it by indexing the folder for others.
-    The work spreads over all nodes that can embed. Start it with a path; it returns at once with a run_id, or with `wait_s` when all is
-    searchable. Then federation_index(run_id=…, wait_s=60) waits on. Give either path or run_id.
+    Start it with a path; it returns at once with a run_id, or with `wait_s` when all is searchable by words. The embedding spreads over all
+    nodes that can, in the background; federation_index(run_id=…, wait_s=60) waits for that. Give either path or run_id.
     """
     if (path is None) == (run_id is None):
         raise InvalidInput("path", path, "either a path, to index it, or a run_id, to look at a run that you started")
@@ -71,7 +71,7 @@ async def federation_index(
 
     def look(session: Session) -> IndexProgress | None:
         found = progress(session, run)
-        return found if found.finished or (found.waiting_for and run_id is None) else None
+        return found if found.finished or (run_id is None and (found.searchable or found.waiting_for)) else None
 
     if wait_s > 0:
         done = await call.until(look, wait_s=wait_s, notices=[f"index:{run}"], executions=[run], waiting=f"indexing {path or run}")
@@ -82,6 +82,7 @@ async def federation_index(
 
 async def federation_search(
     call: Call,
+    *,
     query: Annotated[
         str,
         text(
@@ -92,12 +93,23 @@ async def federation_search(
     ],
     limit: Annotated[int, Field(ge=1, le=50, description="At most so many places."), NUMBER] = 5,
     root: Annotated[str | None, folder("Only in this indexed folder; omitted: in all.", examples=["/srv/code"])] = None,
+    path: Annotated[str | None, text("Only files whose path in the indexed folder begins so.", longest=LONGEST_LINE, examples=["src/net/"])] = None,
+    language: Annotated[Language | None, Field(description="Only files in this language, by how their names end.")] = None,
+    kind: Annotated[Kind | None, Field(description="Only places of this kind.")] = None,
+    conversation_id: Annotated[
+        str | None, name("Only what was indexed for the members of this conversation of yours.", examples=["project-123"])
+    ] = None,
 ) -> Found:
     """Search what federation_index made searchable and you may see, by meaning and by words at once; returns file, lines, text and score.
 
-    Each file comes once, with its best place. No hits: ask in other words, or index the folder first.
+    Each definition comes once. No hits: ask in other words, or index the folder first.
     """
-    execution_id = await call.transact(lambda session: retrieval.request_search(session, query, limit=limit, root=root))
+
+    def ask(session: Session) -> UUID:
+        narrower = Narrower(root=root, path=path, language=language, kind=kind, conversation_id=conversation_id)
+        return retrieval.request_search(session, query, narrower, limit=limit)
+
+    execution_id = await call.transact(ask)
     value, stands = await value_of(call, execution_id, wait_s=FOUND_WITHIN_S, waiting="searching")
     hits: list[dict[str, Any]] | None = value
     return Found(None if hits is None else [Hit(**hit) for hit in hits], execution_id, stands.state, stands.node, stands.waiting_for, stands.note)

@@ -80,7 +80,10 @@ class Chunk(Base):
     """A piece of a document that is embedded and found as one."""
 
     __tablename__ = "chunks"
-    __table_args__ = (Index("ix_chunks_pending", "document_id", postgresql_where="vector_at IS NULL"),)
+    __table_args__ = (
+        Index("ix_chunks_pending", "document_id", postgresql_where="vector_at IS NULL"),
+        Index("ix_chunks_unsearchable", "document_id", postgresql_where="words_at IS NULL"),
+    )
 
     id: Mapped[Key]
     document_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), index=True)
@@ -90,6 +93,8 @@ class Chunk(Base):
     end_line: Mapped[int]
     text: Mapped[str]
     content_hash: Mapped[str]
+    # Since when it is found by its words, and since when by its meaning.
+    words_at: Mapped[datetime | None]
     vector_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_by: Mapped[UpdatedBy]

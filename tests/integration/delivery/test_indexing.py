@@ -39,12 +39,12 @@ def test_what_vanishes_from_a_tree_vanishes_from_the_search(world: World, tmp_pa
     index(world, tree)
     first = indexed()
     assert len(first) == 3
-    assert stored.chunks.values("id") == first
+    assert stored.meanings.values("id") == first
     (tree / "gone.py").unlink()
     (tree / "changed.py").write_text("def badgers() -> None:\n    pass\n")
     index(world, tree)
     assert len(first & indexed()) == 1
-    assert stored.chunks.values("id") == indexed()
+    assert stored.meanings.values("id") == stored.words.values("id") == indexed()
     assert world.rows("SELECT count(*) FROM vector_changes") == [(0,)]
     hits = world.result(
         world.record(SEARCH, {"query": "who feeds the otters that are gone?", "limit": 5, "root": str(tree)}, tags=["frag"]), within_s=120
@@ -86,5 +86,5 @@ def test_the_command_indexes_lists_what_it_skipped_and_follows_changes(world: Wo
         world.until(lambda: len(runs()) == 2, "the change is seen", within_s=120)
         assert watching.poll() is None
     first, second = runs()
-    assert (first["changed_files"], second["changed_files"], second["finished"]) == (0, 1, True)
+    assert (first["changed_files"], second["changed_files"], second["searchable"]) == (0, 1, True)
     assert {each["path"] for each in second["skipped"]} == {".gitignore", "a.log", "credentials.json"}

@@ -13,7 +13,7 @@ from federation.mcp import door
 from federation.mcp.tools import claims
 from federation.results.options import Options
 from federation.services import indexing, summaries, task_claims
-from federation.services.indexing import NewDocument
+from federation.services.indexed_documents import NewDocument
 from federation.vectors.chunking import Chunk
 
 pytestmark = pytest.mark.anyio
@@ -264,6 +264,9 @@ async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) ->
         with house.transactions.begin("ada") as session:
             document = NewDocument("a.py", "digest", 10, [chunk])
             indexing.record_scan(session, uuid.UUID(run), "/srv/code", paths=["a.py"], documents=[document], skipped=[])
+        assert (await ada.call_tool("federation_index", {"run_id": run})).data.state == "indexing words"
+        with house.transactions.begin("ada") as session:
+            indexing.record_searchable(session, uuid.UUID(run))
         with house.transactions.begin("test:hand") as session:
             session.execute(
                 text("update outbox set waiting_for = 'no live node has engine=minilm' where execution_id <> :id"), {"id": uuid.UUID(run)}
@@ -271,6 +274,8 @@ async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) ->
         for tool, arguments in (("federation_index", {"run_id": run}), ("federation_task_status", {"task_id": run})):
             told = (await ada.call_tool(tool, arguments)).structured_content
             assert (told["state"], told["waiting_for"]) == ("embedding", "no live node has engine=minilm")
+        stands = (await ada.call_tool("federation_index", {"run_id": run})).data
+        assert (stands.searchable, stands.finished) == (True, False)
 
 
 async def done_for(house: Any, agent: str, value: Any) -> None:

@@ -8,7 +8,8 @@ from sqlalchemy import func, select, text
 
 from federation.errors import Conflict, InvalidInput, NotFound, TransientError
 from federation.services import indexed_folders, indexing, retrieval
-from federation.services.indexing import NewDocument, RunView
+from federation.services.indexed_documents import NewDocument
+from federation.services.indexing import RunView
 from federation.store.models.events import Event
 from federation.store.models.retrieval import Chunk, Document, IndexedFolder, VectorChange
 from federation.transaction import Transactions
@@ -30,6 +31,7 @@ def scan(transactions: Transactions, who: str, *documents: NewDocument, **more: 
     with transactions.begin(who) as session:
         run = indexing.record_scan(session, uuid.uuid4(), ROOT, paths=paths, documents=documents, skipped=[], **more)
     with transactions.begin(who) as session:
+        indexing.record_searchable(session, run.run_id)
         chunks = list(session.scalars(select(Chunk.id).where(Chunk.vector_at.is_(None))))
         indexing.record_written(session, run.run_id, chunks)
     return run
@@ -66,7 +68,7 @@ def test_who_may_not_see_an_index_is_answered_as_if_there_were_none(transactions
     def asked(who: str) -> tuple[object, ...]:
         with transactions.begin(who) as session:
             with pytest.raises(NotFound) as told:
-                retrieval.request_search(session, "one", root=ROOT)
+                retrieval.request_search(session, "one", retrieval.Narrower(root=ROOT))
             folder = indexed_folders.find(session, ROOT, None, None)
             return str(told.value), folder, indexing.changed(session, folder, {"a.py": document("a.py", "one").sha256})
 
@@ -97,7 +99,7 @@ def test_who_indexes_a_folder_for_others_than_before_withdraws_it_from_those(tra
     run = scan(transactions, "bob", document("a.py", "one"), **MEMBERS)
     assert {name for name, texts in seen(transactions).items() if texts} == {"bob", "eve"}
     with transactions.begin("bob") as session:
-        staged, gone = indexing.staged(session, run.run_id)
+        staged, gone = indexing.staged(session, run.run_id), indexing.gone(session, run.run_id)
         # Its vectors go too.
         assert (len(staged), len(gone)) == (0, 1)
         assert session.scalar(select(func.count()).select_from(IndexedFolder)) == 1

@@ -2,14 +2,15 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from federation.services import indexed_folders, indexing
-from federation.services.indexing import NewDocument
+from federation.services.indexed_documents import NewDocument
 from federation.store.models.executions import Execution
-from federation.store.models.retrieval import Chunk, VectorChange
+from federation.store.models.retrieval import Chunk, IndexRun, VectorChange
 from federation.vectors import chunking
 
 ROOT = "/srv/code"
@@ -40,18 +41,32 @@ def embed(transactions, execution_id: uuid.UUID) -> None:
         indexing.record_vectors(session, execution_id, node="baby", model="m", vectors=vectors)
 
 
-def write(transactions, run: indexing.RunView) -> tuple[int, int]:
+def make_searchable(transactions, run: indexing.RunView) -> int:
     with transactions.begin("ada") as session:
-        staged, gone = indexing.staged(session, run.run_id)
-        indexing.record_written(session, run.run_id, [*(chunk.id for chunk, _ in staged), *gone])
-    return len(staged), len(gone)
+        indexing.record_words(session, run.run_id, [chunk.id for chunk in indexing.unsearchable(session, run.run_id, limit=1000)])
+        gone = indexing.gone(session, run.run_id)
+        assert indexing.record_searchable(session, run.run_id, gone).searchable
+    return len(gone)
+
+
+def write(transactions, run: indexing.RunView) -> int:
+    with transactions.begin("ada") as session:
+        staged = indexing.staged(session, run.run_id)
+        indexing.record_written(session, run.run_id, [chunk.id for chunk, _ in staged])
+    return len(staged)
 
 
 def finish(transactions, run: indexing.RunView) -> tuple[int, int]:
-    for execution_id in executions(transactions, indexing.EMBED, run):
+    """Do all that a run calls for; return how many vectors were written, and how many chunks taken out."""
+    gone = make_searchable(transactions, run)
+    batches = executions(transactions, indexing.EMBED, run)
+    for execution_id in batches:
         embed(transactions, execution_id)
-    assert len(executions(transactions, indexing.WRITE, run)) == 1
-    return write(transactions, run)
+    assert len(executions(transactions, indexing.WRITE, run)) == min(len(batches), 1)
+    written = write(transactions, run) if batches else 0
+    with transactions.begin("ada") as session:
+        assert indexing.progress(session, run.run_id).finished
+    return written, gone
 
 
 @pytest.fixture
@@ -96,18 +111,20 @@ def test_a_scan_delivered_twice_is_one_run(transactions) -> None:
     for _ in range(2):
         with transactions.begin("ada") as session:
             view = indexing.record_scan(session, identity, ROOT, paths=["a.py"], documents=[document("a.py", "one")], skipped=[])
+        make_searchable(transactions, view)
     assert (view.batches, len(executions(transactions, indexing.EMBED, view))) == (1, 1)
 
 
 def test_batches_that_end_at_once_call_the_writer_once(transactions, monkeypatch) -> None:
     monkeypatch.setattr(indexing, "BATCH", 1)
     run = scan(transactions, document("a.py", *(f"text {n}" for n in range(12))))
+    make_searchable(transactions, run)
     batches = executions(transactions, indexing.EMBED, run)
     assert len(batches) == 12
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda each: embed(transactions, each), [*batches, *batches]))
     assert len(executions(transactions, indexing.WRITE, run)) == 1
-    assert write(transactions, run) == (12, 0)
+    assert write(transactions, run) == 12
     with transactions.begin("ada") as session:
         assert indexing.progress(session, run.run_id).finished
 
@@ -145,4 +162,70 @@ def test_a_scan_that_is_delivered_twice_at_once_is_one_run(transactions) -> None
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(record, range(4)))
     assert {(run.run_id, run.chunks, run.batches) for run in runs} == {(identity, 2, 1)}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda run: make_searchable(transactions, run), runs))
     assert len(executions(transactions, indexing.EMBED, runs[0])) == 1
+
+
+def test_a_long_run_calls_the_writer_again_and_again_and_ends_with_its_last_vector(transactions, monkeypatch) -> None:
+    monkeypatch.setattr(indexing, "BATCH", 1)
+    monkeypatch.setattr(indexing, "WRITE_EVERY", 2)
+    run = scan(transactions, document("a.py", *(f"text {n}" for n in range(5))))
+    make_searchable(transactions, run)
+    batches = executions(transactions, indexing.EMBED, run)
+    for number, each in enumerate(batches, start=1):
+        embed(transactions, each)
+        assert len(executions(transactions, indexing.WRITE, run)) == number // 2 + (number == 5)
+        if number == 4:
+            assert write(transactions, run) == 4
+    with transactions.begin("ada") as session:
+        assert not indexing.progress(session, run.run_id).finished
+        # A writer that was called before the last batch ended, and comes late.
+        assert not indexing.record_written(session, run.run_id, []).finished
+        assert set(executions(transactions, indexing.WRITE, run)) <= set(indexing.executions_of(session, run.run_id))
+    assert write(transactions, run) == 1
+    with transactions.begin("ada") as session:
+        assert indexing.progress(session, run.run_id).finished
+
+
+def test_what_another_run_has_embedded_is_not_embedded_again(transactions) -> None:
+    first = scan(transactions, document("a.py", "one", "two"))
+    make_searchable(transactions, first)
+    [late] = executions(transactions, indexing.EMBED, first)
+    second = scan(transactions, document("b.py", "three"), present=["a.py", "b.py"])
+    make_searchable(transactions, second)
+    assert second.chunks == 3
+    for each in executions(transactions, indexing.EMBED, second):
+        embed(transactions, each)
+    with transactions.begin("ada") as session:
+        assert indexing.batch(session, late) == []
+    embed(transactions, late)
+    assert write(transactions, first) == 3
+    with transactions.begin("ada") as session:
+        assert indexing.progress(session, first.run_id).finished
+
+
+def test_compaction_is_asked_for_once_a_period_after_something_was_indexed(transactions) -> None:
+    def ask(every: timedelta) -> uuid.UUID | None:
+        with transactions.begin("service:beat") as session:
+            return indexing.request_compaction(session, every=every)
+
+    assert ask(timedelta(hours=1)) is None
+    run = scan(transactions, document("a.py", "one"))
+    # Of a length in which this test ends.
+    asked = {ask(timedelta(days=3650)) for _ in range(2)}
+    assert len(asked) == 1
+    assert None not in asked
+    with transactions.begin("test:hand") as session:
+        session.execute(update(IndexRun).where(IndexRun.id == run.run_id).values(created_at=func.now() - timedelta(hours=3)))
+    assert ask(timedelta(hours=1)) is None
+
+
+def test_two_who_index_the_same_tree_at_once_make_each_chunk_once(transactions) -> None:
+    files = [document(f"{name}.py", *(f"{name} {n}" for n in range(20))) for name in "abcdefgh"]
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: scan(transactions, *files), range(4)))
+        list(pool.map(lambda run: make_searchable(transactions, run), runs))
+    with transactions.begin("ada") as session:
+        texts = list(session.scalars(select(Chunk.text)))
+    assert len(texts) == len(set(texts)) == 160

@@ -40,7 +40,7 @@ from federation.services import (
 )
 from federation.services.approvals import Decision
 from federation.services.artifacts import Offered
-from federation.services.indexing import NewDocument
+from federation.services.indexed_documents import NewDocument
 from federation.services.nodes import Announcement
 from federation.store import outbox
 from federation.store.contents import Stored
@@ -244,7 +244,9 @@ def _index(transactions: Transactions) -> None:
         with transactions.begin("ada", execution_id=run_id) as session:
             paths = [each.path for each in documents]
             indexing.record_scan(session, run_id, root, paths=paths, documents=documents, skipped=[], visibility=visibility)
-            batches = [execution_id for execution_id in indexing.executions_of(session, run_id) if execution_id != outbox.fixed_id("write", run_id)]
+            indexing.record_words(session, run_id, [chunk.id for chunk in indexing.unsearchable(session, run_id, limit=100)])
+            done = indexing.record_searchable(session, run_id)
+            batches = [outbox.fixed_id("embed", run_id, number) for number in range(done.batches)]
         for execution_id in batches:
             with transactions.begin("ada", execution_id=execution_id) as session:
                 vectors = {chunk.id: b"\0" * 4 for chunk in indexing.batch(session, execution_id)}
@@ -253,8 +255,7 @@ def _index(transactions: Transactions) -> None:
 
     first = embedded([document("a.py", "one", "two"), document("b.py", "three")])
     with transactions.begin("ada") as session:
-        staged, gone = indexing.staged(session, first)
-        assert indexing.record_written(session, first, [*(chunk.id for chunk, _ in staged), *gone]).finished
+        assert indexing.record_written(session, first, [chunk.id for chunk, _ in indexing.staged(session, first)]).finished
     embedded([document("a.py", "one", "new")])
     for visibility in ("nobody", "all"):
         embedded([document("plan.md", "four")], "/srv/plans", visibility)

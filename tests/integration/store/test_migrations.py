@@ -189,11 +189,12 @@ def test_what_the_older_program_does_not_know_of_tasks_is_told_in_its_words(owne
 
 def test_what_the_older_program_would_show_to_everybody_it_does_not_get(owner: str, database: str, alembic, transactions) -> None:
     from federation.services import indexing
+    from federation.services.indexed_documents import NewDocument
     from federation.vectors.chunking import Chunk
 
     with transactions.begin("ada") as session:
         for root, visibility in (("/srv/shown", "all"), ("/srv/kept", "nobody"), ("/srv/withdrawn", "nobody"), ("/srv/withdrawn", "role")):
-            document = indexing.NewDocument("a.py", "digest", 10, [Chunk("a.py", "function", "f", 1, 2, f"{root} {visibility}", "hash")])
+            document = NewDocument("a.py", "digest", 10, [Chunk("a.py", "function", "f", 1, 2, f"{root} {visibility}", "hash")])
             values = {"paths": ["a.py"], "documents": [document], "skipped": [], "visibility": visibility}
             indexing.record_scan(session, uuid.uuid4(), root, **values)
     alembic(owner, "downgrade", "0020")

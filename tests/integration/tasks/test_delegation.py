@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +16,14 @@ from federation.engines.contracts import Asked, Completion
 from federation.engines.routing import Router, Source
 from federation.placement.node_file import NodeFile
 from federation.services import indexing, task_ends, tasks
-from federation.services.indexing import NewDocument
+from federation.services.indexed_documents import NewDocument
 from federation.store import outbox
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask
 from federation.tasks import delegation, inference, retrieval
 from federation.transaction import Transactions
 from federation.vectors import chunking
-from federation.vectors.index import VectorIndex
+from federation.vectors.index import STATIC_DIM, VectorIndex
 from federation.vectors.table import DIM
 
 ROOT = "/srv/code"
@@ -34,13 +35,14 @@ class Words:
 
     name, model = "words", "words"
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int = DIM) -> None:
+        self.dim = dim
         self.asked: list[str] = []
 
     def embed(self, texts: list[str]) -> Any:
         import numpy
 
-        vectors = numpy.zeros((len(texts), DIM), dtype="<f4")
+        vectors = numpy.zeros((len(texts), self.dim), dtype="<f4")
         for row, text in enumerate(texts):
             vectors[row, 0 if "cache" in text else 1] = 1
         return vectors
@@ -72,7 +74,7 @@ def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FederationTask, "transaction", transaction)
     monkeypatch.setattr(FederationTask, "node", "aorus")
     monkeypatch.setattr(retrieval, "_vectors", lambda: index)
-    monkeypatch.setattr(retrieval.catalogue, "embedding", lambda *_: engine)
+    monkeypatch.setattr(retrieval.catalogue, "embedding", lambda name: engine if name == retrieval.retrieval.EMBEDDING_ENGINE else Words(STATIC_DIM))
     router = Router([Source("words", "words", "words", lambda: engine)])
     monkeypatch.setattr(inference.models, "router", lambda _: router)
     monkeypatch.setattr(delegation, "node_file", lambda name: NodeFile(name=name, role="developer"))
@@ -80,11 +82,13 @@ def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.Monkey
     documents = [NewDocument(path, text, 10, [chunking.Chunk(path, "function", path, 7, 9, text, text)]) for path, text in FILES.items()]
     with transactions.begin("ada") as session:
         view = indexing.record_scan(session, run_id, ROOT, paths=list(FILES), documents=documents, skipped=[], visibility=visibility)
+    retrieval._make_searchable(SimpleNamespace(execution_id=run_id, transaction=lambda: transactions.begin("ada"), tell_progress=lambda *_: None))
+    with transactions.begin("ada") as session:
         for number in range(view.batches):
             identity = outbox.fixed_id("embed", run_id, number)
             vectors = {chunk.id: engine.embed([chunk.text])[0].tobytes() for chunk in indexing.batch(session, identity)}
             indexing.record_vectors(session, identity, node="aorus", model="words", vectors=vectors)
-    retrieval.write.apply(kwargs={"run_id": str(run_id)}, task_id=str(outbox.fixed_id("write", run_id)), throw=True)
+    retrieval.write.apply(kwargs={"run_id": str(run_id)}, task_id=str(outbox.fixed_id("write", run_id, view.batches)), throw=True)
     return engine
 
 

@@ -1,15 +1,22 @@
-"""An index in a folder of its own, and rows made by hand."""
+"""An index in a folder of its own, and chunks made by hand."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from federation.vectors.index import VectorIndex
-from federation.vectors.table import DIM, Row
+from federation.vectors.index import STATIC_DIM, Key, VectorIndex
+from federation.vectors.table import DIM
 
-MakeRow = Callable[..., Row]
+Put = Callable[..., None]
+
+
+def along(axis: int, dim: int = DIM) -> NDArray[np.float32]:
+    vector = np.zeros(dim, dtype=np.float32)
+    vector[axis] = 1.0
+    return vector
 
 
 @pytest.fixture
@@ -18,12 +25,23 @@ def index(tmp_path: Path) -> VectorIndex:
 
 
 @pytest.fixture
-def row() -> MakeRow:
-    """Make a row whose vector points along one axis; unless told, it is the only chunk of its document."""
+def put(index: VectorIndex) -> Put:
+    """Put a chunk whose vectors point along one axis into the index; `meaning` False: it is not embedded yet."""
 
-    def make(key: str, text: str = "words", *, axis: int = 0, document: str | None = None, collection: str = "c", path: str = "a.py") -> Row:
-        vector = np.zeros(DIM, dtype=np.float32)
-        vector[axis] = 1.0
-        return Row(id=key, document_id=document or f"of {key}", collection=collection, path=path, kind="function", text=text, vector=vector)
+    def put(
+        key: str,
+        text: str = "words",
+        *,
+        axis: int = 0,
+        document: str | None = None,
+        collection: str = "c",
+        path: str = "a.py",
+        kind: str = "function",
+        meaning: bool = True,
+    ) -> None:
+        keys = [Key(key, document or f"of {key}", collection, path, kind)]
+        index.put_words(keys, [text], along(axis, STATIC_DIM)[None])
+        if meaning:
+            index.put_meanings(keys, [along(axis).tobytes()])
 
-    return make
+    return put

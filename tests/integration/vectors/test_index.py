@@ -1,211 +1,195 @@
-"""The index of chunks and files on a real LanceDB."""
+"""The index of chunks, by words and by vectors, on a real LanceDB."""
 
 import multiprocessing
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
-from federation.vectors.filters import EVERYTHING, Scope
-from federation.vectors.index import VectorIndex
-from federation.vectors.table import DIM, Row
+from federation.vectors.filters import Scope
+from federation.vectors.index import MEANING, STATIC, STATIC_DIM, WORDS, Key, VectorIndex
+from federation.vectors.table import DIM
+from federation.vectors.wording import searchable_text
+from tests.integration.vectors.conftest import along
 
-MakeRow = Callable[..., Row]
-
-
-def along(axis: int) -> NDArray[np.float32]:
-    vector = np.zeros(DIM, dtype=np.float32)
-    vector[axis] = 1.0
-    return vector
+Put = Callable[..., None]
 
 
-def test_upsert_inserts_and_replaces(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("1", "apple"), row("2", "pear")])
-    index.upsert([row("2", "plum"), row("3", "fig"), row("3", "cherry")])
-    assert (index.chunks.count(), index.chunks.values("id")) == (3, {"1", "2", "3"})
-    assert [hit.id for hit in index.search("plum", None)] == ["2"]
-    assert [hit.id for hit in index.search("cherry", None)] == ["3"]
-    assert index.search("pear", None) == []
+def test_a_chunk_is_put_and_replaced(index: VectorIndex, put: Put) -> None:
+    put("1", "apple")
+    put("2", "pear")
+    put("2", "plum")
+    assert (index.words.count(), index.words.values("id"), index.meanings.values("id")) == (2, {"1", "2"}, {"1", "2"})
+    assert [hit.id for hit in index.search("plum")] == ["2"]
+    assert index.search("pear") == []
 
 
-def test_deleted_rows_are_found_no_more(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("1", "apple"), row("it's", "apple")])
+def test_deleted_chunks_are_found_no_more(index: VectorIndex, put: Put) -> None:
+    put("1", "apple")
+    put("it's", "apple")
     index.delete(["it's", "unknown"])
-    assert index.chunks.values("id") == {"1"}
-    assert [hit.id for hit in index.search("apple", along(0))] == ["1"]
+    assert index.words.values("id") == index.meanings.values("id") == {"1"}
+    assert [hit.id for hit in index.search("apple", along(0, STATIC_DIM), along(0))] == ["1"]
 
 
-def test_empty_table_answers_with_nothing(index: VectorIndex) -> None:
-    assert index.search("anything", along(0)) == []
-    assert (index.chunks.count(), index.chunks.values("id")) == (0, set())
+def test_empty_index_answers_with_nothing(index: VectorIndex) -> None:
+    assert index.search("anything", along(0, STATIC_DIM), along(0)) == []
+    assert (index.words.count(), index.meanings.values("id")) == (0, set())
     index.optimize()
 
 
-def test_hybrid_search_says_which_ranker_found_what(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("words", "retry with back off", axis=1), row("meaning", "unrelated", axis=0), row("both", "retry", axis=0)])
+def test_it_says_which_ranker_found_what(index: VectorIndex, put: Put) -> None:
+    put("words", "retry with back off", axis=1)
+    put("meaning", "unrelated", axis=0)
+    put("both", "retry", axis=0)
     index.optimize()
-    hits = index.search("how to retry", along(0))
+    hits = index.search("how to retry", along(0, STATIC_DIM), along(0))
     assert hits[0].id == "both"
-    assert {hit.id: set(hit.ranks) for hit in hits}["both"] == {"text", "vector"}
-    assert "text" not in {hit.id: hit.ranks for hit in hits}["meaning"]
+    ranks = {hit.id: set(hit.ranks) for hit in hits}
+    assert ranks["both"] == {WORDS, STATIC, MEANING}
+    assert WORDS not in ranks["meaning"]
+
+
+def test_what_is_not_embedded_yet_is_found_beside_what_is(index: VectorIndex, put: Put) -> None:
+    put("old", "pear", axis=3)
+    for number in range(9):
+        put(f"new {number}", "apple" if number else "apple tree", axis=0, meaning=False)
+    # It is the only one that has a meaning, which says little.
+    assert index.search("apple tree", along(0, STATIC_DIM), along(0))[0].id == "new 0"
+    assert "old" in {hit.id for hit in index.search("apple", along(0, STATIC_DIM), along(0))}
 
 
 @pytest.mark.parametrize("optimized", [False, True])
-def test_identifier_is_found_whole_and_by_its_words(index: VectorIndex, row: MakeRow, optimized: bool) -> None:
-    from federation.vectors.wording import searchable_text
-
-    index.upsert([row("1", searchable_text("a.py", "", "self.ensure_connection()")), row("2", searchable_text("b.py", "", "connection()"))])
+def test_identifier_is_found_whole_and_by_its_words(index: VectorIndex, put: Put, optimized: bool) -> None:
+    put("1", searchable_text("a.py", "", "self.ensure_connection()"))
+    put("2", searchable_text("b.py", "", "connection()"))
     if optimized:
         index.optimize()
-    assert index.search("ensure_connection", None)[0].id == "1"
-    assert {hit.id for hit in index.search("connections", None)} == {"1", "2"} if optimized else True
+    assert index.search("ensure_connection")[0].id == "1"
+    assert {hit.id for hit in index.search("connections")} == {"1", "2"} if optimized else True
 
 
-def test_rows_written_after_the_index_are_found_before_the_next_one(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("1", "apple")])
+def test_what_is_put_after_the_index_was_made_is_found_before_the_next_one(index: VectorIndex, put: Put) -> None:
+    put("1", "apple")
     index.optimize()
-    index.upsert([row("2", "banana", axis=5)])
-    assert [hit.id for hit in index.search("banana", None)] == ["2"]
-    assert index.search("", along(5))[0].id == "2"
+    put("2", "banana", axis=5)
+    assert [hit.id for hit in index.search("banana")] == ["2"]
+    assert index.search("", None, along(5))[0].id == "2"
 
 
-def test_scope_limits_documents_collections_kinds_and_paths(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("1", "apple", document="a", collection="x", path="p/1.py"), row("2", "apple", document="b", collection="y", path="q/2.py")])
-    for scope in (Scope(document_ids=["a"]), Scope(collections=["x"]), Scope(path_prefix="p/"), Scope(["a", "b"], ["x"], ["function"])):
-        assert [hit.id for hit in index.search("apple", along(0), scope=scope)] == ["1"]
-        assert (index.chunks.count(scope), [one.id for one in index.chunks.rows(scope)]) == (1, ["1"])
-    for scope in (Scope(document_ids=[]), Scope(kinds=["class"])):
-        assert index.search("apple", along(0), scope=scope) == []
-        assert (index.chunks.count(scope), index.chunks.rows(scope)) == (0, [])
+def test_scope_limits_documents_collections_kinds_paths_and_suffixes(index: VectorIndex, put: Put) -> None:
+    put("1", "apple", document="a", collection="x", path="p/1.PY")
+    put("2", "apple", document="b", collection="y", path="q/2.md")
+    scopes = (Scope(document_ids=["a"]), Scope(collections=["x"]), Scope(path_prefix="p/"), Scope(suffixes=[".py", ".pyi"]))
+    for scope in (*scopes, Scope(["a", "b"], ["x"], ["function"])):
+        assert [hit.id for hit in index.search("apple", along(0, STATIC_DIM), along(0), scope=scope)] == ["1"]
+        assert index.words.count(scope) == 1
+    for scope in (Scope(document_ids=[]), Scope(kinds=["class"]), Scope(suffixes=[".rs"]), Scope(suffixes=[])):
+        assert index.search("apple", along(0, STATIC_DIM), along(0), scope=scope) == []
+        assert index.words.count(scope) == 0
 
 
 @pytest.mark.parametrize("value", ["x' OR '1'='1", "x') OR (1=1", "x\\' OR 1=1 --", "'", "x\n' OR true"])
-def test_filter_values_are_never_read_as_a_filter(index: VectorIndex, row: MakeRow, value: str) -> None:
-    index.upsert([row("1", "apple"), row("2", "apple", document=value, collection=value, path=value)])
-    for scope in (Scope(document_ids=[value]), Scope(collections=[value]), Scope(path_prefix=value)):
-        assert [hit.id for hit in index.search("apple", along(0), scope=scope)] == ["2"]
+def test_filter_values_are_never_read_as_a_filter(index: VectorIndex, put: Put, value: str) -> None:
+    put("1", "apple")
+    put("2", "apple", document=value, collection=value, path=value)
+    for scope in (Scope(document_ids=[value]), Scope(collections=[value]), Scope(path_prefix=value), Scope(suffixes=[value.lower()])):
+        assert [hit.id for hit in index.search("apple", None, along(0), scope=scope)] == ["2"]
     index.delete([value])
-    assert index.chunks.values("id") == {"1", "2"}
+    assert index.words.values("id") == {"1", "2"}
 
 
 @pytest.mark.parametrize("question", ["", "???", '"unbalanced', "a AND (b OR", "text:x^2~", "'; drop", "\0", "日本語"])
-def test_question_of_any_signs_is_only_words(index: VectorIndex, row: MakeRow, question: str) -> None:
-    index.upsert([row("1", "apple")])
-    assert [hit.id for hit in index.search(question, along(0))] == ["1"]
+def test_question_of_any_signs_is_only_words(index: VectorIndex, put: Put, question: str) -> None:
+    put("1", "apple")
+    assert [hit.id for hit in index.search(question, None, along(0))] == ["1"]
 
 
-def test_file_is_shown_once_by_its_best_chunk(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("1", "apple", axis=0, document="a"), row("2", "apple apple", axis=0, document="a"), row("3", "apple pear", axis=3)])
-    hits = index.search("apple", along(0))
-    assert [(hit.id, hit.document_id) for hit in hits] == [("2", "a"), ("3", "of 3")]
-    assert len(index.search("apple", along(0), limit=1)) == 1
-
-
-def test_file_about_the_question_as_a_whole_beats_one_equal_chunk(index: VectorIndex, row: MakeRow) -> None:
-    stray = [row(f"stray {number}", "walnut hazelnut", axis=9, document="stray") for number in range(9)]
-    about = [row(f"about {number}", text, axis=0, document="z about") for number, text in enumerate(["apple", "pear tree", "plum tree"])]
-    index.upsert([row("stray", "apple", axis=0, document="stray"), *stray, *about])
-    assert [hit.id for hit in index.search("apple", None)] == ["about 0", "stray"]
-    assert [hit.document_id for hit in index.search("", along(0))] == ["z about", "stray"]
-    assert [hit.document_id for hit in index.search("where is the apple tree", along(0))] == ["z about", "stray"]
-
-
-def files(index: VectorIndex) -> dict[str, tuple[str, NDArray[np.float32]]]:
-    return {one.id: (" ".join(sorted(one.text.split())), one.vector) for one in index.files.rows(EVERYTHING)}
-
-
-def test_row_of_a_file_follows_its_chunks(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row("1", "apple", axis=0, document="a"), row("2", "pear", axis=1, document="a"), row("3", "fig", document="b", path="b.py")])
-    found = files(index)
-    assert {key: text for key, (text, _) in found.items()} == {"a": "apple pear", "b": "fig"}
-    np.testing.assert_allclose(found["a"][1], (along(0) + along(1)) / 2)
-    index.upsert([row("2", "plum", axis=1, document="a")])
-    assert files(index)["a"][0] == "apple plum"
-    index.delete(["1", "3"])
-    assert {key: text for key, (text, _) in files(index).items()} == {"a": "plum"}
-    np.testing.assert_allclose(files(index)["a"][1], along(1))
-
-
-def test_files_that_a_killed_writer_left_out_are_made_by_the_next_optimize(index: VectorIndex, row: MakeRow) -> None:
-    index.chunks.upsert([row("1", "apple", document="a"), row("2", "pear", document="b")])
-    assert files(index) == {}
-    index.optimize()
-    assert files(index).keys() == {"a", "b"}
-
-
-def test_more_files_than_are_made_at_once(index: VectorIndex, row: MakeRow) -> None:
-    index.upsert([row(str(number), f"word{number}") for number in range(600)])
-    assert index.files.count() == 600
-    index.delete([str(number) for number in range(1, 600)])
-    assert [one.text for one in index.files.rows(EVERYTHING)] == ["word0"]
-
-
-def test_limit_and_vectors_that_do_not_fit_are_refused(index: VectorIndex, row: MakeRow) -> None:
+def test_limit_and_vectors_that_do_not_fit_are_refused(index: VectorIndex, put: Put) -> None:
     with pytest.raises(InvalidInput, match="limit: got 0"):
-        index.search("apple", None, limit=0)
+        index.search("apple", limit=0)
     with pytest.raises(InvalidInput, match=r"vector: got 'shape \(3,\)'"):
-        index.search("apple", np.zeros(3, dtype=np.float32))
-    for bad in (np.zeros(3, dtype=np.float32), np.full(DIM, np.nan, dtype=np.float32)):
+        index.search("apple", None, np.zeros(3, dtype=np.float32))
+    with pytest.raises(InvalidInput, match=r"vector: got 'shape \(384,\)'"):
+        index.search("apple", along(0))
+    for bad in (np.zeros(3, dtype="<f4"), np.full(DIM, np.nan, dtype="<f4")):
         with pytest.raises(InvalidInput, match="vector"):
-            index.upsert([Row("1", "d", "c", "p", "k", "t", bad)])
+            index.put_meanings([Key("1", "d", "c", "p", "k")], [bad.tobytes()])
 
 
-def test_index_of_vectors_is_built_above_its_size_and_answers_the_same(tmp_path: Path, row: MakeRow) -> None:
+def test_index_of_vectors_is_built_above_its_size_and_answers_the_same(tmp_path: Path) -> None:
     index = VectorIndex(tmp_path / "vectors", index_above=300)
-    index.upsert([row(str(number), axis=number) for number in range(DIM)])
+    keys = [Key(str(number), "d", "c", "a.py", "function") for number in range(DIM)]
+    index.put_words(keys, ["words"] * DIM, np.stack([along(number % STATIC_DIM, STATIC_DIM) for number in range(DIM)]))
+    index.put_meanings(keys, [along(number).tobytes() for number in range(DIM)])
     index.optimize()
-    assert {column for made in index.chunks._table().list_indices() for column in made.columns} == {"text", "vector", "collection"}
-    assert index.search("", along(7))[0].id == "7"
+    made = [{column for each in table._table().list_indices() for column in each.columns} for table in (index.words, index.meanings)]
+    assert made == [{"text", "vector", "collection"}, {"vector", "collection"}]
+    assert index.search("", None, along(7))[0].id == "7"
 
 
-def _write(directory: Path, rows: list[Row]) -> None:
-    VectorIndex(directory).upsert(rows)
+def test_tables_of_a_version_before_leave_the_folder(index: VectorIndex, put: Put, tmp_path: Path) -> None:
+    for name in ("chunks", "files"):
+        (tmp_path / "vectors" / f"{name}.lance").mkdir(parents=True)
+    put("1", "apple")
+    index.optimize()
+    assert sorted(path.name for path in (tmp_path / "vectors").glob("*.lance")) == ["meanings.lance", "words.lance"]
 
 
-def test_reader_sees_what_another_process_wrote_after_it_opened(tmp_path: Path, row: MakeRow) -> None:
+def _write(directory: Path, count: int, rounds: int = 1) -> None:
+    keys = [Key(str(number), "d", "c", "a.py", "function") for number in range(count)]
+    index = VectorIndex(directory)
+    for _ in range(rounds):
+        with index.writing():
+            index.put_words(keys, ["apple"] * count, np.stack([along(0, STATIC_DIM)] * count))
+            index.put_meanings(keys, [along(0).tobytes()] * count)
+            index.optimize()
+
+
+def test_reader_sees_what_another_process_wrote_after_it_opened(tmp_path: Path) -> None:
     index = VectorIndex(tmp_path)
-    assert index.chunks.count() == 0
-    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(tmp_path, [row("1", "apple")]))
+    assert index.words.count() == 0
+    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(tmp_path, 1))
     writer.start()
     writer.join(60)
-    assert [hit.id for hit in index.search("apple", along(0))] == ["1"]
+    assert [hit.id for hit in index.search("apple", None, along(0))] == ["0"]
 
 
-def test_same_new_rows_merged_by_two_processes_at_once_are_there_once(tmp_path: Path, row: MakeRow) -> None:
+def test_two_processes_and_two_threads_that_write_the_same_at_once_write_it_once(tmp_path: Path) -> None:
     index = VectorIndex(tmp_path)
-    assert (index.chunks.count(), index.files.count()) == (0, 0)
-    rows = [row(str(number)) for number in range(50)]
+    assert (index.words.count(), index.meanings.count()) == (0, 0)
     spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_write, args=(tmp_path, rows)) for _ in range(2)]
+    writers = [make(target=_write, args=(tmp_path, 50, 3)) for make in (spawn.Process, spawn.Process, threading.Thread, threading.Thread)]
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
-    assert (index.chunks.count(), index.files.count()) == (50, 50)
+        writer.join(120)
+    assert [writer.exitcode for writer in writers[:2]] == [0, 0]
+    assert (index.words.count(), index.meanings.count()) == (50, 50)
 
 
 FORKS = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from federation.vectors.index import VectorIndex
-from federation.vectors.table import DIM, Row
+from federation.vectors.index import Key, VectorIndex
 
 parent_uses_it, folder = sys.argv[1] == "before", Path(sys.argv[2])
-index, row = VectorIndex(folder), Row("1", "d", "c", "a.py", "function", "apple", np.ones(DIM, dtype=np.float32))
+index, vector = VectorIndex(folder), np.ones(384, dtype="<f4")
+put = lambda index: index.put_meanings([Key("1", "d", "c", "a.py", "function")], [vector.tobytes()])
 if parent_uses_it:
-    VectorIndex(folder / "another").upsert([row])
+    put(VectorIndex(folder / "another"))
 child = os.fork()
 if child:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 try:
-    index.upsert([row])
-    print([hit.id for hit in index.search("apple", row.vector)], flush=True)
+    put(index)
+    print([hit.id for hit in index.search("", None, vector)], flush=True)
 except RuntimeError as error:
     print(error, flush=True)
 # As a pool's child ends: what LanceDB would do at the end of an interpreter may wait for threads that are not there.

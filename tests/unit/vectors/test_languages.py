@@ -4,8 +4,9 @@ import textwrap
 
 import pytest
 
+from federation.services.retrieval import Language
 from federation.vectors.chunking import chunk_file
-from federation.vectors.languages import _BY_SUFFIX
+from federation.vectors.languages import BY_SUFFIX, SUFFIXES
 
 # Long enough that a class is not one chunk.
 LONG = "\n".join(f"    // line {number} of a long comment that says nothing at all about it" for number in range(20))
@@ -190,9 +191,14 @@ def test_what_is_said_right_above_a_definition_belongs_to_it() -> None:
     assert by_title["Close"].text == "func Close() { }"
 
 
-@pytest.mark.parametrize("suffix", _BY_SUFFIX)
+@pytest.mark.parametrize("suffix", BY_SUFFIX)
 def test_what_does_not_compile_is_cut_all_the_same(suffix: str) -> None:
     for source in ("}}}} (((( def class fn struct {", "words\n" * 400, "\ufeffa b c"):
         chunks = chunk_file(f"a{suffix}", source.encode())
         assert isinstance(chunks, list)
         assert chunks
+
+
+def test_each_language_that_a_search_may_name_has_its_suffixes() -> None:
+    assert SUFFIXES.keys() == set(Language)
+    assert BY_SUFFIX.keys() == {suffix for name, suffixes in SUFFIXES.items() if name != "markdown" for suffix in suffixes}

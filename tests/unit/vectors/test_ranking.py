@@ -3,7 +3,7 @@
 import pytest
 
 from federation.vectors.filters import Scope
-from federation.vectors.ranking import Entry, Ranking, best_places
+from federation.vectors.ranking import Entry, Ranking, best_places, fused
 
 
 def ranking(*scores: tuple[str, float], floor: float = 0.0) -> Ranking:
@@ -67,3 +67,21 @@ def test_no_limit_is_no_filter_and_an_empty_limit_lets_nothing_through() -> None
     assert not Scope().is_empty
     assert Scope(collections=[]).is_empty
     assert Scope(collections=[]).condition() == "false"
+
+
+def test_places_in_the_lists_are_added_by_weight_whatever_the_scores() -> None:
+    first, second = ranking(("a1", 900.0), ("b1", 899.0)), ranking(("b1", 0.2), ("c1", 0.1))
+    hits = fused({"words": (1.0, first), "meaning": (1.5, second)})
+    assert [(hit.id, hit.ranks) for hit in hits] == [("b1", {"words": 2, "meaning": 1}), ("c1", {"meaning": 2}), ("a1", {"words": 1})]
+    assert hits[0].score == pytest.approx(1 / 12 + 1.5 / 11)
+    assert fused({}) == []
+
+
+def test_fused_ties_go_by_path_and_id() -> None:
+    hits = fused({"words": (1.0, ranking(("b1", 1.0))), "meaning": (1.0, ranking(("a2", 1.0))), "more": (1.0, ranking(("a1", 1.0)))})
+    assert [hit.id for hit in hits] == ["a1", "a2", "b1"]
+
+
+def test_suffixes_are_alternatives() -> None:
+    condition = Scope(suffixes=[".py", ".pyi"]).condition()
+    assert condition == "(ends_with(lower(path), '.py') OR ends_with(lower(path), '.pyi'))"
