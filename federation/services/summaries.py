@@ -28,7 +28,9 @@ AT_ONCE = 16
 
 _COVERED = """
     CROSS JOIN LATERAL (
-        SELECT coalesce((SELECT to_position FROM summaries WHERE conversation_id = c.id ORDER BY from_position DESC LIMIT 1), 0) AS upto
+        SELECT coalesce(
+            (SELECT to_position FROM summaries WHERE conversation_id = c.id AND level = 1 ORDER BY from_position DESC LIMIT 1), 0
+        ) AS upto
     ) covered
 """
 _BEHIND = "conversation_id = c.id AND position > covered.upto AND (recipient IS NULL AND audience IS NULL OR c.id LIKE 'direct:%')"
@@ -68,9 +70,11 @@ _FORMER = text(
 
 @dataclass(frozen=True, slots=True)
 class SummaryView:
-    """The summary of the messages from one position to another, both included."""
+    """The summary of what was said from one position to another, both included."""
 
+    summary_id: uuid.UUID
     conversation_id: str
+    level: Annotated[int, Field(description="1: of messages, which federation_history has; above: of summaries of the level below (`part_of`).")]
     from_position: int
     to_position: int
     text: str
@@ -91,20 +95,24 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A message as the summariser reads it."""
+    """Something as the summariser reads it: a message, or a sentence of a summary with the message that it comes from.
 
-    message_id: uuid.UUID
+    A sentence that a model wrote has no sender, and comes from all messages that its summary names.
+    """
+
+    message_ids: Sequence[uuid.UUID]
     sender: str
     content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is in no summary yet, from one position to another, both included."""
+    """What is in no summary of a level yet, from one position to another, both included."""
 
     start: int
     end: int
     messages: Sequence[Said]
+    level: int = 1
 
 
 def request_due(session: Session, *, window: int) -> list[uuid.UUID]:
@@ -168,10 +176,10 @@ def _pause(failures: int) -> timedelta:
     return min(FIRST_RETRY * (1 << min(failures - 1, 16)), LONGEST_RETRY)
 
 
-def covered(session: Session, conversation_id: str) -> int:
-    """Return up to which position a conversation is summarised; 0 where nothing is."""
-    query = select(Summary.to_position).where(Summary.conversation_id == conversation_id).order_by(Summary.from_position.desc()).limit(1)
-    return session.scalar(query) or 0
+def covered(session: Session, conversation_id: str, *, level: int = 1) -> int:
+    """Return up to which position a conversation is summarised on a level; 0 where nothing is."""
+    query = select(Summary.to_position).where(Summary.conversation_id == conversation_id, Summary.level == level)
+    return session.scalar(query.order_by(Summary.from_position.desc()).limit(1)) or 0
 
 
 def rest(session: Session, conversation_id: str, *, upto: int) -> Window | None:
@@ -186,7 +194,7 @@ def window(session: Session, conversation_id: str, *, start: int = 1, end: int |
     query = select(Message.id, Message.sender, Message.content).where(Message.conversation_id == conversation_id, Message.position >= start)
     if end is not None:
         query = query.where(Message.position <= end)
-    return [Said(row.id, row.sender, row.content) for row in session.execute(query.where(_to_all()).order_by(Message.position))]
+    return [Said([row.id], row.sender, row.content) for row in session.execute(query.where(_to_all()).order_by(Message.position))]
 
 
 def _to_all() -> ColumnElement[bool]:
@@ -195,34 +203,59 @@ def _to_all() -> ColumnElement[bool]:
 
 
 def record(session: Session, values: dict[str, Any]) -> bool:
-    """Record the summary of what `rest` returned; False if another was first, who may have covered less or more.
+    """Record the summary of a window; False if another was first, who may have covered less or more.
 
-    Each window begins behind the one before it, and a beginning is taken once: so no two overlap, and there is no gap.
+    Each window of a level begins behind the one before it, and a beginning is taken once: so no two overlap, and there is no gap.
     """
-    row = {**values, "created_by": context(session).actor}
+    row = {"level": 1, "rejected": None, **values, "created_by": context(session).actor}
     made = session.scalar(insert(Summary).values(**row).on_conflict_do_nothing().returning(Summary.id))
     if made is None:
         return False
-    conversation_id, start, end = (values[name] for name in ("conversation_id", "from_position", "to_position"))
-    told = {name: values[name] for name in ("from_position", "to_position", "method", "model", "model_digest")}
-    payload = {**told, "level": 1, "rejected": values.get("rejected"), "text_sha256": hashlib.sha256(values["text"].encode()).hexdigest()}
+    conversation_id = row["conversation_id"]
+    told = {name: row[name] for name in ("level", "from_position", "to_position", "method", "rejected", "model", "model_digest")}
+    payload = {**told, "text_sha256": hashlib.sha256(values["text"].encode()).hexdigest()}
     event_log.append(session, "conversation.summarised", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
+    if row["level"] == 1:
+        _count_off(session, conversation_id, row["from_position"], row["to_position"])
+    notify(session, [f"summaries:{conversation_id}"])
+    return True
+
+
+def _count_off(session: Session, conversation_id: str, start: int, end: int) -> None:
     # Taken off and not set, because others speak meanwhile. What lies in the window does not change any more.
     within = select(func.count()).where(Message.conversation_id == conversation_id, Message.position.between(start, end), _to_all())
     session.execute(
         update(Conversation).where(Conversation.id == conversation_id).values(unsummarised=Conversation.unsummarised - within.scalar_subquery())
     )
-    notify(session, [f"summaries:{conversation_id}"])
-    return True
 
 
 def read(session: Session, conversation_id: str) -> list[SummaryView]:
-    """Return the summaries of a conversation, oldest first. Raises NotFound, Refused for a stranger."""
+    """Return the summaries of a conversation, oldest first, each of the highest level that there is for what it is about.
+
+    Raises NotFound, Refused for a stranger.
+    """
     conversations.require_member(session, conversation_id)
-    query = select(Summary).where(Summary.conversation_id == conversation_id).order_by(Summary.from_position)
-    return [
-        SummaryView(
-            row.conversation_id, row.from_position, row.to_position, row.text, row.method, row.model, row.message_ids, row.created_by, row.created_at
-        )
-        for row in session.scalars(query)
-    ]
+    of_it = Summary.conversation_id == conversation_id
+    found: list[Summary] = []
+    # What a level has covered is the beginning; the next one goes on there.
+    for level in range(session.scalar(select(func.max(Summary.level)).where(of_it)) or 0, 0, -1):
+        upto = found[-1].to_position if found else 0
+        found += session.scalars(select(Summary).where(of_it, Summary.level == level, Summary.from_position > upto).order_by(Summary.from_position))
+    return [view(row) for row in found]
+
+
+def view(row: Summary) -> SummaryView:
+    """Return a summary as its readers see it."""
+    return SummaryView(
+        row.id,
+        row.conversation_id,
+        row.level,
+        row.from_position,
+        row.to_position,
+        row.text,
+        row.method,
+        row.model,
+        row.message_ids,
+        row.created_by,
+        row.created_at,
+    )

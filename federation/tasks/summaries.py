@@ -1,14 +1,14 @@
 """Summaries as executions: a node extracts what matters from what is in no summary yet."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from celery import shared_task
 
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
-from federation.services import summaries
+from federation.services import summaries, summary_levels
 
 MAX_SENTENCES = 5
 NOTHING_PUBLIC = "Nothing was said to all."
@@ -25,39 +25,30 @@ class Extracted:
     model_digest: str
 
 
-def extract(messages: Sequence[summaries.Said]) -> Extracted:
+def extract(said: Sequence[summaries.Said]) -> Extracted:
     """Return the most telling sentences with their speakers; the small chat model cannot summarise, so none is asked."""
     engine = catalogue.embedding(summaries.ENGINE)
     from federation.engines import extractive  # noqa: PLC0415 - computes with numpy, which a node without models has not
 
     picked = extractive.summarise(
-        [message.content for message in messages], lambda texts: engine.embed(texts, truncate_at=engine.window), max_sentences=MAX_SENTENCES
+        [each.content for each in said], lambda texts: engine.embed(texts, truncate_at=engine.window), max_sentences=MAX_SENTENCES
     )
-    lines = [f"{messages[sentence.message_index].sender}: {sentence.sentence}" for sentence in picked]
-    sources = dict.fromkeys(str(messages[sentence.message_index].message_id) for sentence in picked)
+    sources = dict.fromkeys(str(identity) for sentence in picked for identity in said[sentence.message_index].message_ids)
+    lines = [f"{speaker}: {each.sentence}" if (speaker := said[each.message_index].sender) else each.sentence for each in picked]
     return Extracted("\n".join(lines) or NOTHING_PUBLIC, "extractive", list(sources), engine.name, engine.digest())
 
 
 @shared_task(bind=True, base=FederationTask, name=summaries.SUMMARISE)
 def summarise(self: FederationTask, *, conversation_id: str, to_position: int) -> dict[str, Any]:
-    """Summarise what of a conversation up to a position is in no summary; what others summarise meanwhile is left to them."""
+    """Summarise what of a conversation up to a position is in no summary, then summaries; what others summarise meanwhile is left to them."""
     texts: list[str] = []
     while True:
         with self.transaction() as session:
-            rest = summaries.rest(session, conversation_id, upto=to_position)
-        if rest is None:
+            window = summaries.rest(session, conversation_id, upto=to_position) or summary_levels.due(session, conversation_id)
+        if window is None:
             return {"conversation_id": conversation_id, "to_position": to_position, "texts": texts}
-        extracted = extract(rest.messages)
-        row = {
-            "conversation_id": conversation_id,
-            "from_position": rest.start,
-            "to_position": rest.end,
-            "text": extracted.text,
-            "method": extracted.method,
-            "model": extracted.model,
-            "model_digest": extracted.model_digest,
-            "message_ids": extracted.message_ids,
-        }
+        extracted = extract(window.messages)
+        row = {"conversation_id": conversation_id, "level": window.level, "from_position": window.start, "to_position": window.end}
         with self.transaction() as session:
-            if summaries.record(session, row):
+            if summaries.record(session, row | asdict(extracted)):
                 texts.append(extracted.text)

@@ -8,10 +8,11 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import NUMBER, WaitS, name
 from federation.mcp.waits import given_up, standing, value
-from federation.services import catching_up, outcomes, summaries
+from federation.services import catching_up, outcomes, summaries, summary_levels
 from federation.services.catching_up import Gap, Line
 from federation.services.executions import State
 from federation.services.summaries import Asked, SummaryView
@@ -53,13 +54,21 @@ async def federation_summarize(
         ),
         NUMBER,
     ] = None,
+    part_of: Annotated[UUID | None, Field(description="Read instead what a summary of level 2 or more was made of: its summary_id.")] = None,
     wait_s: WaitS = 30,
 ) -> Summaries:
     """Read the summaries of a conversation; what was said since the last one is summarised first. Private messages stay out of summaries.
 
     Summaries are sentences that were really said, with their speakers. If `complete` is false, the last part is late: call again, and
-    it goes on where it is. With `tokens` nothing more is summarised if it fits word for word, and `left_out` says what you do not see.
+    it goes on where it is. Long conversations have summaries of summaries. With `tokens` nothing more is summarised if it fits word for
+    word, and `left_out` says what you do not see.
     """
+
+    if part_of is not None:
+        if tokens is not None:
+            raise InvalidInput("part_of", str(part_of), "no `tokens` beside it")
+        parts = await call.transact(lambda session: summary_levels.parts(session, conversation_id, part_of))
+        return replace(_empty(conversation_id), summaries=parts, messages=None, left_out=None)
 
     def ask(session: Session) -> Asked | None:
         if tokens is not None and catching_up.fits(session, conversation_id, room=_room(tokens, _empty(conversation_id))):

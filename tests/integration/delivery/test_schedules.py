@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 
 from federation.services import agents, messages, summary_schedules
+from federation.services.summary_levels import PARTS
 
 World = Any
 
@@ -84,3 +85,35 @@ def test_windows_are_summarised_once_each_whoever_is_killed_meanwhile(world: Wor
     assert world.rows("SELECT unsummarised FROM conversations WHERE id = 'project-123'") == [(0,)]
     told = "SELECT payload->>'from_position', payload->>'to_position' FROM events WHERE type = 'conversation.summarised' ORDER BY sequence"
     assert world.rows(told) == [(str(start), str(end)) for start, end in spans]
+
+
+def test_summaries_are_summarised_once_each_though_the_worker_is_killed_between_two_levels(world: World) -> None:
+    node = world.node("summarising", concurrency=1, engines=["minilm"])
+    with world.transactions.begin("cli:tester") as session:
+        agents.add(session, "ada", "lead")
+    say(world, 2 * PARTS)
+    with world.transactions.begin("ada") as session:
+        summary_schedules.put(session, "project-123", messages=2)
+    with psycopg.connect(world.owner_url, autocommit=True) as connection:
+        # Who writes a summary of summaries waits, and is killed there: those of messages stand already.
+        connection.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NEW; END $$"
+        )
+        connection.execute("CREATE TRIGGER waits BEFORE INSERT ON summaries FOR EACH ROW WHEN (NEW.level > 1) EXECUTE FUNCTION wait()")
+        connection.execute("SELECT pg_advisory_lock(42)")
+        worker = world.worker(node)
+        world.celery("beat", name="beat", **ENVIRONMENT)
+        world.until(lambda: world.rows(BLOCKED)[0][0] > 0, "the summary of summaries is made, and not written yet")
+        assert world.rows("SELECT level, count(*) FROM summaries GROUP BY level") == [(1, PARTS)]
+        worker.kill()
+        connection.execute("SELECT pg_advisory_unlock(42)")
+    world.worker(node)
+    above = "SELECT from_position, to_position, jsonb_array_length(message_ids), text FROM summaries WHERE level = 2"
+    [(start, end, sources, told)] = world.until(lambda: world.rows(above), "it is written by whoever comes next")
+    assert (start, end) == (1, 2 * PARTS)
+    assert 1 <= sources <= 5
+    assert all(line.startswith("ada: Finding ") for line in told.splitlines())
+    # The next window finds nothing to do above it.
+    say(world, 2)
+    world.until(lambda: world.rows("SELECT count(*) FROM summaries WHERE level = 1") == [(PARTS + 1,)], "the next window is summarised")
+    assert world.rows("SELECT count(*) FROM summaries WHERE level > 1") == [(1,)]

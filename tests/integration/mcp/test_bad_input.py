@@ -70,6 +70,7 @@ REFERENCES = {
     ("federation_infer", "node"): "node",
     ("federation_infer", "model"): "model",
     ("federation_summarize", "conversation_id"): "conversation",
+    ("federation_summarize", "part_of"): "summary",
     ("federation_artifact_put", "conversation_id"): "conversation",
     ("federation_artifact_put", "task_id"): "task",
     ("federation_artifact_get", "conversation_id"): "conversation",
@@ -85,6 +86,7 @@ SIGNED = ["send", "ask", "delegate", "assign_role", "claim_task", "release_task"
 SIGNED += ["consensus_respond"]
 # What an argument is of no use without.
 BESIDE = {
+    ("federation_summarize", "part_of"): {"conversation_id": "commons"},
     ("federation_index", "conversation_id"): {"path": "/srv/code"},
     ("federation_artifact_put", "task_id"): {"conversation_id": "commons"},
     ("federation_artifact_get", "name"): {"conversation_id": "commons"},

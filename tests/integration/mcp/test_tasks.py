@@ -200,6 +200,29 @@ async def test_who_joins_late_reads_within_so_many_tokens_and_is_told_what_is_le
         assert (stranger.is_error, "no conversation 'project-123'" in stranger.content[0].text) == (True, True)
 
 
+async def test_a_summary_of_summaries_leads_to_what_it_was_made_of(house: Any) -> None:
+    about = {"conversation_id": "project-123"}
+    async with house.client("ada") as ada:
+        for number in range(4):
+            await ada.call_tool("federation_send", {"content": f"Sentence {number}.", **about})
+        row = {**about, "text": "t", "message_ids": [], "method": "extractive", "model": "m", "model_digest": "d"}
+        with house.transactions.begin("service:beat") as session:
+            for level, start, end in ((1, 1, 2), (1, 3, 4), (2, 1, 4)):
+                assert summaries.record(session, {**row, "level": level, "from_position": start, "to_position": end})
+        [whole] = (await ada.call_tool("federation_summarize", {**about, "wait_s": 0})).structured_content["summaries"]
+        assert (whole["level"], whole["from_position"], whole["to_position"]) == (2, 1, 4)
+        parts = (await ada.call_tool("federation_summarize", {**about, "part_of": whole["summary_id"]})).structured_content
+        assert [(each["level"], each["from_position"]) for each in parts["summaries"]] == [(1, 1), (1, 3)]
+        assert (parts["complete"], parts["execution_id"], "messages" in parts) == (True, None, False)
+        for more, says in (
+            ({"part_of": parts["summaries"][1]["summary_id"]}, "that one is of messages: federation_history(after=2)"),
+            ({"part_of": str(uuid.uuid4())}, "no summary '"),
+            ({"part_of": whole["summary_id"], "tokens": 200}, "wants no `tokens` beside it"),
+        ):
+            refused = await ada.call_tool("federation_summarize", {**about, **more}, raise_on_error=False)
+            assert (refused.is_error, says in refused.content[0].text) == (True, True), refused.content[0].text
+
+
 async def test_summary_is_complete_where_only_private_messages_came_since(house: Any) -> None:
     async with house.client("ada") as ada:
         await ada.call_tool("federation_send", {"content": "for bob alone", "to": "bob", "conversation_id": "project-123"})
