@@ -30,7 +30,7 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import claim_lines, decisions, escalations, executions, indexing, memory_care, nodes, parts, summaries, task_ends
+from federation.services import claim_lines, decisions, escalations, executions, graph, indexing, memory_care, nodes, parts, summaries, task_ends
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ OUTCOMES_S = 5.0
 VOTES_S = TASKS_S = 1.0
 # What should be embedded and is not waits for minutes.
 MEMORIES_S = 60.0
+# So late at most what was said is in the graph.
+GRAPH_S = 5.0
 CLEANUP_S = 3600.0
 COMPACT_EVERY = timedelta(minutes=30)
 
@@ -138,6 +140,7 @@ class FederationScheduler(Scheduler):
             Job("heartbeats", given.heartbeat_s, self._send_heartbeats),
             Job("summaries", given.summary_check_s, self._request_summaries),
             Job("memories", MEMORIES_S, self._embed_again),
+            Job("graph", GRAPH_S, self._read_on),
             Job("outbox", given.outbox_sweep_s, self._sweep),
             Job("outcomes", OUTCOMES_S, self._note_outcomes),
             Job("votes", VOTES_S, self._end_votes),
@@ -283,6 +286,12 @@ class FederationScheduler(Scheduler):
     def _request_compaction(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:
             indexing.request_compaction(session, every=COMPACT_EVERY)
+
+    def _read_on(self) -> float | None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            more = graph.read_on(session)
+        # Of a long log in the next look, so that other jobs have their turn.
+        return 0.0 if more else None
 
     def _send_heartbeat(self, node: str, period: int) -> None:
         # What repeats by itself need survive nothing: not persistent, soon expired, without a result.

@@ -143,8 +143,8 @@ STORED = {
             'finished', finished_at IS NOT NULL, 'created_by', created_by) FROM index_runs
     """,
 }
-# What no event tells row by row: the log says how much of it there is, and the tables are made anew from the files.
-LEFT_OUT = {"documents", "chunks", "vector_changes", "index_batches"}
+# What no event tells row by row: the log says how much of it there is, and the tables are made anew from the files, or from what was said.
+LEFT_OUT = {"documents", "chunks", "vector_changes", "index_batches", "graph_relations"}
 # Of the tables that are compared: who wrote a row last and when, which are the event's own columns; and what was derived, counted or noted beside it.
 IN_THE_EVENT = {
     "trace_id",

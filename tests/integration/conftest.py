@@ -108,6 +108,7 @@ EVENTS = {
     "execution_effects": ("execution.effect_recorded",),
     "executions": ("execution.",),
     "feeds": ("feed.",),
+    "graph_relations": ("graph.extracted",),
     "indexed_folders": ("index.scanned",),
     "index_batches": ("index.searchable", "index.embedded"),
     "index_runs": ("index.scanned", "index.finished"),

@@ -1,6 +1,6 @@
 """Tools to remember, to recall and to forget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +14,9 @@ from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, Moment, name, text
 from federation.mcp.waits import ExecutionFailed, value_of
-from federation.services import episodes, memories, relations
+from federation.services import episodes, graph, memories, relations
 from federation.services.episodes import Episode
+from federation.services.graph import MOST_HOPS, Path
 from federation.services.memories import LONGEST, MOST_SUBJECTS, Ranked, Recalled, Remembered
 from federation.services.relations import Relation
 from federation.services.resources import LONGEST as LONGEST_RESOURCE
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     MEMORIES = "memories"
     EPISODIC = "episodic"
     RELATIONAL = "relational"
+    GRAPH = "graph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Memories:
     before: Annotated[datetime | None, Field(description="Without a query: pass it on to read what is older; null: there is nothing.")] = None
     episodes: Annotated[Sequence[Episode], Field(description="What happened, the latest first.")] = ()
     relations: Annotated[Sequence[Relation], Field(description="Who works with whom, the latest first.")] = ()
+    paths: Annotated[Sequence[Path], Field(description="How messages and findings relate things, the nearest first.")] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +91,16 @@ async def federation_recall(
         Kind,
         Field(
             description="memories: what was remembered. episodic: what happened, from the log: what you did, or what happened to what `about` names. "
-            "relational: with whom you, or the agents in `about`, worked, how often and on what."
+            "relational: with whom you, or the agents in `about`, worked, how often and on what. graph: what messages and findings relate to `about`."
         ),
     ] = Kind.MEMORIES,
     about: Annotated[
         list[Annotated[str, text("A subject.", longest=LONGEST_RESOURCE)]] | None,
         Field(
             max_length=MOST_SUBJECTS,
-            description="Subjects of memories. Of what happened: an agent, a conversation, a task, a vote, a session or a resource.",
-            examples=[["auth", "deploy"], ["file:src/main.py"]],
+            description="Subjects of memories. Of what happened: an agent, a conversation, a task, a vote, a session or a resource. Of the graph: "
+            "whatever has a name, with its kind or without.",
+            examples=[["auth", "deploy"], ["file:src/main.py"], ["host:10.0.0.7"]],
         ),
     ] = None,
     limit: Annotated[int, Field(ge=1, le=50, description="At most so many."), NUMBER] = 5,
@@ -104,8 +108,15 @@ async def federation_recall(
     since: Annotated[
         Moment | None, Field(description="Of what happened: only since then; omitted: 30 days.", examples=["2030-01-31T00:00:00+01:00"])
     ] = None,
+    hops: Annotated[int | None, Field(ge=1, le=MOST_HOPS, description="Of the graph: so many relations away; omitted: 2."), NUMBER] = None,
 ) -> Memories:
-    """Find what you remembered, and what others did for you to know, by words and by meaning; or what happened, and who works with whom."""
+    """Find what you remembered, and what others did for you to know, by words and by meaning; or what happened, who works with whom, and what is
+    said of things.
+    """
+    if hops is not None and kind is not Kind.GRAPH:
+        raise InvalidInput("hops", hops, "kind='graph' beside it")
+    if kind is Kind.GRAPH:
+        return await _walked(call, about, hops or 2, limit=limit, given={"query": query, "before": before, "since": since})
     if kind is not Kind.MEMORIES:
         return await _derived(call, kind, query, about or (), since=since, before=before, limit=limit)
     if since is not None:
@@ -145,6 +156,16 @@ async def _derived(
     if before is not None:
         raise InvalidInput("before", before.isoformat(), "none beside kind='relational': it counts up to now")
     return Memories([], relations=await call.transact(lambda session: relations.of(session, about, since=since, limit=limit)))
+
+
+async def _walked(call: Call, about: Sequence[str] | None, hops: int, *, limit: int, given: Mapping[str, object]) -> Memories:
+    """Answer from the graph."""
+    for field, value in given.items():
+        if value is not None:
+            raise InvalidInput(field, "a value", "none beside kind='graph', which is walked from what `about` names")
+    if not about:
+        raise InvalidInput("about", None, "beside kind='graph' what to begin with, such as file:src/main.py")
+    return Memories([], paths=await call.transact(lambda session: graph.walk(session, about, hops=hops, limit=limit)))
 
 
 async def federation_forget(

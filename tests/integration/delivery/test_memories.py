@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from federation.services import agents, executions, memories
+from federation.services import agents, executions, graph, memories, messages
 from federation.services.memories import Ranked, Recalled
 from federation.vectors.table import Table
 
@@ -138,3 +138,14 @@ def test_beat_has_embedded_again_what_was_never_embedded(remembering: World) -> 
     world.celery("beat", name="beat")
     settled(world)
     assert stored(world) == {str(kept)}
+
+
+def test_beat_reads_what_was_said_into_the_graph(world: World) -> None:
+    with world.transactions.begin("test:setup") as session:
+        agents.add(session, "ada", "developer")
+    with world.transactions.begin("ada") as session:
+        messages.send(session, "auth.py depends on db.py")
+    world.celery("beat", name="beat")
+    world.until(lambda: world.rows("SELECT 1 FROM graph_relations WHERE relation = 'depends on'"), "beat reads it")
+    with world.transactions.begin("ada") as session:
+        assert [each.to for each in graph.walk(session, ["auth.py"])][:1] == ["file:db.py"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from federation.errors import Conflict
 from federation.placement.node import Gpu
@@ -21,6 +21,7 @@ from federation.services import (
     cop,
     executions,
     feeds,
+    graph,
     inboxes,
     indexing,
     inference,
@@ -40,10 +41,13 @@ from federation.services import (
 )
 from federation.services.approvals import Decision
 from federation.services.artifacts import Offered
+from federation.services.graph import Text
 from federation.services.indexed_documents import NewDocument
 from federation.services.nodes import Announcement
 from federation.store import outbox
 from federation.store.contents import Stored
+from federation.store.models.conversations import Message
+from federation.store.models.graph import Source
 from federation.transaction import Transactions
 from federation.vectors import chunking
 from tests.integration.store.together import divide, investigate, sign, vote
@@ -63,6 +67,7 @@ def do_all(transactions: Transactions) -> None:
         _work_on_a_node,
         _index,
         _remember,
+        _relate,
         _give_up,
         vote,
         sign,
@@ -271,6 +276,15 @@ def _remember(transactions: Transactions) -> None:
             assert memories.record_vector(session, each.memory_id, node="aorus", model="m")
     with transactions.begin("ada") as session:
         memories.forget(session, gone.memory_id)
+
+
+def _relate(transactions: Transactions) -> None:
+    """Read a message into the graph."""
+    with transactions.begin("service:beat") as session:
+        said = session.scalars(select(Message).order_by(Message.created_at)).first()
+        assert said is not None
+        read = Text(Source.MESSAGE, said.id, said.conversation_id, said.sender, said.created_at, "auth.py depends on db.py")
+        graph.record(session, [read], upto=0)
 
 
 def _give_up(transactions: Transactions) -> None:

@@ -163,6 +163,16 @@ ROWS: dict[str, dict[str, Any]] = {
         "created_by": "bob",
         "updated_by": "bob",
     },
+    "graph_relations": {
+        "id": ONE,
+        "source": "message",
+        "source_id": ONE,
+        "conversation_id": "secret",
+        "subject": "file:psst.py",
+        "relation": "mentions",
+        "object": "agent:bob",
+        "actor": "service:beat",
+    },
     "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
     "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
     "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
@@ -232,6 +242,8 @@ MAY = {
     "dismissals": ("", "", "", "SI"),
     # Of what agents remember the program's own parts may know that it is there; an operator removes what is for others.
     "memories": ("", "SI", "SIUD", "SD"),
+    # Who sees what was read sees what it says; only the program reads.
+    "graph_relations": ("", "S", "S", "SI"),
     "model_runs": ("I", "I", "SI", "SI"),
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
