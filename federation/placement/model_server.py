@@ -22,6 +22,7 @@ class ModelServer(BaseModel):
     model: Annotated[str, Field(min_length=1, max_length=200, description="The model, as the server calls it.")]
     url: Annotated[str, Field(description="Where it is asked, such as `http://127.0.0.1:8001`; `/v1` is added where there is no path.")]
     key_file: Annotated[Path | None, Field(description="File with the key that the server wants, read at each call.")] = None
+    small: Annotated[bool, Field(description="Whether it is asked first what is simple, and last what is not.")] = False
     first_part_s: Annotated[Seconds, Field(description="Seconds without the beginning of an answer after which the server counts as hanging.")] = 60.0
     part_s: Annotated[Seconds, Field(description="The same between two parts of an answer.")] = 20.0
     weights: Annotated[
