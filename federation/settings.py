@@ -134,6 +134,9 @@ class Settings(BaseSettings):
         False,
         description="Whether nodes may ask model servers on other machines; else only those of their files whose URL is on loopback.",
     )
+    vllm_python: Folder | None = Field(
+        None, description="Python of the environment in which vLLM is installed, for `federation model serve`; unset: it serves by llama.cpp only."
+    )
     embedding_device: Literal["auto", "cpu", "cuda"] = Field(
         "cpu", description="What embeds: `cpu`; `cuda`, a GPU, which must be there; `auto`, a GPU where torch sees one, and the CPU elsewhere."
     )

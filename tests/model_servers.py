@@ -43,11 +43,10 @@ class LlamaServer:
         return ModelServer(self.name, url=f"{self.url}/v1", model=self.model, **more)
 
     def start(self) -> None:
-        weights = smollm2.weights_path()
-        assert weights
-        command = [sys.executable, "-m", "federation.engines.llama_server", "--weights", str(weights), "--model", self.model]
+        weights = smollm2.checked()
+        command = [sys.executable, "-m", "federation.engines.llama_server", "--weights", str(weights.path), "--digest", weights.digest]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen([*command, "--port", str(self.port), *self._flags], stdout=log, stderr=log)
+            self._process = subprocess.Popen([*command, "--model", self.model, "--port", str(self.port), *self._flags], stdout=log, stderr=log)
         deadline = time.monotonic() + 90
         while not self.client().is_healthy():
             assert self._process.poll() is None, self._log.read_text()

@@ -55,7 +55,7 @@ COMMANDS = (
     Entry("artifact", "federation.cli.artifact:app", "Put, get and list files that conversations share."),
     Entry("hook", "federation.cli.hook:app", "Keep git from committing what others have claimed."),
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),
-    Entry("model", "federation.cli.model:app", "List, verify and add the models whose files are trusted."),
+    Entry("model", "federation.cli.model:app", "List, verify, add, serve and test models."),
     Entry("tls", "federation.cli.tls:app", "Make and show the certificates of the services."),
     Entry("audit", "federation.cli.audit:app", "Verify, export and replay the event log."),
     Entry("serve", "federation.cli.serve:serve", "Serve MCP over HTTP: the front door."),

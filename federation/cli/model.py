@@ -1,4 +1,4 @@
-"""`federation model`: shows, verifies and adds the models whose files are trusted by their SHA-256; loads none."""
+"""`federation model`: shows, verifies and adds the models whose files are trusted by their SHA-256; serving and asking them is in `model_serve`."""
 
 import json
 import socket
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from federation.cli import model_serve
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
 from federation.engines import catalogue, digests
@@ -22,11 +23,14 @@ LONGEST_NAME = 200
 
 app = typer.Typer(
     name="model",
-    help="List, verify and add the models whose files are trusted.",
+    help="List, verify, add, serve and test models.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
+
+app.command("serve")(model_serve.serve)
+app.command("test")(model_serve.try_out)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -54,7 +54,7 @@ def look(wanted: Collection[str], servers: Collection[ModelServer] = ()) -> Mach
     asked = [server for server in servers if may_be_asked(server)]
     engines = frozenset((*(entry.name for entry in found), *([model_server.ENGINE] if asked else [])))
     models = frozenset((*(entry.model for entry in found), *(server.model for server in asked)))
-    return Machine(_cards_gib(), engines, models, vectors=find_spec("lancedb") is not None)
+    return Machine(cards_gib(), engines, models, vectors=find_spec("lancedb") is not None)
 
 
 def _is_known(entry: catalogue.EngineEntry[Any]) -> bool:
@@ -96,7 +96,8 @@ def compare(declared: NodeFile, machine: Machine) -> Capabilities:
     return Capabilities(tuple(gpus), engines, models, tags, tuple(missing))
 
 
-def _cards_gib() -> tuple[float, ...]:
+def cards_gib() -> tuple[float, ...]:
+    """Return the memory of each card that this machine has, in GiB."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()

@@ -33,16 +33,18 @@ def router_of(declared: NodeFile) -> Router:
     servers = (_served(server) for server in declared.servers if may_be_asked(server))
     # Without servers placement alone says what it is asked.
     own = [entry for entry in catalogue.CHAT if entry.name in declared.engines or not declared.servers]
-    return Router([*chain(servers, (_own(entry.name, entry.model) for entry in own))])
+    # Where the file says which models are small, the one of the process is.
+    is_small = any(server.small for server in declared.servers)
+    return Router([*chain(servers, (_own(entry.name, entry.model, is_small=is_small) for entry in own))])
 
 
 def _served(server: ModelServer) -> Source:
     engine = engine_of(server)
-    return Source(server.name, model_server.ENGINE, server.model, lambda: engine, remote=server.remote)
+    return Source(server.name, model_server.ENGINE, server.model, lambda: engine, remote=server.remote, is_small=server.small, queue=engine.queue)
 
 
-def _own(name: str, model: str) -> Source:
-    return Source(name, name, model, lambda: catalogue.chat(name))
+def _own(name: str, model: str, *, is_small: bool) -> Source:
+    return Source(name, name, model, lambda: catalogue.chat(name), is_small=is_small)
 
 
 @cache

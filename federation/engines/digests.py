@@ -109,6 +109,21 @@ def check(name: str, root: Path, weights: Path) -> Weights:
     return Weights(weights, found[_place(weights, root)])
 
 
+def checked(name: str, root: Path) -> str:
+    """Return the digest of a model whose every file is known: that of its file, of a folder that of the lines that `sha256sum` prints of its files.
+
+    Raises WeightsChanged for the first file that differs, WeightsUnknown for a model that nobody has vouched for, NotFound where there is no file.
+    """
+    found = dict(_digests(root, _silent))
+    if not found:
+        raise NotFound("file", str(root))
+    for difference in _differences(name, root, found):
+        raise difference
+    if root.is_file():
+        return found[root.name]
+    return hashlib.sha256("".join(f"{digest}  {place}\n" for place, digest in sorted(found.items())).encode()).hexdigest()
+
+
 def sha256_of(path: Path, progress: Progress = _silent) -> str:
     """Return the SHA-256 of a file, hexadecimal."""
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size

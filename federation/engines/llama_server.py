@@ -1,14 +1,12 @@
 """`python -m federation.engines.llama_server`: llama.cpp's server for one model, OpenAI's API on one address, until it is asked to end.
 
-What it tells of the model at `/v1/models` has the digest of the file that it was given as a tag.
+What it tells of the model at `/v1/models` has the digest that it was given as a tag: that of the file, as who starts it has found it.
 """
 
 import argparse
 import signal
 import sys
 from pathlib import Path
-
-from federation.engines.digests import sha256_of
 
 
 def main() -> None:
@@ -22,7 +20,7 @@ def main() -> None:
     params = CommonParams()
     params.model.path = str(asked.weights)
     params.model_alias = {asked.model}
-    params.model_tags = {f"sha256:{sha256_of(asked.weights)}"}
+    params.model_tags = {f"sha256:{asked.digest}"} if asked.digest else set()
     params.hostnames, params.port = [asked.host], asked.port
     params.n_ctx, params.n_parallel = asked.window * asked.parallel, asked.parallel
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked.threads
@@ -46,6 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve a GGUF model with llama.cpp over OpenAI's API.")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--model", required=True, help="its name")
+    parser.add_argument("--digest", help="SHA-256 of the file")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--window", type=int, default=2048, help="tokens that one request may have")

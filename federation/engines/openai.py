@@ -18,6 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from federation.engines.contracts import Asked, Completion, Halt, Hear, nobody
+from federation.engines.queues import depth_of
 from federation.engines.replies import Reply, error_of
 from federation.errors import EngineUnavailable, ModelUnavailable
 
@@ -84,6 +85,11 @@ class ModelServer:
             return self._get("/health", from_root=True)[0] == http.client.OK
         except (EngineUnavailable, ModelUnavailable):
             return False
+
+    def queue(self) -> int | None:
+        """Return how many requests the server has, running or waiting; None if it does not tell. Raises EngineUnavailable, ModelUnavailable."""
+        status, said = self.get("/metrics", from_root=True)
+        return depth_of(said.decode("utf-8", "replace")) if status == http.client.OK else None
 
     def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None) -> Completion:
         """Answer, and tell each part as it comes.

@@ -1,6 +1,7 @@
 """Which model of a node answers: the first of its list that can, else the next; tells with each answer who was asked and why; knows no node."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +10,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from federation.breaker import Breaker
+from federation.engines import ranking
 from federation.engines.contracts import Asked, ChatEngine, ChatMessage, Completion, Halt, Hear
 from federation.errors import AnswerMisfits, ContextLengthError, EngineUnavailable, FederationError, ModelUnavailable, NotFound
 
 logger = logging.getLogger(__name__)
+
+# So long a server's word about its queue counts.
+QUEUE_S = 0.5
 
 _PROBE = Asked([ChatMessage("user", "Say yes.")], max_tokens=1)
 
@@ -45,10 +50,31 @@ class Source:
     model: str
     load: Callable[[], ChatEngine]
     remote: bool = False
+    is_small: bool = False
+    # How many requests it says that it has; None where it does not say.
+    queue: Callable[[], int | None] = lambda: None
     breaker: Breaker = field(default_factory=lambda: Breaker(first_s=1.0, longest_s=60.0))
     in_flight: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_probed: bool = False
+    _told: int = 0
+    _told_at: float = -math.inf
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has failed and not yet answered again."""
+        return not self.breaker.is_closed
+
+    def depth(self) -> int:
+        """Return how many requests it has: as it said a moment ago, and at least those of this process; one that cannot say it rests."""
+        if time.monotonic() - self._told_at > QUEUE_S:
+            try:
+                self._told = self.queue() or 0
+            except (EngineUnavailable, ModelUnavailable) as error:
+                logger.warning("model.failed source=%s reason=%s", self.name, error)
+                self.breaker.failed()
+            self._told_at = time.monotonic()
+        return max(self._told, self.in_flight)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -117,27 +143,30 @@ class Router:
         asked: Asked,
         *,
         model: str | None = None,
+        key: str | None = None,
         hear_of: Callable[[Source], Hear],
         halt: Halt,
         check: Callable[[Completion], object] = _passes,
     ) -> Routed:
         """Return the first answer that `check` lets pass; `hear_of` is called for whoever is asked, and hears its parts.
 
+        Equal `key`s go to the same server of a model, while its queue is not much longer than others'.
+
         Raises NotFound for a model that this node has not; where all have failed, EngineUnavailable if one may answer later, else what the last one
         raised; at once InvalidInput, and Halted.
         """
         way = _Way(asked, hear_of, halt, check)
         rested = []
-        for source in self.named(model):
-            if not source.breaker.is_closed:
+        for source, why in ranking.order(self.named(model), asked, key=key):
+            if source.rests:
                 source.probe()
                 rested.append(source)
                 way.steps.append(Step(source.name, source.model, Outcome.RESTS, "it failed a moment ago", 0.0))
-            elif (routed := way.try_on(source)) is not None:
+            elif (routed := way.try_on(source, why)) is not None:
                 return routed
         for source in rested:
             # Nobody else has answered, so this one is tried without waiting for the probe, unless that is in vain.
-            if not source.breaker.is_open and (routed := way.try_on(source)) is not None:
+            if not source.breaker.is_open and (routed := way.try_on(source, "it has rested, and nobody else answered")) is not None:
                 return routed
         raise way.failure()
 
@@ -154,7 +183,7 @@ class _Way:
     errors: list[FederationError] = field(default_factory=list)
     passed_over: set[str] = field(default_factory=set)
 
-    def try_on(self, source: Source) -> Routed | None:
+    def try_on(self, source: Source, why: str) -> Routed | None:
         """Return its answer; None where another may do better. Raises InvalidInput, Halted, and what `hear` raises."""
         if source.model in self.passed_over:
             return None
@@ -179,7 +208,7 @@ class _Way:
             self.passed_over.add(source.model)
             self._failed(source, error, started)
         else:
-            self._step(source, Outcome.ANSWERED, "it is the first of the list" if not self.steps else "those before it did not", started)
+            self._step(source, Outcome.ANSWERED, "those before it did not" if self.errors else why, started)
             return Routed(completion, source, digest, tuple(self.steps))
         return None
 

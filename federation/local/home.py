@@ -15,7 +15,21 @@ _MARK = ".made-by-federation"
 # What the program makes in the data directory; `vectors`, `artifacts`, `settings.json` and `models.json` may be there before the first `federation
 # up`: a node's worker or a command makes the first two, a person may write the others or have them made.
 _OURS = (
-    *("settings.json", "secrets.json", "run", "logs", "postgres", "activemq", "vectors", "seals", "keys", "artifacts", "demo", "models.json"),
+    *(
+        "settings.json",
+        "secrets.json",
+        "run",
+        "logs",
+        "postgres",
+        "activemq",
+        "vectors",
+        "seals",
+        "keys",
+        "artifacts",
+        "demo",
+        "models.json",
+        "models",
+    ),
     "tls",
 )
 _FIRST_MADE_BY_UP = ("secrets.json", "run", "logs", "postgres", "activemq", "demo")

@@ -77,10 +77,10 @@ def request(
     limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
     kwargs |= {name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema}.items() if value}
-    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=_affinity(needs.model, messages))
+    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=affinity(needs.model, messages))
 
 
-def _affinity(model: str | None, messages: Sequence[Mapping[str, str]]) -> str:
+def affinity(model: str | None, messages: Sequence[Mapping[str, str]]) -> str:
     """Return the same word for the same beginning of a prompt to the same model: its keys and values are warm where it ran before."""
     beginning = "\0".join(message["content"] for message in messages)[:PREFIX_CHARACTERS]
     return hashlib.sha256(json.dumps([model, beginning]).encode()).hexdigest()[:32]

@@ -46,7 +46,8 @@ def answer(
     asked = Asked(turns, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop, schema=schema, raw=raw)
     teller, halt = _Teller(task, total=max_tokens), Halt()
     with task.ended_by(halt.set):
-        routed = models.router(task.node).ask(asked, model=model, hear_of=teller.begin, halt=halt, check=_check(schema))
+        key = inference.affinity(model, messages)
+        routed = models.router(task.node).ask(asked, model=model, key=key, hear_of=teller.begin, halt=halt, check=_check(schema))
     completion, source = routed.completion, routed.source
     run = {
         "engine": source.engine,

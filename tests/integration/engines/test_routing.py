@@ -4,11 +4,14 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from federation.breaker import Breaker
+from federation.engines import openai
 from federation.engines.contracts import Asked, ChatMessage, Completion, Halt, Halted, nobody
 from federation.engines.routing import Outcome, Routed, Router, Source
 from federation.errors import AnswerMisfits, ContextLengthError, EngineUnavailable, NotFound
@@ -30,13 +33,14 @@ def frail(tmp_path: Path) -> Iterator[LlamaServer]:
         yield started
 
 
-def source(server: LlamaServer, **times: float) -> Source:
+def source(server: LlamaServer, *, is_small: bool = False, **times: float) -> Source:
     engine = server.client(**times)
-    return Source(server.name, "openai", server.model, lambda: engine, breaker=Breaker(first_s=0.2, longest_s=0.4))
+    breaker = Breaker(first_s=0.2, longest_s=0.4)
+    return Source(server.name, "openai", server.model, lambda: engine, is_small=is_small, queue=engine.queue, breaker=breaker)
 
 
-def ask(router: Router, asked: Asked = QUESTION, *, model: str | None = None, check: Callable[[Completion], object] = bool) -> Routed:
-    return router.ask(asked, model=model, hear_of=lambda _: nobody, halt=Halt(), check=check)
+def ask(router: Router, asked: Asked = QUESTION, *, check: Callable[[Completion], object] = bool, **more: Any) -> Routed:
+    return router.ask(asked, hear_of=lambda _: nobody, halt=Halt(), check=check, **more)
 
 
 def way(routed: Routed) -> list[tuple[str, Outcome]]:
@@ -178,3 +182,79 @@ def test_what_is_halted_is_not_asked_of_the_next(sound: LlamaServer, frail: Llam
     with pytest.raises(Halted):
         Router([source(frail), source(sound)]).ask(story, hear_of=hear_of, halt=halt)
     assert asked == ["frail"]
+
+
+@pytest.fixture
+def twin(tmp_path: Path) -> Iterator[LlamaServer]:
+    """A second server of the sound one's model."""
+    with llama_server(tmp_path, name="twin") as started:
+        yield started
+
+
+def test_what_begins_alike_goes_to_one_server_of_a_model_where_it_is_cached(sound: LlamaServer, twin: LlamaServer) -> None:
+    router = Router([source(sound), source(twin)])
+    books = {f"book-{number}": f"Chapter {number}. " + "word " * 150 for number in range(8)}
+    cached = sum(server.counted("prompt_tokens_cached_total") for server in (sound, twin))
+    went: dict[str, set[str]] = {}
+    tokens = 0
+    for question in ("Who?", "Where?", "When?"):
+        for key, book in books.items():
+            routed = ask(router, Asked([ChatMessage("user", f"{book}{question}")], max_tokens=1), key=key)
+            went.setdefault(key, set()).add(routed.source.name)
+            assert routed.steps[0].why == "the beginning of the prompt is asked for there"
+            tokens += routed.completion.prompt_tokens
+    assert all(len(names) == 1 for names in went.values())
+    assert {name for names in went.values() for name in names} == {"sound", "twin"}
+    # What the servers say themselves; each has room for the prefixes of two requests at once, and for more in its memory.
+    assert sum(server.counted("prompt_tokens_cached_total") for server in (sound, twin)) - cached > tokens / 3
+
+
+def test_question_goes_past_a_long_queue(sound: LlamaServer, twin: LlamaServer) -> None:
+    router = Router([source(sound), source(twin)])
+    busy = ask(router, key="book").source.name
+    full, free = (sound, twin) if busy == "sound" else (twin, sound)
+    halt = Halt()
+    story = Asked([ChatMessage("user", "Tell me a very long story.")], max_tokens=400)
+
+    def load() -> None:
+        with pytest.raises(Halted):
+            full.client().complete(story, halt=halt)
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(load) for _ in range(2)]
+        # By its own account, and not by this router's, which did not ask that.
+        until(lambda: full.client().queue() == 2)
+        until(lambda: ask(router, key="book").source.name == free.name)
+        routed = ask(router, key="book")
+        halt.set()
+        for each in asking:
+            each.result()
+    assert (routed.source.name, routed.steps[0].why) == (free.name, "its queue is the shortest")
+
+
+def test_server_that_hangs_is_found_by_its_silence_about_its_queue(sound: LlamaServer, twin: LlamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "GLANCE_S", 0.5)
+    twin.send(signal.SIGSTOP)
+    routed = ask(Router([source(twin), source(sound)]))
+    assert routed.source.name == "sound"
+    assert way(routed) in ([("sound", "answered")], [("twin", "rests"), ("sound", "answered")])
+    twin.send(signal.SIGCONT)
+
+
+def test_small_model_is_asked_first_what_is_simple_and_a_larger_one_what_it_answers_badly(sound: LlamaServer, frail: LlamaServer) -> None:
+    router = Router([source(sound), source(frail, is_small=True)])
+    simple = ask(router)
+    assert (simple.source.name, simple.steps[0].why) == ("frail", "a small model for a simple question")
+    for asked in (Asked(QUESTION.messages, max_tokens=129), Asked([ChatMessage("user", "word " * 220)], max_tokens=4)):
+        hard = ask(router, asked)
+        assert (hard.source.name, hard.steps[0].why) == ("sound", "the question is not simple")
+
+    def from_the_large(completion: Completion) -> None:
+        if len(checked) == 0:
+            checked.append(completion)
+            raise AnswerMisfits("'city' is a required property")
+
+    checked: list[Completion] = []
+    escalated = ask(router, check=from_the_large)
+    assert way(escalated) == [("frail", "failed"), ("sound", "answered")]
+    assert "'city' is a required property" in escalated.steps[0].why
