@@ -27,7 +27,8 @@ class InvalidInput(PermanentError):
         super().__init__(f"{field}: got {reprlib.repr(got) if len(repr(got)) > 200 else repr(got)}, wants {wants}")
 
 
-_SHOWN = 5
+# Of many; so few more are all shown, because to count them says less.
+_SHOWN, _ALL = 5, 8
 
 
 class NotFound(PermanentError):
@@ -37,11 +38,11 @@ class NotFound(PermanentError):
         self.kind, self.name = kind, name
         known = sorted(set(existing or ()))
         near = get_close_matches(name, known, n=3, cutoff=0.4)
-        self.nearest: Sequence[str] = near or known[:_SHOWN]
+        self.nearest: Sequence[str] = near or (known if len(known) <= _ALL else known[:_SHOWN])
         if near:
             hint = f"; nearest: {', '.join(near)}"
         elif known:
-            more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+            more = f" and {len(known) - len(self.nearest)} more" if len(known) > len(self.nearest) else ""
             hint = f"; there is {', '.join(self.nearest)}{more}"
         else:
             hint = "" if existing is None else f"; there is no {kind} yet"

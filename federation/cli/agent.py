@@ -114,15 +114,18 @@ def token(name: Name, label: Label = "", days: Days = None, as_json: AsJson = Fa
 
 @app.command("list")
 def list_agents(as_json: AsJson = False) -> None:
-    """List all agents."""
+    """List all agents, with how many valid tokens and keys each has.
+
+    Where the organisation's tokens are taken, an agent without one of its own may still call.
+    """
     found = transact(agents.everybody)
     if as_json:
-        told = [{"name": row.name, "role": row.role, "created_by": row.created_by, "created_at": row.created_at.isoformat()} for row in found]
-        print_json(json.dumps(told, indent=2))
+        print_json(json.dumps([asdict(row) | {"created_at": row.created_at.isoformat()} for row in found], indent=2))
         return
-    rows = table("agent", "role", "added by", "added at")
+    rows = table("agent", "role", "tokens", "keys", "added by", "added at")
     for row in found:
-        rows.add_row(inert(row.name), inert(row.role), inert(row.created_by), f"{row.created_at:%Y-%m-%d %H:%M}")
+        made = f"{row.created_at:%Y-%m-%d %H:%M}"
+        rows.add_row(inert(row.name), inert(row.role), str(row.tokens), str(row.keys), inert(row.created_by), made)
     console.print(rows if found else "There is no agent yet. Add one with: federation agent add NAME --role ROLE")
 
 

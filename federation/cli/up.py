@@ -5,13 +5,14 @@ import logging
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from federation.charter import charter
+from federation.charter import charter, path, read
 from federation.cli.addresses import addresses
-from federation.cli.console import address_lines, console, inert
+from federation.cli.console import address_lines, console, errors, inert
 from federation.cli.display import Display
 from federation.cli.fetch import announce
 from federation.cli.fleet import NODES, forks, nodes_of, prepared
@@ -26,7 +27,7 @@ from federation.local.state import Phase, View
 from federation.local.supervisor import Supervisor
 from federation.placement.node_file import node_file
 from federation.security.issuer_keys import issuer_keys
-from federation.settings import load, settings
+from federation.settings import in_environment, load, settings
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,15 @@ Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when everyt
 Tls = Annotated[
     bool | None, typer.Option("--tls/--no-tls", help="Speak TLS and nothing else, with the certificates of `federation tls init`; unset: as before.")
 ]
+SHIPPED = "shipped"
+CharterFile = Annotated[
+    str | None,
+    typer.Option(
+        "--charter",
+        metavar="FILE",
+        help=f"Take this charter, also in other commands and later; `{SHIPPED}`: the program's own; unset: as before.",
+    ),
+]
 StartedBy = Annotated[str, typer.Option(hidden=True)]
 
 
@@ -48,15 +58,19 @@ def _names(nodes: str) -> list[str]:
     return names
 
 
-def up(nodes: Nodes = None, detach: Detach = False, tls: Tls = None, started_by: StartedBy = "up") -> None:
+def up(nodes: Nodes = None, detach: Detach = False, tls: Tls = None, charter_file: CharterFile = None, started_by: StartedBy = "up") -> None:
     """Start PostgreSQL, ActiveMQ, the nodes' workers, beat, Flower and the front door; Ctrl-C stops all of them, a second one at once.
 
     Exit code 0 also when it is running already, with these nodes.
     """
     home, asked = Home(settings().data_dir), [] if nodes is None else _names(nodes)
+    if charter_file is not None:
+        _remember_charter(home, None if charter_file == SHIPPED else Path(charter_file).expanduser().absolute())
     charter()
     issuer_keys(settings())
     home.create()
+    if in_environment("charter"):
+        errors.print(_notice("FEDERATION_CHARTER holds in this shell; for all shells and later starts: federation up --charter FILE"))
     if tls is not None:
         _remember_tls(home, tls)
     if (pid := holder(home)) is not None:
@@ -88,10 +102,27 @@ def _remember_tls(home: Home, tls: bool) -> None:
         raise Conflict(f"the federation in {home.data_dir} is running {'with' if settings().tls else 'without'} TLS; first: federation down")
     if tls:
         Certificates(home.tls_dir).check()
-    write_json(home.settings_file, read_json(home.settings_file) | {"tls": tls})
-    settings.cache_clear()
+    _remember(home, tls=tls)
     if settings().tls != tls:
         raise InvalidInput("--tls" if tls else "--no-tls", f"FEDERATION_TLS={str(not tls).lower()} in the environment", "that variable unset")
+
+
+def _remember_charter(home: Home, file: Path | None) -> None:
+    """Write it to the settings of this data directory; None is the one that ships. Raises SettingsError, Conflict while it runs with another."""
+    if file is not None:
+        read(file)
+    if in_environment("charter") and settings().charter != file:
+        raise InvalidInput("--charter", f"FEDERATION_CHARTER={settings().charter} in the environment", "that variable unset")
+    if settings().charter != file and holder(home) is not None:
+        raise Conflict(f"the federation in {home.data_dir} is running with {path()}; first: federation down")
+    home.create()
+    _remember(home, charter=None if file is None else str(file))
+
+
+def _remember(home: Home, **changed: bool | str | None) -> None:
+    kept = {name: value for name, value in read_json(home.settings_file).items() if name not in changed}
+    write_json(home.settings_file, kept | {name: value for name, value in changed.items() if value is not None})
+    settings.cache_clear()
 
 
 def _join(home: Home, pid: int, asked: list[str], *, wait: bool) -> None:

@@ -39,7 +39,7 @@ _Signatures = list[dict[str, Any]]
 
 
 class _Headers(BaseModel):
-    """The headers that Celery's worker reads, with the types that it takes for granted, and our count of returns."""
+    """The headers that Celery's worker reads, with the types that it takes for granted, and our counts of what was given back."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -63,6 +63,7 @@ class _Headers(BaseModel):
     ignore_result: bool | None = None
     replaced_task_nesting: _Count | None = None
     federation_returns: _Count | None = None
+    federation_losses: _Count | None = None
 
 
 class _Embed(BaseModel):

@@ -16,7 +16,7 @@ from federation.delivery.failing import fail_task_of
 from federation.delivery.overtime import Late
 from federation.delivery.pause import database_away, is_requeue_for_database
 from federation.delivery.runtime import transactions
-from federation.delivery.sending import send_again
+from federation.delivery.sending import LOSSES, RETURNS, send_again
 from federation.errors import PermanentError, TransientError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class FederationRequest(Request):
             # First, or the message would come straight back.
             database_away.send(sender=self)
             worker_state.task_ready(self)
-            _returns.do(self._give_back)
+            _returns.do(self._give_back, RETURNS)
         elif isinstance(error, _UNTOLD):
             if isinstance(error, TimeLimitExceeded):
                 _results.do(self._fail_task, _over_time(float(error.args[0])))
@@ -99,17 +99,23 @@ class FederationRequest(Request):
             else:
                 return
 
-    def _give_back(self) -> None:
-        """Put the message back as a new one, and settle this delivery.
+    def reject(self, requeue: bool = False) -> None:
+        """As Celery's; what goes back to its queue says so under a signature, because the broker's mark is anybody's to write."""
+        if requeue and not self.acknowledged:
+            self._give_back(LOSSES)
+        else:
+            super().reject(requeue=requeue)
 
-        A reject would mark it as redelivered, and that is how an execution looks that killed its process: it would count
-        toward the quarantine. A crash between the two leaves two messages under one id.
+    def _give_back(self, count: str) -> None:
+        """Put the message back as a new one, with one more on this count, and settle this delivery; waits for the broker.
+
+        Losses count toward the quarantine, returns do not. A crash between the two leaves two messages under one id.
         """
         try:
-            send_again(self._app, self._message)
+            send_again(self._app, self._message, count=count)
         except (TransientError, PermanentError) as error:
             logger.warning("execution.returned_as_redelivery", extra={"execution_id": self.id, "reason": str(error)})
-            self.reject(requeue=True)
+            super().reject(requeue=True)
         else:
             self.acknowledge()
             self.send_event("task-rejected", requeue=True)

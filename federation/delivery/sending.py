@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # A header: how often this message was given back in good order, for want of the database.
 RETURNS = "federation_returns"
+# A header: how often a worker gave it back because its process was lost, or because it could not be done now for another reason.
+LOSSES = "federation_losses"
 
 
 class MessageRefused(PermanentError):
@@ -74,8 +76,8 @@ def send(
     )
 
 
-def send_again(app: Celery, message: Message) -> None:
-    """Send a delivered message to its queue as a new one, byte for byte, with one more on its count of returns, signed by this process.
+def send_again(app: Celery, message: Message, *, count: str) -> None:
+    """Send a delivered message to its queue as a new one, byte for byte, with one more on the count in this header, signed by this process.
 
     Raises as `send` does, also where this process cannot sign; MessageRefused also if it names another queue than those that this worker
     consumes.
@@ -89,7 +91,7 @@ def send_again(app: Celery, message: Message) -> None:
     body = message.body.encode() if isinstance(message.body, str) else message.body
     # kombu has taken the compression off.
     headers: dict[str, Any] = {key: value for key, value in message.headers.items() if key != "compression"}
-    headers[RETURNS] = int(headers.get(RETURNS) or 0) + 1
+    headers[count] = int(headers.get(count) or 0) + 1
     amqp: Any = app.amqp
     signed = amqp.signed(headers, body, queue=queue, content_type=message.content_type, content_encoding=message.content_encoding)
     _publish(

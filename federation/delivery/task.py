@@ -20,7 +20,7 @@ from federation.delivery.failing import fail_task_of
 from federation.delivery.logs import trace
 from federation.delivery.pause import requeue
 from federation.delivery.runtime import transactions
-from federation.delivery.sending import RETURNS
+from federation.delivery.sending import LOSSES, RETURNS
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
 from federation.services import executions, quarantine
 from federation.settings import settings
@@ -199,8 +199,11 @@ class FederationTask(CeleryTask):
             delivery = self._record(redelivered)
             if delivery.cancelled:
                 raise executions.Cancelled(f"execution {self.execution_id} was cancelled before it began")
-            if delivery.finished and delivery.copied and not redelivered:
-                self._put_copy_aside(args, kwargs)
+            if delivery.finished and delivery.copied:
+                reason = self._put_copy_aside(args, kwargs)
+                # A worker that ended at once may have given it back itself, marked so: then what follows may still be to be sent.
+                if not redelivered:
+                    raise Ignore(reason)
             if delivery.result_state == "SUCCESS":
                 return True
             if delivery.finished:
@@ -230,13 +233,14 @@ class FederationTask(CeleryTask):
                 pid=os.getpid(),
                 retries=request.retries,
                 returns=int((request.headers or {}).get(RETURNS) or 0),
+                losses=int((request.headers or {}).get(LOSSES) or 0),
                 redelivered=redelivered,
                 signature=signature.get("value"),
                 message_id=info.get("message_id"),
             )
 
-    def _put_copy_aside(self, args: Any, kwargs: Any) -> None:
-        """Keep a message that somebody has sent once more after its end; says nothing about the execution, which has its result."""
+    def _put_copy_aside(self, args: Any, kwargs: Any) -> str:
+        """Keep a message that was sent once more after its end; return why. Says nothing about the execution, which has its result."""
         reason = "it was sent again after its end, by somebody who had the message: the same signature came before, under another of ActiveMQ's names"
         with self.transaction(actor=f"node:{self.node}") as session:
             quarantine.put_aside(
@@ -249,7 +253,7 @@ class FederationTask(CeleryTask):
                 task_name=str(self.name),
             )
         logger.error("message.replayed", extra={"execution_id": str(self.execution_id)})
-        raise Ignore(reason)
+        return reason
 
     def _quarantine(self, redeliveries: int, args: Any, kwargs: Any) -> None:
         reason = f"delivered {redeliveries + 1} times without an end, {settings().max_deliveries} are allowed; its deliveries tell where it was lost"

@@ -101,7 +101,8 @@ def rules(config: Settings) -> Iterator[Finding]:
     try:
         yield _ok("charter", f"{charter.path()}: {', '.join(charter.charter().roles)}")
     except SettingsError as error:
-        yield Finding("charter", Verdict.FAIL, str(error), "correct the file, or leave FEDERATION_CHARTER unset for the one that ships")
+        remedy = "correct the file, or take the one that ships: FEDERATION_CHARTER unset, and federation up --charter shipped"
+        yield Finding("charter", Verdict.FAIL, str(error), remedy)
 
 
 def node_files(config: Settings) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from federation.services.names import valid_agent
 from federation.store import event_log
 from federation.store.context import context
 from federation.store.models.agents import Agent, AgentToken
+from federation.store.models.statements import AgentKey
 
 LONGEST_LABEL = 60
 TOKEN_PREFIX = "fed_"  # noqa: S105 - what all tokens begin with, so that a leaked one is recognised
@@ -143,15 +144,10 @@ def tokens(session: Session, name: str) -> list[Token]:
     return [Token(**row) for row in session.execute(query).mappings()]
 
 
+_VALID = (AgentToken.revoked_at.is_(None), AgentToken.expires_at.is_(None) | (AgentToken.expires_at > func.clock_timestamp()))
 # Made once: it is asked every few seconds for each agent that calls.
 _WHOSE = (
-    select(Agent.name, Agent.role)
-    .join(AgentToken, AgentToken.agent == Agent.name)
-    .where(
-        AgentToken.token_sha256 == bindparam("digest"),
-        AgentToken.revoked_at.is_(None),
-        AgentToken.expires_at.is_(None) | (AgentToken.expires_at > func.clock_timestamp()),
-    )
+    select(Agent.name, Agent.role).join(AgentToken, AgentToken.agent == Agent.name).where(AgentToken.token_sha256 == bindparam("digest"), *_VALID)
 )
 
 
@@ -178,9 +174,24 @@ def names(session: Session, *, role: str | None = None) -> list[str]:
     return list(session.scalars(query if role is None else query.where(Agent.role == role)))
 
 
-def everybody(session: Session) -> list[Agent]:
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An agent, and how many keys it can sign with and tokens it can call with now."""
+
+    name: str
+    role: str
+    created_by: str
+    created_at: datetime
+    keys: int
+    tokens: int
+
+
+def everybody(session: Session) -> list[Listed]:
     """Return all agents, in order of name."""
-    return list(session.scalars(select(Agent).order_by(Agent.name)))
+    keys = select(func.count()).where(AgentKey.agent == Agent.name, AgentKey.revoked_at.is_(None)).scalar_subquery()
+    valid = select(func.count()).where(AgentToken.agent == Agent.name, *_VALID).scalar_subquery()
+    columns = (Agent.name, Agent.role, Agent.created_by, Agent.created_at, keys.label("keys"), valid.label("tokens"))
+    return [Listed(**row) for row in session.execute(select(*columns).order_by(Agent.name)).mappings()]
 
 
 def require(value: str | None, field: str) -> str:

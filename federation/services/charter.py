@@ -51,7 +51,9 @@ def require_delegation(session: Session, right: Right, work: str, *, where: str,
     """Pass if the caller may delegate work of this kind so; to propose it takes no more than the right to offer. Raises Refused."""
     if requires_approval and right is Right.DESIGNATE:
         right = Right.OFFER
-    require(session, right, instead=_OTHERWISE[right], where=where)
+    # Who may not hand out anything may propose nothing either.
+    instead = _OTHERWISE[right] if may(session, context(session).actor, Right.OFFER) else ASK
+    require(session, right, instead=instead, where=where)
     if requires_approval:
         return
     if must_propose(session, work):

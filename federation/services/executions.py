@@ -63,7 +63,7 @@ class ExecutionView:
 class Recorded:
     """A delivery that was counted: which one it is, how many of them repeat one without an end, what the execution's result is so far.
 
-    `passed` says that a later try was delivered already; `copied`, that a message with the same signature came before under another name.
+    `passed` says that a later try was delivered already; `copied`, that a message with the same signature came before, and never under this name.
     """
 
     number: int
@@ -114,26 +114,42 @@ _STATE = text(
 )
 
 # The number is taken by the insert itself; two deliveries at once take the same, and the second asks again. The broker's mark alone
-# says too much: it is also on a message that a worker had in hand and did not begin, or gave back in good order (as a new message,
-# with one more return). So it counts only where the same message was delivered before.
+# says too much: any sender can write it, and it is also on a message that a worker had in hand and did not begin. So a delivery repeats an earlier
+# one of the same try where that is known otherwise: ActiveMQ calls the message as it did before; or it was moved here from another node, which
+# makes a new one; or the worker whose child died, or that was asked for it, has signed anew what it gave back, with one more loss.
 _DELIVER = text(
     """
+    WITH earlier AS (SELECT * FROM execution_deliveries WHERE execution_id = :id),
+    known AS (
+        SELECT coalesce(bool_or(message_id = CAST(:message_id AS text)), false) AS message,
+            coalesce(bool_or(signature = CAST(:signature AS text)), false) AS signature FROM earlier
+    ),
+    moved AS (
+        SELECT EXISTS (
+            SELECT FROM (SELECT actor, delivered_at FROM earlier ORDER BY number DESC LIMIT 1) d WHERE d.actor <> :actor AND (
+                EXISTS (SELECT FROM nodes WHERE 'node:' || name = d.actor AND (lost_at IS NOT NULL OR left_at IS NOT NULL))
+                OR EXISTS (SELECT FROM executions WHERE id = :id AND 'node:' || node = :actor AND sent_at > d.delivered_at)
+            )
+        ) AS here
+    )
     INSERT INTO execution_deliveries (execution_id, number, task_name, worker, pid, retries, returns, redelivered, signature, message_id)
     SELECT :id, coalesce(max(number), 0) + 1, :task_name, :worker, :pid, :retries, :returns,
-        :redelivered AND coalesce(bool_or((retries, returns) = (:retries, :returns)), false), :signature, :message_id
-    FROM execution_deliveries WHERE execution_id = :id
+        coalesce(bool_or((retries, returns) = (:retries, :returns)), false) AND (
+            :redelivered AND ((SELECT message FROM known) OR (SELECT here FROM moved))
+            OR :losses > 0 AND NOT (SELECT signature FROM known)
+        ), :signature, :message_id
+    FROM earlier
     ON CONFLICT DO NOTHING
     RETURNING number, redelivered AS repeated,
         redelivered::int + (
-            SELECT count(*) FROM execution_deliveries WHERE execution_id = :id AND redelivered
+            SELECT count(*) FROM earlier WHERE redelivered
                 AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')
         ) AS redeliveries,
         coalesce((SELECT state FROM celery_results WHERE task_id = :task_id), (SELECT outcome FROM executions WHERE id = :id)) AS result_state,
         EXISTS (SELECT FROM executions WHERE id = :id AND cancelled_at IS NOT NULL) AS cancelled,
-        EXISTS (SELECT FROM execution_deliveries WHERE execution_id = :id AND retries > :retries
+        EXISTS (SELECT FROM earlier WHERE retries > :retries
             AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')) AS passed,
-        EXISTS (SELECT FROM execution_deliveries WHERE execution_id = :id
-            AND signature = CAST(:signature AS text) AND message_id <> CAST(:message_id AS text)) AS copied
+        (SELECT signature AND NOT message FROM known) AND CAST(:message_id AS text) IS NOT NULL AS copied
     """
 )
 
@@ -222,22 +238,26 @@ def record_delivery(
     pid: int,
     retries: int = 0,
     returns: int = 0,
+    losses: int = 0,
     redelivered: bool,
     signature: str | None = None,
     message_id: str | None = None,
 ) -> Recorded:
     """Count that an execution was handed to a worker's process, before its body runs.
 
-    `retries` and `returns` tell which of the execution's messages it was, `redelivered` and `message_id` are what the broker says of that one.
+    `retries` and `returns` tell which of the execution's messages it was, `losses` how often a worker gave it back without an end; `redelivered` and
+    `message_id` are what the broker says of that one.
     """
     values = {
         "id": execution_id,
+        "actor": context(session).actor,
         "task_id": task_id,
         "task_name": task_name,
         "worker": worker,
         "pid": pid,
         "retries": retries,
         "returns": returns,
+        "losses": losses,
         "redelivered": redelivered,
         "signature": signature,
         "message_id": message_id,

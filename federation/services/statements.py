@@ -136,7 +136,7 @@ def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:
     for name in _SAME:
         told, done = getattr(said, name), getattr(draft, name)
         if told != done:
-            raise _refused(f"this one has {name} {told!r}, and what is asked for has {done!r}: sign that.")
+            raise _refused(f"this one has {name} {told!r}, and what is asked for has {str(done)!r}: sign that.")
     if said.attested_by is not None and (not by_others or charter.is_agent(said.attested_by)):
         raise _refused("this one is attested, which only a part of the federation does: leave attested_by null, and sign with a key of your own.")
     return said

@@ -40,6 +40,29 @@ def test_wrong_charter_stops_the_start_and_a_role_of_ones_own_has_agents(
     assert federation("agent", "add", "rea", "--role", "reviewer").returncode == 0
 
 
+def test_charter_that_up_was_given_holds_in_every_shell(
+    federation: Callable[..., Any], served: dict[str, str], data_dir: Path, tmp_path: Path
+) -> None:
+    file, wrong = tmp_path / "charter.toml", tmp_path / "wrong.toml"
+    wrong.write_text("roles = 3")
+    refused = federation("up", "--detach", "--charter", str(wrong))
+    assert (refused.returncode, data_dir.exists()) == (2, False)
+    assert refused.stderr.startswith(f"federation: {wrong}: ")
+
+    file.write_text(charter_text() + '\n[roles.reviewer]\nabout = "Reads and decides."\nmay = ["claim", "approve"]\n')
+    other = federation("up", "--detach", "--charter", str(file), FEDERATION_CHARTER=str(wrong))
+    assert (other.returncode, data_dir.exists()) == (2, False)
+    assert "wants that variable unset" in other.stderr
+
+    # The port is nobody's, so nothing is started.
+    nowhere = {"FEDERATION_BROKER_URL": "activemq://a:b@127.0.0.1:9/"}
+    assert federation("up", "--detach", "--charter", str(file), **nowhere).returncode != 0
+    assert federation("agent", "add", "rea", "--role", "reviewer").returncode == 0
+    assert federation("up", "--detach", "--charter", "shipped", **nowhere).returncode != 0
+    back = federation("agent", "add", "ria", "--role", "reviewer")
+    assert (back.returncode, "no role 'reviewer'" in back.stderr) == (1, True)
+
+
 def test_operator_approves_and_rejects(federation: Callable[..., Any], served: dict[str, str], transactions: Transactions) -> None:
     with transactions.begin("bob") as session:
         for slug in ("wanted", "unwanted"):

@@ -90,7 +90,8 @@ def test_an_agents_life_as_a_script_sees_it(agents: Callable[..., Any]) -> None:
     assert "federation agent rotate nora" in again.stderr
     rotated = json.loads(agents("rotate", "nora", "--json").stdout)
     assert (rotated["name"], rotated["role"]) == ("nora", "lead")
-    assert [row["name"] for row in json.loads(agents("list", "--json").stdout)] == ["nora"]
+    [nora] = json.loads(agents("list", "--json").stdout)
+    assert (nora["name"], nora["tokens"], nora["keys"]) == ("nora", 1, 0)
     assert json.loads(agents("token", "nora", "--label", "laptop", "--days", "0", "--json").stdout)["token"].startswith("fed_")
     known = json.loads(agents("tokens", "nora", "--json").stdout)
     assert [(one["label"], one["state"], one["expires_at"] is None) for one in known] == [

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from federation.broker.envelope import pack
+from federation.broker.frames import encode
 from federation.delivery.envelope import HEADER, SIGNATURE, Envelope
 from federation.delivery.signer import Signer
 from federation.placement.requirements import Requirements
+from tests.integration.delivery.test_delivery import stomp
 
 World = Any
 JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
@@ -51,6 +54,14 @@ def genuine(world: World, **options: Any) -> Sent:
 
 def put(world: World, sent: Sent, queue: str | None = None) -> None:
     world.publish_raw(queue or world.calm_node, sent.body, sent.headers, signed=False, **{**JSON, "content_type": sent.content_type})
+
+
+def put_marked(world: World, sent: Sent, queue: str) -> None:
+    """Send this once more, with the mark that the transport gives to what comes again."""
+    properties = {"delivery_info": {"exchange": "", "routing_key": queue}, "delivery_mode": 2, "priority": 0}
+    message = {"headers": sent.headers, "properties": properties, "content-type": sent.content_type, "content-encoding": "utf-8", "body": sent.body}
+    told, raw = pack(message, world.destination(queue), max_bytes=10**6)
+    stomp(world, encode("SEND", {**told, "kombu_redelivered": "true"}, raw))
 
 
 def mark(world: World, number: int) -> Path:

@@ -21,7 +21,7 @@ from federation.delivery.signer import KeyRevoked, Signer
 from federation.errors import Conflict
 from federation.security.signing import load_public
 from federation.services import quarantine, signers
-from federation.store import event_log, outbox
+from federation.store import outbox
 from federation.transaction import Transactions
 from tests.integration.delivery.forging import JSON, Sent, entry, genuine, mark, put, signed, unsigned
 from tests.integration.delivery.test_delivery import stomp
@@ -207,60 +207,6 @@ def test_a_message_that_says_it_came_elsewhere_is_not_run(calm: World) -> None:
     told, raw = pack(message, calm.destination(calm.calm_node), max_bytes=10**6)
     stomp(calm, encode("SEND", told, raw))
     refused(calm, sent, number, "it says that it came by the queue 'elsewhere'")
-
-
-@pytest.mark.parametrize("enveloped", [True, False])
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_finished_one_that_is_sent_again_is_not_run(calm: World, enveloped: bool, fails: bool) -> None:
-    kwargs: dict[str, Any] = {"how": "memory"} if fails else {"n": 1}
-    sent = signed(calm, unsigned(calm, "tests.breaks_off" if fails else "tests.where", kwargs=kwargs, enveloped=enveloped))
-    put(calm, sent)
-    calm.until(lambda: calm.app.AsyncResult(str(sent.id)).ready(), "it has its result")
-    before = calm.rows("SELECT state, result, date_done FROM celery_results WHERE task_id = %s", str(sent.id))
-    put(calm, sent)
-    reason, execution_id, _ = entry(calm, sent.id)
-    assert "sent again after its end" in reason
-    assert execution_id is None
-    assert calm.rows("SELECT state, result, date_done FROM celery_results WHERE task_id = %s", str(sent.id)) == before
-
-
-def test_a_finished_one_that_we_send_twice_ourselves_is_settled_and_not_put_aside(calm: World) -> None:
-    """As it is where the commit after the sending is lost, so that the next sweep sends it again."""
-    identity = calm.record("tests.where", role="lead")
-    assert calm.result(identity)
-    with calm.transactions.begin("service:beat") as session:
-        outbox.put_back(session, identity, None)
-        event_log.append(session, "execution.moved", f"execution:{identity}", payload={"from": calm.calm_node, "to": None})
-    calm.publisher.sweep()
-    deliveries = "SELECT 1 FROM execution_deliveries WHERE execution_id = %s"
-    calm.until(lambda: len(calm.rows(deliveries, identity)) == 2, "it is delivered again")
-    calm.until(lambda: calm.size(calm.destination(calm.calm_node)).in_flight == 0, "it is settled")
-    assert calm.rows("SELECT 1 FROM quarantine WHERE headers ->> 'id' = %s", str(identity)) == []
-    assert calm.state(identity).state == "completed"
-
-
-def test_a_finished_one_that_pretends_to_be_the_brokers_is_not_run(calm: World) -> None:
-    """Whoever writes to a queue may write the transport's mark of a redelivery; the body does not run again all the same."""
-    sent = signed(calm, unsigned(calm, "tests.breaks_off", kwargs={"how": "memory"}))
-    put(calm, sent)
-    calm.until(lambda: calm.app.AsyncResult(str(sent.id)).ready(), "it has failed")
-    before = calm.rows("SELECT state, date_done FROM celery_results WHERE task_id = %s", str(sent.id))
-    properties = {"delivery_info": {"exchange": "", "routing_key": calm.calm_node}, "delivery_mode": 2, "priority": 0}
-    message = {"headers": sent.headers, "properties": properties, "content-type": sent.content_type, "content-encoding": "utf-8", "body": sent.body}
-    told, raw = pack(message, calm.destination(calm.calm_node), max_bytes=10**6)
-    stomp(calm, encode("SEND", {**told, "kombu_redelivered": "true"}, raw))
-    calm.until(lambda: len(calm.rows("SELECT 1 FROM execution_deliveries WHERE execution_id = %s", sent.id)) == 2, "it is delivered again")
-    calm.until(lambda: calm.size(calm.destination(calm.calm_node)).in_flight == 0, "it is settled")
-    assert calm.rows("SELECT state, date_done FROM celery_results WHERE task_id = %s", str(sent.id)) == before
-
-
-def test_an_earlier_try_that_is_sent_again_after_a_later_one_is_not_run(calm: World) -> None:
-    sent = signed(calm, unsigned(calm, "tests.flaky", kwargs={"failures": 1}))
-    put(calm, sent)
-    assert calm.result(sent.id) == 1
-    put(calm, sent)
-    assert "sent again after its end" in entry(calm, sent.id)[0]
-    assert calm.result(sent.id) == 1
 
 
 def test_a_forged_message_does_not_end_the_execution_that_it_names(calm: World) -> None:

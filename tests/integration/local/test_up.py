@@ -22,6 +22,7 @@ import psycopg
 import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
+from federation import charter
 from federation.broker.errors import BrokerError
 from federation.cli.fleet import answers_http
 from federation.local import children
@@ -156,6 +157,9 @@ def test_a_day_in_the_life(machine: Machine) -> None:
     code, told = machine("up", "--detach")
     assert code == 0
     assert f"running already (pid {status['pid']})" in told
+    code, told = machine("up", "--detach", "--charter", str(charter.path()))
+    assert code == 1
+    assert "first: federation down" in told
 
     victim = machine.part("frontdoor")["pid"]
     os.kill(victim, signal.SIGKILL)

@@ -31,11 +31,19 @@ REFUSED = [
     ("bob", BY_ROLE, ASSIGN, "leave out agent and role, so that the first who claims it does it, or propose it with requires_approval=true."),
     ("eve", BY_NAME, ASSIGN, "eve, of the role analyst,"),
     ("zoe", {}, ASSIGN, "zoe, of the role observer, may not put up a task for whoever claims it first"),
+    # What an observer may not do either is not offered.
+    (
+        "zoe",
+        BY_NAME,
+        ASSIGN,
+        "zoe, of the role observer, may not hand a task to another agent by name, or to a role; lead or human may: ask one of them",
+    ),
     (
         "zoe",
         ON_A_NODE,
         ASSIGN,
-        "may not hand a task to a node, have one index a folder, or set when conversations are summarised; lead or",
+        "may not hand a task to a node, have one index a folder, or set when conversations are summarised; "
+        "lead or developer or analyst or human or service may",
     ),
     ("zoe", {"requires_approval": True}, ASSIGN, "may not put up a task for whoever claims it first, or propose one"),
     ("eve", {"task_type": "remediate"}, PROPOSE, "from an accepted proposal only: call again with requires_approval=true."),

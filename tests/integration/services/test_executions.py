@@ -1,10 +1,15 @@
 """What ended stays ended, also when its result is cleaned up; and which deliveries count as repeated."""
 
+import uuid
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import text
 
-from federation.services import executions
-from federation.store import outbox
+from federation.services import executions, nodes
+from federation.services.nodes import Announcement
+from federation.store import event_log, outbox
+from federation.transaction import Transactions
 
 
 @pytest.mark.parametrize(("result", "state"), [("SUCCESS", "completed"), ("FAILURE", "failed"), ("REVOKED", "cancelled")])
@@ -27,22 +32,68 @@ def test_an_execution_whose_result_has_expired_keeps_its_outcome(transactions, r
     assert again.result_state == result
 
 
-def test_a_delivery_is_repeated_where_the_same_message_was_delivered_before(transactions) -> None:
-    def delivered(*, redelivered: bool, **message: int) -> int:
-        with transactions.begin("cli:ada") as session:
-            return executions.record_delivery(
-                session, identity, task_id=str(identity), task_name="some.task", worker="w", pid=1, redelivered=redelivered, **message
-            ).redeliveries
+Delivered = Callable[..., executions.Recorded]
 
+
+@pytest.fixture
+def delivered(transactions: Transactions) -> Delivered:
+    """Hands one execution over to a node, as a message of this name with a signature of its own, unless one is given."""
     with transactions.begin("cli:ada") as session:
         identity = outbox.record(session, "some.task", {})
+
+    def deliver(message: str, *, marked: bool, node: str = "here", signature: str | None = None, **counts: int) -> executions.Recorded:
+        said = {"message_id": message, "signature": signature or f"signature of {message}", "redelivered": marked, **counts}
+        with transactions.begin(f"node:{node}") as session:
+            return executions.record_delivery(session, identity, task_id=str(identity), task_name="some.task", worker=f"{node}@host", pid=1, **said)
+
+    return deliver
+
+
+def test_a_delivery_is_repeated_where_the_same_message_was_delivered_before(delivered: Delivered) -> None:
     # Marked by the broker, and never begun before.
-    assert delivered(redelivered=True) == 0
-    assert delivered(redelivered=True) == 1
+    assert delivered("a", marked=True).redeliveries == 0
+    assert delivered("a", marked=True).redeliveries == 1
     # Given back in good order, as a new message.
-    assert delivered(redelivered=False, returns=1) == 1
+    assert delivered("b", marked=False, returns=1).redeliveries == 1
     # The same execution sent twice.
-    assert delivered(redelivered=False, returns=1) == 1
-    assert delivered(redelivered=True, returns=1) == 2
+    assert delivered("c", marked=False, returns=1).redeliveries == 1
+    assert delivered("c", marked=True, returns=1).redeliveries == 2
     # Tried again: that message was had in hand and not begun.
-    assert delivered(redelivered=True, returns=1, retries=1) == 2
+    assert delivered("d", marked=True, returns=1, retries=1).redeliveries == 2
+
+
+def test_the_mark_of_a_copy_counts_nothing(delivered: Delivered) -> None:
+    delivered("a", marked=False)
+    copies = [delivered(name, marked=True, signature="signature of a") for name in ("copy", "another", "a third")]
+    assert [(copy.redeliveries, copy.copied) for copy in copies] == [(0, True)] * 3
+    truly = delivered("a", marked=True)
+    assert (truly.redeliveries, truly.copied) == (1, False)
+
+
+def test_what_a_worker_gave_back_for_a_loss_counts_once_for_each_that_it_signed(delivered: Delivered) -> None:
+    delivered("a", marked=False)
+    assert delivered("b", marked=False, losses=1).redeliveries == 1
+    assert delivered("copy of b", marked=True, losses=1, signature="signature of b").redeliveries == 1
+    assert delivered("c", marked=False, losses=2).redeliveries == 2
+    # A later try bears the count of the earlier.
+    assert delivered("d", marked=False, losses=2, retries=1).redeliveries == 2
+
+
+def test_what_was_moved_is_repeated_and_a_copy_for_another_node_is_not(transactions: Transactions, delivered: Delivered) -> None:
+    with transactions.begin("node:there") as session:
+        nodes.announce(session, Announcement("there", "developer", (), (), (), (), (), 1, "there@host", 1, uuid.uuid4(), simulated=False))
+    delivered("a", marked=False, node="there")
+    assert delivered("copy", marked=True, node="elsewhere", signature="signature of a").redeliveries == 0
+    delivered("a", marked=False, node="there")
+    with transactions.begin("service:beat") as session:
+        assert nodes.record_lost(session, stale_s=0) == ["there"]
+    assert delivered("moved", marked=True, signature="signature of a").redeliveries == 1
+    assert delivered("another", marked=True, signature="signature of a").redeliveries == 1
+    # From a node that drowns, as the rebalancer records it; until then, and once it runs, a copy looks as it does.
+    assert delivered("moved early", marked=True, node="third", signature="signature of a").redeliveries == 1
+    delivered("a", marked=False)
+    with transactions.begin("service:beat") as session:
+        session.execute(text("UPDATE executions SET node = 'third', sent_at = clock_timestamp(), updated_by = 'service:beat'"))
+        event_log.append(session, "execution.moved", "test", payload={})
+    assert delivered("moved on", marked=True, node="third", signature="signature of a").redeliveries == 2
+    assert delivered("yet another", marked=True, node="third", signature="signature of a").redeliveries == 2

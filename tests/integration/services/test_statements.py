@@ -97,7 +97,7 @@ FORGED: dict[str, tuple[Callable[[Team, uuid.UUID], Presented], str]] = {
     "altered signature": (lambda team, task: Presented(replace(by_hand(team.ada, draft(task)).signed, signature=bytes(64))), "signature is not that"),
     "another form": (lambda team, task: altered(by_hand(team.ada, draft(task)), ",", ", "), "one form"),
     "no statement": (lambda team, task: Presented(Signed(canonical({"approve": str(task)}), bytes(64))), "this is none"),
-    "another choice": (lambda team, task: by_hand(team.ada, draft(task, choice="reject")), "choice 'reject'"),
+    "another choice": (lambda team, task: by_hand(team.ada, draft(task, choice="reject")), "choice 'reject', and what is asked for has 'approve':"),
     "another action": (lambda team, task: by_hand(team.ada, draft(task, action="task.complete")), "action 'task.complete'"),
     "another subject": (lambda team, task: by_hand(team.ada, draft(uuid.uuid4())), "subject 'task:"),
     "another reason": (lambda team, task: by_hand(team.ada, draft(task, content_sha256=content_sha256(decided_on("not")))), "content_sha256"),
