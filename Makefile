@@ -101,6 +101,9 @@ bench-coordination: fetch ## Sends, states, claims, votes and delegations throug
 bench-gpu: install ## Chunks a second that a GPU embeds through our engine, beside bare sentence-transformers (about 4 minutes; GPU_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.gpu $(if $(GPU_JSON),--json "$(GPU_JSON)")
 
+bench-retrieval: fetch ## The standard library indexed and its docstrings asked: times through the queue, and how often the right place is found (about 25 minutes; RETRIEVAL_JSON=FILE keeps it)
+	$(BIN)/python -m benchmarks.code_search $(if $(RETRIEVAL_JSON),--json "$(RETRIEVAL_JSON)")
+
 idle: install ## What each part of the running federation costs while nobody asks it anything (about a minute; IDLE_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.idle $(if $(IDLE_JSON),--json "$(IDLE_JSON)")
 
@@ -132,4 +135,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean

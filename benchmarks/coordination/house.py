@@ -45,14 +45,14 @@ def broker(running: Running) -> Iterator[ActiveMQ]:
 
 
 @contextmanager
-def federation(running: Running, activemq: ActiveMQ, roles: Mapping[str, str]) -> Iterator[House]:
+def federation(running: Running, activemq: ActiveMQ, roles: Mapping[str, str], *, node_file: str = _NODE_FILE) -> Iterator[House]:
     """Yield a federation of one node, beat and a front door, with agents of these roles by name. Raises LocalServiceError."""
     with ExitStack() as stack:
         database = stack.enter_context(migrated(running))
         with database.transactions("federation_service") as transactions, transactions.begin("cli:benchmark") as session:
             tokens = {name: agents.add(session, name, role) for name, role in roles.items()}
         port = free_port()
-        environment = _environment(running, database, port)
+        environment = _environment(running, database, port, node_file)
         pids = {}
         for part in _parts(running, database, port):
             user = {NODE: WORKER, "beat": RELAY, "door": DOOR}[part.name]
@@ -61,9 +61,9 @@ def federation(running: Running, activemq: ActiveMQ, roles: Mapping[str, str]) -
         yield House(f"http://127.0.0.1:{port}/mcp", database, activemq, tokens, pids)
 
 
-def _environment(running: Running, database: Database, port: int) -> dict[str, str]:
+def _environment(running: Running, database: Database, port: int, node_file: str) -> dict[str, str]:
     nodes = running.folder_of("nodes")
-    (nodes / f"{NODE}.toml").write_text(_NODE_FILE)
+    (nodes / f"{NODE}.toml").write_text(node_file)
     data = running.folder_of("data")
     return {
         "FEDERATION_DATA_DIR": str(data),

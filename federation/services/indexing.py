@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -103,7 +103,7 @@ def record_scan(
     session.execute(sa.update(VectorChange).where(VectorChange.run_id.in_(former), VectorChange.vector.is_(None)).values(run_id=run_id))
     for each in withdrawn:
         _withdraw(session, run_id, each)
-    run.deleted_files, run.chunks = len(gone), session.scalar(select(func.count()).select_from(_pending(folder.id).subquery())) or 0
+    run.deleted_files, run.chunks = len(gone), len(_pending(session, folder.id))
     run.batches = -(-run.chunks // BATCH)
     session.flush()
     counts = {"files": run.files, "changed": len(documents), "deleted": len(gone), "chunks": run.chunks, "batches": run.batches}
@@ -112,10 +112,25 @@ def record_scan(
     return progress(session, run_id)
 
 
-def _pending(folder_id: uuid.UUID) -> sa.Select[uuid.UUID]:
-    """The chunks of an index without a vector."""
+# As text, because the tables of the result backend belong to a package of its own.
+_ON_THEIR_WAY = text(
+    """
+    SELECT CAST(chunk AS uuid) AS id FROM index_batches b
+    JOIN index_runs r ON r.id = b.run_id JOIN executions e ON e.id = b.execution_id, jsonb_array_elements_text(b.chunk_ids) AS chunk
+    WHERE r.folder_id = :folder_id AND b.finished_at IS NULL AND e.cancelled_at IS NULL AND coalesce(e.outcome, '') = ''
+        AND NOT EXISTS (SELECT FROM celery_results c WHERE c.task_id = e.id::text AND c.state IN ('FAILURE', 'REVOKED'))
+        AND NOT EXISTS (SELECT FROM quarantine q WHERE q.execution_id = e.id)
+    """
+)
+
+
+def _pending(session: Session, folder_id: uuid.UUID) -> list[uuid.UUID]:
+    """Return the chunks of an index that have no vector, and get none from a batch that is called for."""
+    on_their_way = set(session.scalars(_ON_THEIR_WAY, {"folder_id": folder_id}))
     unembedded = select(Chunk.id).join(Document).where(Document.folder_id == folder_id, Chunk.vector_at.is_(None))
-    return unembedded.order_by(Document.path, Chunk.start_line)
+    staged = select(VectorChange.chunk_id).where(VectorChange.vector.is_not(None))
+    found = session.scalars(unembedded.where(Chunk.id.not_in(staged)).order_by(Document.path, Chunk.start_line))
+    return [identity for identity in found if identity not in on_their_way]
 
 
 def unsearchable(session: Session, run_id: uuid.UUID, *, limit: int) -> list[StoredChunk]:
@@ -139,7 +154,7 @@ def record_searchable(session: Session, run_id: uuid.UUID, gone: Sequence[uuid.U
     run = session.scalars(select(IndexRun).where(IndexRun.id == run_id).with_for_update()).one()
     session.execute(sa.delete(VectorChange).where(VectorChange.chunk_id == sa.any_(_array(gone, sa.Uuid())), VectorChange.vector.is_(None)))
     if session.scalar(select(IndexBatch.run_id).where(IndexBatch.run_id == run_id).limit(1)) is None and run.finished_at is None:
-        pending = list(session.scalars(_pending(run.folder_id)))
+        pending = _pending(session, run.folder_id)
         batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
         event_log.append(session, "index.searchable", f"index:{run_id}", payload={"batches": len(batches)})
         for number, chunk_ids in enumerate(batches):

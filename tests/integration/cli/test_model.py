@@ -17,7 +17,8 @@ from federation.local.person import person
 def test_what_is_installed_is_as_known(federation: Callable[..., Any]) -> None:
     done = federation("model", "verify", "--json")
     told = json.loads(done.stdout)
-    assert (done.returncode, told["ok"], told["models"]) == (0, True, ["SmolLM2-135M-Instruct", "all-MiniLM-L6-v2"])
+    models = ["SmolLM2-135M-Instruct", "all-MiniLM-L6-v2", "wordllama-l2-supercat-256", "wordllama-l2-supercat-256 tokenizer"]
+    assert (done.returncode, told["ok"], told["models"]) == (0, True, models)
 
 
 def test_added_model_is_listed_verified_and_its_changed_file_named(federation: Callable[..., Any], data_dir: Path, tmp_path: Path) -> None:

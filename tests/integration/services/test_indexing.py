@@ -188,21 +188,29 @@ def test_a_long_run_calls_the_writer_again_and_again_and_ends_with_its_last_vect
         assert indexing.progress(session, run.run_id).finished
 
 
-def test_what_another_run_has_embedded_is_not_embedded_again(transactions) -> None:
+def test_what_is_on_its_way_is_called_for_again_only_if_that_failed(transactions) -> None:
     first = scan(transactions, document("a.py", "one", "two"))
     make_searchable(transactions, first)
     [late] = executions(transactions, indexing.EMBED, first)
     second = scan(transactions, document("b.py", "three"), present=["a.py", "b.py"])
     make_searchable(transactions, second)
-    assert second.chunks == 3
-    for each in executions(transactions, indexing.EMBED, second):
-        embed(transactions, each)
+    assert (first.chunks, second.chunks) == (2, 1)
+    with transactions.begin("test:hand") as session:
+        session.execute(update(Execution).where(Execution.id == late).values(outcome="FAILURE"))
+    third = scan(transactions, present=["a.py", "b.py"])
+    make_searchable(transactions, third)
+    assert third.chunks == 2
+    for run in (second, third):
+        for each in executions(transactions, indexing.EMBED, run):
+            embed(transactions, each)
+    # As one that comes late all the same.
     with transactions.begin("ada") as session:
         assert indexing.batch(session, late) == []
     embed(transactions, late)
     assert write(transactions, first) == 3
     with transactions.begin("ada") as session:
         assert indexing.progress(session, first.run_id).finished
+        assert session.scalar(select(func.count()).where(Chunk.vector_at.is_(None))) == 0
 
 
 def test_compaction_is_asked_for_once_a_period_after_something_was_indexed(transactions) -> None:

@@ -1,0 +1,123 @@
+"""Indexes the standard library of CPython, through the queue and in this process, and asks its docstrings: `python -m benchmarks.code_search --help`.
+
+Exit code 0 when it was measured, whether or not the goals held.
+"""
+
+import os
+import resource
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.code_search import corpus, quality, through_queue
+from benchmarks.goals import Goal, show_goals
+from benchmarks.run import keep
+from benchmarks.running import running
+
+Megabytes = Annotated[float, typer.Option("--mb", min=0.1, help="How much of the library is indexed, in 1,000,000 bytes.")]
+Questions = Annotated[int, typer.Option(min=1, help="How many docstrings are asked.")]
+Watch = Annotated[float, typer.Option("--watch", min=1, help="Seconds for which the embedding in the background is watched.")]
+NoQueue = Annotated[bool, typer.Option("--no-queue", help="Only what is measured in this process.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")]
+
+
+def code_search(
+    *, megabytes: Megabytes = 18.0, questions: Questions = 1500, watch: Watch = 60.0, no_queue: NoQueue = False, json_file: JsonFile = None
+) -> None:
+    """Measure, and print figures and goals."""
+    # Before anything computes: each search is one thread of many.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    console, began, limit = Console(), time.monotonic(), int(megabytes * 1_000_000)
+
+    def tell(what: str) -> None:
+        console.print(f"{time.monotonic() - began:4.0f} s  {what}", highlight=False)
+
+    with running() as here:
+        about = machine.facts(here.folder)
+        started = time.perf_counter()
+        chunks, asked = corpus.without_docstrings(limit)
+        chunk_s = time.perf_counter() - started
+        asked = asked[:questions]
+        tell(f"{len(chunks)} chunks without docstrings, {len(asked)} questions; cut in {chunk_s:.1f} s")
+        texts = [each.about.question for each in asked[:200]]
+        queue = None if no_queue else asdict(through_queue.measure(here, limit, texts, watch, tell))
+        index, took = quality.build(chunks, here.folder_of("vectors"), tell)
+        ready = quality.prepared(asked)
+        found = quality.scores(index, chunks, ready)
+        search = {f"{clients} clients": quality.latencies(index, ready[:400], clients) for clients in (1, 16)}
+        about |= {"load_average_after": os.getloadavg()[0]}
+    here_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told: dict[str, Any] = {
+        "commit": machine.revision(),
+        "machine": about,
+        "versions": machine.versions(),
+        "corpus": {"megabytes": megabytes, "chunks": len(chunks), "questions": len(asked)},
+        "through the queue": queue,
+        "in this process": {"cutting_s": chunk_s, **asdict(took), "peak_mib": here_mib, "search": search},
+        "quality": found,
+    }
+    goals = _goals(told)
+    _show(told, console)
+    show_goals(goals, console)
+    keep({**told, "goals": [goal._asdict() for goal in goals]}, console, json_file)
+
+
+def _show(told: dict[str, Any], console: Console) -> None:
+    table = Table("way", "questions", "recall@1", "recall@10", "MRR", title="Docstring → definition, the docstring taken out", title_justify="left")
+    for way, groups in told["quality"].items():
+        for group, score in groups.items():
+            figures = (f"{score[name]:.3f}" for name in ("recall_1", "recall_10", "mrr"))
+            table.add_row(way if group == "all" else "", f"{group} ({score['questions']})", *figures)
+    console.print(table)
+    for where in ("through the queue", "in this process"):
+        parts = Table(where, "", box=None)
+        for name, value in (told[where] or {}).items():
+            parts.add_row(name, f"{value:,.1f}" if isinstance(value, float) else str(value))
+        console.print(parts)
+    load = told["machine"]
+    loads = f"{load['load_average']:.1f} before, {load['load_average_after']:.1f} after"
+    console.print(f"Load average {loads}, on {load['cores']} cores.", highlight=False)
+
+
+def _goals(told: dict[str, Any]) -> list[Goal]:
+    """Judge the figures by the goals that they were set."""
+    here, scores = told["in this process"], told["quality"]
+    recall = {way: scores[way]["all"]["recall_10"] for way in scores}
+    unnamed = scores["fused"]["without a part of the name"]["recall_10"]
+    ratio = here["ours_per_s"] / here["bare_per_s"]
+    goals = [
+        _at_least("recall@10 of the fast tier ≥ 0.56", "docstring → definition", recall["fast tier"], 0.56),
+        _at_least("recall@10 of everything fused ≥ 0.67", "docstring → definition", recall["fused"], 0.67),
+        _at_least("≥ 0.50 where no part of the name is shared", "docstring → definition", unnamed, 0.5),
+        _at_least("MiniLM ≥ 0.9 of a bare encode", "texts/s", ratio, 0.9),
+        _at_most("p99 ≤ 25 ms at 1 client", "a search in this process", here["search"]["1 clients"]["p99_ms"], 25),
+        _at_most("p99 ≤ 150 ms at 16 clients", "a search in this process", here["search"]["16 clients"]["p99_ms"], 150),
+    ]
+    if queue := told["through the queue"]:
+        left_s = queue["chunks"] / queue["background_per_s"] if queue["background_per_s"] else float("inf")
+        goals += [
+            _at_most("searchable in 10 s, cold", "through the queue", queue["cold_s"], 10),
+            _at_most("searchable in 4 s, warm", "through the queue", queue["warm_s"], 4),
+            _at_most("unchanged in 3 s", "through the queue", queue["unchanged_s"], 3),
+            _at_most("embedded in 300 s, at the rate that was seen", "through the queue", left_s, 300),
+            _at_most("worker below 1,024 MiB", "through the queue", queue["peak_mib"], 1024),
+        ]
+    return goals
+
+
+def _at_least(goal: str, row: str, found: float, least: float) -> Goal:
+    return Goal(goal, row, f"{found:.3f}", found >= least)
+
+
+def _at_most(goal: str, row: str, found: float, most: float) -> Goal:
+    return Goal(goal, row, f"{found:,.1f}", found <= most)
+
+
+if __name__ == "__main__":
+    typer.run(code_search)

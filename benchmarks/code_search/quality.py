@@ -1,0 +1,170 @@
+"""How often the definition that a docstring was taken out of is found, by each ranker and by all, and what a search takes; starts no server."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.code_search.corpus import Question
+from benchmarks.intervals import percentile
+from federation.engines import catalogue
+from federation.services.retrieval import EMBEDDING_ENGINE, STATIC_ENGINE
+from federation.tasks.retrieval import AT_ONCE, TOKENS
+from federation.vectors.chunking import Chunk
+from federation.vectors.filters import Scope
+from federation.vectors.index import Key, VectorIndex
+from federation.vectors.wording import query_text
+
+# Of one index among others, as each search asks.
+_SCOPE = Scope(collections=["library"])
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How often the right definition came first and among ten, and the mean of 1 / rank, 0 beyond ten."""
+
+    questions: int
+    recall_1: float
+    recall_10: float
+    mrr: float
+
+
+@dataclass(slots=True)
+class Took:
+    """Seconds of each part of indexing in this process, and how many texts a second a bare `encode` and ours embed."""
+
+    words_s: float = 0.0
+    static_s: float = 0.0
+    write_s: float = 0.0
+    full_text_s: float = 0.0
+    embed_s: float = 0.0
+    vectors_s: float = 0.0
+    bare_per_s: float = 0.0
+    ours_per_s: float = 0.0
+
+
+def build(chunks: Sequence[Chunk], folder: Path, tell: Callable[[str], None]) -> tuple[VectorIndex, Took]:
+    """Index chunks as the tasks do, but in this process."""
+    index, took, clock = VectorIndex(folder), Took(), time.perf_counter
+    keys = [Key(str(place), chunk.path, "library", chunk.path, chunk.kind) for place, chunk in enumerate(chunks)]
+    with index.writing():
+        for start in range(0, len(chunks), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            began = clock()
+            texts = [chunk.searchable for chunk in chunks[some]]
+            worded = clock()
+            vectors = catalogue.embedding(STATIC_ENGINE).embed(texts)
+            embedded = clock()
+            index.put_words(keys[some], texts, vectors)
+            took.words_s += worded - began
+            took.static_s += embedded - worded
+            took.write_s += clock() - embedded
+            tell(f"embedded {min(start + 1024, len(chunks))} of {len(chunks)} chunks")
+        began = clock()
+        index.meanings.optimize()
+        took.vectors_s += clock() - began
+    return index, took
+
+
+def _rates(texts: Sequence[str], *, count: int = 512, rounds: int = 3) -> tuple[float, float]:
+    """Return texts a second of sentence-transformers' own `encode` and of our engine, on the same texts in turns, the same window and one thread."""
+    import torch  # noqa: PLC0415
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    from federation.engines import minilm  # noqa: PLC0415
+    from federation.engines.sentence_encoder import device_for  # noqa: PLC0415
+
+    some = [texts[place] for place in range(0, len(texts), max(1, len(texts) // count))][:count]
+    engine, device = catalogue.embedding(EMBEDDING_ENGINE), device_for("cpu")
+    bare = SentenceTransformer(str(minilm.folder()), device="cpu", local_files_only=True, model_kwargs={"dtype": device.dtype})
+    bare.max_seq_length = TOKENS
+    torch.set_num_threads(1)
+    took: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        bare.encode(some, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+        middle = time.perf_counter()
+        engine.embed(some, truncate_at=TOKENS)
+        took.append((middle - began, time.perf_counter() - middle))
+    # The fastest of each: others use the machine too.
+    return tuple(len(some) / min(times) for times in zip(*took, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with its two vectors."""
+
+    question: Question
+    static: NDArray[np.float32]
+    meaning: NDArray[np.float32]
+
+
+def prepared(questions: Sequence[Question]) -> list[Asked]:
+    """Return the questions with their vectors."""
+    texts = [each.about.question for each in questions]
+    static = catalogue.embedding(STATIC_ENGINE).embed([query_text(text) for text in texts])
+    meaning = catalogue.embedding(EMBEDDING_ENGINE).embed(texts, truncate_at=256)
+    return [Asked(*each) for each in zip(questions, static, meaning, strict=True)]
+
+
+WAYS: dict[str, Callable[[VectorIndex, Asked], list[Any]]] = {
+    "full text": lambda index, asked: _search(index, asked.question.about.question),
+    "static": lambda index, asked: _search(index, "", asked.static),
+    "MiniLM": lambda index, asked: _search(index, "", None, asked.meaning),
+    "fast tier": lambda index, asked: _search(index, asked.question.about.question, asked.static),
+    "fused": lambda index, asked: _search(index, asked.question.about.question, asked.static, asked.meaning),
+}
+
+
+def _search(index: VectorIndex, *asked: Any) -> list[Any]:
+    return index.search(*asked, limit=50, scope=_SCOPE)
+
+
+def scores(index: VectorIndex, chunks: Sequence[Chunk], asked: Sequence[Asked]) -> dict[str, dict[str, Any]]:
+    """Return the score of each way, over all questions and over those that share no part of a name with what they are about."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, way in WAYS.items():
+        ranks = [_rank(way(index, each), chunks, each.question) for each in asked]
+        unnamed = [rank for rank, each in zip(ranks, asked, strict=True) if not each.question.about.is_named_in_its_question]
+        found[name] = {"all": asdict(_score(ranks)), "without a part of the name": asdict(_score(unnamed))}
+    return found
+
+
+def _rank(hits: Sequence[Any], chunks: Sequence[Chunk], question: Question) -> int | None:
+    """Return which definition in the list is the right one, as a search shows them: each once."""
+    seen: set[tuple[str, str | int]] = set()
+    for hit in hits:
+        chunk = chunks[int(hit.id)]
+        seen.add((chunk.path, chunk.title or chunk.start_line))
+        if int(hit.id) in question.answers:
+            return len(seen)
+    return None
+
+
+def _score(ranks: Sequence[int | None]) -> Score:
+    near = [rank for rank in ranks if rank is not None and rank <= _SHOWN]
+    count = len(ranks)
+    return Score(count, sum(rank == 1 for rank in near) / count, len(near) / count, sum(1 / rank for rank in near) / count)
+
+
+def latencies(index: VectorIndex, asked: Sequence[Asked], clients: int) -> dict[str, float]:
+    """Return what a search takes in milliseconds, its question's vectors included, at so many clients of this process."""
+    static, meaning = catalogue.embedding(STATIC_ENGINE), catalogue.embedding(EMBEDDING_ENGINE)
+
+    def once(each: Asked) -> float:
+        text = each.question.about.question
+        began = time.perf_counter()
+        _search(index, text, static.embed([query_text(text)])[0], meaning.embed([text], truncate_at=256)[0])
+        return (time.perf_counter() - began) * 1000
+
+    for each in asked[:10]:
+        once(each)
+    with ThreadPoolExecutor(clients) as pool:
+        took = sorted(pool.map(once, asked))
+    return {"p50_ms": percentile(took, 50), "p99_ms": percentile(took, 99)}
