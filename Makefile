@@ -98,6 +98,9 @@ bench-core: fetch ## What an event, an outbox entry and a signature cost, and ho
 bench-coordination: fetch ## Sends, states, claims, votes and delegations through the front door, beside the commits and sends that they need (about 25 minutes)
 	$(BIN)/python -m benchmarks.coordination $(if $(COORDINATION_JSON),--json "$(COORDINATION_JSON)")
 
+bench-summaries: install ## ROUGE-1 of extracts of docstrings, and how often the check of names refuses what authors wrote (2 minutes; SUMMARIES_JSON=FILE keeps it)
+	$(BIN)/python -m benchmarks.summaries $(if $(SUMMARIES_JSON),--json "$(SUMMARIES_JSON)")
+
 bench-gpu: install ## Chunks a second that a GPU embeds through our engine, beside bare sentence-transformers (about 4 minutes; GPU_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.gpu $(if $(GPU_JSON),--json "$(GPU_JSON)")
 
@@ -135,4 +138,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean bench-summaries

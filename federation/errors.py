@@ -97,7 +97,7 @@ class ContextLengthError(PermanentError):
 
 
 class AnswerMisfits(PermanentError):
-    """A model's answer is not the JSON that was asked for."""
+    """A model's answer is not what was asked for, such as the JSON of a schema, or a summary without inventions."""
 
 
 class ModelUnavailable(PermanentError):

@@ -53,6 +53,7 @@ class Source:
     is_small: bool = False
     # How many requests it says that it has; None where it does not say.
     queue: Callable[[], int | None] = lambda: None
+    summarises: bool = False
     breaker: Breaker = field(default_factory=lambda: Breaker(first_s=1.0, longest_s=60.0))
     in_flight: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -137,6 +138,11 @@ class Router:
         if not found:
             raise NotFound("chat engine", model or "any", [name for source in self._sources for name in (source.name, source.model)])
         return found
+
+    def that_summarise(self) -> "Router | None":
+        """Return those that may write summaries, in the same order; None where none may."""
+        found = [source for source in self._sources if source.summarises]
+        return Router(found) if found else None
 
     def ask(
         self,

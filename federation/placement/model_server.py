@@ -23,6 +23,7 @@ class ModelServer(BaseModel):
     url: Annotated[str, Field(description="Where it is asked, such as `http://127.0.0.1:8001`; `/v1` is added where there is no path.")]
     key_file: Annotated[Path | None, Field(description="File with the key that the server wants, read at each call.")] = None
     small: Annotated[bool, Field(description="Whether it is asked first what is simple, and last what is not.")] = False
+    summarises: Annotated[bool, Field(description="Whether it may write summaries of conversations; they are checked, and else extracted.")] = False
     first_part_s: Annotated[Seconds, Field(description="Seconds without the beginning of an answer after which the server counts as hanging.")] = 60.0
     part_s: Annotated[Seconds, Field(description="The same between two parts of an answer.")] = 20.0
     weights: Annotated[

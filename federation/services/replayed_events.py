@@ -117,7 +117,7 @@ def _message_read(rows: Rows, event: Told) -> None:
 
 
 def _summarised(rows: Rows, event: Told) -> None:
-    told = event.pick("level", "from_position", "to_position", "method", "rejected", "model", "model_digest", "text_sha256")
+    told = event.pick("level", "from_position", "to_position", "method", "model", "model_digest", "text_sha256", "rejected_sha256")
     # Before there were levels all were of the first.
     key = f"{event.conversation_id} {event.payload.get('level', 1)} {event.payload['from_position']}"
     _set(rows, "summaries", key, created_by=event.actor, **told)

@@ -117,8 +117,9 @@ STORED = {
     """,
     "summaries": """
         SELECT conversation_id || ' ' || level || ' ' || from_position, jsonb_build_object('level', level, 'from_position', from_position,
-            'to_position', to_position, 'method', method, 'rejected', rejected, 'model', model, 'model_digest', model_digest,
-            'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'), 'created_by', created_by) FROM summaries
+            'to_position', to_position, 'method', method, 'model', model, 'model_digest', model_digest,
+            'text_sha256', encode(sha256(convert_to(text, 'UTF8')), 'hex'),
+            'rejected_sha256', encode(sha256(convert_to(rejected, 'UTF8')), 'hex'), 'created_by', created_by) FROM summaries
     """,
     "summary_schedules": """
         SELECT conversation_id, jsonb_build_object('cron', cron, 'messages', messages, 'created_by', created_by) FROM summary_schedules

@@ -78,11 +78,14 @@ class SummaryView:
     from_position: int
     to_position: int
     text: str
-    method: Annotated[str, Field(description="extractive: sentences that were really said, with their speakers.")]
+    method: Annotated[
+        str, Field(description="extractive: sentences that were really said, with speakers; abstractive: a model's words, with names that were said.")
+    ]
     model: str
-    message_ids: Annotated[Sequence[str], Field(description="message_id of each message that a sentence was taken from.")]
+    message_ids: Annotated[Sequence[str], Field(description="message_id of each message that a sentence was taken from, or of the most telling.")]
     created_by: Annotated[str, Field(description="Who asked for it: an agent, or service:beat.")]
     created_at: datetime
+    rejected: Annotated[str | None, Field(description="Why what a model wrote was not taken.", exclude_if=lambda why: why is None)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +215,18 @@ def record(session: Session, values: dict[str, Any]) -> bool:
     if made is None:
         return False
     conversation_id = row["conversation_id"]
-    told = {name: row[name] for name in ("level", "from_position", "to_position", "method", "rejected", "model", "model_digest")}
-    payload = {**told, "text_sha256": hashlib.sha256(values["text"].encode()).hexdigest()}
+    told = {name: row[name] for name in ("level", "from_position", "to_position", "method", "model", "model_digest")}
+    # The reason holds words of the model, which are about what was said.
+    payload = {**told, "text_sha256": _sha256(row["text"]), "rejected_sha256": row["rejected"] and _sha256(row["rejected"])}
     event_log.append(session, "conversation.summarised", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
     if row["level"] == 1:
         _count_off(session, conversation_id, row["from_position"], row["to_position"])
     notify(session, [f"summaries:{conversation_id}"])
     return True
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _count_off(session: Session, conversation_id: str, start: int, end: int) -> None:
@@ -258,4 +266,5 @@ def view(row: Summary) -> SummaryView:
         row.message_ids,
         row.created_by,
         row.created_at,
+        row.rejected,
     )

@@ -1,32 +1,23 @@
 """Summaries as executions: a node extracts what matters from what is in no summary yet."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from celery import shared_task
 
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
-from federation.services import summaries, summary_levels
+from federation.services import agents, summaries, summary_levels
+from federation.tasks import abstracts
+from federation.tasks.abstracts import Summarised
 
 MAX_SENTENCES = 5
 NOTHING_PUBLIC = "Nothing was said to all."
 
 
-@dataclass(frozen=True, slots=True)
-class Extracted:
-    """Sentences of a conversation that stand for the whole, and the messages that they come from."""
-
-    text: str
-    method: str
-    message_ids: list[str]
-    model: str
-    model_digest: str
-
-
-def extract(said: Sequence[summaries.Said]) -> Extracted:
-    """Return the most telling sentences with their speakers; the small chat model cannot summarise, so none is asked."""
+def extract(said: Sequence[summaries.Said]) -> Summarised:
+    """Return the most telling sentences with their speakers."""
     engine = catalogue.embedding(summaries.ENGINE)
     from federation.engines import extractive  # noqa: PLC0415 - computes with numpy, which a node without models has not
 
@@ -35,7 +26,7 @@ def extract(said: Sequence[summaries.Said]) -> Extracted:
     )
     sources = dict.fromkeys(str(identity) for sentence in picked for identity in said[sentence.message_index].message_ids)
     lines = [f"{speaker}: {each.sentence}" if (speaker := said[each.message_index].sender) else each.sentence for each in picked]
-    return Extracted("\n".join(lines) or NOTHING_PUBLIC, "extractive", list(sources), engine.name, engine.digest())
+    return Summarised("\n".join(lines) or NOTHING_PUBLIC, "extractive", list(sources), engine.name, engine.digest())
 
 
 @shared_task(bind=True, base=FederationTask, name=summaries.SUMMARISE)
@@ -45,10 +36,11 @@ def summarise(self: FederationTask, *, conversation_id: str, to_position: int) -
     while True:
         with self.transaction() as session:
             window = summaries.rest(session, conversation_id, upto=to_position) or summary_levels.due(session, conversation_id)
+            names = agents.names(session)
         if window is None:
             return {"conversation_id": conversation_id, "to_position": to_position, "texts": texts}
-        extracted = extract(window.messages)
+        summarised = abstracts.rewritten(self, window.messages, extract(window.messages), names=names)
         row = {"conversation_id": conversation_id, "level": window.level, "from_position": window.start, "to_position": window.end}
         with self.transaction() as session:
-            if summaries.record(session, row | asdict(extracted)):
-                texts.append(extracted.text)
+            if summaries.record(session, row | asdict(summarised)):
+                texts.append(summarised.text)
