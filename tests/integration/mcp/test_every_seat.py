@@ -126,6 +126,7 @@ TABLE: tuple[tuple[str, dict[str, Any], str, str, str, str], ...] = (
     ("federation_recall", {"kind": "episodic", "about": ["file:<room>/**"]}, *[r"+claimed file:room-\w+/hals"] * 4),
     ("federation_recall", {"kind": "relational", "about": ["hal"], "limit": 50}, "+", *['+"agent": "hal".*"by": "messages", "on": "room-'] * 3),
     ("federation_recall", {"kind": "graph", "about": ["hal"]}, *[r'+"paths": \[\]'] * 4),
+    ("federation_recall", {"kind": "profile", "about": ["hal"]}, *['+"agent": "hal".*"of": "overall"'] * 4),
     ("federation_forget", {"memory_id": "<remembered>"}, NOT_THERE, *["-this memory is hal's"] * 3),
     ("federation_forget", {"memory_id": "<of_hal_alone>"}, *[NOT_THERE] * 4),
     ("federation_forget", {"memory_id": "<of_your_own>"}, "+", "+", "+", "+"),
