@@ -14,7 +14,7 @@ from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, Moment, name, text
 from federation.mcp.waits import ExecutionFailed, value_of
-from federation.services import episodes, graph, memories, profiles, relations
+from federation.services import answers, episodes, graph, memories, profiles, relations
 from federation.services.episodes import Episode
 from federation.services.graph import MOST_HOPS, Path
 from federation.services.memories import LONGEST, MOST_SUBJECTS, Ranked, Recalled, Remembered
@@ -75,13 +75,17 @@ async def federation_remember(
     ] = None,
     about: About = None,
     message_id: Annotated[UUID | None, Field(description="The message that you learnt it from.")] = None,
+    answer: Annotated[
+        UUID | None, Field(description="execution_id of a federation_infer of yours: its question and its whole answer are kept below `content`.")
+    ] = None,
 ) -> Remembered:
     """Keep something for later, for yourself alone unless you say for whom; found again by federation_recall."""
-    return await call.transact(
-        lambda session: memories.remember(
-            session, content, visibility=visibility, conversation_id=conversation_id, about=about or (), message_id=message_id
-        )
-    )
+
+    def keep(session: Session) -> Remembered:
+        said = content if answer is None else f"{content}\n\n{answers.pair(session, answer)}"
+        return memories.remember(session, said, visibility=visibility, conversation_id=conversation_id, about=about or (), message_id=message_id)
+
+    return await call.transact(keep)
 
 
 async def federation_recall(

@@ -120,6 +120,7 @@ TABLE: tuple[tuple[str, dict[str, Any], str, str, str, str], ...] = (
     ("federation_search", {"query": "x"}, "+", "+", "+", "+"),
     ("federation_remember", {"content": "x", "about": ["none"], **ROOM}, NOT_THERE, "+", "+", "+"),
     ("federation_remember", {"content": "x", "message_id": "<asked_of_pat>"}, *[NOT_THERE] * 4),
+    ("federation_remember", {"content": "x", "answer": "<inference>"}, *[NOT_THERE] * 4),
     ("federation_recall", {"about": ["<room>"]}, r'+"memories": \[\]', *[f"+{WORD} to remember"] * 3),
     ("federation_recall", {"about": ["<room>"], "query": f"{WORD} {SECRET}"}, r'+"memories": \[\]', *[f"+{WORD} to remember"] * 3),
     ("federation_recall", {"kind": "episodic", "about": ["<room>"], "limit": 50}, r'+"episodes": \[\]', *[f"+{WORD} to all"] * 3),
