@@ -20,7 +20,7 @@ from federation.local.certificates import Certificates
 from federation.local.home import Home
 from federation.mcp.where import mcp_url
 from federation.security.signing import load_or_make
-from federation.services import agent_keys, agents
+from federation.services import agent_keys, agents, profiles
 from federation.services.agent_keys import KeyView
 from federation.services.signers import SHOWN
 from federation.settings import settings
@@ -127,6 +127,24 @@ def list_agents(as_json: AsJson = False) -> None:
         made = f"{row.created_at:%Y-%m-%d %H:%M}"
         rows.add_row(inert(row.name), inert(row.role), str(row.tokens), str(row.keys), inert(row.created_by), made)
     console.print(rows if found else "There is no agent yet. Add one with: federation agent add NAME --role ROLE")
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show an agent, what it can do, and how its work came out.
+
+    By tasks, hypotheses and votes whose outcome is known; the weight is what that would count in a vote by expertise.
+    """
+    [found] = transact(lambda session: profiles.of(session, [name]))
+    if as_json:
+        print_json(json.dumps(asdict(found), indent=2))
+        return
+    able = ", ".join(found.capabilities) or "nothing by name"
+    console.print(inert(f"{found.agent} ({found.role}) says that it can do: {able}. It voted {found.voted} times, {found.agreed} for what won."))
+    rows = table("of", "well", "badly", "weight")
+    for one in found.record:
+        rows.add_row(inert(one.of), str(one.well), str(one.badly), f"{one.weight:g}")
+    console.print(rows)
 
 
 @app.command()

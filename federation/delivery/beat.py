@@ -30,7 +30,20 @@ from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import claim_lines, decisions, escalations, executions, graph, indexing, memory_care, nodes, parts, summaries, task_ends
+from federation.services import (
+    claim_lines,
+    consolidation,
+    decisions,
+    escalations,
+    executions,
+    graph,
+    indexing,
+    memory_care,
+    nodes,
+    parts,
+    summaries,
+    task_ends,
+)
 from federation.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -149,6 +162,7 @@ class FederationScheduler(Scheduler):
             Job("seals", given.seal_s, self._sealer.seal),
             Job("compaction", COMPACT_EVERY.total_seconds(), self._request_compaction),
             Job("lines", CLEANUP_S, self._forget_absent),
+            Job("consolidation", CLEANUP_S, self._request_consolidation),
             Job("results", CLEANUP_S, self._clean_up),
         ]
         self._retry_s = FIRST_RETRY_S
@@ -286,6 +300,13 @@ class FederationScheduler(Scheduler):
     def _request_compaction(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:
             indexing.request_compaction(session, every=COMPACT_EVERY)
+
+    def _request_consolidation(self) -> None:
+        # Of one agent once a day, however often this asks.
+        with self._runtime.transactions.begin(ACTOR) as session:
+            due = consolidation.request_due(session)
+        if due:
+            logger.info("memories.consolidation", extra={"agents": due})
 
     def _read_on(self) -> float | None:
         with self._runtime.transactions.begin(ACTOR) as session:

@@ -383,6 +383,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "memory.remembered": _remembered,
     "memory.embedded": lambda rows, event: _set(rows, "memories", _subject(event), embedded=True),
     "memory.forgotten": _forgotten,
+    "memory.merged": _forgotten,
     "index.scanned": _scanned,
     "index.finished": lambda rows, event: _set(rows, "index_runs", _subject(event), finished=True),
 }

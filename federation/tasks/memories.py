@@ -11,7 +11,7 @@ from celery import shared_task
 
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
-from federation.services import memories
+from federation.services import consolidation, memories
 from federation.services.memories import BY_MEANING, BY_WORDS, Ranked
 from federation.services.retrieval import EMBEDDING_ENGINE
 from federation.tasks.retrieval import vectors_dir
@@ -91,3 +91,25 @@ def rank(self: FederationTask, *, query: str, about: list[str], limit: int) -> l
         seen = memories.seen(session, [uuid.UUID(hit.id) for hit in hits])
     found = [(uuid.UUID(hit.id), hit) for hit in hits]
     return [asdict(Ranked(identity, round(hit.score, 6), sorted(hit.ranks))) | {"id": hit.id} for identity, hit in found if identity in seen][:depth]
+
+
+@shared_task(bind=True, base=FederationTask, name=consolidation.CONSOLIDATE)
+def consolidate(self: FederationTask) -> dict[str, Any]:
+    """Remove of what its asker remembers for itself what a later memory says as well."""
+    with self.transaction() as session:
+        own = consolidation.own(session)
+    if len(own) < 2:
+        return {"looked_at": len(own), "merged": 0}
+    engine = catalogue.embedding(EMBEDDING_ENGINE)
+    vectors = engine.embed([each.content for each in own], truncate_at=engine.window)
+    alike = vectors @ vectors.T
+    pairs = []
+    for number, earlier in enumerate(own[:-1]):
+        # The latest of those that say it, because what stays must not go itself for an earlier one.
+        for other in range(len(own) - 1, number, -1):
+            if alike[number, other] >= consolidation.ALIKE and consolidation.says_all_of(own[other], earlier):
+                pairs.append((earlier.id, own[other].id))
+                break
+    with self.transaction() as session:
+        merged = consolidation.merge(session, pairs)
+    return {"looked_at": len(own), "merged": merged}

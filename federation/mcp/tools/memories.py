@@ -1,6 +1,6 @@
 """Tools to remember, to recall and to forget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,10 +14,11 @@ from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, Moment, name, text
 from federation.mcp.waits import ExecutionFailed, value_of
-from federation.services import episodes, graph, memories, relations
+from federation.services import answers, episodes, graph, memories, profiles, relations
 from federation.services.episodes import Episode
 from federation.services.graph import MOST_HOPS, Path
 from federation.services.memories import LONGEST, MOST_SUBJECTS, Ranked, Recalled, Remembered
+from federation.services.profiles import Profile
 from federation.services.relations import Relation
 from federation.services.resources import LONGEST as LONGEST_RESOURCE
 from federation.store.models.cop import Visibility
@@ -38,6 +39,7 @@ class Kind(StrEnum):
     EPISODIC = "episodic"
     RELATIONAL = "relational"
     GRAPH = "graph"
+    PROFILE = "profile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Memories:
     before: Annotated[datetime | None, Field(description="Without a query: pass it on to read what is older; null: there is nothing.")] = None
     episodes: Annotated[Sequence[Episode], Field(description="What happened, the latest first.")] = ()
     relations: Annotated[Sequence[Relation], Field(description="Who works with whom, the latest first.")] = ()
+    profiles: Annotated[Sequence[Profile], Field(description="What is known of agents.")] = ()
     paths: Annotated[Sequence[Path], Field(description="How messages and findings relate things, the nearest first.")] = ()
 
 
@@ -72,13 +75,17 @@ async def federation_remember(
     ] = None,
     about: About = None,
     message_id: Annotated[UUID | None, Field(description="The message that you learnt it from.")] = None,
+    answer: Annotated[
+        UUID | None, Field(description="execution_id of a federation_infer of yours: its question and its whole answer are kept below `content`.")
+    ] = None,
 ) -> Remembered:
     """Keep something for later, for yourself alone unless you say for whom; found again by federation_recall."""
-    return await call.transact(
-        lambda session: memories.remember(
-            session, content, visibility=visibility, conversation_id=conversation_id, about=about or (), message_id=message_id
-        )
-    )
+
+    def keep(session: Session) -> Remembered:
+        said = content if answer is None else f"{content}\n\n{answers.pair(session, answer)}"
+        return memories.remember(session, said, visibility=visibility, conversation_id=conversation_id, about=about or (), message_id=message_id)
+
+    return await call.transact(keep)
 
 
 async def federation_recall(
@@ -91,7 +98,9 @@ async def federation_recall(
         Kind,
         Field(
             description="memories: what was remembered. episodic: what happened, from the log: what you did, or what happened to what `about` names. "
-            "relational: with whom you, or the agents in `about`, worked, how often and on what. graph: what messages and findings relate to `about`."
+            "relational: with whom you, or the agents in `about`, worked, how often and on what. "
+            "graph: what messages and findings relate to `about`. "
+            "profile: how the work of the agents in `about`, or yours, came out, and what weight in a vote that makes."
         ),
     ] = Kind.MEMORIES,
     about: Annotated[
@@ -115,8 +124,14 @@ async def federation_recall(
     """
     if hops is not None and kind is not Kind.GRAPH:
         raise InvalidInput("hops", hops, "kind='graph' beside it")
+    if kind in (Kind.GRAPH, Kind.PROFILE):
+        for field, value in {"query": query, "before": before, "since": since}.items():
+            if value is not None:
+                raise InvalidInput(field, "a value", f"none beside kind='{kind}'")
     if kind is Kind.GRAPH:
-        return await _walked(call, about, hops or 2, limit=limit, given={"query": query, "before": before, "since": since})
+        return await _walked(call, about, hops or 2, limit=limit)
+    if kind is Kind.PROFILE:
+        return Memories([], profiles=await call.transact(lambda session: profiles.of(session, about or ())))
     if kind is not Kind.MEMORIES:
         return await _derived(call, kind, query, about or (), since=since, before=before, limit=limit)
     if since is not None:
@@ -158,11 +173,8 @@ async def _derived(
     return Memories([], relations=await call.transact(lambda session: relations.of(session, about, since=since, limit=limit)))
 
 
-async def _walked(call: Call, about: Sequence[str] | None, hops: int, *, limit: int, given: Mapping[str, object]) -> Memories:
+async def _walked(call: Call, about: Sequence[str] | None, hops: int, *, limit: int) -> Memories:
     """Answer from the graph."""
-    for field, value in given.items():
-        if value is not None:
-            raise InvalidInput(field, "a value", "none beside kind='graph', which is walked from what `about` names")
     if not about:
         raise InvalidInput("about", None, "beside kind='graph' what to begin with, such as file:src/main.py")
     return Memories([], paths=await call.transact(lambda session: graph.walk(session, about, hops=hops, limit=limit)))

@@ -70,3 +70,11 @@ def test_bytes_that_are_no_text_are_refused_in_a_line(federation: Callable[..., 
     done = federation(*words, "caf\udce9", FEDERATION_TOKEN="fed_none")
     wants = f"federation: argument {len(words) + 1}: got 'bytes that are no text, from place 3 on', wants UTF-8"
     assert (done.returncode, done.stderr.partition(";")[0]) == (2, wants)
+
+
+@pytest.mark.usefixtures("memory", "transactions")
+def test_an_agent_is_shown_with_its_record(federation: Callable[..., Any]) -> None:
+    told = json.loads(federation("agent", "show", "bob", "--json").stdout)
+    assert (told["agent"], told["role"], told["record"]) == ("bob", "developer", [{"of": "overall", "well": 0, "badly": 0, "weight": 1.0}])
+    assert "overall" in federation("agent", "show", "bob").stdout
+    assert federation("agent", "show", "bobb").returncode == 1

@@ -7,8 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from federation.services import agents, executions, graph, memories, messages
+from federation.services import agents, consolidation, executions, graph, memories, messages
 from federation.services.memories import Ranked, Recalled
+from federation.store import outbox
 from federation.vectors.table import Table
 
 World = Any
@@ -149,3 +150,18 @@ def test_beat_reads_what_was_said_into_the_graph(world: World) -> None:
     world.until(lambda: world.rows("SELECT 1 FROM graph_relations WHERE relation = 'depends on'"), "beat reads it")
     with world.transactions.begin("ada") as session:
         assert [each.to for each in graph.walk(session, ["auth.py"])][:1] == ["file:db.py"]
+
+
+def test_what_is_said_twice_is_consolidated_by_a_worker(remembering: World) -> None:
+    world = remembering
+    world.worker(world.memory_node)
+    for content in ("Deploys to production need two approvals", "The cache is never emptied", "The deploys to production need two approvals."):
+        remember(world, "ada", content)
+    settled(world)
+    with world.transactions.begin("ada") as session:
+        asked = outbox.record(session, consolidation.CONSOLIDATE, {}, requirements={"tags": ["frag"], "engine": "minilm"})
+    assert world.result(asked, within_s=120) == {"looked_at": 3, "merged": 1}
+    settled(world)
+    with world.transactions.begin("ada") as session:
+        left = [each.content for each in memories.latest(session).memories]
+    assert left == ["The deploys to production need two approvals.", "The cache is never emptied"]

@@ -41,6 +41,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_recall", {"about": ["deploy"]}),
     ("federation_recall", {"kind": "episodic", "since": "2020-01-31T00:00:00+01:00"}),
     ("federation_recall", {"kind": "relational"}),
+    ("federation_recall", {"kind": "profile"}),
     ("federation_recall", {"kind": "graph", "about": ["file:src/main.py"], "hops": 3}),
     ("federation_forget", {"memory_id": "{memory_id}"}),
     ("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 8, "wait_s": 240}),

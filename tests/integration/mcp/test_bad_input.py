@@ -65,6 +65,7 @@ REFERENCES = {
     ("federation_search", "root"): "indexed folder",
     ("federation_remember", "conversation_id"): "conversation",
     ("federation_remember", "message_id"): "message",
+    ("federation_remember", "answer"): "answer",
     ("federation_forget", "memory_id"): "memory",
     ("federation_infer", "role"): "role",
     ("federation_infer", "node"): "node",
