@@ -40,7 +40,16 @@ def router_of(declared: NodeFile) -> Router:
 
 def _served(server: ModelServer) -> Source:
     engine = engine_of(server)
-    return Source(server.name, model_server.ENGINE, server.model, lambda: engine, remote=server.remote, is_small=server.small, queue=engine.queue)
+    return Source(
+        server.name,
+        model_server.ENGINE,
+        server.model,
+        lambda: engine,
+        remote=server.remote,
+        is_small=server.small,
+        places=server.parallel,
+        queue=engine.queue,
+    )
 
 
 def _own(name: str, model: str, *, is_small: bool) -> Source:
