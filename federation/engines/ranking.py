@@ -25,6 +25,11 @@ class Ranked(Protocol):
     @property
     def model(self) -> str: ...
     @property
+    def places(self) -> int:
+        """How many requests it works on at once; more of them wait."""
+        ...
+
+    @property
     def is_small(self) -> bool:
         """Whether it is asked first what is simple, and last what is not."""
         ...
@@ -67,7 +72,8 @@ def _shared(replicas: Sequence[R], key: str | None) -> Iterator[tuple[R, str]]:
     home = sorted(replicas, key=lambda source: _weight(source.name, key)) if key is not None else list(replicas)
     by_queue = sorted(home, key=lambda source: depths[source.name])
     first, *_ = awake = [source for source in home if not source.rests] or home
-    if key is not None and depths[first.name] < _limit(depths, len(awake)):
+    # What is cached saves less time than the wait for a place costs.
+    if key is not None and depths[first.name] < max(first.places, _limit(depths, len(awake))):
         yield first, WARM
         yield from ((source, SHORTEST) for source in by_queue if source is not first)
     else:

@@ -51,6 +51,7 @@ class Source:
     load: Callable[[], ChatEngine]
     remote: bool = False
     is_small: bool = False
+    places: int = 1
     # How many requests it says that it has; None where it does not say.
     queue: Callable[[], int | None] = lambda: None
     summarises: bool = False

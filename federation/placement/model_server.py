@@ -30,7 +30,7 @@ class ModelServer(BaseModel):
         Path | None, Field(description="What `federation model serve` serves: a GGUF file by llama.cpp, or the folder of a model by vLLM.")
     ] = None
     window: Annotated[int, Field(ge=64, description="Tokens that one request may have, where it is served so.")] = 4096
-    parallel: Annotated[int, Field(ge=1, le=4096, description="Requests at once, where it is served so; more of them wait.")] = 4
+    parallel: Annotated[int, Field(ge=1, le=4096, description="Requests that it works on at once; more of them wait.")] = 4
     gpus: Annotated[int | None, Field(ge=0, le=64, description="Cards that it is served with; unset: all that are there.")] = None
 
     @field_validator("url")

@@ -36,7 +36,7 @@ def frail(tmp_path: Path) -> Iterator[LlamaServer]:
 def source(server: LlamaServer, *, is_small: bool = False, **times: float) -> Source:
     engine = server.client(**times)
     breaker = Breaker(first_s=0.2, longest_s=0.4)
-    return Source(server.name, "openai", server.model, lambda: engine, is_small=is_small, queue=engine.queue, breaker=breaker)
+    return Source(server.name, "openai", server.model, lambda: engine, is_small=is_small, places=2, queue=engine.queue, breaker=breaker)
 
 
 def ask(router: Router, asked: Asked = QUESTION, *, check: Callable[[Completion], object] = bool, **more: Any) -> Routed:

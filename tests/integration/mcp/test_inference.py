@@ -29,7 +29,8 @@ def world(postgres: Any, activemq: Any, stock: Any, watch: Any, tmp_path_factory
     with stock.lend() as owner_url:
         app, service = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
         made = World(tmp_path_factory.mktemp("world"), owner_url=owner_url, database_url=app, service_url=service, broker=activemq)
-        made.worker(made.node("speaking", servers=[model.entry]))
+        for pool in ("threads", "prefork"):
+            made.worker(made.node(pool, pool=pool, servers=[model.entry]))
         try:
             yield made
         finally:
@@ -82,22 +83,19 @@ async def test_parts_come_in_order_as_progress_in_the_status_and_in_the_log(hous
     assert not any(together[:20] in str(part) for (part,) in parts), "what it says is for its asker alone"
 
 
-async def test_cancelled_it_ends_on_the_server_too(house: Any, model: LlamaServer) -> None:
-    spoken: list[str] = []
-
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
-        spoken.append(message or "")
-
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+async def test_cancelled_it_ends_on_the_server_too(house: Any, world: World, model: LlamaServer, pool: str) -> None:
     before = model.counted("tokens_predicted_total")
     async with house.client("ada") as ada, house.client("ada") as also_ada:
-        late = (await ada.call_tool("federation_infer", {**STORY, "wait_s": 0})).structured_content
+        late = (await ada.call_tool("federation_infer", {**STORY, "node": f"{pool}-{world.tag}", "wait_s": 0})).structured_content
         await until(model.busy)
         cancelled = (await also_ada.call_tool("federation_cancel_task", {"task_id": late["execution_id"]})).structured_content
         assert cancelled["state"] == "cancelled"
         await until(lambda: model.busy() == 0)
         assert model.counted("tokens_predicted_total") - before < STORY["max_tokens"] - 1
         # The place of the worker is free as well.
-        assert (await ada.call_tool("federation_infer", {"prompt": "Hi", "max_tokens": 3, "wait_s": 240})).data.text
+        again = {"prompt": "Hi", "max_tokens": 3, "node": f"{pool}-{world.tag}", "wait_s": 240}
+        assert (await ada.call_tool("federation_infer", again)).data.text
 
 
 async def test_talk_goes_on_with_what_was_said_before(house: Any, world: World) -> None:
