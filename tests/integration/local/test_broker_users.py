@@ -45,8 +45,11 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     f"/queue/ActiveMQ.Statistics.Destination.{TAG}": (NOBODY, (RELAY, OBSERVER, OPERATOR)),
     "/topic/ActiveMQ.Scheduler.Management": (NOBODY, (OPERATOR,)),
     "/topic/ActiveMQ.Scheduler.Guard": (NOBODY, (OPERATOR,)),
-    f"/queue/{TAG}": (NOBODY, NOBODY),
-    f"/topic/{TAG}": (NOBODY, NOBODY),
+    # Names of one word, and below `nobody`, are nobody's to write: who may read them is not in the way of who reads all.
+    f"/queue/{TAG}": ((WORKER, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/topic/{TAG}": ((WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/queue/nobody.{TAG}": ((WORKER, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/topic/nobody.{TAG}": ((WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
     f"/topic/VirtualTopic.{TAG}": (NOBODY, NOBODY),
 }
 # What has wildcards or is a list, and who is let into what of it.
@@ -165,7 +168,8 @@ def asked(clients: Clients) -> Any:
 @pytest.mark.parametrize("user", [*USERS, ADA, BOB])
 def test_each_user_may_do_what_its_part_needs_and_nothing_else(asked: Any, user: str) -> None:
     # A peer's queue is the peer's to make; the others read it when it is there.
-    for name in (f"/queue/federation.peer.{TAG}", f"/queue/federation.{TAG}", "/queue/federation.ada", "/queue/federation.from.ada"):
+    made = (f"/queue/federation.peer.{TAG}", f"/queue/federation.{TAG}", "/queue/federation.ada", "/queue/federation.from.ada")
+    for name in (*made, *(f"/{kind}/{name}{TAG}" for kind in ("queue", "topic") for name in ("", "nobody."))):
         asked(ADMIN, "write", name)
     found = {(verb, name): asked(user, verb, name) for name in RIGHTS for verb in ("read", "write")}
     found |= {("read", name): asked(user, "read", name) for name in LISTS}
@@ -250,7 +254,8 @@ def test_who_reads_by_a_wildcard_keeps_nobody_out(untouched: Clients) -> None:
     wild = untouched
     assert not wild(PEER).read("/queue/federation.peer.>")
     for user in (PEER, BOB):
-        for pattern in ("/queue/federation.>", "/queue/federation.*", "/queue/federation.from.*", "/topic/federation.>"):
+        below = ("/queue/federation.*", "/queue/federation.*.>", "/queue/federation.from.*")
+        for pattern in (*below, "/queue/federation.>", "/queue/*.*.>", "/topic/federation.>"):
             # Whether it is let in or not.
             wild(user).read(pattern)
     readers = ((WORKER, "/queue/federation.node.{}"), (RELAY, "/queue/federation.node.{}"), (OBSERVER, "/topic/federation.events.{}"))
@@ -258,6 +263,32 @@ def test_who_reads_by_a_wildcard_keeps_nobody_out(untouched: Clients) -> None:
         assert wild(reader).read(name.format(uuid.uuid4().hex)) == "", (reader, name)
     for writer, name in ((RELAY, "/queue/federation.ada"), (ADA, "/queue/federation.from.ada"), (RELAY, "/topic/federation.broadcast")):
         assert wild(writer).write(name) == "", (writer, name)
+
+
+@pytest.mark.timeout(300)
+def test_who_reads_everything_keeps_nobody_out_neither_then_nor_after_a_restart(untouched: Clients) -> None:
+    """ActiveMQ keeps a name that was read for longer than who reads it, and than itself."""
+    for kind, name in itertools.product(("queue", "topic"), (">", "*.>", "*.*.>")):
+        administrator = untouched(ADMIN)
+        assert administrator.read(f"/{kind}/{name}") == ""
+        administrator.end()
+    mine = {name.replace(TAG, uuid.uuid4().hex[:8]): readers for name, (readers, _) in RIGHTS.items() if readers}
+    for restarted in (False, True):
+        if restarted:
+            untouched.server.stop()
+            untouched.server.start()
+        # Who reads what another makes finds it there.
+        maker = untouched(ADMIN)
+        for name in mine:
+            assert maker.write(name) == ""
+        maker.end()
+        for name, readers in mine.items():
+            for reader in readers:
+                client = untouched(reader)
+                assert client.read(name) == "", (reader, name, restarted)
+                client.end()
+        # Nor does it let anybody in where he may not read.
+        assert "is not authorized to read from" in untouched(PEER).read(f"/queue/federation.node.{uuid.uuid4().hex}")
 
 
 @pytest.mark.parametrize(("writer", "name"), [(RELAY, "/topic/federation.events.{}"), (WORKER, "/topic/celeryev.{}")])

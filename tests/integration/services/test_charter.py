@@ -45,6 +45,13 @@ REFUSED = [
         "may not hand a task to a node, have one index a folder, or set when conversations are summarised; "
         "lead or developer or analyst or human or service may",
     ),
+    # What an observer may not do either is not offered.
+    (
+        "zoe",
+        BY_NAME,
+        ASSIGN,
+        "zoe, of the role observer, may not hand a task to another agent by name, or to a role; lead or human may: ask one of them",
+    ),
     ("zoe", {"requires_approval": True}, ASSIGN, "may not put up a task for whoever claims it first, or propose one"),
     ("eve", {"task_type": "remediate"}, PROPOSE, "from an accepted proposal only: call again with requires_approval=true."),
     ("eve", {"task_type": "remediate", **ON_A_NODE}, PROPOSE, "eve, of the role analyst, begins work of the kind remediate"),
