@@ -24,11 +24,18 @@ Megabytes = Annotated[float, typer.Option("--mb", min=0.1, help="How much of the
 Questions = Annotated[int, typer.Option(min=1, help="How many docstrings are asked.")]
 Watch = Annotated[float, typer.Option("--watch", min=1, help="Seconds for which the embedding in the background is watched.")]
 NoQueue = Annotated[bool, typer.Option("--no-queue", help="Only what is measured in this process.")]
+QueueOnly = Annotated[bool, typer.Option("--queue-only", help="Only what goes through the queue; nothing is written to a file.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")]
 
 
 def code_search(
-    *, megabytes: Megabytes = 18.0, questions: Questions = 1500, watch: Watch = 60.0, no_queue: NoQueue = False, json_file: JsonFile = None
+    *,
+    megabytes: Megabytes = 18.0,
+    questions: Questions = 1500,
+    watch: Watch = 60.0,
+    no_queue: NoQueue = False,
+    queue_only: QueueOnly = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure, and print figures and goals."""
     # Before anything computes: each search is one thread of many.
@@ -47,6 +54,9 @@ def code_search(
         tell(f"{len(chunks)} chunks without docstrings, {len(asked)} questions; cut in {chunk_s:.1f} s")
         texts = [each.about.question for each in asked[:200]]
         queue = None if no_queue else asdict(through_queue.measure(here, limit, texts, watch, tell))
+        if queue_only:
+            console.print(queue)
+            return
         index, took = quality.build(chunks, here.folder_of("vectors"), tell)
         ready = quality.prepared(asked)
         found = quality.scores(index, chunks, ready)

@@ -115,11 +115,19 @@ def record_scan(
 # As text, because the tables of the result backend belong to a package of its own.
 _ON_THEIR_WAY = text(
     """
-    SELECT CAST(chunk AS uuid) AS id FROM index_batches b
-    JOIN index_runs r ON r.id = b.run_id JOIN executions e ON e.id = b.execution_id, jsonb_array_elements_text(b.chunk_ids) AS chunk
-    WHERE r.folder_id = :folder_id AND b.finished_at IS NULL AND e.cancelled_at IS NULL AND coalesce(e.outcome, '') = ''
-        AND NOT EXISTS (SELECT FROM celery_results c WHERE c.task_id = e.id::text AND c.state IN ('FAILURE', 'REVOKED'))
-        AND NOT EXISTS (SELECT FROM quarantine q WHERE q.execution_id = e.id)
+    WITH called AS MATERIALIZED (
+        SELECT b.execution_id, b.chunk_ids FROM index_batches b
+        WHERE b.finished_at IS NULL AND b.run_id IN (SELECT id FROM index_runs WHERE folder_id = :folder_id)
+    ), ended AS MATERIALIZED (
+        SELECT id FROM executions
+        WHERE id IN (SELECT execution_id FROM called) AND (cancelled_at IS NOT NULL OR outcome IS NOT NULL)
+        UNION ALL
+        SELECT CAST(task_id AS uuid) FROM celery_results
+        WHERE task_id IN (SELECT execution_id::text FROM called) AND state IN ('FAILURE', 'REVOKED')
+        UNION ALL
+        SELECT execution_id FROM quarantine WHERE execution_id IN (SELECT execution_id FROM called)
+    )
+    SELECT CAST(jsonb_array_elements_text(chunk_ids) AS uuid) FROM called WHERE execution_id NOT IN (SELECT id FROM ended)
     """
 )
 

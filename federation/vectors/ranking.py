@@ -2,10 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
-
-# How fast a place in a list loses worth; with 60, which is usual, less was found: https://dl.acm.org/doi/10.1145/1571941.1572114.
-_K: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +92,12 @@ def best_places(chunks: Mapping[str, Ranking], files: Mapping[str, Ranking]) -> 
 
 
 def fused(rankings: Mapping[str, tuple[float, Ranking]]) -> list[Hit]:
-    """Return all chunks in any ranking, best first: each ranking gives its weight over ten and the place (reciprocal rank fusion)."""
+    """Return all chunks in any ranking, best first, by the sum of their shares in the rankings, each with its weight."""
     found: dict[str, _Chunk] = {}
     for ranker, (weight, ranking) in rankings.items():
-        for rank, entry in enumerate(ranking.entries, start=1):
+        for rank, (entry, share) in enumerate(zip(ranking.entries, ranking.shares(), strict=True), start=1):
             chunk = found.setdefault(entry.id, _Chunk(entry))
-            chunk.share += weight / (_K + rank)
+            chunk.share += weight * share
             chunk.ranks[ranker] = rank
     hits = [Hit(chunk.entry.id, chunk.entry.document_id, chunk.entry.path, chunk.share, chunk.ranks) for chunk in found.values()]
     return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.id))

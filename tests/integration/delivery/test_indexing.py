@@ -88,3 +88,28 @@ def test_the_command_indexes_lists_what_it_skipped_and_follows_changes(world: Wo
     first, second = runs()
     assert (first["changed_files"], second["changed_files"], second["searchable"]) == (0, 1, True)
     assert {each["path"] for each in second["skipped"]} == {".gitignore", "a.log", "credentials.json"}
+
+
+def test_a_run_whose_worker_is_killed_again_and_again_ends_with_each_chunk_once(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    node = world.node("frag", tags=["frag"], engines=["minilm"])
+    tree, stored = tmp_path_factory.mktemp("tree"), VectorIndex(world.folder / "vectors")
+    for number in range(40):
+        (tree / f"m{number}.py").write_text("".join(f"def f{number}_{each}() -> int:\n    return {each}\n\n\n" for each in range(10)))
+    worker = world.worker(node)
+    run_id = world.record(INDEX, {"path": str(tree)}, tags=["frag"])
+    # When its scan is recorded, when it is searchable, and when a batch is embedded.
+    for sign in ("index_runs", "index_batches", "vector_changes"):
+        world.until(lambda sign=sign: bool(world.rows(f"SELECT 1 FROM {sign}")), f"something in {sign}", within_s=120)
+        worker.kill()
+        worker.wait()
+        worker = world.worker(node)
+
+    def ended() -> bool:
+        world.publisher.sweep()
+        return bool(world.rows("SELECT 1 FROM index_runs WHERE id = %s AND finished_at IS NOT NULL", run_id))
+
+    world.until(ended, "the run ends", within_s=200)
+    assert world.rows("SELECT count(*), count(DISTINCT text), count(vector_at), count(words_at) FROM chunks") == [(400, 400, 400, 400)]
+    known = {row[0] for row in world.rows("SELECT id::text FROM chunks")}
+    assert stored.words.values("id") == stored.meanings.values("id") == known
+    assert (stored.words.count(), stored.meanings.count()) == (400, 400)

@@ -69,11 +69,11 @@ def test_no_limit_is_no_filter_and_an_empty_limit_lets_nothing_through() -> None
     assert Scope(collections=[]).condition() == "false"
 
 
-def test_places_in_the_lists_are_added_by_weight_whatever_the_scores() -> None:
-    first, second = ranking(("a1", 900.0), ("b1", 899.0)), ranking(("b1", 0.2), ("c1", 0.1))
+def test_shares_are_added_by_weight_whatever_the_scores() -> None:
+    first, second = ranking(("a1", 900.0), ("b1", 450.0)), ranking(("b1", 0.2), ("c1", 0.1))
     hits = fused({"words": (1.0, first), "meaning": (1.5, second)})
-    assert [(hit.id, hit.ranks) for hit in hits] == [("b1", {"words": 2, "meaning": 1}), ("c1", {"meaning": 2}), ("a1", {"words": 1})]
-    assert hits[0].score == pytest.approx(1 / 12 + 1.5 / 11)
+    assert [(hit.id, hit.ranks) for hit in hits] == [("b1", {"words": 2, "meaning": 1}), ("a1", {"words": 1}), ("c1", {"meaning": 2})]
+    assert [hit.score for hit in hits] == [pytest.approx(2.0), 1.0, pytest.approx(0.75)]
     assert fused({}) == []
 
 
