@@ -19,11 +19,14 @@ from federation.store import event_log, outbox
 from federation.store.context import context, notify
 from federation.store.models.cop import Visibility
 from federation.store.models.executions import Execution
+from federation.store.models.nodes import Node
 from federation.store.models.retrieval import Chunk, Document, IndexBatch, IndexedFolder, IndexRun, VectorChange
 
 BATCH = 64
 # Of so many batches the vectors are written at once.
 WRITE_EVERY = 16
+# Batches of a run that are on their way at a time, however few nodes are known.
+LEAST_AT_ONCE = 2
 # Files that are recorded at once: their chunks have to fit into memory.
 DOCUMENTS = 256
 
@@ -116,7 +119,7 @@ def record_scan(
 _ON_THEIR_WAY = text(
     """
     WITH called AS MATERIALIZED (
-        SELECT b.execution_id, b.chunk_ids FROM index_batches b
+        SELECT b.execution_id, b.run_id, b.chunk_ids FROM index_batches b
         WHERE b.finished_at IS NULL AND b.run_id IN (SELECT id FROM index_runs WHERE folder_id = :folder_id)
     ), ended AS MATERIALIZED (
         SELECT id FROM executions
@@ -126,8 +129,11 @@ _ON_THEIR_WAY = text(
         WHERE task_id IN (SELECT execution_id::text FROM called) AND state IN ('FAILURE', 'REVOKED')
         UNION ALL
         SELECT execution_id FROM quarantine WHERE execution_id IN (SELECT execution_id FROM called)
+    ), going AS MATERIALIZED (
+        SELECT run_id FROM called WHERE execution_id IN (SELECT id FROM executions) AND execution_id NOT IN (SELECT id FROM ended)
     )
-    SELECT CAST(jsonb_array_elements_text(chunk_ids) AS uuid) FROM called WHERE execution_id NOT IN (SELECT id FROM ended)
+    SELECT CAST(jsonb_array_elements_text(chunk_ids) AS uuid) FROM called
+    WHERE run_id IN (SELECT run_id FROM going) AND execution_id NOT IN (SELECT id FROM ended)
     """
 )
 
@@ -168,11 +174,30 @@ def record_searchable(session: Session, run_id: uuid.UUID, gone: Sequence[uuid.U
         for number, chunk_ids in enumerate(batches):
             identity = outbox.fixed_id("embed", run_id, number)
             session.add(IndexBatch(execution_id=identity, run_id=run_id, chunk_ids=[str(chunk) for chunk in chunk_ids]))
-            outbox.record(session, EMBED, {"run_id": str(run_id)}, requirements={"engine": EMBEDDING_ENGINE}, execution_id=identity, priority=1)
+        session.flush()
+        for number in range(min(_at_once(session), len(batches))):
+            _call_for(session, run_id, number)
         if not batches:
             _finish(session, run_id)
     notify(session, [f"index:{run_id}"])
     return progress(session, run_id)
+
+
+def _batches_of(run_id: uuid.UUID) -> sa.Select[uuid.UUID]:
+    return select(IndexBatch.execution_id).where(IndexBatch.run_id == run_id)
+
+
+def _at_once(session: Session) -> int:
+    """Return how many batches of a run are on their way at a time: one for each node that can embed, so that none is filled with them."""
+    able = select(func.count()).select_from(Node).where(Node.engines.contains([EMBEDDING_ENGINE]), Node.left_at.is_(None), Node.lost_at.is_(None))
+    return max(LEAST_AT_ONCE, session.scalar(able) or 0)
+
+
+def _call_for(session: Session, run_id: uuid.UUID, number: int) -> None:
+    """Record the execution of the batch with this number, if there is one; the same twice is one."""
+    identity = outbox.fixed_id("embed", run_id, number)
+    if session.get(IndexBatch, identity) is not None:
+        outbox.record(session, EMBED, {"run_id": str(run_id)}, requirements={"engine": EMBEDDING_ENGINE}, execution_id=identity, priority=1)
 
 
 def _require_last_word(session: Session, run: IndexRun) -> None:
@@ -257,6 +282,9 @@ def record_vectors(session: Session, execution_id: uuid.UUID, *, node: str, mode
     notify(session, [f"index:{found.run_id}"])
     counted = func.count().filter(IndexBatch.finished_at.is_not(None)), func.count()
     done, batches = session.execute(select(*counted).where(IndexBatch.run_id == found.run_id)).one()
+    # Each that ends calls for one that is not yet called for.
+    called = session.scalar(select(func.count()).select_from(Execution).where(Execution.id.in_(_batches_of(found.run_id)))) or 0
+    _call_for(session, found.run_id, called)
     if done == batches or done % WRITE_EVERY == 0:
         identity = outbox.fixed_id("write", found.run_id, done)
         outbox.record(session, WRITE, {"run_id": str(found.run_id)}, requirements={"tags": [FRAG]}, execution_id=identity, priority=6)

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from federation.services import indexed_folders, indexing
 from federation.services.indexed_documents import NewDocument
 from federation.store.models.executions import Execution
-from federation.store.models.retrieval import Chunk, IndexRun, VectorChange
+from federation.store.models.retrieval import Chunk, IndexBatch, IndexRun, VectorChange
 from federation.vectors import chunking
 
 ROOT = "/srv/code"
@@ -31,6 +31,11 @@ def executions(transactions, task: str, run: indexing.RunView) -> list[uuid.UUID
     with transactions.begin("ada") as session:
         query = select(Execution.id).where(Execution.task_name == task, Execution.kwargs["run_id"].astext == str(run.run_id))
         return list(session.scalars(query))
+
+
+def batches_of(transactions, run: indexing.RunView) -> list[uuid.UUID]:
+    with transactions.begin("ada") as session:
+        return list(session.scalars(select(IndexBatch.execution_id).where(IndexBatch.run_id == run.run_id)))
 
 
 def embed(transactions, execution_id: uuid.UUID) -> None:
@@ -59,7 +64,7 @@ def write(transactions, run: indexing.RunView) -> int:
 def finish(transactions, run: indexing.RunView) -> tuple[int, int]:
     """Do all that a run calls for; return how many vectors were written, and how many chunks taken out."""
     gone = make_searchable(transactions, run)
-    batches = executions(transactions, indexing.EMBED, run)
+    batches = batches_of(transactions, run)
     for execution_id in batches:
         embed(transactions, execution_id)
     assert len(executions(transactions, indexing.WRITE, run)) == min(len(batches), 1)
@@ -119,7 +124,7 @@ def test_batches_that_end_at_once_call_the_writer_once(transactions, monkeypatch
     monkeypatch.setattr(indexing, "BATCH", 1)
     run = scan(transactions, document("a.py", *(f"text {n}" for n in range(12))))
     make_searchable(transactions, run)
-    batches = executions(transactions, indexing.EMBED, run)
+    batches = batches_of(transactions, run)
     assert len(batches) == 12
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda each: embed(transactions, each), [*batches, *batches]))
@@ -172,7 +177,7 @@ def test_a_long_run_calls_the_writer_again_and_again_and_ends_with_its_last_vect
     monkeypatch.setattr(indexing, "WRITE_EVERY", 2)
     run = scan(transactions, document("a.py", *(f"text {n}" for n in range(5))))
     make_searchable(transactions, run)
-    batches = executions(transactions, indexing.EMBED, run)
+    batches = batches_of(transactions, run)
     for number, each in enumerate(batches, start=1):
         embed(transactions, each)
         assert len(executions(transactions, indexing.WRITE, run)) == number // 2 + (number == 5)
@@ -186,6 +191,24 @@ def test_a_long_run_calls_the_writer_again_and_again_and_ends_with_its_last_vect
     assert write(transactions, run) == 1
     with transactions.begin("ada") as session:
         assert indexing.progress(session, run.run_id).finished
+
+
+def test_no_more_batches_are_on_their_way_than_nodes_can_embed(transactions, monkeypatch) -> None:
+    monkeypatch.setattr(indexing, "BATCH", 1)
+    run = scan(transactions, document("a.py", *(f"text {n}" for n in range(6))))
+    make_searchable(transactions, run)
+    done: list[uuid.UUID] = []
+    while waiting := [each for each in executions(transactions, indexing.EMBED, run) if each not in done]:
+        assert len(waiting) == min(indexing.LEAST_AT_ONCE, 6 - len(done))
+        embed(transactions, waiting[0])
+        # As one that is delivered twice.
+        embed(transactions, waiting[0])
+        done.append(waiting[0])
+    assert len(done) == 6
+    # All of them are on their way, those too that are not called for yet.
+    late = scan(transactions, document("b.py", *(f"more {n}" for n in range(6))), present=["a.py", "b.py"])
+    make_searchable(transactions, late)
+    assert scan(transactions, present=["a.py", "b.py"]).chunks == 0
 
 
 def test_what_is_on_its_way_is_called_for_again_only_if_that_failed(transactions) -> None:

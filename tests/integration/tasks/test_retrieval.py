@@ -108,9 +108,10 @@ def acting_as(name: str) -> Iterator[None]:
 def ask(write, embedded) -> Callable[..., list[tuple[str, float]]]:
     """Searches in the name of somebody; returns paths and scores."""
 
-    def run(who: str, *, limit: int = 5, root: str | None = None) -> list[tuple[str, float]]:
+    def run(who: str, *, limit: int = 5, **narrower: str) -> list[tuple[str, float]]:
+        asked = {"query": "otters", "limit": limit, **narrower}
         with acting_as(who):
-            hits = retrieval.search.apply(kwargs={"query": "otters", "limit": limit, "root": root}, task_id=str(uuid.uuid4()), throw=True).get()
+            hits = retrieval.search.apply(kwargs=asked, task_id=str(uuid.uuid4()), throw=True).get()
         return [(hit["path"], hit["score"]) for hit in hits]
 
     return run
@@ -202,3 +203,21 @@ def test_a_tree_is_found_by_its_words_before_anything_is_embedded(embedded, ask,
     assert [path for path, _ in ask("eve")] == ["a", "b"]
     write(run)
     assert [path for path, _ in ask("eve")] == ["a", "b"]
+
+
+def test_a_search_is_narrowed_to_paths_languages_kinds_and_conversations(embedded, ask, write) -> None:
+    write(embedded(**{"src/a.py": "a word about otters", "src/a.rs": "more about otters", "docs/a.md": "otters at large"}))
+    assert {path for path, _ in ask("eve", path="src/")} == {"src/a.py", "src/a.rs"}
+    assert {path for path, _ in ask("eve", language="python")} == {"src/a.py"}
+    assert {path for path, _ in ask("eve", path="src/", language="markdown")} == set()
+    assert {path for path, _ in ask("eve", kind="function")} == {"src/a.py", "src/a.rs", "docs/a.md"}
+    assert ask("eve", kind="class") == []
+    # It is for all, and not for the members of one.
+    assert ask("eve", conversation_id="project-123") == []
+
+
+def test_an_answer_says_which_words_stand_in_it_and_where(embedded, write) -> None:
+    write(embedded(**{"a.py": "feeds\nthe otters"}))
+    asked = {"query": "who feeds an otter?", "limit": 1}
+    [hit] = retrieval.search.apply(kwargs=asked, task_id=str(uuid.uuid4()), throw=True).get()
+    assert (hit["words"], hit["line"], hit["start_line"], hit["matched_by"]) == (["feeds", "otter"], 1, 1, ["meaning", "word vectors", "words"])
