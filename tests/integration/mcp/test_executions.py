@@ -202,7 +202,7 @@ async def test_nodes_task_is_done_with_what_is_found_in_the_indexed_files(spine:
     )
     task = {"description": "How is the cache restarted?", "executor": "node", "look_up": True, "task_id": "with-sources"}
     async with spine.client("ada") as ada:
-        assert (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})).data.finished
+        assert (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})).data.searchable
         await ada.call_tool("federation_delegate", task)
         done = (await ada.call_tool("federation_task_result", {"task_id": "with-sources", "wait_s": 240})).structured_content
         stands = (await ada.call_tool("federation_task_status", {"task_id": "with-sources"})).structured_content
@@ -270,7 +270,12 @@ async def test_files_are_indexed_and_found(spine: Any, tmp_path: Path) -> None:
     (tmp_path / "colours.py").write_text('def mix(red, blue):\n    """Return purple."""\n    return red + blue\n')
     async with spine.client("ada") as ada:
         run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})).structured_content
-        assert (run["finished"], run["state"], run["files"]) == (True, "finished", 2), run
+        assert (run["searchable"], run["files"]) == (True, 2), run
+        # By its words at once, and by its meaning when that is there.
+        found = (await ada.call_tool("federation_search", {"query": "renew lease", "limit": 1})).structured_content
+        assert [hit["path"] for hit in found["hits"]] == ["leases.py"]
+        run = (await ada.call_tool("federation_index", {"run_id": run["run_id"], "wait_s": 240})).structured_content
+        assert (run["finished"], run["state"]) == (True, "finished"), run
         found = (await ada.call_tool("federation_search", {"query": "who extends a lease", "limit": 1})).structured_content
         assert [hit["path"] for hit in found["hits"]] == ["leases.py"]
         assert (await ada.call_tool("federation_task_result", {"task_id": run["run_id"]})).structured_content["finished"]
@@ -306,7 +311,7 @@ async def test_who_indexes_a_folder_says_who_finds_it(spine: Any, tmp_path: Path
 
         async def index(**for_whom: str) -> str:
             run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240, **for_whom})).structured_content
-            assert run["finished"], run
+            assert run["searchable"], run
             return run["visibility"]
 
         async def found(who: Any) -> bool:
