@@ -104,7 +104,7 @@ def load_or_make(path: Path) -> SigningKey:
         # Of two who make it at once, one wins; neither ever replaces a key that is there.
         os.link(unready, path)
     except FileExistsError:
-        return load(path)
+        made = load(path)
     finally:
         unready.unlink()
     ensure_public(path, made)
