@@ -52,7 +52,7 @@ def said(program: "subprocess.Popen[str]") -> tuple[int, int]:
 
 
 def alive(pids: dict[int, int]) -> list[int]:
-    return [number for number, pid in pids.items() if children.is_alive(pid)]
+    return sorted(number for number, pid in pids.items() if children.is_alive(pid))
 
 
 def test_each_fork_has_a_number(start: Start) -> None:
