@@ -12,7 +12,8 @@ import pytest
 from federation.local import children
 
 COUNT = 3
-SLEEPS = "signal.pause()"
+# Not `signal.pause`, which sleeps through a signal that comes just before it.
+SLEEPS = "while True: time.sleep(0.05)"
 PROGRAM = """
 import os, signal, sys, time
 from federation.local.copies import multiply
@@ -76,7 +77,7 @@ def test_what_is_killed_comes_again_and_the_others_go_on(start: Start) -> None:
 
 
 def test_what_ends_by_itself_ends_all_with_its_status(start: Start) -> None:
-    program = start(f"time.sleep(0.3) if number == 2 else {SLEEPS}\nsys.exit(7)")
+    program = start(f"while number != 2: time.sleep(0.05)\ntime.sleep(0.3)\nsys.exit(7)")
     pids = dict(said(program) for _ in range(COUNT))
     assert program.wait(20) == 7
     assert alive(pids) == []
