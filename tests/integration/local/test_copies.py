@@ -77,7 +77,7 @@ def test_what_is_killed_comes_again_and_the_others_go_on(start: Start) -> None:
 
 
 def test_what_ends_by_itself_ends_all_with_its_status(start: Start) -> None:
-    program = start(f"while number != 2: time.sleep(0.05)\ntime.sleep(0.3)\nsys.exit(7)")
+    program = start("while number != 2: time.sleep(0.05)\ntime.sleep(0.3)\nsys.exit(7)")
     pids = dict(said(program) for _ in range(COUNT))
     assert program.wait(20) == 7
     assert alive(pids) == []
