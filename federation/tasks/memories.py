@@ -16,7 +16,7 @@ from federation.services.memories import BY_MEANING, BY_WORDS, Ranked
 from federation.services.retrieval import EMBEDDING_ENGINE
 from federation.tasks.retrieval import vectors_dir
 from federation.vectors.filters import Scope
-from federation.vectors.ranking import Entry, Ranking, best_places
+from federation.vectors.ranking import Entry, Ranking, fused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +84,7 @@ def rank(self: FederationTask, *, query: str, about: list[str], limit: int) -> l
     entries = [Entry(str(each.id), str(each.id), "", each.score or 0.0) for each in worded]
     words = Ranking(entries, entries[-1].score if len(entries) == depth else 0.0)
     meaning = Ranking([], 0.0) if scope.is_empty else _vectors().by_vector(vector, scope, depth)
-    # Each memory is a file of one piece.
-    hits = best_places({BY_WORDS: words, BY_MEANING: meaning}, {})
+    hits = fused({BY_WORDS: (1.0, words), BY_MEANING: (1.0, meaning)})
     with self.transaction() as session:
         # LanceDB knows for which role or conversation one is, and PostgreSQL who belongs to it by now.
         seen = memories.seen(session, [uuid.UUID(hit.id) for hit in hits])

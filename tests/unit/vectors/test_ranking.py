@@ -1,13 +1,13 @@
-"""Adding up rankings of chunks and files, and what a search may look at."""
+"""Adding up rankings of chunks, and what a search may look at."""
 
 import pytest
 
 from federation.vectors.filters import Scope
-from federation.vectors.ranking import Entry, Ranking, best_places, fused
+from federation.vectors.ranking import Entry, Ranking, fused
 
 
 def ranking(*scores: tuple[str, float], floor: float = 0.0) -> Ranking:
-    """A ranking of chunks such as `a1`, the first chunk of the file `a`; `a` alone is the whole file."""
+    """A ranking of chunks such as `a1`, the first chunk of the file `a`."""
     return Ranking([Entry(key, key[0], f"{key[0]}.py", score) for key, score in scores], floor)
 
 
@@ -23,38 +23,7 @@ def test_ranking_whose_scores_are_all_alike_prefers_none() -> None:
 
 def test_scales_of_the_rankers_do_not_matter() -> None:
     near = {"text": ranking(("a1", 30.0), ("b1", 27.0)), "vector": ranking(("b1", 0.5), ("a1", 0.2))}
-    assert [hit.path for hit in best_places(near, {})] == ["b.py", "a.py"]
-
-
-def test_file_that_two_rankers_like_beats_the_favourite_of_one() -> None:
-    chunks = {"text": ranking(("a1", 5.0), ("b1", 4.0)), "vector": ranking(("c1", 0.5), ("b2", 0.4))}
-    hits = best_places(chunks, {})
-    assert [hit.path for hit in hits] == ["b.py", "a.py", "c.py"]
-    assert [hit.score for hit in hits] == [pytest.approx(1.6), 1.0, 1.0]
-
-
-def test_file_counts_by_its_best_chunk_and_not_by_how_many_it_has() -> None:
-    many = ranking(("a1", 5.0), *((f"b{number}", 4.9) for number in range(9)))
-    assert [hit.path for hit in best_places({"text": many}, {})] == ["a.py", "b.py"]
-
-
-def test_whole_file_counts_as_much_as_its_best_chunk() -> None:
-    chunks = {"text": ranking(("a1", 5.0), ("b1", 4.0))}
-    files = {"text": ranking(("b", 8.0), ("c", 7.9), ("a", 2.0))}
-    hits = best_places(chunks, files)
-    # c has no place to show.
-    assert [(hit.path, hit.score) for hit in hits] == [("b.py", pytest.approx(1.8)), ("a.py", pytest.approx(1.25))]
-
-
-def test_place_that_is_shown_is_the_best_chunk_of_its_file_with_its_ranks() -> None:
-    chunks = {"text": ranking(("a1", 5.0), ("a2", 4.0), ("b1", 3.0)), "vector": ranking(("b1", 0.5), ("a2", 0.4))}
-    first = best_places(chunks, {})[0]
-    assert (first.id, first.document_id, first.ranks) == ("a2", "a", {"text": 2, "vector": 2})
-
-
-def test_ties_go_by_path_and_id() -> None:
-    chunks = {"text": ranking(("b1", 5.0), ("a2", 5.0), ("a1", 5.0))}
-    assert [hit.id for hit in best_places(chunks, {})] == ["a1", "b1"]
+    assert [hit.path for hit in fused({ranker: (1.0, each) for ranker, each in near.items()})] == ["b.py", "a.py"]
 
 
 def test_filter_doubles_quotes_of_every_value() -> None:
