@@ -3,6 +3,7 @@
 import errno
 import random
 import socket
+import time
 from pathlib import Path
 
 from federation.errors import LocalServiceError, SettingsError
@@ -10,6 +11,7 @@ from federation.errors import LocalServiceError, SettingsError
 LOOPBACK = "127.0.0.1"
 _GIVEN_TO_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST, _LAST, _ENOUGH = 10_000, 65_535, 1_000
+_OTHERS_END_WITHIN_S, _LOOK_AGAIN_S = 2.0, 0.02
 
 _promised: dict[int, socket.socket] = {}
 
@@ -37,8 +39,19 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
-    """Return as many sockets, one for each process of a server, at a port that nobody else has. Raises as `listen`."""
-    listen(host, port).close()
+    """Return as many sockets, one for each process of a server, at a port that nobody else has. Raises as `listen`.
+
+    Processes of a server that was killed end a moment after it, and hold the port until then: it is asked for again for a while.
+    """
+    deadline = time.monotonic() + _OTHERS_END_WITHIN_S
+    while True:
+        try:
+            listen(host, port).close()
+            break
+        except LocalServiceError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
     return [listen(host, port, shared=True) for _ in range(count)]
 
 
