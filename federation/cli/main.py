@@ -57,6 +57,7 @@ COMMANDS = (
     Entry("signer", "federation.cli.signer:app", "List and revoke the keys that executions are signed with."),
     Entry("model", "federation.cli.model:app", "List, verify, add, serve and test models."),
     Entry("tls", "federation.cli.tls:app", "Make and show the certificates of the services."),
+    Entry("passwords", "federation.cli.passwords:app", "Give nodes and the program's own parts new passwords."),
     Entry("audit", "federation.cli.audit:app", "Verify, export and replay the event log."),
     Entry("serve", "federation.cli.serve:serve", "Serve MCP over HTTP: the front door."),
     Entry("mcp", "federation.cli.serve:mcp", "Serve MCP over stdio to the client that starts it."),

@@ -1,10 +1,11 @@
 """Passwords and ports of the local services: made at the first start, kept in `<data_dir>/secrets.json`, told to the program in `settings.json`."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from federation.errors import NotFound
 from federation.local import activemq, postgres
 from federation.local.certificates import Certificates
 from federation.local.home import Home, read_json, write_json
@@ -16,6 +17,33 @@ _DATABASE_KEYS = {
     "database_service_url": "federation_service",
     "database_auditor_url": "federation_auditor",
 }
+
+FLOWER = "flower"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user of one of the services, and who has his password."""
+
+    name: str
+    service: str
+    used_by: str
+
+
+LOGINS = (
+    Login(postgres.OWNER, "PostgreSQL", "migrations, at each start"),
+    Login("federation_app", "PostgreSQL", "nodes and the front door, for what they do in an agent's name"),
+    Login("federation_service", "PostgreSQL", "nodes and the program's services, for what they do in their own"),
+    Login("federation_auditor", "PostgreSQL", "whoever reads the event log and may read nothing else"),
+    Login(activemq.ADMIN, "ActiveMQ", "nobody; for whoever mends the broker by hand"),
+    Login(activemq.WORKER, "ActiveMQ", "nodes"),
+    Login(activemq.DOOR, "ActiveMQ", "the front door"),
+    Login(activemq.RELAY, "ActiveMQ", "beat"),
+    Login(activemq.OBSERVER, "ActiveMQ", "Flower"),
+    Login(activemq.OPERATOR, "ActiveMQ", "whoever uses the command line here"),
+    Login(activemq.PEER, "ActiveMQ", "programs of yours that speak STOMP; agents have their own: `federation agent stomp`"),
+    Login(FLOWER, "Flower", "operators in a browser"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,27 @@ def let_speak_no_more(home: Home, agent: str) -> None:
     known = read_json(home.secrets_file)
     if agent in known.get("speakers", {}):
         write_json(home.secrets_file, known | {"speakers": {name: password for name, password in known["speakers"].items() if name != agent}})
+
+
+def rotate(home: Home, names: Sequence[str]) -> list[str]:
+    """Give each of these logins another password, and return their names; services take the new ones when they start. Raises NotFound."""
+    known = [login.name for login in LOGINS]
+    for name in names:
+        if name not in known:
+            raise NotFound("user", name, known)
+    before = load_or_make(home)
+    fresh = {name: _password() for name in known if name in names}
+    after = replace(
+        before,
+        roles={role: fresh.get(role, password) for role, password in before.roles.items()},
+        users={user: fresh.get(user, password) for user, password in before.users.items()},
+        flower=fresh.get(FLOWER, before.flower),
+    )
+    # First what leads to our services with a password of before: were it left, it would pass for somebody else's server.
+    content = {key: value for key, value in read_json(home.settings_file).items() if not (isinstance(value, str) and before.owns(value))}
+    write_json(home.settings_file, content | {"flower_password": after.flower})
+    write_json(home.secrets_file, asdict(after))
+    return list(fresh)
 
 
 def with_free_ports(credentials: Credentials) -> Credentials:

@@ -67,6 +67,12 @@ class Client:
         self.sent.append(task_id)
         return task_id
 
+    def waiting(self) -> int:
+        """Return how many tasks wait in the queue, those that workers hold included."""
+        with self.app.connection_for_read() as connection:
+            found = connection.default_channel.queue_declare(self.app.conf.task_default_queue, passive=True)
+            return int(found.message_count)
+
     def close(self) -> None:
         """Close its connections."""
         self.app.close()

@@ -67,7 +67,9 @@ def test_no_task_is_lost_when_the_broker_goes_and_comes_ten_times(
     assert not failures
     tell(f"workers consumed again after {', '.join(f'{seconds:.1f}' for seconds in took)} s; the goal is {GOAL_S:g}")
     # A second run is not always marked here: see test_redelivered.py.
-    diary.wait_until_all_ended(client.sent)
+    diary.wait_until_all_ended(
+        client.sent, else_tell=lambda: f"{client.waiting()} wait in the queue\n" + "\n".join(worker.log[-4000:] for worker in workers)
+    )
     toll.recovery_s += took
     toll.in_time = max(took) <= GOAL_S
     toll.note = f"the goal is {GOAL_S:g} s each time"

@@ -121,6 +121,45 @@ def flower_shows_and_does_not_command(url: str) -> None:
 
 
 @pytest.mark.timeout(900)
+def former_passwords_end_with_the_next_start(machine: Machine, before: dict[str, Any]) -> None:
+    def connects(url: str) -> bool:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                return False
+            raise
+        return True
+
+    def url(name: str, key: str) -> str:
+        return str(json.loads((machine.data_dir / name).read_text())[key])
+
+    kept = url("settings.json", "database_auditor_url")
+    assert machine("passwords", "rotate", "federation_ap") == (
+        1,
+        "federation: no user 'federation_ap'; nearest: federation_app, federation_auditor, federation_owner\n",
+    )
+    code, told = machine("passwords", "rotate", "federation_app", "operator", "flower")
+    assert code == 0, told
+    code, told = machine("up", "--detach", "--nodes", "baby")
+    assert code == 0, told
+    after = machine.status()
+    assert [node["name"] for node in after["nodes"] if node["alive"]] == ["baby"]
+    ours = urlsplit(after["database_url"])
+    assert ours.password != urlsplit(before["database_url"]).password
+    assert connects(after["database_url"])
+    assert not connects(ours._replace(netloc=f"{urlsplit(before['database_url']).netloc.rpartition(':')[0]}:{ours.port}").geturl())
+    assert connects(kept)
+    with kombu.Connection(after["broker_url"]) as connection:
+        connection.ensure_connection(max_retries=1)
+    with pytest.raises(BrokerError, match="password"):
+        former = urlsplit(before["broker_url"])
+        now = urlsplit(after["broker_url"])
+        kombu.Connection(now._replace(netloc=f"{former.netloc.rpartition(':')[0]}:{now.port}").geturl()).transport.establish_connection()
+    assert after["flower_password"] != before["flower_password"]
+    assert machine("down")[0] == 0
+
+
 def test_a_day_in_the_life(machine: Machine) -> None:
     assert machine("status")[0] == 3
 
@@ -160,6 +199,9 @@ def test_a_day_in_the_life(machine: Machine) -> None:
     code, told = machine("up", "--detach", "--charter", str(charter.path()))
     assert code == 1
     assert "first: federation down" in told
+    code, told = machine("passwords", "rotate")
+    assert code == 1
+    assert "first: federation down" in told
 
     victim = machine.part("frontdoor")["pid"]
     os.kill(victim, signal.SIGKILL)
@@ -173,6 +215,8 @@ def test_a_day_in_the_life(machine: Machine) -> None:
     assert machine.part("beat")["last_exit"].endswith(", as asked")
     assert children.wait_until(lambda: not any(children.is_alive(pid) for pid in pids), WITHIN_S)
     assert machine("status")[0] == 3
+
+    former_passwords_end_with_the_next_start(machine, status)
 
     assert machine("down", "--purge")[0] == 0
     assert not machine.data_dir.exists()
