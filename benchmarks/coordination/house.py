@@ -21,7 +21,14 @@ NODE = "bench"
 # As the nodes that come with the program; no engine, because nothing here asks a model.
 _NODE_FILE = 'role = "lead"\npool = "threads"\nconcurrency = 4\n'
 # Nobody summarises, and no agent is slowed down for calling often: that is what is measured.
-_UNLIMITED = ("MESSAGES_PER_MINUTE", "STATES_PER_MINUTE", "SEARCHES_PER_MINUTE", "OPEN_TASKS_PER_AGENT", "CLAIMS_PER_AGENT")
+_UNLIMITED = (
+    "MESSAGES_PER_MINUTE",
+    "STATES_PER_MINUTE",
+    "SEARCHES_PER_MINUTE",
+    "OPEN_TASKS_PER_AGENT",
+    "CLAIMS_PER_AGENT",
+    "INFERENCE_TOKENS_PER_DAY",
+)
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,13 @@ class FederationTask(CeleryTask):
             before_commit()
 
     def tell_progress(self, done: int, total: int, note: str | None = None, *, besides: Callable[[Session], None] | None = None) -> None:
-        """Say how far it is, where federation_task_status shows it, and do this `besides` first. Raises Cancelled if it is not wanted any more."""
+        """Say how far it is, where federation_task_status shows it, then do this `besides`. Raises Cancelled if it is not wanted any more."""
+        # First, because somebody waits for it; over an end it writes nothing.
+        self.update_state(state=PROGRESS, meta={"done": done, "total": total, "note": note})
         with self.transaction() as session:
             executions.require_wanted(session, self.execution_id)
             if besides is not None:
                 besides(session)
-        self.update_state(state=PROGRESS, meta={"done": done, "total": total, "note": note})
 
     @contextmanager
     def ended_by(self, end: Callable[[], None]) -> Iterator[None]:
