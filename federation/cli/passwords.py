@@ -33,9 +33,10 @@ def list_() -> None:
 
 @app.command()
 def rotate(name: Names = None) -> None:
-    """Give new passwords, by which the former ones end at the next start.
+    """Give new passwords, and end the former ones.
 
-    The federation must not be running: its parts have the former ones. Tell the new ones to nodes on other machines, as when they were added.
+    Both hold from the next start. The federation must not be running: its parts have the former ones.
+    Tell the new ones to nodes on other machines, as when they were added.
     """
     home = Home(settings().data_dir)
     home.create()
