@@ -92,9 +92,10 @@ def passed(session: Session) -> Mapping[str, datetime]:
 
 def _require(session: Session, conversation_id: str) -> None:
     conversations.require_reader(session, conversation_id)
-    if session.get(Conversation, conversation_id) is None:
-        raise NotFound("conversation", conversation_id)
     charter.require(session, Right.RUN, instead="ask one of them.", where=conversation_id)
+    if conversation_id == conversations.COMMONS:
+        # It is there for all from the start, and has a row once somebody has written or set something.
+        conversations.open_for(session, conversation_id, [])
 
 
 def _valid(cron: str, now: datetime) -> str:

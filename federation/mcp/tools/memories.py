@@ -176,7 +176,7 @@ async def _derived(
 async def _walked(call: Call, about: Sequence[str] | None, hops: int, *, limit: int) -> Memories:
     """Answer from the graph."""
     if not about:
-        raise InvalidInput("about", None, "beside kind='graph' what to begin with, such as file:src/main.py")
+        raise InvalidInput("about", None, "beside kind='graph' what to begin with, such as host:10.0.0.7")
     return Memories([], paths=await call.transact(lambda session: graph.walk(session, about, hops=hops, limit=limit)))
 
 

@@ -49,3 +49,12 @@ def test_schedules_as_a_script_sees_them(schedule: Callable[..., Any], transacti
     assert schedule("remove", "project-123", **ada).stdout == "project-123 is summarised by its length alone.\n"
     again = schedule("remove", "project-123", **ada)
     assert (again.returncode, again.stderr) == (1, "federation: no schedule 'project-123'; there is no schedule yet\n")
+
+
+def test_the_commons_may_have_a_schedule_before_anybody_has_said_something(schedule: Callable[..., Any], transactions: Any) -> None:
+    added = schedule("add", "commons", "--messages", "40")
+    assert (added.returncode, added.stdout) == (0, "commons is summarised after 40 messages.\n"), added.stderr
+    with transactions.begin("ada") as session:
+        messages.send(session, "hello")
+    [listed] = json.loads(schedule("list", "--json").stdout)["schedules"]
+    assert listed["conversation_id"] == "commons"
