@@ -49,7 +49,8 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
         if made:
             payload = {"id": conversation_id}
             event_log.append(session, "conversation.opened", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
-            _join(session, conversation_id, actor)
+            if is_agent(actor):
+                _join(session, conversation_id, actor)
         elif not _is_member(session, conversation_id):
             instead = "choose another conversation_id, or ask a member to send you a message in it."
             raise Refused("Need to know:", f"{actor} is not a member of {conversation_id}; {instead}")
