@@ -177,7 +177,7 @@ class Fuzzer:
             self.refused[drawn.tool] += 1
             words = body["error"]["message"] if "error" in body else result["content"][0]["text"]
             assert words, told
-            leaked = {found.group() for found in INSIDE.finditer(json.dumps(body)) if found.group() not in sent}
+            leaked = {found.group() for found in INSIDE.finditer(self._without_names(json.dumps(body))) if found.group() not in sent}
             assert not leaked, (leaked, told)
             return False
         self.taken[drawn.tool] += 1
@@ -187,6 +187,12 @@ class Fuzzer:
             raise AssertionError(f"{error.message}: {told}") from error
         self._learn(result["structuredContent"])
         return True
+
+    def _without_names(self, answer: str) -> str:
+        """Return an answer without what is called so here: a refusal lists what there is, such as an artifact `src/auth.py`."""
+        for name in {each for known in self.pool.values() for each in known if isinstance(each, str) and INSIDE.search(each)}:
+            answer = answer.replace(json.dumps(name)[1:-1], "")
+        return answer
 
     def _resolved(self, tool: str, drawn: Any) -> Any:
         if not isinstance(drawn, dict):
