@@ -102,6 +102,7 @@ class RoleRules(BaseModel):
     about: Sentence
     may: frozenset[Right]
     proposes: frozenset[Work] = frozenset()
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
     @field_validator("may")
     @classmethod
@@ -189,6 +190,10 @@ class Charter(BaseModel):
     def who_may(self, right: Right) -> list[str]:
         """Return the roles that have a right, in the order of the file."""
         return [role for role, rules in self.roles.items() if right in rules.may]
+
+    def model(self, role: str) -> str | None:
+        """Return the model that agents of a role ask when they name none, None for any."""
+        return self.roles[role].model if role in self.roles else None
 
     def proposes(self, role: str, work: str) -> bool:
         """Say whether agents of a role begin this kind of work only from an accepted proposal."""

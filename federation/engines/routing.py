@@ -121,6 +121,14 @@ class Routed:
     steps: Sequence[Step]
 
 
+class NoAnswer(EngineUnavailable):
+    """No model of the list answers now; `steps` are who was asked."""
+
+    def __init__(self, message: str, steps: Sequence[Step]) -> None:
+        super().__init__(message)
+        self.steps = steps
+
+
 def _passes(completion: Completion) -> None: ...
 
 
@@ -159,7 +167,7 @@ class Router:
 
         Equal `key`s go to the same server of a model, while its queue is not much longer than others'.
 
-        Raises NotFound for a model that this node has not; where all have failed, EngineUnavailable if one may answer later, else what the last one
+        Raises NotFound for a model that this node has not; where all have failed, NoAnswer if one may answer later, else what the last one
         raised; at once InvalidInput, and Halted.
         """
         way = _Way(asked, hear_of, halt, check)
@@ -228,9 +236,8 @@ class _Way:
 
     def failure(self) -> FederationError:
         """Return the error of a question that nobody answered."""
-        if len(self.steps) == 1 and self.errors:
-            return self.errors[0]
+        if self.errors and not any(isinstance(error, EngineUnavailable) for error in self.errors):
+            return self.errors[-1]
         story = "; ".join(f"{step.name}: {step.why}" for step in self.steps)
-        if not self.errors or any(isinstance(error, EngineUnavailable) for error in self.errors):
-            return EngineUnavailable(f"no model of this node answers now ({story}); try again")
-        return self.errors[-1]
+        told = str(self.errors[0]) if len(self.steps) == 1 and self.errors else f"no model of this node answers now ({story}); try again"
+        return NoAnswer(told, tuple(self.steps))

@@ -6,14 +6,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from federation.errors import InvalidInput
-from federation.placement.requirements import CHAT
+from federation.charter import charter
+from federation.errors import InvalidInput, NotFound
+from federation.placement.requirements import CHAT, Requirements
 from federation.services import agents, executions, limits, schemas, tokens
 from federation.services.needs import valid
 from federation.store import event_log, outbox
 from federation.store.context import context
+from federation.store.models.agents import Agent
 from federation.store.models.inference import ModelRun
 
 COMPLETE = "federation.tasks.inference.complete"
@@ -54,8 +57,8 @@ def request(
     """Record the execution that asks a model, and return its id.
 
     `before` is the talk before the prompt, as `role` (user, assistant) and `content`; a `raw` prompt is a text to go on with. Without `system` the
-    role that a node is asked for says what the model is told that it is. Raises InvalidInput, OverQuota, NotFound for a node or model that nobody
-    knows.
+    role that a node is asked for says what the model is told that it is; without a model the charter says which one that role asks, else that of the
+    asker. Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows.
     """
     agents.require(prompt, "prompt")
     if not 1 <= max_tokens <= LONGEST_ANSWER:
@@ -71,13 +74,32 @@ def request(
     if schema is not None:
         schemas.require(schema)
     needs = valid(session, requirements or {}).model_copy(update={"engine": ENGINE})
+    by_role = None
+    if needs.model is None and (of_role := _of_role(session, needs)) is not None:
+        by_role, needs = of_role
     told = system or SYSTEM_PROMPTS.get(needs.role or "", DEFAULT_PROMPT)
     asked = {"role": "user", "content": prompt}
     messages = [asked] if raw else [{"role": "system", "content": told}, *(dict(turn) for turn in before), asked]
     limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
-    kwargs |= {name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema}.items() if value}
+    kwargs |= {name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema, "by_role": by_role}.items() if value}
     return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=affinity(needs.model, messages))
+
+
+def _of_role(session: Session, needs: Requirements) -> tuple[str, Requirements] | None:
+    """Return the role whose model the charter names, and the same needs with that model. Raises InvalidInput where no node ever had it."""
+    if not any(rules.model for rules in charter().roles.values()):
+        return None
+    # Operators and services are in no row.
+    role = needs.role or session.scalar(select(Agent.role).where(Agent.name == context(session).actor))
+    model = None if role is None else charter().model(role)
+    if role is None or model is None:
+        return None
+    try:
+        return role, valid(session, {**needs.model_dump(exclude_defaults=True), "model": model})
+    except NotFound as error:
+        wanted = f"in [roles.{role}] of the charter a model that a node has, or `model` in the question: {error}"
+        raise InvalidInput("model", model, wanted) from error
 
 
 def affinity(model: str | None, messages: Sequence[Mapping[str, str]]) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 from celery import shared_task
 
-from federation.delivery import models
+from federation.delivery import elsewhere, models
 from federation.delivery.task import FederationTask
 from federation.engines.contracts import Asked, ChatMessage, Completion, Halt, Hear
-from federation.engines.routing import Source
+from federation.engines.routing import NoAnswer, Source, Step
 from federation.services import inference, schemas
 
 # Who waits for an answer hears of its parts so often, and of the first one at once; where many answers are made at a time each tells less often,
@@ -32,24 +32,38 @@ def answer(
     raw: bool = False,
     stop: Sequence[str] = (),
     schema: Mapping[str, Any] | None = None,
+    by_role: str | None = None,
+    may_move: bool = False,
+    former: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Ask a model of this node and record the run; a delivery that comes after a recorded answer returns that answer.
 
-    `counted` are the tokens that its asker was charged for it. While it is made, who waits for it hears its parts; cancelled, it ends.
+    `counted` are the tokens that its asker was charged for it. While it is made, who waits for it hears its parts; cancelled, it ends. What no model
+    of this node answers now, and `may_move`, is asked of another node at once; `former` is what became of it on those before. `by_role` is the role
+    for which the charter chose the model.
 
     Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable, EngineUnavailable, AnswerMisfits for one that is
     not the JSON of the schema, Cancelled.
     """
     with task.transaction() as session:
-        former = inference.recorded(session, task.execution_id)
-        if former is not None:
-            return _shown(former)
+        done = inference.recorded(session, task.execution_id)
+        if done is not None:
+            return _shown(done)
     turns = [ChatMessage(role=turn["role"], content=turn["content"]) for turn in messages]  # type: ignore[arg-type]  # checked by ChatMessage
     asked = Asked(turns, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop, schema=schema, raw=raw)
     teller, halt = _Teller(task, total=max_tokens), Halt()
-    with task.ended_by(halt.set):
-        key = inference.affinity(model, messages)
-        routed = models.router(task.node).ask(asked, model=model, key=key, hear_of=teller.begin, halt=halt, check=_check(schema))
+    # A later try of the same, after a pause, begins anew.
+    before: list[dict[str, Any]] = former["route"] if former and former["retries"] == task.request.retries else []
+    try:
+        with task.ended_by(halt.set):
+            key = inference.affinity(model, messages)
+            routed = models.router(task.node).ask(asked, model=model, key=key, hear_of=teller.begin, halt=halt, check=_check(schema))
+    except NoAnswer as error:
+        if may_move:
+            route = [*before, *_told(task, error.steps, by_role)]
+            moved = {"former": {"retries": task.request.retries + 1, "route": route}}
+            elsewhere.hand_over(task, error, tried={task.node, *(step["node"] for step in before)}, changed=moved)
+        raise
     completion, source = routed.completion, routed.source
     run = {
         "engine": source.engine,
@@ -64,13 +78,18 @@ def answer(
         "completion_tokens": completion.completion_tokens,
         "seconds": completion.seconds,
         "first_part_s": completion.first_part_s,
-        "route": [asdict(step) for step in routed.steps],
+        "route": [*before, *_told(task, routed.steps, by_role)],
     }
     with task.transaction() as session:
         inference.record_run(session, run, counted=counted, remote=source.remote)
         recorded = inference.recorded(session, task.execution_id)
         assert recorded is not None
         return _shown(recorded)
+
+
+def _told(task: FederationTask, steps: Sequence[Step], by_role: str | None) -> list[dict[str, Any]]:
+    because = f"the model of role {by_role}: " if by_role else ""
+    return [{"node": task.node, **asdict(step), "why": because + step.why} for step in steps]
 
 
 def _parameters(asked: Asked) -> dict[str, Any]:
@@ -115,7 +134,8 @@ def _shown(run: Any) -> dict[str, Any]:
     return {"text": run.completion, **{name: getattr(run, name) for name in shown}}
 
 
-@shared_task(bind=True, base=FederationTask, name=inference.COMPLETE)
+# Each node that it goes to takes one of its tries.
+@shared_task(bind=True, base=FederationTask, name=inference.COMPLETE, max_retries=FederationTask.max_retries * 2)
 def complete(
     self: FederationTask,
     *,
@@ -127,8 +147,10 @@ def complete(
     raw: bool = False,
     stop: Sequence[str] = (),
     schema: Mapping[str, Any] | None = None,
+    by_role: str | None = None,
+    former: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Answer a prompt with a model of this node."""
+    """Answer a prompt with a model of this node, or have another node do it where none of its models answers now."""
     counted = inference.tokens_at_most(messages, max_tokens)
     return answer(
         self,
@@ -141,4 +163,7 @@ def complete(
         raw=raw,
         stop=stop,
         schema=schema,
+        by_role=by_role,
+        may_move=True,
+        former=former,
     )

@@ -23,13 +23,14 @@ Stop = Annotated[str, Field(min_length=1, max_length=inference.LONGEST_STOP)]
 
 @dataclass(frozen=True, slots=True)
 class RouteStep:
-    """One who was asked on the node."""
+    """One who was asked."""
 
     name: Annotated[str, Field(description="A model server of the node, or its own engine.")]
     model: str
     outcome: Annotated[str, Field(description="answered; failed; or rests: it had failed a moment before, and was not asked.")]
     why: str
     seconds: float
+    node: Annotated[str | None, Field(description="The node that asked.")] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """A node asks the model servers of its file: llama.cpp's real servers, one of which is killed; what is recorded says which it was."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from federation.charter import charter_text
 from federation.engines import smollm2
+from federation.placement.ring import ring_of
 from federation.services import inference
 from tests.model_servers import MODEL, LlamaServer, llama_server
 
@@ -86,3 +88,99 @@ def test_each_role_is_answered_by_the_model_of_its_nodes(world: World, big: Llam
     world.worker(world.node("leading", role="lead", servers=[big.entry]))
     world.worker(world.node("building", role="developer", servers=[small.entry]))
     assert [answered(world, role=role)["model"] for role in ("lead", "developer", "lead")] == ["Big-7B", MODEL, "Big-7B"]
+
+
+def test_receipt_says_for_which_role_the_charter_chose_the_model(
+    world: World, big: LlamaServer, small: LlamaServer, chartered: Callable[[str], None]
+) -> None:
+    world.worker(world.node("both", servers=[big.entry, small.entry]))
+    chartered(charter_text().replace("[roles.developer]", f'[roles.developer]\nmodel = "{MODEL}"'))
+    assert [step["why"] for step in answered(world)["route"]] == ["it is the first of the list"]
+    answer = answered(world, role="developer")
+    assert (answer["model"], [step["why"] for step in answer["route"]]) == (MODEL, ["the model of role developer: it is the first of the list"])
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[LlamaServer]:
+    with llama_server(tmp_path, name="here") as started:
+        yield started
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[LlamaServer]:
+    with llama_server(tmp_path, name="there") as started:
+        yield started
+
+
+@pytest.fixture
+def pair(world: World, here: LlamaServer, there: LlamaServer) -> tuple[str, str]:
+    """Two nodes with one model, each with a server of its own."""
+    first, second = (world.node(name, servers=[server.entry]) for name, server in (("first", here), ("second", there)))
+    for node in (first, second):
+        world.worker(node)
+    return first, second
+
+
+def question_for(first: str, second: str) -> str:
+    """Return a question whose beginning is at home on the first node."""
+    for number in range(100):
+        prompt = f"Question {number}: What is the capital of France?"
+        turns = [{"content": inference.DEFAULT_PROMPT}, {"content": prompt}]
+        if next(ring_of((first, second)).walk(inference.affinity(None, turns), skip=0)) == first:
+            return prompt
+    raise AssertionError("all at home on one of two nodes")
+
+
+def ask(world: World, prompt: str, **needs: Any) -> Any:
+    with world.transactions.begin("tester") as session:
+        return inference.request(session, prompt, max_tokens=16, requirements=needs)
+
+
+def asked(answer: Any) -> list[tuple[str, str, str]]:
+    return [(step["node"], step["name"], step["outcome"]) for step in answer["route"]]
+
+
+def test_what_no_server_of_a_node_answers_is_asked_of_another_node_at_once(world: World, pair: tuple[str, str], here: LlamaServer) -> None:
+    first, second = pair
+    prompt = question_for(first, second)
+    assert asked(world.result(ask(world, prompt))) == [(first, "here", "answered")]
+    here.kill()
+    identity = ask(world, prompt)
+    answer = world.result(identity)
+    assert "Paris" in answer["text"]
+    assert (answer["node"], asked(answer)) == (second, [(first, "here", "failed"), (second, "there", "answered")])
+    assert world.rows("SELECT node FROM executions WHERE id = %s", identity) == [(second,)]
+    told = "SELECT actor, payload ->> 'from', payload ->> 'to' FROM events WHERE type = 'execution.moved' AND stream = %s"
+    assert world.rows(told, f"execution:{identity}") == [(f"node:{first}", first, second)]
+    # Whose server rests is not asked for the next one either.
+    assert asked(world.result(ask(world, prompt)))[-1] == (second, "there", "answered")
+
+
+def test_question_of_a_node_stays_with_it(world: World, pair: tuple[str, str], here: LlamaServer) -> None:
+    first, second = pair
+    here.kill()
+    identity = ask(world, question_for(first, second), node=first)
+    retried = "SELECT 1 FROM celery_results WHERE task_id = %s AND state = 'RETRY'"
+    world.until(lambda: world.rows(retried, str(identity)), "it is tried in vain")
+    here.start()
+    assert {node for node, _, _ in asked(world.result(identity))} == {first}
+
+
+def test_where_no_node_answers_each_is_asked_once_before_a_pause_and_whoever_comes_back_answers(
+    world: World, pair: tuple[str, str], here: LlamaServer, there: LlamaServer
+) -> None:
+    first, second = pair
+    here.kill()
+    there.kill()
+    identity = ask(world, question_for(first, second))
+    deliveries = "SELECT actor, retries FROM execution_deliveries WHERE execution_id = %s ORDER BY number"
+    # Of three the last one comes after the pause, on the node where the first round ended.
+    found = world.until(lambda: len(rows := world.rows(deliveries, identity)) >= 4 and rows, "it is tried again on both")
+    assert [actor.removeprefix("node:") for actor, _ in found[:4]] == [first, second, second, first]
+    assert [retries for _, retries in found[:4]] == [0, 1, 2, 3]
+    here.start()
+    answer = world.result(identity)
+    assert (answer["node"], answer["route"][-1]["name"]) == (first, "here")
+    # What became of the round before is not told again.
+    assert len({node for node, _, outcome in asked(answer) if outcome == "answered"}) == 1
+    assert len(answer["route"]) <= 4

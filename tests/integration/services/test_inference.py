@@ -1,8 +1,13 @@
 """What is asked of a model goes where the beginning of its prompt is warm, and the log says if that is elsewhere."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
+from federation.charter import charter_text
+from federation.errors import InvalidInput
 from federation.services import inference
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
@@ -35,3 +40,41 @@ def test_the_log_says_what_was_asked_of_a_model_elsewhere(transactions, remote: 
         assert inference.record_run(session, run | answer, remote=remote)
     with transactions.begin("ada") as session:
         assert session.scalar(select(Event.payload["remote"]).where(Event.type == "model.ran")) is remote
+
+
+def with_models(**models: str) -> str:
+    """Return the charter in which these roles have models."""
+    text = charter_text()
+    for role, model in models.items():
+        text = text.replace(f"[roles.{role}]\n", f'[roles.{role}]\nmodel = "{model}"\n')
+    return text
+
+
+SMALL = "SmolLM2-135M-Instruct"
+CHOICES: list[tuple[str, dict[str, Any], str | None, str | None]] = [
+    # Who asks, what of a node, which model that is, and for which role.
+    ("ada", {}, None, None),
+    ("bob", {}, SMALL, "developer"),
+    ("bob", {"model": "all-MiniLM-L6-v2"}, "all-MiniLM-L6-v2", None),
+    ("ada", {"role": "developer"}, SMALL, "developer"),
+    ("bob", {"role": "lead"}, None, None),
+    ("cli:tester", {}, None, None),
+]
+
+
+@pytest.mark.parametrize(("who", "needs", "model", "role"), CHOICES)
+def test_role_asks_the_model_that_the_charter_names_unless_the_question_names_one(
+    transactions, chartered: Callable[[str], None], who: str, needs: dict[str, Any], model: str | None, role: str | None
+) -> None:
+    chartered(with_models(developer=SMALL))
+    with transactions.begin(who) as session:
+        identity = inference.request(session, "why", requirements=needs)
+        asked = session.get_one(Execution, identity)
+    assert (asked.requirements.get("model"), asked.kwargs["model"], asked.kwargs.get("by_role")) == (model, model, role)
+
+
+def test_model_of_a_role_that_no_node_ever_had_is_told_with_its_place(transactions, chartered: Callable[[str], None]) -> None:
+    chartered(with_models(developer="Nowhere-70B"))
+    wanted = r"model: got 'Nowhere-70B', wants in \[roles.developer\] of the charter a model that a node has"
+    with pytest.raises(InvalidInput, match=wanted), transactions.begin("bob") as session:
+        inference.request(session, "why")
