@@ -40,15 +40,15 @@ def test_right_file_is_among_the_first_three_for_eight_of_ten_questions(kombu: I
 def test_both_halves_together_find_more_than_either_alone(celery: Indexed) -> None:
     answers = ask({"celery": celery}, [question for question in load() if question.package == "celery"])
     vector, text, hybrid = (score(answers, way) for way in (Way.VECTOR, Way.TEXT, Way.HYBRID))
-    # 31 of 40 since a search answers with places. When it answered with files, whose words and vectors were ranked as a whole too, it was 38:
-    # but then the right definition was among ten for .42 of docstrings, and now for .72.
+    # 33 of 40, and 31 without what the whole file says. When a search answered with files and not with places, it was 38: but then the right
+    # definition was among ten for .42 of docstrings, and now for .71.
     assert hybrid.hit_3 > max(vector.hit_3, text.hit_3), (vector, text, hybrid)
     assert hybrid.mrr > max(vector.mrr, text.mrr), (vector, text, hybrid)
-    assert hybrid.hit_3 >= 0.7, [(answer.question.text, answer.rank) for answer in answers if answer.way is Way.HYBRID]
+    assert hybrid.hit_3 >= 0.775, [(answer.question.text, answer.rank) for answer in answers if answer.way is Way.HYBRID]
 
 
 def test_forty_questions_about_kombu_keep_their_floor(kombu: Indexed) -> None:
     answers = ask({"kombu": kombu}, [question for question in load() if question.package == "kombu"])
-    # 33 of 40 when it was written, by text alone 23.
-    assert score(answers, Way.HYBRID).hit_3 >= 0.7, [(answer.question.text, answer.rank) for answer in answers if answer.way is Way.HYBRID]
+    # 32 of 40.
+    assert score(answers, Way.HYBRID).hit_3 >= 0.75, [(answer.question.text, answer.rank) for answer in answers if answer.way is Way.HYBRID]
     assert score(answers, Way.HYBRID).hit_3 > score(answers, Way.TEXT).hit_3
