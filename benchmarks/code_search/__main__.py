@@ -20,7 +20,11 @@ from benchmarks.goals import Goal, show_goals
 from benchmarks.run import keep
 from benchmarks.running import running
 
+# The goals of recall are about so many chunks.
+_MANY = 30_000
+
 Megabytes = Annotated[float, typer.Option("--mb", min=0.1, help="How much of the library is indexed, in 1,000,000 bytes.")]
+ModelMegabytes = Annotated[float, typer.Option("--model-mb", min=0.01, help="How much of it MiniLM embeds in this process; 18 take half an hour.")]
 Questions = Annotated[int, typer.Option(min=1, help="How many docstrings are asked.")]
 Watch = Annotated[float, typer.Option("--watch", min=1, help="Seconds for which the embedding in the background is watched.")]
 NoQueue = Annotated[bool, typer.Option("--no-queue", help="Only what is measured in this process.")]
@@ -31,8 +35,9 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures
 def code_search(
     *,
     megabytes: Megabytes = 18.0,
-    questions: Questions = 1500,
-    watch: Watch = 60.0,
+    model_megabytes: ModelMegabytes = 2.0,
+    questions: Questions = 1000,
+    watch: Watch = 45.0,
     no_queue: NoQueue = False,
     queue_only: QueueOnly = False,
     json_file: JsonFile = None,
@@ -59,18 +64,27 @@ def code_search(
             return
         index, took = quality.build(chunks, here.folder_of("vectors"), tell)
         ready = quality.prepared(asked)
-        found = quality.scores(index, chunks, ready)
+        tree = {"chunks": len(chunks), **quality.scores(index, chunks, ready, quality.AT_ONCE_FOUND)}
+        tell("asked by words and by the vectors of words")
+        fewer, about_fewer = corpus.without_docstrings(int(model_megabytes * 1_000_000))
+        embedded, _ = quality.build(fewer, here.folder_of("embedded"), tell)
+        embed_s = quality.embed(embedded, fewer, tell)
+        part = {"chunks": len(fewer), **quality.scores(embedded, fewer, quality.prepared(about_fewer[:questions]))}
+        bare_per_s, ours_per_s = quality.rates([chunk.embeddable for chunk in fewer])
+        tell(f"MiniLM: {ours_per_s:.1f} texts a second, a bare encode {bare_per_s:.1f}")
+        quality.stand_in(index, chunks)
         search = {f"{clients} clients": quality.latencies(index, ready[:400], clients) for clients in (1, 16)}
         about |= {"load_average_after": os.getloadavg()[0]}
     here_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    model = {"embedded_per_s": len(fewer) / embed_s, "bare_per_s": bare_per_s, "ours_per_s": ours_per_s}
     told: dict[str, Any] = {
         "commit": machine.revision(),
         "machine": about,
         "versions": machine.versions(),
-        "corpus": {"megabytes": megabytes, "chunks": len(chunks), "questions": len(asked)},
+        "corpus": {"megabytes": megabytes, "model_megabytes": model_megabytes, "chunks": len(chunks), "questions": len(asked)},
         "through the queue": queue,
-        "in this process": {"cutting_s": chunk_s, **asdict(took), "peak_mib": here_mib, "search": search},
-        "quality": found,
+        "in this process": {"cutting_s": chunk_s, **asdict(took), **model, "peak_mib": here_mib, "search": search},
+        "quality": {"all": tree, "embedded": part},
     }
     goals = _goals(told)
     _show(told, console)
@@ -79,11 +93,15 @@ def code_search(
 
 
 def _show(told: dict[str, Any], console: Console) -> None:
-    table = Table("way", "questions", "recall@1", "recall@10", "MRR", title="Docstring → definition, the docstring taken out", title_justify="left")
-    for way, groups in told["quality"].items():
-        for group, score in groups.items():
-            figures = (f"{score[name]:.3f}" for name in ("recall_1", "recall_10", "mrr"))
-            table.add_row(way if group == "all" else "", f"{group} ({score['questions']})", *figures)
+    columns = ("way", "questions", "recall@1", "recall@10", "MRR")
+    table = Table(*columns, title="Docstring → definition, the docstring taken out", title_justify="left")
+    for tree in told["quality"].values():
+        table.add_section()
+        table.add_row(f"[bold]among {tree['chunks']} chunks[/]")
+        for way in quality.WAYS:
+            for group, score in tree.get(way, {}).items():
+                figures = (f"{score[name]:.3f}" for name in ("recall_1", "recall_10", "mrr"))
+                table.add_row(way if group == "all" else "", f"{group} ({score['questions']})", *figures)
     console.print(table)
     for where in ("through the queue", "in this process"):
         parts = Table(where, "", box=None)
@@ -97,14 +115,13 @@ def _show(told: dict[str, Any], console: Console) -> None:
 
 def _goals(told: dict[str, Any]) -> list[Goal]:
     """Judge the figures by the goals that they were set."""
-    here, scores = told["in this process"], told["quality"]
-    recall = {way: scores[way]["all"]["recall_10"] for way in scores}
-    unnamed = scores["fused"]["without a part of the name"]["recall_10"]
+    here, tree, part = told["in this process"], told["quality"]["all"], told["quality"]["embedded"]
+    fused, unnamed = (part[quality.FUSED][group]["recall_10"] for group in ("all", "without a part of the name"))
     ratio = here["ours_per_s"] / here["bare_per_s"]
     goals = [
-        _at_least("recall@10 of the fast tier ≥ 0.56", "docstring → definition", recall["fast tier"], 0.56),
-        _at_least("recall@10 of everything fused ≥ 0.67", "docstring → definition", recall["fused"], 0.67),
-        _at_least("≥ 0.50 where no part of the name is shared", "docstring → definition", unnamed, 0.5),
+        _recall("recall@10 of the fast tier ≥ 0.56", tree, tree[quality.FAST]["all"]["recall_10"], 0.56),
+        _recall("recall@10 of everything fused ≥ 0.67", part, fused, 0.67),
+        _recall("≥ 0.50 where no part of the name is shared", part, unnamed, 0.5),
         _at_least("MiniLM ≥ 0.9 of a bare encode", "texts/s", ratio, 0.9),
         _at_most("p99 ≤ 25 ms at 1 client", "a search in this process", here["search"]["1 clients"]["p99_ms"], 25),
         _at_most("p99 ≤ 150 ms at 16 clients", "a search in this process", here["search"]["16 clients"]["p99_ms"], 150),
@@ -119,6 +136,14 @@ def _goals(told: dict[str, Any]) -> list[Goal]:
             _at_most("worker below 1,024 MiB", "through the queue", queue["peak_mib"], 1024),
         ]
     return goals
+
+
+def _recall(goal: str, tree: dict[str, Any], found: float, least: float) -> Goal:
+    """Judge a recall; among fewer chunks than the goal is about it is easier, so there it counts as not reached."""
+    many = tree["chunks"] >= _MANY
+    return Goal(
+        goal, f"docstring → definition, {tree['chunks']:,} chunks", f"{found:.3f}{'' if many else ', of too few chunks'}", many and found >= least
+    )
 
 
 def _at_least(goal: str, row: str, found: float, least: float) -> Goal:

@@ -18,11 +18,14 @@ from federation.tasks.retrieval import AT_ONCE, TOKENS
 from federation.vectors.chunking import Chunk
 from federation.vectors.filters import Scope
 from federation.vectors.index import Key, VectorIndex
+from federation.vectors.table import DIM
 from federation.vectors.wording import query_text
 
 # Of one index among others, as each search asks.
 _SCOPE = Scope(collections=["library"])
 _SHOWN = 10
+_EMBEDDED_AT_ONCE = 1024
+_SEED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +40,18 @@ class Score:
 
 @dataclass(slots=True)
 class Took:
-    """Seconds of each part of indexing in this process, and how many texts a second a bare `encode` and ours embed."""
+    """Seconds of each part of making a tree searchable in this process."""
 
     words_s: float = 0.0
     static_s: float = 0.0
     write_s: float = 0.0
     full_text_s: float = 0.0
-    embed_s: float = 0.0
-    vectors_s: float = 0.0
-    bare_per_s: float = 0.0
-    ours_per_s: float = 0.0
 
 
 def build(chunks: Sequence[Chunk], folder: Path, tell: Callable[[str], None]) -> tuple[VectorIndex, Took]:
     """Index chunks as the tasks do, but in this process."""
     index, took, clock = VectorIndex(folder), Took(), time.perf_counter
-    keys = [Key(str(place), chunk.path, "library", chunk.path, chunk.kind) for place, chunk in enumerate(chunks)]
+    keys = _keys(chunks, 0)
     with index.writing():
         for start in range(0, len(chunks), AT_ONCE):
             some = slice(start, start + AT_ONCE)
@@ -65,14 +64,45 @@ def build(chunks: Sequence[Chunk], folder: Path, tell: Callable[[str], None]) ->
             took.words_s += worded - began
             took.static_s += embedded - worded
             took.write_s += clock() - embedded
-            tell(f"embedded {min(start + 1024, len(chunks))} of {len(chunks)} chunks")
         began = clock()
-        index.meanings.optimize()
-        took.vectors_s += clock() - began
+        index.optimize_words()
+        took.full_text_s = clock() - began
+    tell(f"{len(chunks)} chunks are found by their words")
     return index, took
 
 
-def _rates(texts: Sequence[str], *, count: int = 512, rounds: int = 3) -> tuple[float, float]:
+def embed(index: VectorIndex, chunks: Sequence[Chunk], tell: Callable[[str], None]) -> float:
+    """Put the model's vectors of all chunks into an index; return the seconds that the model took."""
+    engine, took_s = catalogue.embedding(EMBEDDING_ENGINE), 0.0
+    with index.writing():
+        for start in range(0, len(chunks), _EMBEDDED_AT_ONCE):
+            some = chunks[start : start + _EMBEDDED_AT_ONCE]
+            began = time.perf_counter()
+            vectors = engine.embed([chunk.embeddable for chunk in some], truncate_at=TOKENS)
+            took_s += time.perf_counter() - began
+            index.put_meanings(_keys(some, start), [vector.astype("<f4").tobytes() for vector in vectors])
+            tell(f"embedded {start + len(some)} of {len(chunks)} chunks")
+        index.meanings.optimize()
+    return took_s
+
+
+def stand_in(index: VectorIndex, chunks: Sequence[Chunk]) -> None:
+    """Put random vectors in the place of the model's, for what a search takes: that depends on how many there are."""
+    random = np.random.default_rng(_SEED)
+    with index.writing():
+        for start in range(0, len(chunks), AT_ONCE):
+            keys = _keys(chunks[start : start + AT_ONCE], start)
+            vectors = random.standard_normal((len(keys), DIM)).astype("<f4")
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            index.put_meanings(keys, [vector.tobytes() for vector in vectors])
+        index.meanings.optimize()
+
+
+def _keys(chunks: Sequence[Chunk], start: int) -> list[Key]:
+    return [Key(str(place), chunk.path, "library", chunk.path, chunk.kind) for place, chunk in enumerate(chunks, start)]
+
+
+def rates(texts: Sequence[str], *, count: int = 192, rounds: int = 3) -> tuple[float, float]:
     """Return texts a second of sentence-transformers' own `encode` and of our engine, on the same texts in turns, the same window and one thread."""
     import torch  # noqa: PLC0415
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
@@ -113,12 +143,14 @@ def prepared(questions: Sequence[Question]) -> list[Asked]:
     return [Asked(*each) for each in zip(questions, static, meaning, strict=True)]
 
 
+FULL_TEXT, STATIC, FAST, MODEL, FUSED = "full text", "static", "fast tier", "MiniLM", "fused"
+AT_ONCE_FOUND = (FULL_TEXT, STATIC, FAST)
 WAYS: dict[str, Callable[[VectorIndex, Asked], list[Any]]] = {
-    "full text": lambda index, asked: _search(index, asked.question.about.question),
-    "static": lambda index, asked: _search(index, "", asked.static),
-    "MiniLM": lambda index, asked: _search(index, "", None, asked.meaning),
-    "fast tier": lambda index, asked: _search(index, asked.question.about.question, asked.static),
-    "fused": lambda index, asked: _search(index, asked.question.about.question, asked.static, asked.meaning),
+    FULL_TEXT: lambda index, asked: _search(index, asked.question.about.question),
+    STATIC: lambda index, asked: _search(index, "", asked.static),
+    MODEL: lambda index, asked: _search(index, "", None, asked.meaning),
+    FAST: lambda index, asked: _search(index, asked.question.about.question, asked.static),
+    FUSED: lambda index, asked: _search(index, asked.question.about.question, asked.static, asked.meaning),
 }
 
 
@@ -126,11 +158,11 @@ def _search(index: VectorIndex, *asked: Any) -> list[Any]:
     return index.search(*asked, limit=50, scope=_SCOPE)
 
 
-def scores(index: VectorIndex, chunks: Sequence[Chunk], asked: Sequence[Asked]) -> dict[str, dict[str, Any]]:
-    """Return the score of each way, over all questions and over those that share no part of a name with what they are about."""
+def scores(index: VectorIndex, chunks: Sequence[Chunk], asked: Sequence[Asked], ways: Sequence[str] = tuple(WAYS)) -> dict[str, dict[str, Any]]:
+    """Return the score of each of these ways, over all questions and over those that share no part of a name with what they are about."""
     found: dict[str, dict[str, Any]] = {}
-    for name, way in WAYS.items():
-        ranks = [_rank(way(index, each), chunks, each.question) for each in asked]
+    for name in ways:
+        ranks = [_rank(WAYS[name](index, each), chunks, each.question) for each in asked]
         unnamed = [rank for rank, each in zip(ranks, asked, strict=True) if not each.question.about.is_named_in_its_question]
         found[name] = {"all": asdict(_score(ranks)), "without a part of the name": asdict(_score(unnamed))}
     return found
@@ -149,8 +181,8 @@ def _rank(hits: Sequence[Any], chunks: Sequence[Chunk], question: Question) -> i
 
 def _score(ranks: Sequence[int | None]) -> Score:
     near = [rank for rank in ranks if rank is not None and rank <= _SHOWN]
-    count = len(ranks)
-    return Score(count, sum(rank == 1 for rank in near) / count, len(near) / count, sum(1 / rank for rank in near) / count)
+    count = max(1, len(ranks))
+    return Score(len(ranks), sum(rank == 1 for rank in near) / count, len(near) / count, sum(1 / rank for rank in near) / count)
 
 
 def latencies(index: VectorIndex, asked: Sequence[Asked], clients: int) -> dict[str, float]:

@@ -123,7 +123,7 @@ def _make_searchable(task: FederationTask) -> RunView:
         stored = _vectors()
         with stored.writing():
             stored.delete([str(identity) for identity in gone])
-            stored.words.optimize()
+            stored.optimize_words()
     with task.transaction() as session:
         return indexing.record_searchable(session, run_id, gone)
 

@@ -1,9 +1,13 @@
-"""What is searched: the words of each chunk with a static vector, at once, and beside it the better model's vectors where they are ready."""
+"""What is searched: the words of each chunk with a static vector, at once, and beside it the better model's vectors where they are ready.
+
+Of each document there is a row too, made of those of its chunks: a chunk whose whole file is about the question comes before its like.
+"""
 
 import fcntl
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
-from federation.vectors.filters import EVERYTHING, Scope
+from federation.vectors.filters import EVERYTHING, Scope, one_of
 from federation.vectors.ranking import Hit, Ranking, fused
 from federation.vectors.table import DIM, INDEX_ABOVE, Row, Table
 from federation.vectors.wording import query_text
@@ -21,6 +25,11 @@ STATIC_DIM: Final = 256
 _FORMER: Final = ("chunks", "files")
 # Rows that each ranker may name; from 50 to 200 the answers were equally good.
 DEPTH: Final = 100
+# Documents that are ranked as a whole, and what that weighs beside the same ranking of chunks.
+DOCUMENTS: Final = 50
+WHOLE: Final = 0.25
+# Documents whose chunks are read at once.
+_AT_ONCE: Final = 256
 # By whom a chunk was found.
 WORDS, STATIC, MEANING = "words", "word vectors", "meaning"
 
@@ -43,12 +52,21 @@ class Key(NamedTuple):
     kind: str
 
 
+def _whole(chunks: Sequence[Row]) -> Row:
+    """Return the row of a document: the words of its chunks, and the mean of their vectors."""
+    one, text = chunks[0], " ".join(chunk.text for chunk in chunks)
+    summed: NDArray[np.float32] = np.stack([chunk.vector for chunk in chunks]).sum(axis=0)
+    vector = np.asarray(summed / max(float(np.linalg.norm(summed)), 1e-9), dtype=np.float32)
+    return Row(one.document_id, one.document_id, one.collection, one.path, "document", text, vector)
+
+
 class VectorIndex:
-    """The tables `words` and `meanings` in one folder; threads may share it."""
+    """The tables `words`, `documents` and `meanings` in one folder; threads may share it."""
 
     def __init__(self, directory: Path, *, index_above: int = INDEX_ABOVE) -> None:
         self._directory = directory
         self.words = Table(directory, "words", dim=STATIC_DIM, index_above=index_above)
+        self.documents = Table(directory, "documents", dim=STATIC_DIM, index_above=index_above)
         self.meanings = Table(directory, "meanings", index_above=index_above, has_words=False)
 
     @contextmanager
@@ -62,6 +80,7 @@ class VectorIndex:
     def put_words(self, keys: Sequence[Key], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Insert or replace the words of chunks and their static vectors, shape (n, 256); only inside of `writing`."""
         self.words.upsert([Row(*key, text, vector) for key, text, vector in zip(keys, texts, vectors, strict=True)], alone=True)
+        self._derive({key.document_id for key in keys})
 
     def put_meanings(self, keys: Sequence[Key], vectors: Sequence[bytes]) -> None:
         """Insert or replace the model's vectors of chunks, each 384 float32, little-endian; only inside of `writing`."""
@@ -69,14 +88,35 @@ class VectorIndex:
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove chunks; ids that are not there are no error."""
+        # First, because of a chunk that is gone nobody knows the document: so a kill in between leaves nothing.
+        self._derive(self.words.values("document_id", one_of("id", ids)), without=ids)
         self.words.delete(ids)
         self.meanings.delete(ids)
 
+    def _derive(self, document_ids: Collection[str], *, without: Collection[str] = ()) -> None:
+        """Make the rows of documents anew from those of their chunks, some of which may be about to go."""
+        left_out, ids = frozenset(without), sorted(document_ids)
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            chunks: dict[str, list[Row]] = {}
+            for row in self.words.rows(one_of("document_id", some)):
+                if row.id not in left_out:
+                    chunks.setdefault(row.document_id, []).append(row)
+            self.documents.delete(set(some) - chunks.keys())
+            self.documents.upsert([_whole(rows) for rows in chunks.values()], alone=True)
+
+    def optimize_words(self) -> None:
+        """Index what is new among words and documents: call it after all of a tree is written."""
+        self.words.optimize()
+        self.documents.optimize()
+
     def optimize(self) -> None:
         """Index new rows, compact small files and drop old versions; call it after a batch of writes."""
+        # Tables of before have no documents.
+        self._derive(self.words.values("document_id") - self.documents.values("id"))
         for name in _FORMER:
             shutil.rmtree(self._directory / f"{name}.lance", ignore_errors=True)
-        self.words.optimize()
+        self.optimize_words()
         self.meanings.optimize()
 
     def search(
@@ -102,14 +142,19 @@ class VectorIndex:
             return []
         depth, words = max(DEPTH, limit), query_text(question)
         found: dict[str, Ranking] = {}
+        # A document is of no kind.
+        documents, of_any_kind = dict[str, Ranking](), replace(scope, kinds=None)
         if words:
             found[WORDS] = self.words.by_words(words, scope, depth)
+            documents[WORDS] = self.documents.by_words(words, of_any_kind, DOCUMENTS)
         if static is not None and static.any():
             found[STATIC] = self.words.by_vector(static, scope, depth)
+            documents[STATIC] = self.documents.by_vector(static, of_any_kind, DOCUMENTS)
         if meaning is not None:
             found[MEANING] = self.meanings.by_vector(meaning, scope, depth)
         weights = _weights(self._embedded(scope) if meaning is not None else 0.0)
-        return fused({ranker: (weights[ranker], ranking) for ranker, ranking in found.items()})[:limit]
+        whole = [(WHOLE * weights[ranker], ranking) for ranker, ranking in documents.items()]
+        return fused({ranker: (weights[ranker], ranking) for ranker, ranking in found.items()}, whole)[:limit]
 
     def _embedded(self, scope: Scope) -> float:
         """Return which share of a scope the model has embedded."""

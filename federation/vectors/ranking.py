@@ -52,13 +52,24 @@ class _Chunk:
     ranks: dict[str, int] = field(default_factory=dict)
 
 
-def fused(rankings: Mapping[str, tuple[float, Ranking]]) -> list[Hit]:
-    """Return all chunks in any ranking, best first, by the sum of their shares in the rankings, each with its weight."""
+def fused(rankings: Mapping[str, tuple[float, Ranking]], documents: Sequence[tuple[float, Ranking]] = ()) -> list[Hit]:
+    """Return all chunks in any ranking, best first, by the sum of their shares in the rankings, each with its weight.
+
+    To each chunk come the shares of its document in the rankings of `documents`; a document of which no chunk was found adds none.
+    """
+    whole: dict[str, float] = {}
+    for weight, ranking in documents:
+        for entry, share in zip(ranking.entries, ranking.shares(), strict=True):
+            whole[entry.document_id] = whole.get(entry.document_id, 0.0) + weight * share
     found: dict[str, _Chunk] = {}
     for ranker, (weight, ranking) in rankings.items():
         for rank, (entry, share) in enumerate(zip(ranking.entries, ranking.shares(), strict=True), start=1):
             chunk = found.setdefault(entry.id, _Chunk(entry))
             chunk.share += weight * share
             chunk.ranks[ranker] = rank
-    hits = [Hit(chunk.entry.id, chunk.entry.document_id, chunk.entry.path, chunk.share, chunk.ranks) for chunk in found.values()]
+    hits = [
+        Hit(entry.id, entry.document_id, entry.path, chunk.share + whole.get(entry.document_id, 0.0), chunk.ranks)
+        for chunk in found.values()
+        for entry in [chunk.entry]
+    ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.id))

@@ -1,7 +1,7 @@
 """A table of LanceDB: words and vectors for ranking, never the text to show; one process writes at a time."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -117,6 +117,13 @@ class Table:
     def values(self, column: str, condition: str | None = None) -> set[str]:
         """Return what occurs in a column of texts."""
         return set(self._read([column], condition)[column].to_pylist())
+
+    def rows(self, condition: str) -> Iterator[Row]:
+        """Yield the rows of a condition of LanceDB's filter language."""
+        found = self._read([*COLUMNS, VECTOR], condition)
+        vectors = found[VECTOR].combine_chunks().flatten().to_numpy().reshape(-1, self.dim)
+        for values, vector in zip(found.select(COLUMNS).to_pylist(), vectors, strict=True):
+            yield Row(**values, vector=vector)
 
     def _read(self, columns: Sequence[str], condition: str | None) -> pa.Table:
         query = self._table().search().select(list(columns))

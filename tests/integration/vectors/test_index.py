@@ -64,6 +64,32 @@ def test_what_is_not_embedded_yet_is_found_beside_what_is(index: VectorIndex, pu
     assert "old" in {hit.id for hit in index.search("apple", along(0, STATIC_DIM), along(0))}
 
 
+def test_of_two_alike_the_one_whose_file_is_about_the_question_comes_first(index: VectorIndex, put: Put) -> None:
+    put("1", "open", document="a", path="a.py")
+    put("2", "open", document="b", path="b.py")
+    assert [hit.id for hit in index.search("open socket")] == ["1", "2"]
+    put("3", "socket", document="b", path="b.py", kind="class")
+    assert [hit.id for hit in index.search("open socket", scope=Scope(kinds=["function"]))] == ["2", "1"]
+
+
+def test_document_has_the_words_of_its_chunks_and_goes_with_the_last(index: VectorIndex, put: Put) -> None:
+    put("1", "apple", document="a", axis=0)
+    put("2", "pear", document="a", axis=1)
+    [row] = index.documents.rows("true")
+    assert (set(row.text.split()), row.vector[:3].tolist()) == ({"apple", "pear"}, pytest.approx([0.5**0.5, 0.5**0.5, 0.0]))
+    index.delete(["1"])
+    assert [(row.text, row.vector[1]) for row in index.documents.rows("true")] == [("pear", 1.0)]
+    index.delete(["2"])
+    assert index.documents.count() == 0
+
+
+def test_tables_of_before_get_their_documents_when_they_are_compacted(index: VectorIndex, put: Put) -> None:
+    put("1", "apple", document="a")
+    index.documents.delete(["a"])
+    index.optimize()
+    assert [row.text for row in index.documents.rows("true")] == ["apple"]
+
+
 @pytest.mark.parametrize("optimized", [False, True])
 def test_identifier_is_found_whole_and_by_its_words(index: VectorIndex, put: Put, optimized: bool) -> None:
     put("1", searchable_text("a.py", "", "self.ensure_connection()"))
@@ -138,7 +164,7 @@ def test_tables_of_a_version_before_leave_the_folder(index: VectorIndex, put: Pu
         (tmp_path / "vectors" / f"{name}.lance").mkdir(parents=True)
     put("1", "apple")
     index.optimize()
-    assert sorted(path.name for path in (tmp_path / "vectors").glob("*.lance")) == ["meanings.lance", "words.lance"]
+    assert sorted(path.name for path in (tmp_path / "vectors").glob("*.lance")) == ["documents.lance", "meanings.lance", "words.lance"]
 
 
 def _write(directory: Path, count: int, rounds: int = 1) -> None:

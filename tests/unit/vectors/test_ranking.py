@@ -51,6 +51,12 @@ def test_fused_ties_go_by_path_and_id() -> None:
     assert [hit.id for hit in hits] == ["a1", "a2", "b1"]
 
 
+def test_share_of_a_document_comes_to_each_of_its_chunks_and_brings_none() -> None:
+    chunks, whole = ranking(("a1", 2.0), ("b1", 2.0), ("b2", 1.0)), ranking(("b", 9.0), ("c", 8.0))
+    hits = fused({"words": (1.0, chunks)}, [(0.25, whole)])
+    assert [(hit.id, hit.score) for hit in hits] == [("b1", 1.25), ("a1", 1.0), ("b2", 0.75)]
+
+
 def test_suffixes_are_alternatives() -> None:
     condition = Scope(suffixes=[".py", ".pyi"]).condition()
     assert condition == "(ends_with(lower(path), '.py') OR ends_with(lower(path), '.pyi'))"
