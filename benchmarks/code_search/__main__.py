@@ -22,6 +22,8 @@ from benchmarks.running import running
 
 # The goals of recall are about so many chunks.
 _MANY = 30_000
+# And those of speed about 18 MB.
+_WHOLE_BYTES = 17_000_000
 
 Megabytes = Annotated[float, typer.Option("--mb", min=0.1, help="How much of the library is indexed, in 1,000,000 bytes.")]
 ModelMegabytes = Annotated[float, typer.Option("--model-mb", min=0.01, help="How much of it MiniLM embeds in this process; 18 take half an hour.")]
@@ -128,13 +130,16 @@ def _goals(told: dict[str, Any]) -> list[Goal]:
     ]
     if queue := told["through the queue"]:
         left_s = queue["chunks"] / queue["background_per_s"] if queue["background_per_s"] else float("inf")
-        goals += [
-            _at_most("searchable in 10 s, cold", "through the queue", queue["cold_s"], 10),
-            _at_most("searchable in 4 s, warm", "through the queue", queue["warm_s"], 4),
-            _at_most("unchanged in 3 s", "through the queue", queue["unchanged_s"], 3),
-            _at_most("embedded in 300 s, at the rate that was seen", "through the queue", left_s, 300),
-            _at_most("worker below 1,024 MiB", "through the queue", queue["peak_mib"], 1024),
+        whole = queue["bytes"] >= _WHOLE_BYTES
+        where = f"through the queue, {queue['bytes'] / 1e6:.1f} MB{'' if whole else ', which is too little'}"
+        times = [
+            _at_most("searchable in 10 s, cold", where, queue["cold_s"], 10),
+            _at_most("searchable in 4 s, warm", where, queue["warm_s"], 4),
+            _at_most("unchanged in 3 s", where, queue["unchanged_s"], 3),
+            _at_most("embedded in 300 s, at the rate that was seen", where, left_s, 300),
+            _at_most("worker below 1,024 MiB", where, queue["peak_mib"], 1024),
         ]
+        goals += [goal if whole else goal._replace(held=False) for goal in times]
     return goals
 
 
