@@ -1,5 +1,6 @@
 """A model server as a part that is supervised: the commands of llama.cpp's server and vLLM's, and what must hold before either starts."""
 
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class Serving:
             is_ready=is_ready,
             prepare=prepare,
             ready_within_s=READY_WITHIN_S,
+            # vLLM's engine and workers are processes of their own, which nobody ends where it cannot.
+            death_signal=signal.SIGKILL if self.weights.is_file() else signal.SIGTERM,
         )
 
     def _by_llama(self) -> tuple[list[str | Path], Mapping[str, str]]:

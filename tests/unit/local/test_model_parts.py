@@ -1,5 +1,6 @@
 """The commands that serve a model: llama.cpp's for a file, vLLM's for a folder, with the cards that there are."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,8 @@ def test_a_folder_is_served_by_vllm_with_tensor_parallelism(tmp_path: Path) -> N
     on_cpu = part(tmp_path, cards=0)
     assert words(on_cpu).endswith("--dtype bfloat16 --enforce-eager")
     assert on_cpu.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    # SIGKILL would leave the processes of its engine behind.
+    assert on_cpu.death_signal == signal.SIGTERM
 
 
 def test_a_folder_without_vllm_is_told_what_is_missing(tmp_path: Path) -> None:
