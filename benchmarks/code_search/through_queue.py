@@ -17,7 +17,7 @@ from benchmarks.running import Running
 
 _NODE_FILE = 'role = "developer"\ntags = ["frag"]\nengines = ["minilm", "wordllama"]\npool = "threads"\nconcurrency = 4\n'
 _LOOK_S = 1.0
-# As many questions are asked through the queue: a worker that embeds beside answers some two a second.
+# As many questions are asked through the queue: a worker that embeds beside answers two a second at most.
 _ASKED = 200
 
 

@@ -34,7 +34,7 @@ LOGINS = (
     Login(postgres.OWNER, "PostgreSQL", "migrations, at each start"),
     Login("federation_app", "PostgreSQL", "nodes and the front door, for what they do in an agent's name"),
     Login("federation_service", "PostgreSQL", "nodes and the program's services, for what they do in their own"),
-    Login("federation_auditor", "PostgreSQL", "whoever reads the event log and may read nothing else"),
+    Login("federation_auditor", "PostgreSQL", "auditors, who only read"),
     Login(activemq.ADMIN, "ActiveMQ", "nobody; for whoever mends the broker by hand"),
     Login(activemq.WORKER, "ActiveMQ", "nodes"),
     Login(activemq.DOOR, "ActiveMQ", "the front door"),
