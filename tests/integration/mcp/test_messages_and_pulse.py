@@ -3,13 +3,16 @@
 import asyncio
 import re
 import time
+import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastmcp.exceptions import ToolError
 
+from federation.errors import Unauthenticated
 from federation.mcp import door
-from federation.services import limits, messages
+from federation.services import agents, limits, messages, nodes
 from federation.settings import Settings
 from federation.store.context import context
 
@@ -166,3 +169,23 @@ async def test_who_is_too_fast_hears_when_to_call_again_and_who_has_too_much_wha
             refused.content[0].text,
         )
         await bob.call_tool("federation_send", {"content": "I may"})
+
+
+async def test_a_node_that_is_to_call_is_an_agent_too_with_the_tokens_of_one_and_the_rights_of_its_role(house: Any) -> None:
+    with house.transactions.begin("node:taichi") as session:
+        machine = nodes.Announcement("taichi", "lead", (), (), (), (), (), 2, "host", 1, uuid.uuid4(), simulated=False)
+        nodes.announce(session, machine)
+    with house.transactions.begin("cli:root") as session:
+        house.tokens["taichi"] = agents.add(session, "taichi", "service", label="its health check", lasting=timedelta(days=30))
+    async with house.client("taichi") as taichi, house.client("ada") as ada:
+        await taichi.call_tool("federation_update_state", {"summary": "The disk is nearly full."})
+        pulse = (await ada.call_tool("federation_pulse")).structured_content
+        assert sorted((row["kind"], row["summary"]) for row in pulse["rows"] if row["name"] == "taichi")[0] == ("agent", "The disk is nearly full.")
+        assert sorted(row["kind"] for row in pulse["rows"] if row["name"] == "taichi") == ["agent", "node"]
+        # The node's own role is lead; its token gives what `service` may.
+        with pytest.raises(ToolError, match="taichi, of the role service, may not hand a task to another"):
+            await taichi.call_tool("federation_delegate", {"description": "Prune the log", "agent": "bob"})
+    with house.transactions.begin("cli:root") as session:
+        assert agents.revoke(session, "taichi") == 1
+    with pytest.raises(Unauthenticated), house.transactions.begin("service:door") as session:
+        agents.authenticate(session, house.tokens["taichi"])

@@ -46,6 +46,9 @@ def test_a_token_that_is_not_valid_opens_nothing(transactions, spoil: str) -> No
         ("events", "lead", InvalidInput, "name: got 'events'"),
         ("a b", "lead", InvalidInput, "name: got 'a b'"),
         ("direct:x", "lead", InvalidInput, "without ':'"),
+        # Whoever acts so is a part of the program, which the charter does not bind; no token opens that.
+        ("node:taichi", "service", InvalidInput, "without ':'"),
+        ("service:relay", "service", InvalidInput, "without ':'"),
     ],
 )
 def test_a_bad_name_or_role_is_named(transactions, name: str, role: str, error: type[Exception], says: str) -> None:
