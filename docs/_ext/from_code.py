@@ -1,11 +1,14 @@
-"""Sphinx directive `from-code`: puts a table or sections of `reference.py` where it stands."""
+"""Sphinx directive `from-code`: puts a table or sections of `reference.py` or `measured.py` where it stands."""
 
 from typing import Any
 
+import measured
+import reference
 from docutils import nodes
-from reference import SECTIONS
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+SECTIONS = reference.SECTIONS | measured.SECTIONS
 
 
 class FromCode(SphinxDirective):

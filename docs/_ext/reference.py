@@ -4,19 +4,16 @@ import ast
 import asyncio
 import dataclasses
 import inspect
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, get_args, get_origin
 
 import click
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from benchmarks.broker import kept
 from federation import charter
 from federation.broker import options as broker_options
 from federation.cli import main as cli
@@ -45,7 +42,7 @@ def settings() -> str:
         (f"`{_variable(name, field)}`", _type(field.annotation), _default(name, field), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
-    return _table(("variable", "type", "default", "what it is"), rows)
+    return table(("variable", "type", "default", "what it is"), rows)
 
 
 def _variable(name: str, field: FieldInfo) -> str:
@@ -95,8 +92,8 @@ def _fields(model: type[BaseModel], *, leave_out: Iterable[str] = ()) -> str:
             limits = ", ".join(filter(None, (_limit(rule) for rule in field.metadata)))
             rows.append((f"`{name}`", _type(field.annotation), default, limits, field.description or ""))
     if any(row[-1] for row in rows):
-        return _table(("field", "type", "default", "limits", "what it is"), rows)
-    return _table(("field", "type", "default", "limits"), [row[:-1] for row in rows])
+        return table(("field", "type", "default", "limits", "what it is"), rows)
+    return table(("field", "type", "default", "limits"), [row[:-1] for row in rows])
 
 
 def _plain(value: Any) -> Any:
@@ -146,7 +143,7 @@ async def _tools() -> list[str]:
         parts = [
             f"## `{tool.name}`",
             tool.description or "",
-            _table(("argument", "type", "default", "what it is"), rows) if rows else "No arguments.",
+            table(("argument", "type", "default", "what it is"), rows) if rows else "No arguments.",
         ]
         sections.append("\n\n".join([*parts, f"Answers with {answer}. {kind}"]))
     return sections
@@ -176,12 +173,12 @@ def rights() -> str:
         (f"`{right}`", meaning, rules.principle(principle).rstrip(":") + ".", ", ".join(rules.who_may(right)) or "none")
         for right, (principle, meaning) in charter.MEANING.items()
     ]
-    return _table(("right", "lets one", "principle", "roles"), rows)
+    return table(("right", "lets one", "principle", "roles"), rows)
 
 
 def services() -> str:
     """Return the table of the services of the program itself."""
-    return _table(("service", "does"), [(f"`{name}`", does) for name, does in parts.SERVICES.items()])
+    return table(("service", "does"), [(f"`{name}`", does) for name, does in parts.SERVICES.items()])
 
 
 def transport_options() -> str:
@@ -192,7 +189,7 @@ def transport_options() -> str:
 def _dataclass(kind: type[Any]) -> str:
     told = dict(_described(inspect.getdoc(kind) or ""))
     rows = [(f"`{field.name}`", f"`{field.default}`", told[field.name]) for field in dataclasses.fields(kind)]
-    return _table(("option", "default", "what it does"), rows)
+    return table(("option", "default", "what it does"), rows)
 
 
 def _described(documentation: str) -> Iterator[tuple[str, str]]:
@@ -212,7 +209,7 @@ def result_options() -> str:
     }
     defaults = {field.name.removesuffix("_s"): field.default for field in dataclasses.fields(results_options.Options)}
     rows = [(f"`{name}`", f"`{defaults[name]}`" if defaults[name] is not None else "unset", meaning) for name, meaning in meanings.items()]
-    return _table(("parameter", "default", "what it is"), rows)
+    return table(("parameter", "default", "what it is"), rows)
 
 
 def commands() -> str:
@@ -234,7 +231,7 @@ def _command(command: Any, path: str, context: Any) -> Iterator[str]:
         return
     about = inspect.cleandoc(command.help or "").replace("\f", "")
     rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help" and not getattr(parameter, "hidden", False)]
-    yield "\n\n".join([f"## `{path}`", about, *([_table(("argument or option", "default", "what it is"), rows)] if rows else [])])
+    yield "\n\n".join([f"## `{path}`", about, *([table(("argument or option", "default", "what it is"), rows)] if rows else [])])
 
 
 def _parameter(parameter: Any) -> tuple[str, str, str]:
@@ -259,7 +256,7 @@ def _parameter(parameter: Any) -> tuple[str, str, str]:
 def events() -> str:
     """Return the table of event types, found where the program appends them."""
     rows = sorted(set(_events()))
-    return _table(("type", "stream", "payload", "appended by"), rows)
+    return table(("type", "stream", "payload", "appended by"), rows)
 
 
 def event_types() -> set[str]:
@@ -326,7 +323,7 @@ def tables() -> str:
     told = {mapper.local_table.name: inspect.getdoc(mapper.class_) or "" for mapper in Base.registry.mappers}
     rows = [(f"`{table.name}`", told.get(table.name, ""), _columns(table)) for table in Base.metadata.sorted_tables]
     rows += [(f"`{table.name}`", "Of the result backend.", _columns(table)) for table in results_metadata.sorted_tables]
-    return _table(("table", "what a row is", "columns"), sorted(rows))
+    return table(("table", "what a row is", "columns"), sorted(rows))
 
 
 def _columns(table: Any) -> str:
@@ -337,59 +334,15 @@ def exit_codes() -> str:
     """Return the exit codes as the command line's own documentation has them."""
     about = (cli.__doc__ or "").partition("Exit codes: ")[2].replace("\n", " ")
     rows = [(f"`{code}`", meaning.rstrip(". ")) for code, meaning in re.findall(r"(\d+) ([^·]+)", about)]
-    return _table(("code", "meaning"), rows)
+    return table(("code", "meaning"), rows)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def faults() -> str:
-    """Return what each fault cost in the kept run of `make faults`."""
-    run = _newest("faults")
-    rows = []
-    for fault in sorted(run["faults"], key=lambda fault: str(fault["fault"])):
-        if fault.get("not_run"):
-            rows.append((f"{fault['fault']}: not run, {fault['not_run']}", "0", "**no**", *"––––––"))
-            continue
-        took = fault["recovery_s"]
-        recovery = (f"{median(took):.1f} s", f"{max(took):.1f} s") if took else ("–", "–")
-        held = "yes" if fault["held"] else "**no**"
-        rows.append(
-            (fault["fault"], str(fault["times"]), held, str(fault["work"]), str(fault["lost"]), str(fault["doubled"]), *recovery, _minutes(fault))
-        )
-    table = _table(("fault", "times", "held", "work", "lost", "doubled", "recovery p50", "max", "test took"), rows)
-    commits = ", ".join(f"`{commit}`" for commit in sorted({fault["commit"] for fault in run["faults"]}))
-    about = run.get("machine", run)
-    words = [f"At {commits}", f"on {about['cores']} cores"]
-    if "versions" in run:
-        words += [f"{run['date']}", f"{about['processor']}", f"{about['memory_gib']:g} GiB", *(f"{name} {run['versions'][name]}" for name in _SHOWN)]
-    return f"{table}\n\n{', '.join(words)}."
-
-
-# Whose versions stand below the table of faults.
-_SHOWN = ("Python", "celery", "kombu", "psycopg")
-
-
-def _minutes(fault: Mapping[str, Any]) -> str:
-    took = fault.get("duration_s")
-    return "–" if took is None else f"{took:.0f} s" if took < 120 else f"{took / 60:.1f} min"
-
-
-def broker_benchmark() -> str:
-    """Return the transport beside its peers in the kept run of `make bench-broker`."""
-    found = _newest("broker")
-    return f"{_table(kept.HEAD, kept.rows(found))}\n\n{kept.about(found)}"
-
-
-def _newest(what: str) -> Any:
-    return json.loads(max((PACKAGE.parent / "benchmarks" / "results").glob(f"*-{what}.json")).read_text("utf-8"))
-
-
 SECTIONS: dict[str, Callable[[], str]] = {
-    "faults": faults,
-    "broker-benchmark": broker_benchmark,
     "settings": settings,
     "tools": tools,
     "rights": rights,
