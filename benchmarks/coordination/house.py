@@ -17,6 +17,7 @@ from federation.services import agents
 from federation.settings import settings
 
 PYTHON = (sys.executable, "-m")
+_CELERY = (*PYTHON, "celery", "-A", "federation")
 NODE = "bench"
 # As the nodes that come with the program; no engine, because nothing here asks a model.
 _NODE_FILE = 'role = "lead"\npool = "threads"\nconcurrency = 4\n'
@@ -52,25 +53,28 @@ def broker(running: Running) -> Iterator[ActiveMQ]:
 
 
 @contextmanager
-def federation(running: Running, activemq: ActiveMQ, roles: Mapping[str, str], *, node_file: str = _NODE_FILE) -> Iterator[House]:
-    """Yield a federation of one node, beat and a front door, with agents of these roles by name. Raises LocalServiceError."""
+def federation(
+    running: Running, activemq: ActiveMQ, roles: Mapping[str, str], *, node_files: Mapping[str, str] = {NODE: _NODE_FILE}
+) -> Iterator[House]:
+    """Yield a federation of a node for each file, beat and a front door, with agents of these roles by name. Raises LocalServiceError."""
     with ExitStack() as stack:
         database = stack.enter_context(migrated(running))
         with database.transactions("federation_service") as transactions, transactions.begin("cli:benchmark") as session:
             tokens = {name: agents.add(session, name, role) for name, role in roles.items()}
         port = free_port()
-        environment = _environment(running, database, port, node_file)
+        environment = _environment(running, database, port, node_files)
         pids = {}
-        for part in _parts(running, database, port):
-            user = {NODE: WORKER, "beat": RELAY, "door": DOOR}[part.name]
+        for part in [*(_worker(running, database, node) for node in node_files), *_parts(running, port)]:
+            user = {"beat": RELAY, "door": DOOR}.get(part.name, WORKER)
             given = {**environment, "FEDERATION_BROKER_URL": activemq.url(user)}
             pids[part.name] = stack.enter_context(running.part(replace(part, environment=given)))
         yield House(f"http://127.0.0.1:{port}/mcp", database, activemq, tokens, pids)
 
 
-def _environment(running: Running, database: Database, port: int, node_file: str) -> dict[str, str]:
+def _environment(running: Running, database: Database, port: int, node_files: Mapping[str, str]) -> dict[str, str]:
     nodes = running.folder_of("nodes")
-    (nodes / f"{NODE}.toml").write_text(node_file)
+    for name, fields in node_files.items():
+        (nodes / f"{name}.toml").write_text(fields)
     data = running.folder_of("data")
     return {
         "FEDERATION_DATA_DIR": str(data),
@@ -84,19 +88,21 @@ def _environment(running: Running, database: Database, port: int, node_file: str
     }
 
 
-def _parts(running: Running, database: Database, port: int) -> Sequence[Part]:
+def _worker(running: Running, database: Database, node: str) -> Part:
+    seen = NodeSeen(database.url("federation_service"), node)
+    return Part(
+        name=node,
+        command=[*_CELERY, "worker", "-Q", node, "-l", "WARNING"],
+        prepare=seen.note,
+        is_ready=seen.since_then,
+        cwd=running.folder_of("data"),
+        ready_within_s=120.0,
+    )
+
+
+def _parts(running: Running, port: int) -> Sequence[Part]:
     folder = running.folder_of("data")
-    seen = NodeSeen(database.url("federation_service"), NODE)
-    celery = (*PYTHON, "celery", "-A", "federation")
     return (
-        Part(
-            name=NODE,
-            command=[*celery, "worker", "-Q", NODE, "-l", "WARNING"],
-            prepare=seen.note,
-            is_ready=seen.since_then,
-            cwd=folder,
-            ready_within_s=120.0,
-        ),
-        Part(name="beat", command=[*celery, "beat", "-l", "WARNING", "--schedule", folder / "beat-schedule", "--pidfile="], cwd=folder),
+        Part(name="beat", command=[*_CELERY, "beat", "-l", "WARNING", "--schedule", folder / "beat-schedule", "--pidfile="], cwd=folder),
         Part(name="door", command=[*PYTHON, "federation.cli.main", "serve"], is_ready=answers_http("127.0.0.1", port, "/mcp"), cwd=folder),
     )

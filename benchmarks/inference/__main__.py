@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.coordination.house import broker, federation
+from benchmarks.coordination.house import NODE, broker, federation
 from benchmarks.goals import Goal, show_goals, told, values
 from benchmarks.inference import load
 from benchmarks.inference.server import PARALLEL, served
@@ -56,7 +56,7 @@ def inference(rounds: Rounds = 3, each: Each = 2, max_tokens: Tokens = 64, apart
             activemq = stack.enter_context(broker(here))
             where = f"on {len(of_server)} of {len(cores)} cores, " + ("which nothing else here uses" if apart else "which all else here uses too")
             console.print(f"It is {server.program}, {where}.", highlight=False)
-            with federation(here, activemq, {"ada": "lead"}, node_file=_NODE_FILE + server.entry) as house:
+            with federation(here, activemq, {"ada": "lead"}, node_files={NODE: _NODE_FILE + server.entry}) as house:
                 ways = {DIRECT: load.direct(server.client, max_tokens), QUEUE: load.through_queue(house, "ada", max_tokens)}
                 readings = anyio.run(_measured, ways, rounds, each, console.print)
         about |= {"load_average_after": os.getloadavg()[0]}
