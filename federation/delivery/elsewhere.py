@@ -22,9 +22,10 @@ logger = logging.getLogger(__name__)
 MOST_NODES = 3
 
 
-def hand_over(task: FederationTask, error: TransientError, *, tried: Collection[str], changed: Mapping[str, Any]) -> None:
+def hand_over(task: FederationTask, error: TransientError, *, tried: Collection[str], changed: Mapping[str, Any], tags: Collection[str] = ()) -> None:
     """Have another node do the running execution at once, with these arguments `changed`; return where none but those `tried` can.
 
+    `tags` are what it must have beside what was asked for, to do better than this one.
     Raises celery's Retry, with which the body ends here, and Reject where it cannot be sent.
     """
     envelope = task.envelope
@@ -33,7 +34,8 @@ def hand_over(task: FederationTask, error: TransientError, *, tried: Collection[
     me = f"node:{task.node}"
     with task.transaction(actor=me) as session:
         others = [node for node in nodes.views(session, stale_s=settings().node_stale_s) if node.name not in tried]
-    to = Roster(others).place(envelope.requirements)
+    needs = envelope.requirements.model_copy(update={"tags": (*envelope.requirements.tags, *tags)})
+    to = Roster(others).place(needs)
     if isinstance(to, Unplaceable):
         return
     try:

@@ -93,6 +93,8 @@ def compare(declared: NodeFile, machine: Machine) -> Capabilities:
     # A node without LanceDB cannot hold the vectors, whatever its file says.
     tags = tuple(tag for tag in declared.tags if tag != FRAG or machine.vectors)
     missing += [f"tag {tag}: LanceDB is not installed" for tag in declared.tags if tag not in tags]
+    if not any(server.summarises and may_be_asked(server) for server in declared.servers):
+        tags = tuple(tag for tag in tags if tag != model_server.SUMMARISES)
     return Capabilities(tuple(gpus), engines, models, tags, tuple(missing))
 
 

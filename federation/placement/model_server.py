@@ -11,6 +11,8 @@ Seconds = Annotated[float, Field(gt=0)]
 
 # A node whose file declares a server announces this engine.
 ENGINE = "openai"
+# And this tag, if one of them may write summaries.
+SUMMARISES = "summarises"
 
 
 class ModelServer(BaseModel):

@@ -57,12 +57,13 @@ class NodeFile(BaseModel):
         return value
 
     def with_served(self) -> Self:
-        """Return the same with the engine and the models of its servers among its own."""
+        """Return the same with the engine and the models of its servers among its own, and the tag of those that may write summaries."""
         if not self.servers:
             return self
         engines = dict.fromkeys((*self.engines, model_server.ENGINE))
         models = dict.fromkeys((*self.models, *(server.model for server in self.servers)))
-        return self.model_copy(update={"engines": tuple(engines), "models": tuple(models)})
+        tags = dict.fromkeys((*self.tags, *([model_server.SUMMARISES] if any(server.summarises for server in self.servers) else ())))
+        return self.model_copy(update={"engines": tuple(engines), "models": tuple(models), "tags": tuple(tags)})
 
     def cards(self) -> tuple[Gpu, ...]:
         """Return the declared cards, one value each."""

@@ -73,10 +73,8 @@ def request(
         raise InvalidInput("mode", "completion", "a prompt alone: a text that is gone on with has no system and no messages")
     if schema is not None:
         schemas.require(schema)
-    needs = valid(session, requirements or {}).model_copy(update={"engine": ENGINE})
-    by_role = None
-    if needs.model is None and (of_role := _of_role(session, needs)) is not None:
-        by_role, needs = of_role
+    needs, by_role = with_model_of_role(session, valid(session, requirements or {}), asker=context(session).actor)
+    needs = needs.model_copy(update={"engine": ENGINE})
     told = system or SYSTEM_PROMPTS.get(needs.role or "", DEFAULT_PROMPT)
     asked = {"role": "user", "content": prompt}
     messages = [asked] if raw else [{"role": "system", "content": told}, *(dict(turn) for turn in before), asked]
@@ -86,17 +84,20 @@ def request(
     return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=affinity(needs.model, messages))
 
 
-def _of_role(session: Session, needs: Requirements) -> tuple[str, Requirements] | None:
-    """Return the role whose model the charter names, and the same needs with that model. Raises InvalidInput where no node ever had it."""
-    if not any(rules.model for rules in charter().roles.values()):
-        return None
+def with_model_of_role(session: Session, needs: Requirements, *, asker: str) -> tuple[Requirements, str | None]:
+    """Return needs with the model that the charter names for the role of the node that they ask for, else for the asker's, and that role.
+
+    Needs that name a model, and those of a role that has none, stay as they are, with None. Raises InvalidInput where no node ever had it.
+    """
+    if needs.model is not None or not any(rules.model for rules in charter().roles.values()):
+        return needs, None
     # Operators and services are in no row.
-    role = needs.role or session.scalar(select(Agent.role).where(Agent.name == context(session).actor))
+    role = needs.role or session.scalar(select(Agent.role).where(Agent.name == asker))
     model = None if role is None else charter().model(role)
     if role is None or model is None:
-        return None
+        return needs, None
     try:
-        return role, valid(session, {**needs.model_dump(exclude_defaults=True), "model": model})
+        return valid(session, {**needs.model_dump(exclude_defaults=True), "model": model}), role
     except NotFound as error:
         wanted = f"in [roles.{role}] of the charter a model that a node has, or `model` in the question: {error}"
         raise InvalidInput("model", model, wanted) from error

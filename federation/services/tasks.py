@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from federation.charter import Right
 from federation.errors import Conflict, InvalidInput, NotFound
+from federation.placement.requirements import Requirements
 from federation.services import agents, charter, conversations, inference, limits, phases, retrieval, statements, task_events, task_terms
 from federation.services.names import valid_slug
 from federation.services.needs import valid
@@ -73,6 +74,9 @@ def delegate(
     if executor == Executor.NODE and needs.engine is None:
         needs = needs.model_copy(update={"engine": ENGINES[TaskType(task_type)]})
     task_terms.require_able(session, executor, agent=agent, role=needs.role)
+    if executor == Executor.NODE and task_type != TaskType.REPORT:
+        # Now, so that a model of the charter's which no node has is told to who can do something about it.
+        inference.with_model_of_role(session, needs, asker=context(session).actor)
     if look_up and (executor != Executor.NODE or task_type == TaskType.REPORT):
         raise InvalidInput("look_up", look_up, "a task that a node's model answers: executor 'node', and no report")
     whole = None if parent is None else find(session, parent, conversation_id=conversation_id)
@@ -173,14 +177,23 @@ def send_to_node(session: Session, task: AgentTask) -> None:
         needs = {"tags": [retrieval.FRAG], "engine": retrieval.EMBEDDING_ENGINE}
         _record(session, task, LOOK_UP, {}, requirements=needs, due_at=task.start_at)
     else:
-        _record(session, task, RUN_ON_NODE, {}, requirements=task.requirements, due_at=task.start_at)
+        _record_run(session, task, {}, due_at=task.start_at)
 
 
 def send_with_sources(session: Session, task: AgentTask, chunk_ids: Sequence[uuid.UUID]) -> None:
     """Record the execution that does a task on a node with what the current one has found; recorded again it is the same."""
     identity = outbox.fixed_id("run", context(session).execution_id)
     sources = {"sources": [str(each) for each in chunk_ids]}
-    _record(session, task, RUN_ON_NODE, sources, requirements=task.requirements, execution_id=identity)
+    _record_run(session, task, sources, execution_id=identity)
+
+
+def _record_run(session: Session, task: AgentTask, more: Mapping[str, Any], **options: Any) -> None:
+    needs, by_role = Requirements.model_validate(task.requirements), None
+    if task.task_type != TaskType.REPORT:
+        # As for any question; who asks is who delegated it, and not who approved it.
+        needs, by_role = inference.with_model_of_role(session, needs, asker=task.created_by)
+    chosen = {} if by_role is None else {"model": needs.model, "by_role": by_role}
+    _record(session, task, RUN_ON_NODE, {**more, **chosen}, requirements=needs.model_dump(mode="json", exclude_defaults=True), **options)
 
 
 def _record(session: Session, task: AgentTask, name: str, more: Mapping[str, Any], **options: Any) -> None:

@@ -1,7 +1,7 @@
 """Tasks that a node does itself: with its role's prompt, what is found in the indexed files, and its model, or by extracting from a conversation."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import shared_task
@@ -37,9 +37,21 @@ def look_up(self: FederationTask, *, task_id: str) -> dict[str, Any]:
     return {"sources": sources}
 
 
-@shared_task(bind=True, base=FederationTask, name=tasks.RUN_ON_NODE)
-def run(self: FederationTask, *, task_id: str, sources: Sequence[str] = ()) -> dict[str, Any]:
-    """Do a task on this node and record its result; a task that has ended meanwhile is left as it is."""
+# Each node that it goes to takes one of its tries.
+@shared_task(bind=True, base=FederationTask, name=tasks.RUN_ON_NODE, max_retries=FederationTask.max_retries * 2)
+def run(
+    self: FederationTask,
+    *,
+    task_id: str,
+    sources: Sequence[str] = (),
+    model: str | None = None,
+    by_role: str | None = None,
+    former: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Do a task on this node and record its result, or have another node do it where no model of this one answers now.
+
+    `model`, `by_role` and `former` are those of `inference.answer`. A task that has ended meanwhile is left as it is.
+    """
     identity = uuid.UUID(task_id)
     with self.transaction() as session:
         task = task_ends.start_on_node(session, identity, self.node)
@@ -49,7 +61,7 @@ def run(self: FederationTask, *, task_id: str, sources: Sequence[str] = ()) -> d
         # A delivery that comes after the end (its own, before the ack, or a cancellation) tells that end.
         return ended or {}
     try:
-        result = _do(self, task, found)
+        result = _do(self, task, found, model=model or task.requirements.get("model"), by_role=by_role, former=former)
     except Cancelled:
         raise
     except PermanentError as error:
@@ -62,7 +74,7 @@ def run(self: FederationTask, *, task_id: str, sources: Sequence[str] = ()) -> d
     return result
 
 
-def _do(task: FederationTask, work: AgentTask, found: Sequence[Hit]) -> dict[str, Any]:
+def _do(task: FederationTask, work: AgentTask, found: Sequence[Hit], **routing: Any) -> dict[str, Any]:
     role = node_file(task.node).role
     if work.task_type == TaskType.REPORT:
         with task.transaction() as session:
@@ -76,8 +88,7 @@ def _do(task: FederationTask, work: AgentTask, found: Sequence[Hit]) -> dict[str
         prompt += f"\n\nFrom {hit.path}, line {hit.start_line}:\n{hit.text[: inference.SOURCE_CHARACTERS]}"
     turns = [{"role": "system", "content": inference.SYSTEM_PROMPTS.get(role, inference.DEFAULT_PROMPT)}, {"role": "user", "content": prompt}]
     counted = inference.tokens_of_task(work.description, work.parameters, look_up=work.look_up)
-    model = work.requirements.get("model")
-    answered = answer(task, turns, max_tokens=inference.TASK_TOKENS, temperature=0.0, seed=0, counted=counted, model=model)
+    answered = answer(task, turns, max_tokens=inference.TASK_TOKENS, temperature=0.0, seed=0, counted=counted, may_move=True, **routing)
     read = {"sources": [_place(hit) for hit in found]} if work.look_up else {}
     return {"role": role, **answered, **read}
 

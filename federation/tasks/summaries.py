@@ -1,6 +1,6 @@
 """Summaries as executions: a node extracts what matters from what is in no summary yet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,8 +29,9 @@ def extract(said: Sequence[summaries.Said]) -> Summarised:
     return Summarised("\n".join(lines) or NOTHING_PUBLIC, "extractive", list(sources), engine.name, engine.digest())
 
 
-@shared_task(bind=True, base=FederationTask, name=summaries.SUMMARISE)
-def summarise(self: FederationTask, *, conversation_id: str, to_position: int) -> dict[str, Any]:
+# Each node that it goes to takes one of its tries.
+@shared_task(bind=True, base=FederationTask, name=summaries.SUMMARISE, max_retries=FederationTask.max_retries * 2)
+def summarise(self: FederationTask, *, conversation_id: str, to_position: int, former: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Summarise what of a conversation up to a position is in no summary, then summaries; what others summarise meanwhile is left to them."""
     texts: list[str] = []
     while True:
@@ -39,7 +40,7 @@ def summarise(self: FederationTask, *, conversation_id: str, to_position: int) -
             names = agents.names(session)
         if window is None:
             return {"conversation_id": conversation_id, "to_position": to_position, "texts": texts}
-        summarised = abstracts.rewritten(self, window.messages, extract(window.messages), names=names)
+        summarised = abstracts.rewritten(self, window.messages, extract(window.messages), names=names, former=former)
         row = {"conversation_id": conversation_id, "level": window.level, "from_position": window.start, "to_position": window.end}
         with self.transaction() as session:
             if summaries.record(session, row | asdict(summarised)):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from federation.charter import charter_text
 from federation.engines import smollm2
 from federation.engines.grounding import unsupported
 from federation.services import agents, messages, summaries
@@ -49,8 +50,10 @@ def summarised(world: World, *talk: tuple[str, str]) -> Any:
         return summaries.read(session, "talk")[-1]
 
 
-def team(world: World, server: LlamaServer, *, may: bool = True) -> None:
-    world.worker(world.node("summarising", concurrency=1, engines=["minilm"], servers=[{**server.entry, "summarises": may}]))
+def team(world: World, *servers: LlamaServer, may: bool = True, charter: str | None = None) -> None:
+    entries = [{**server.entry, "summarises": may} for server in servers]
+    environment = {} if charter is None else {"FEDERATION_CHARTER": charter}
+    world.worker(world.node("summarising", engines=["minilm"], servers=entries), **environment)
     with world.transactions.begin("cli:tester") as session:
         for name in ("ada", "bob", "eve"):
             agents.add(session, name, "lead")
@@ -95,3 +98,32 @@ def test_a_server_that_may_not_summarise_is_not_asked(world: World, server: Llam
     made = summarised(world, *TALKS[0])
     assert (made.method, made.rejected) == ("extractive", None)
     assert server.counted("prompt_tokens_total") == 0
+
+
+def test_what_no_model_of_a_node_writes_now_is_asked_of_another_node_that_has_one(world: World, server: LlamaServer, tmp_path: Path) -> None:
+    team(world, server)
+    with llama_server(tmp_path, name="there", model="There-1B", window=1024) as there:
+        other = world.node("other", engines=["minilm"], servers=[{**there.entry, "summarises": True}])
+        world.worker(other)
+        # One that can extract, and has no model that may write, is not asked.
+        world.worker(world.node("extracting", engines=["minilm"]))
+        started, go = tmp_path / "started", tmp_path / "go"
+        for node in (other, f"extracting-{world.tag}"):
+            world.record("tests.effect", {"started": str(started), "go": str(go)}, node=node)
+        world.until(started.exists, "the others are busy")
+        server.kill()
+        try:
+            made = summarised(world, *TALKS[0])
+        finally:
+            go.touch()
+        assert there.counted("prompt_tokens_total") > 0
+    assert "Connection refused" not in (made.rejected or "")
+    assert world.rows("SELECT node FROM executions WHERE task_name = %s", summaries.SUMMARISE) == [(other,)]
+
+
+def test_role_of_the_node_says_which_of_its_models_writes(world: World, server: LlamaServer, chartered: Any, tmp_path: Path) -> None:
+    with llama_server(tmp_path, name="second", model="Second-1B", window=1024) as second:
+        chartered(charter_text().replace("[roles.developer]", '[roles.developer]\nmodel = "Second-1B"'))
+        team(world, server, second, charter=str(tmp_path / "charter.toml"))
+        summarised(world, *TALKS[0])
+        assert (server.counted("prompt_tokens_total") > 0, second.counted("prompt_tokens_total") > 0) == (False, True)

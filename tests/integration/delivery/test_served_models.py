@@ -8,8 +8,9 @@ import pytest
 
 from federation.charter import charter_text
 from federation.engines import smollm2
+from federation.errors import InvalidInput
 from federation.placement.ring import ring_of
-from federation.services import inference
+from federation.services import agents, executions, inference, tasks
 from tests.model_servers import MODEL, LlamaServer, llama_server
 
 World = Any
@@ -184,3 +185,49 @@ def test_where_no_node_answers_each_is_asked_once_before_a_pause_and_whoever_com
     # What became of the round before is not told again.
     assert len({node for node, _, outcome in asked(answer) if outcome == "answered"}) == 1
     assert len(answer["route"]) <= 4
+
+
+def delegated(world: World, **terms: Any) -> Any:
+    """Delegate, as a lead, a question to a node, and return the execution and the task's result."""
+    with world.transactions.begin("cli:tester") as session:
+        if not world.rows("SELECT 1 FROM agents WHERE name = 'ada'"):
+            agents.add(session, "ada", "lead")
+    with world.transactions.begin("ada") as session:
+        task = tasks.delegate(session, "What is the capital of France?", executor="node", **terms)
+        [identity] = executions.of_task(session, task.id)
+    return identity, world.result(identity)
+
+
+def test_task_that_a_node_does_asks_the_model_of_its_role(
+    world: World, big: LlamaServer, small: LlamaServer, chartered: Callable[[str], None]
+) -> None:
+    world.worker(world.node("both", servers=[big.entry, small.entry]))
+    chartered(charter_text().replace("[roles.developer]", f'[roles.developer]\nmodel = "{MODEL}"'))
+    _, asked_by_a_lead = delegated(world)
+    assert (asked_by_a_lead["model"], [step["why"] for step in asked_by_a_lead["route"]]) == ("Big-7B", ["it is the first of the list"])
+    _, of_developer = delegated(world, requirements={"role": "developer"})
+    assert [(step["model"], step["why"]) for step in of_developer["route"]] == [(MODEL, "the model of role developer: it is the first of the list")]
+    _, named = delegated(world, requirements={"role": "developer", "model": "Big-7B"})
+    assert [step["model"] for step in named["route"]] == ["Big-7B"]
+    chartered(charter_text().replace(f'model = "{MODEL}"', 'model = "Nowhere-70B"'))
+    with pytest.raises(InvalidInput, match=r"wants in \[roles.developer\] of the charter a model that a node has"):
+        delegated(world, requirements={"role": "developer"})
+
+
+def test_task_of_a_node_whose_models_do_not_answer_is_done_by_another_node(
+    world: World, pair: tuple[str, str], here: LlamaServer, tmp_path: Path
+) -> None:
+    first, second = pair
+    started, go = tmp_path / "started", tmp_path / "go"
+    # So that the first has less to do.
+    world.record("tests.effect", {"started": str(started), "go": str(go)}, node=second)
+    world.until(started.exists, "the second node is busy")
+    here.kill()
+    try:
+        identity, result = delegated(world)
+    finally:
+        go.touch()
+    assert result["text"]
+    assert (result["node"], asked(result)) == (second, [(first, "here", "failed"), (second, "there", "answered")])
+    assert world.rows("SELECT status, assigned_to FROM agent_tasks") == [("completed", second)]
+    assert world.rows("SELECT count(*) FROM model_runs WHERE execution_id = %s", identity) == [(1,)]
