@@ -62,6 +62,8 @@ def upgrade() -> None:
 def _secure() -> None:
     for role in ("federation_app", "federation_service"):
         op.execute(f"GRANT SELECT, INSERT, UPDATE (used_at, updated_by) ON cached_answers TO {role}")
+    # An operator drops one that is wrong.
+    op.execute("GRANT DELETE ON cached_answers TO federation_service")
     op.execute("GRANT SELECT ON cached_answers TO federation_auditor")
     for verb, rows in APP.items():
         op.execute(f"CREATE POLICY app_{verb.lower()} ON cached_answers FOR {verb} TO federation_app {rows}")

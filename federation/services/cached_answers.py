@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from federation.errors import NotFound
 from federation.services import conversations
 from federation.settings import settings, variable
 from federation.store import event_log, turns
@@ -45,6 +46,20 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """An answer that is kept, as an operator sees it."""
+
+    execution_id: uuid.UUID
+    conversation_id: str | None
+    by: str
+    model: str
+    prompt: str
+    completion: str
+    created_at: datetime
+    used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Reused:
     """Out of which answer another one was taken."""
 
@@ -66,6 +81,9 @@ def wanted(session: Session, conversation_id: str | None, same: Mapping[str, Any
         unfit = f"the operator has not allowed it ({variable('cached_answers')})"
     if unfit is not None:
         return {"left_out": unfit}
+    if conversation_id == conversations.COMMONS:
+        # Nobody may have said anything there.
+        conversations.open_for(session, conversation_id, ())
     # Its readers too, so that what is found by it is for the same ones.
     readers = ["agent", context(session).actor] if conversation_id is None else ["conversation", conversation_id]
     key = hashlib.sha256(json.dumps([readers, same], sort_keys=True, default=str).encode()).hexdigest()
@@ -115,9 +133,30 @@ def drop(session: Session) -> int:
     return _drop(session, in_each=config.cached_answers_per_conversation, in_all=config.cached_answers)
 
 
+def listed(session: Session, *, limit: int = 50) -> Sequence[Listed]:
+    """Return the answers that are kept, those that were used last first, as far as the caller may see them."""
+    names = ("execution_id", "conversation_id", "model", "prompt", "completion", "created_at", "used_at")
+    columns = [*(getattr(CachedAnswer, name) for name in names), CachedAnswer.created_by.label("by")]
+    found = select(*columns).order_by(CachedAnswer.used_at.desc(), CachedAnswer.execution_id).limit(limit)
+    return [Listed(**row._asdict()) for row in session.execute(found)]
+
+
+def remove(session: Session, answers: Sequence[uuid.UUID] | None) -> int:
+    """Remove these answers before their time, all with None, as an operator may; return how many. Raises NotFound for one that is not there."""
+    named = sa.true() if answers is None else CachedAnswer.execution_id.in_(answers)
+    gone = list(session.scalars(sa.delete(CachedAnswer).where(named).returning(CachedAnswer.execution_id)))
+    missing = sorted(map(str, set(answers or ()) - set(gone)))
+    if missing:
+        raise NotFound("cached answer", missing[0])
+    return _told(session, gone)
+
+
 def _drop(session: Session, *, in_each: int, in_all: int) -> int:
     age = timedelta(seconds=settings().cached_answer_s)
-    dropped = list(session.scalars(_DROP, {"in_each": in_each, "in_all": in_all, "age": age}))
+    return _told(session, list(session.scalars(_DROP, {"in_each": in_each, "in_all": in_all, "age": age})))
+
+
+def _told(session: Session, dropped: Sequence[uuid.UUID]) -> int:
     if dropped:
         event_log.append(session, "answer.dropped", "cached_answers", payload={"execution_ids": dropped})
     return len(dropped)

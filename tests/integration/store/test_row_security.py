@@ -246,8 +246,8 @@ MAY = {
     # Who sees what was read sees what it says; only the program reads.
     "graph_relations": ("", "S", "S", "SI"),
     "model_runs": ("I", "I", "SI", "SI"),
-    # Who reads the conversation has its answers, and who asked adds them. That one was used is noted, nothing else; a function removes them.
-    "cached_answers": ("", "S", "SI", "SI"),
+    # Who reads the conversation has its answers, and who asked adds them. That one was used is noted, nothing else; a function makes room.
+    "cached_answers": ("", "S", "SI", "SID"),
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
     "signers": ("", "", "", "SI"),
