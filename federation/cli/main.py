@@ -51,6 +51,7 @@ COMMANDS = (
     Entry("session", "federation.cli.session:app", "List, show and end what several look into together."),
     Entry("index", "federation.cli.index:index", "Make a folder searchable, and follow its changes."),
     Entry("memory", "federation.cli.memory:app", "Remember, list and forget as an agent."),
+    Entry("cache", "federation.cli.cache:app", "Show and drop the answers of models that are given again."),
     Entry("claim", "federation.cli.claim:app", "Claim files and other resources, list and end claims."),
     Entry("artifact", "federation.cli.artifact:app", "Put, get and list files that conversations share."),
     Entry("hook", "federation.cli.hook:app", "Keep git from committing what others have claimed."),
