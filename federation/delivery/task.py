@@ -74,6 +74,11 @@ class FederationTask(CeleryTask):
         return (self.request.delivery_info or {}).get("routing_key") or "unknown"
 
     @property
+    def is_first_delivery(self) -> bool:
+        """Whether the running execution was never delivered before, so that it has had no effect yet."""
+        return bool(vars(self.request).get("is_first_delivery"))
+
+    @property
     def _ignores_result(self) -> bool:
         # Celery's Context has a default of its own, which says nothing.
         asked = vars(self.request).get("ignore_result")
@@ -198,6 +203,7 @@ class FederationTask(CeleryTask):
         """
         try:
             delivery = self._record(redelivered)
+            self.request.is_first_delivery = delivery.number == 1  # type: ignore[attr-defined]  # ours alone
             if delivery.cancelled:
                 raise executions.Cancelled(f"execution {self.execution_id} was cancelled before it began")
             if delivery.finished and delivery.copied:

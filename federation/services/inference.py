@@ -13,7 +13,9 @@ from federation.charter import charter
 from federation.errors import InvalidInput, NotFound
 from federation.placement.requirements import CHAT, Requirements
 from federation.services import agents, executions, limits, schemas, tokens
+from federation.services.charter import is_agent
 from federation.services.needs import valid
+from federation.settings import settings
 from federation.store import event_log, outbox
 from federation.store.context import context
 from federation.store.models.agents import Agent
@@ -53,12 +55,14 @@ def request(
     schema: Mapping[str, Any] | None = None,
     system: str | None = None,
     requirements: Mapping[str, Any] | None = None,
+    remember: bool | None = None,
 ) -> uuid.UUID:
     """Record the execution that asks a model, and return its id.
 
     `before` is the talk before the prompt, as `role` (user, assistant) and `content`; a `raw` prompt is a text to go on with. Without `system` the
     role that a node is asked for says what the model is told that it is; without a model the charter says which one that role asks, else that of the
-    asker. Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows.
+    asker. An agent's question that is not raw is to `remember` with its answer where that is good enough, unsaid where the setting says so.
+    Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows.
     """
     agents.require(prompt, "prompt")
     if not 1 <= max_tokens <= LONGEST_ANSWER:
@@ -78,9 +82,14 @@ def request(
     told = system or SYSTEM_PROMPTS.get(needs.role or "", DEFAULT_PROMPT)
     asked = {"role": "user", "content": prompt}
     messages = [asked] if raw else [{"role": "system", "content": told}, *(dict(turn) for turn in before), asked]
+    if raw and remember:
+        raise InvalidInput("remember", remember, "a question: what goes on with a text is no answer")
+    keeps = not raw and is_agent(context(session).actor) and (settings().remember_answers if remember is None else remember)
     limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
-    kwargs |= {name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema, "by_role": by_role}.items() if value}
+    kwargs |= {
+        name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema, "by_role": by_role, "remember": keeps}.items() if value
+    }
     return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=affinity(needs.model, messages))
 
 

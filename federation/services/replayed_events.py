@@ -392,7 +392,7 @@ WITHOUT_A_ROW = {
     *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept"),
     *("index.worded", "index.searchable", "index.embedded", "index.written"),
     # How far messages and findings were read, from which the graph can be made anew; that nobody tries any more to embed a memory.
-    *("graph.extracted", "memory.given_up"),
+    *("graph.extracted", "memory.given_up", "memory.summarised"),
     # Its digests stand in a file of the machine; what a part says is shown to who asked.
     *("model.added", "model.part"),
     # What they tell stands in a finding's event, or in those of the task.

@@ -191,7 +191,7 @@ COLUMNS_LEFT_OUT = {
     # What a model was given and said: the log may be read by more than who asked.
     "model_runs": {"parameters", "completion", "finish_reason", "seconds", "first_part_s", "route"},
     # What the digest is of, which only its readers can compare; a memory that differs from it is shown to nobody.
-    "memories": {"content", "about", "message_id", "salt", "words"},
+    "memories": {"content", "about", "message_id", "salt", "words", "summary_id"},
     "indexed_folders": {"id"},
     # An id; the event tells the index by folder and audience.
     "index_runs": {"skipped", "folder_id"},

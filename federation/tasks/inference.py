@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 from celery import shared_task
+from sqlalchemy.orm import Session
 
 from federation.delivery import elsewhere, models
 from federation.delivery.task import FederationTask
 from federation.engines.contracts import Asked, ChatMessage, Completion, Halt, Hear
 from federation.engines.routing import NoAnswer, Source, Step
-from federation.services import inference, schemas
+from federation.services import answers, inference, schemas
 
 # Who waits for an answer hears of its parts so often, and of the first one at once; where many answers are made at a time each tells less often,
 # because a tell is two commits and a look, and a server that shares the processor is the slower for it.
@@ -35,20 +36,22 @@ def answer(
     by_role: str | None = None,
     may_move: bool = False,
     former: Mapping[str, Any] | None = None,
+    remember: bool = False,
 ) -> dict[str, Any]:
     """Ask a model of this node and record the run; a delivery that comes after a recorded answer returns that answer.
 
     `counted` are the tokens that its asker was charged for it. While it is made, who waits for it hears its parts; cancelled, it ends. What no model
     of this node answers now, and `may_move`, is asked of another node at once; `former` is what became of it on those before. `by_role` is the role
-    for which the charter chose the model.
+    for which the charter chose the model. An answer that is good enough its asker is to `remember`.
 
     Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable, EngineUnavailable, AnswerMisfits for one that is
     not the JSON of the schema, Cancelled.
     """
-    with task.transaction() as session:
-        done = inference.recorded(session, task.execution_id)
-        if done is not None:
-            return _shown(done)
+    if not task.is_first_delivery:
+        with task.transaction() as session:
+            done = inference.recorded(session, task.execution_id)
+            if done is not None:
+                return _shown(done, **_kept(session, task, remember))
     turns = [ChatMessage(role=turn["role"], content=turn["content"]) for turn in messages]  # type: ignore[arg-type]  # checked by ChatMessage
     asked = Asked(turns, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop, schema=schema, raw=raw)
     teller, halt = _Teller(task, total=max_tokens), Halt()
@@ -81,10 +84,18 @@ def answer(
         "route": [*before, *_told(task, routed.steps, by_role)],
     }
     with task.transaction() as session:
-        inference.record_run(session, run, counted=counted, remote=source.remote)
+        first = inference.record_run(session, run, counted=counted, remote=source.remote)
+        why_not = answers.keep(session, task.execution_id) if first and remember else None
         recorded = inference.recorded(session, task.execution_id)
         assert recorded is not None
-        return _shown(recorded)
+        return _shown(recorded, **_kept(session, task, remember, why_not))
+
+
+def _kept(session: Session, task: FederationTask, remember: bool, why_not: str | None = None) -> dict[str, Any]:
+    if not remember:
+        return {}
+    kept = answers.kept(session, task.execution_id)
+    return {"memory_id": None if kept is None else str(kept), "not_remembered": why_not}
 
 
 def _told(task: FederationTask, steps: Sequence[Step], by_role: str | None) -> list[dict[str, Any]]:
@@ -129,9 +140,9 @@ class _Teller:
         self._due = time.monotonic() + max(TELL_S, source.in_flight / TELLS_PER_S)
 
 
-def _shown(run: Any) -> dict[str, Any]:
+def _shown(run: Any, **more: Any) -> dict[str, Any]:
     shown = ("model", "model_digest", "node", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "first_part_s", "route")
-    return {"text": run.completion, **{name: getattr(run, name) for name in shown}}
+    return {"text": run.completion, **{name: getattr(run, name) for name in shown}, **more}
 
 
 # Each node that it goes to takes one of its tries.
@@ -149,6 +160,7 @@ def complete(
     schema: Mapping[str, Any] | None = None,
     by_role: str | None = None,
     former: Mapping[str, Any] | None = None,
+    remember: bool = False,
 ) -> dict[str, Any]:
     """Answer a prompt with a model of this node, or have another node do it where none of its models answers now."""
     counted = inference.tokens_at_most(messages, max_tokens)
@@ -166,4 +178,5 @@ def complete(
         by_role=by_role,
         may_move=True,
         former=former,
+        remember=remember,
     )

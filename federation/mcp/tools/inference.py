@@ -51,7 +51,8 @@ class Answer:
     execution_id: UUID
     state: State
     waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
-    note: Annotated[str | None, Field(description="What to do next.")]
+    note: Annotated[str | None, Field(description="What to do next, or why it was not remembered.")]
+    memory_id: Annotated[UUID | None, Field(description="What it is remembered as; null: it is not.")] = None
 
 
 class Turn(TypedDict):
@@ -94,6 +95,13 @@ async def federation_infer(
     role: Role = None,
     node: Node = None,
     model: Model = None,
+    remember: Annotated[
+        bool | None,
+        Field(
+            description="Whether question and answer are kept for yourself, for federation_recall, if the answer is whole, no excuse, more than the "
+            "question, and no repetition; omitted: as the operator has set it, else no."
+        ),
+    ] = None,
     wait_s: WaitS = 60,
 ) -> Answer:
     """Ask a language model that a node runs or has served, and wait for the answer, whose parts are told as progress while it is made.
@@ -118,6 +126,7 @@ async def federation_infer(
             schema=schema,
             system=system,
             requirements=needs,
+            remember=remember,
         )
 
     execution_id = await call.transact(ask)
@@ -138,5 +147,6 @@ async def federation_infer(
         execution_id=execution_id,
         state=stands.state,
         waiting_for=stands.waiting_for,
-        note=stands.note,
+        note=f"not remembered: {said['not_remembered']}" if said.get("not_remembered") else stands.note,
+        memory_id=said.get("memory_id"),
     )
