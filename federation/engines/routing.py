@@ -58,6 +58,7 @@ class Source:
     breaker: Breaker = field(default_factory=lambda: Breaker(first_s=1.0, longest_s=60.0))
     in_flight: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _is_probed: bool = False
     _told: int = 0
     _told_at: float = -math.inf
@@ -69,13 +70,16 @@ class Source:
 
     def depth(self) -> int:
         """Return how many requests it has: as it said a moment ago, and at least those of this process; one that cannot say it rests."""
-        if time.monotonic() - self._told_at > QUEUE_S:
+        # One asks at a time; who comes meanwhile goes by what it said before.
+        if time.monotonic() - self._told_at > QUEUE_S and self._looking.acquire(blocking=False):
             try:
                 self._told = self.queue() or 0
             except (EngineUnavailable, ModelUnavailable) as error:
                 logger.warning("model.failed source=%s reason=%s", self.name, error)
                 self.breaker.failed()
-            self._told_at = time.monotonic()
+            finally:
+                self._told_at = time.monotonic()
+                self._looking.release()
         return max(self._told, self.in_flight)
 
     @contextmanager
@@ -148,14 +152,14 @@ class Router:
             raise NotFound("chat engine", model or "any", [name for source in self._sources for name in (source.name, source.model)])
         return found
 
-    def that_summarise(self) -> "Router | None":
-        """Return those that may write summaries, in the same order; None where none may."""
-        found = [source for source in self._sources if source.summarises]
-        return Router(found) if found else None
     def has(self, model: str) -> bool:
         """Say whether one of them has this model."""
         return any(source.model.casefold() == model.casefold() for source in self._sources)
 
+    def that_summarise(self) -> "Router | None":
+        """Return those that may write summaries, in the same order; None where none may."""
+        found = [source for source in self._sources if source.summarises]
+        return Router(found) if found else None
 
     def ask(
         self,

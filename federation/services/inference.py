@@ -147,6 +147,8 @@ def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None 
     if counted is not None:
         limits.correct_inference_tokens(session, counted=counted, used=run["prompt_tokens"] + run["completion_tokens"])
     session.add(ModelRun(execution_id=who.execution_id, actor=who.actor, trace_id=who.trace_id, **run))
+    # So that who reads it next has it.
+    session.flush()
     payload = {key: run[key] for key in ("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")}
     payload["remote"] = remote
     event_log.append(session, "model.ran", f"execution:{who.execution_id}", payload=payload)
