@@ -125,7 +125,7 @@ class Notifications:
     async def _hear(self, connection: Connection) -> None:
         """Wake who waits for what comes, until the connection is lost. Raises psycopg.OperationalError."""
         # Not psycopg's own way, which makes a future and two timers for each and wakes ten times a second for none.
-        loop, line = asyncio.get_running_loop(), connection.pgconn
+        loop, line, number = asyncio.get_running_loop(), connection.pgconn, connection.pgconn.socket
         lost: asyncio.Future[None] = loop.create_future()
 
         def read() -> None:
@@ -134,16 +134,19 @@ class Notifications:
                 while (note := line.notifies()) is not None:
                     self._wake(note.relname.decode(), note.extra.decode())
             except psycopg.OperationalError as error:
+                # At once, because libpq has closed it, and the next file that is opened has its number.
+                loop.remove_reader(number)
                 if not lost.done():
                     lost.set_exception(error)
 
-        loop.add_reader(line.socket, read)
+        loop.add_reader(number, read)
         try:
             # What came while it began to listen was read by then, and nothing would say so.
             read()
             await lost
         finally:
-            loop.remove_reader(line.socket)
+            if not lost.done() or lost.cancelled():
+                loop.remove_reader(number)
 
     def _wake(self, channel: str, payload: str) -> None:
         for key in (payload, None):
