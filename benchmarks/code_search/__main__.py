@@ -28,7 +28,7 @@ _WHOLE_BYTES = 17_000_000
 Megabytes = Annotated[float, typer.Option("--mb", min=0.1, help="How much of the library is indexed, in 1,000,000 bytes.")]
 ModelMegabytes = Annotated[float, typer.Option("--model-mb", min=0.01, help="How much of it MiniLM embeds in this process; 18 take half an hour.")]
 Questions = Annotated[int, typer.Option(min=1, help="How many docstrings are asked.")]
-Watch = Annotated[float, typer.Option("--watch", min=1, help="Seconds for which the embedding in the background is watched.")]
+Watch = Annotated[float, typer.Option("--watch", min=1, help="Seconds for which the embedding in the background is waited for at most.")]
 NoQueue = Annotated[bool, typer.Option("--no-queue", help="Only what is measured in this process.")]
 QueueOnly = Annotated[bool, typer.Option("--queue-only", help="Only what goes through the queue; nothing is written to a file.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")]
@@ -39,7 +39,7 @@ def code_search(
     megabytes: Megabytes = 18.0,
     model_megabytes: ModelMegabytes = 2.0,
     questions: Questions = 1000,
-    watch: Watch = 45.0,
+    watch: Watch = 330.0,
     no_queue: NoQueue = False,
     queue_only: QueueOnly = False,
     json_file: JsonFile = None,
@@ -72,13 +72,13 @@ def code_search(
         embedded, _ = quality.build(fewer, here.folder_of("embedded"), tell)
         embed_s = quality.embed(embedded, fewer, tell)
         part = {"chunks": len(fewer), **quality.scores(embedded, fewer, quality.prepared(about_fewer[:questions]))}
-        bare_per_s, ours_per_s = quality.rates([chunk.embeddable for chunk in fewer])
-        tell(f"MiniLM: {ours_per_s:.1f} texts a second, a bare encode {bare_per_s:.1f}")
+        rates = quality.rates([chunk.embeddable for chunk in fewer])
+        tell(f"MiniLM, texts a second: {rates}")
         quality.stand_in(index, chunks)
         search = {f"{clients} clients": quality.latencies(index, ready[:400], clients) for clients in (1, 16)}
         about |= {"load_average_after": os.getloadavg()[0]}
     here_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    model = {"embedded_per_s": len(fewer) / embed_s, "bare_per_s": bare_per_s, "ours_per_s": ours_per_s}
+    model = {"embedded_per_s": len(fewer) / embed_s, **rates}
     told: dict[str, Any] = {
         "commit": machine.revision(),
         "machine": about,
@@ -119,26 +119,29 @@ def _goals(told: dict[str, Any]) -> list[Goal]:
     """Judge the figures by the goals that they were set."""
     here, tree, part = told["in this process"], told["quality"]["all"], told["quality"]["embedded"]
     fused, unnamed = (part[quality.FUSED][group]["recall_10"] for group in ("all", "without a part of the name"))
-    ratio = here["ours_per_s"] / here["bare_per_s"]
+    ratio = here["ours_per_s"] / max(here["bare_per_s"], here["bare_all_cores_per_s"])
     goals = [
         _recall("recall@10 of the fast tier ≥ 0.56", tree, tree[quality.FAST]["all"]["recall_10"], 0.56),
         _recall("recall@10 of everything fused ≥ 0.67", part, fused, 0.67),
         _recall("≥ 0.50 where no part of the name is shared", part, unnamed, 0.5),
-        _at_least("MiniLM ≥ 0.9 of a bare encode", "texts/s", ratio, 0.9),
+        _at_least("MiniLM ≥ 0.9 of a bare encode on all cores", "texts/s", ratio, 0.9),
         _at_most("p99 ≤ 25 ms at 1 client", "a search in this process", here["search"]["1 clients"]["p99_ms"], 25),
         _at_most("p99 ≤ 150 ms at 16 clients", "a search in this process", here["search"]["16 clients"]["p99_ms"], 150),
     ]
     if queue := told["through the queue"]:
-        left_s = queue["chunks"] / queue["background_per_s"] if queue["background_per_s"] else float("inf")
+        embedded_s = float("inf") if queue["background_left"] else queue["embedded_s"]
         whole = queue["bytes"] >= _WHOLE_BYTES
         where = f"through the queue, {queue['bytes'] / 1e6:.1f} MB{'' if whole else ', which is too little'}"
         times = [
             _at_most("searchable in 10 s, cold", where, queue["cold_s"], 10),
             _at_most("searchable in 4 s, warm", where, queue["warm_s"], 4),
             _at_most("unchanged in 3 s", where, queue["unchanged_s"], 3),
-            _at_most("embedded in 300 s, at the rate that was seen", where, left_s, 300),
+            _at_most("embedded in 300 s, with searches meanwhile", where, embedded_s, 300),
             _at_most("worker below 1,024 MiB", where, queue["peak_mib"], 1024),
         ]
+        for when, took in queue["search"].items():
+            most = 25 if when.endswith(" 1 clients") else 150
+            times.append(_at_most(f"p99 ≤ {most} ms", f"a search through the queue {when}", took["p99_ms"], most))
         goals += [goal if whole else goal._replace(held=False) for goal in times]
     return goals
 

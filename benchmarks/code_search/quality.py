@@ -1,5 +1,6 @@
 """How often the definition that a docstring was taken out of is found, by each ranker and by all, and what a search takes; starts no server."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,8 +103,11 @@ def _keys(chunks: Sequence[Chunk], start: int) -> list[Key]:
     return [Key(str(place), chunk.path, "library", chunk.path, chunk.kind) for place, chunk in enumerate(chunks, start)]
 
 
-def rates(texts: Sequence[str], *, count: int = 192, rounds: int = 3) -> tuple[float, float]:
-    """Return texts a second of sentence-transformers' own `encode` and of our engine, on the same texts in turns, the same window and one thread."""
+def rates(texts: Sequence[str], *, count: int = 256, rounds: int = 3) -> dict[str, float]:
+    """Return texts a second of our engine and of sentence-transformers' own `encode`, with one thread and with one for each core.
+
+    In turns, with the same texts and window.
+    """
     import torch  # noqa: PLC0415
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
@@ -114,16 +118,27 @@ def rates(texts: Sequence[str], *, count: int = 192, rounds: int = 3) -> tuple[f
     engine, device = catalogue.embedding(EMBEDDING_ENGINE), device_for("cpu")
     bare = SentenceTransformer(str(minilm.folder()), device="cpu", local_files_only=True, model_kwargs={"dtype": device.dtype})
     bare.max_seq_length = TOKENS
-    torch.set_num_threads(1)
-    took: list[tuple[float, float]] = []
+
+    def encode(threads: int) -> None:
+        torch.set_num_threads(threads)
+        try:
+            bare.encode(some, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+        finally:
+            torch.set_num_threads(1)
+
+    ways: dict[str, Callable[[], object]] = {
+        "ours_per_s": lambda: engine.embed(some, truncate_at=TOKENS),
+        "bare_per_s": lambda: encode(1),
+        "bare_all_cores_per_s": lambda: encode(os.cpu_count() or 1),
+    }
+    took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        began = time.perf_counter()
-        bare.encode(some, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
-        middle = time.perf_counter()
-        engine.embed(some, truncate_at=TOKENS)
-        took.append((middle - began, time.perf_counter() - middle))
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            took[name].append(time.perf_counter() - began)
     # The fastest of each: others use the machine too.
-    return tuple(len(some) / min(times) for times in zip(*took, strict=True))
+    return {name: len(some) / min(times) for name, times in took.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from benchmarks.gpu import model
 from federation.engines.sentence_encoder import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 
 # As many chunks as one execution of the indexer embeds.
-EXECUTION: Final = 64
+EXECUTION: Final = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,14 +152,14 @@ class Router:
             raise NotFound("chat engine", model or "any", [name for source in self._sources for name in (source.name, source.model)])
         return found
 
-    def has(self, model: str) -> bool:
-        """Say whether one of them has this model."""
-        return any(source.model.casefold() == model.casefold() for source in self._sources)
-
     def that_summarise(self) -> "Router | None":
         """Return those that may write summaries, in the same order; None where none may."""
         found = [source for source in self._sources if source.summarises]
         return Router(found) if found else None
+
+    def has(self, model: str) -> bool:
+        """Say whether one of them has this model."""
+        return any(source.model.casefold() == model.casefold() for source in self._sources)
 
     def ask(
         self,

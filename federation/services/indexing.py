@@ -22,11 +22,9 @@ from federation.store.models.executions import Execution
 from federation.store.models.nodes import Node
 from federation.store.models.retrieval import Chunk, Document, IndexBatch, IndexedFolder, IndexRun, VectorChange
 
-BATCH = 64
+BATCH = 128
 # Of so many batches the vectors are written at once.
-WRITE_EVERY = 16
-# Batches of a run that are on their way at a time, however few nodes are known.
-LEAST_AT_ONCE = 2
+WRITE_EVERY = 8
 # Files that are recorded at once: their chunks have to fit into memory.
 DOCUMENTS = 256
 
@@ -188,9 +186,9 @@ def _batches_of(run_id: uuid.UUID) -> sa.Select[uuid.UUID]:
 
 
 def _at_once(session: Session) -> int:
-    """Return how many batches of a run are on their way at a time: one for each node that can embed, so that none is filled with them."""
+    """Return how many batches of a run are on their way at a time: one for each node that can embed, which takes all its cores for it."""
     able = select(func.count()).select_from(Node).where(Node.engines.contains([EMBEDDING_ENGINE]), Node.left_at.is_(None), Node.lost_at.is_(None))
-    return max(LEAST_AT_ONCE, session.scalar(able) or 0)
+    return max(1, session.scalar(able) or 0)
 
 
 def _call_for(session: Session, run_id: uuid.UUID, number: int) -> None:

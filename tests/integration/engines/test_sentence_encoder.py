@@ -1,5 +1,8 @@
 """The runner of embedding models: groups and batches change no vector, and the device is the one that is asked for."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +23,27 @@ def test_many_groups_and_small_batches_give_the_vectors_of_each_text_alone(minil
     monkeypatch.setattr(sentence_encoder, "_GROUP", 3)
     monkeypatch.setattr(minilm, "_batch_tokens", 64)
     np.testing.assert_allclose((minilm.embed(TEXTS) * alone).sum(axis=1), 1.0, atol=1e-3)
+
+
+def test_question_is_answered_while_many_texts_are_computed(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go, forward = Event(), Event(), minilm._forward
+
+    def held(rows: list[list[int]]) -> torch.Tensor:
+        if len(rows) > 1:
+            began.set()
+            assert go.wait(60)
+        return forward(rows)
+
+    monkeypatch.setattr(minilm, "_forward", held)
+    with ThreadPoolExecutor(2) as others:
+        tree = [others.submit(minilm.embed, TEXTS * 3) for _ in range(2)]
+        try:
+            assert began.wait(60)
+            assert minilm.embed(["where is it"]).shape == (1, minilm.dim)
+            assert not any(one.done() for one in tree)
+        finally:
+            go.set()
+        np.testing.assert_array_equal(tree[0].result(), tree[1].result())
 
 
 def test_too_long_text_is_refused_in_whichever_group_it_is(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ def test_a_scan_delivered_twice_is_one_run(transactions) -> None:
 
 def test_batches_that_end_at_once_call_the_writer_once(transactions, monkeypatch) -> None:
     monkeypatch.setattr(indexing, "BATCH", 1)
+    monkeypatch.setattr(indexing, "WRITE_EVERY", 16)
     run = scan(transactions, document("a.py", *(f"text {n}" for n in range(12))))
     make_searchable(transactions, run)
     batches = batches_of(transactions, run)
@@ -199,7 +200,7 @@ def test_no_more_batches_are_on_their_way_than_nodes_can_embed(transactions, mon
     make_searchable(transactions, run)
     done: list[uuid.UUID] = []
     while waiting := [each for each in executions(transactions, indexing.EMBED, run) if each not in done]:
-        assert len(waiting) == min(indexing.LEAST_AT_ONCE, 6 - len(done))
+        assert len(waiting) == 1
         embed(transactions, waiting[0])
         # As one that is delivered twice.
         embed(transactions, waiting[0])
