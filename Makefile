@@ -124,7 +124,7 @@ bench-gpu: install ## Chunks a second that a GPU embeds through our engine, besi
 bench-retrieval: fetch ## The standard library indexed and its docstrings asked: times through the queue, and how often the right place is found (more than 10 minutes on two cores that do nothing else; RETRIEVAL_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.code_search $(if $(RETRIEVAL_JSON),--json "$(RETRIEVAL_JSON)")
 
-bench-inference: fetch ## One model server asked directly and through the queue, in turns: tokens a second, time to the first part (about 4 minutes; INFERENCE_JSON=FILE keeps it, APART=1 gives the server cores of its own)
+bench-inference: fetch ## One model server asked directly and through the queue, in turns: tokens a second, time to the first part (about 7 minutes; INFERENCE_JSON=FILE keeps it, APART=1 gives the server cores of its own)
 	$(BIN)/python -m benchmarks.inference $(if $(APART),--apart) $(if $(INFERENCE_JSON),--json "$(INFERENCE_JSON)")
 
 bench-hanging: fetch ## How long questions take at a node that is well, alone and while another one's model server hangs (about 5 minutes; HANGING_JSON=FILE keeps it)

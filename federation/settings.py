@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     vllm_python: Folder | None = Field(
         None, description="Python of the environment in which vLLM is installed, for `federation model serve`; unset: it serves by llama.cpp only."
     )
+    remember_answers: bool = Field(
+        False, description="Whether agents remember each question to a model with its answer where that is good enough, unless they say otherwise."
+    )
     embedding_device: Literal["auto", "cpu", "cuda"] = Field(
         "cpu", description="What embeds: `cpu`; `cuda`, a GPU, which must be there; `auto`, a GPU where torch sees one, and the CPU elsewhere."
     )
@@ -160,6 +163,9 @@ class Settings(BaseSettings):
     searches_per_minute: int = Field(600, ge=0, le=1_000_000, description="Searches of one agent in a minute; 0: any number.")
     indexings_per_hour: int = Field(600, ge=0, le=1_000_000, description="Times that one agent may have a folder indexed in an hour; 0: any number.")
     memories_per_minute: int = Field(600, ge=0, le=1_000_000, description="Things that one agent may remember in a minute; 0: any number.")
+    memory_summary_days: float = Field(
+        30.0, ge=0, le=36_500, description="Days after which what an agent remembers for itself alone of one subject is summed up; 0: never."
+    )
     memories_per_agent: int = Field(10_000, ge=0, le=1_000_000, description="Things that one agent may remember at a time; 0: any number.")
     open_tasks_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Tasks of one agent that may wait or be worked on; 0: any number.")
     claims_per_agent: int = Field(1000, ge=0, le=1_000_000, description="Resources that one agent may hold at a time; 0: any number.")

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 NOTICE_CHANNEL = "federation"
 _NOTIFY = text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key")
 _BEGIN = text("SELECT clock_timestamp(), set_config(:setting, :actor, true)")
+# Its commit is not waited for until it is on the disk: after a crash of PostgreSQL the last of these may be missing, and nothing that came after.
+_BEGIN_FLEETING = text("SELECT clock_timestamp(), set_config(:setting, :actor, true), set_config('synchronous_commit', 'off', true)")
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
 
@@ -120,17 +122,17 @@ def reading(engine: Engine) -> Iterator[Session]:
         raise ours from error
 
 
-def _began(session: Session, actor: str) -> datetime:
+def _began(session: Session, actor: str, *, fleeting: bool) -> datetime:
     """Say in the database who acts; return its time."""
-    asked = {"setting": ACTOR_SETTING, "actor": actor}
+    begin, asked = _BEGIN_FLEETING if fleeting else _BEGIN, {"setting": ACTOR_SETTING, "actor": actor}
     try:
-        began: datetime = session.execute(_BEGIN, asked).scalar_one()
+        began: datetime = session.execute(begin, asked).scalar_one()
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
         # The connection had ended without a sign. Nothing was done over it, and a new one is made.
         session.rollback()
-        began = session.execute(_BEGIN, asked).scalar_one()
+        began = session.execute(begin, asked).scalar_one()
     return began
 
 
@@ -149,10 +151,17 @@ class Transactions:
 
     @contextmanager
     def begin(
-        self, actor: str, *, trace_id: str | None = None, execution_id: uuid.UUID | None = None, voice: Voice | None = None
+        self,
+        actor: str,
+        *,
+        trace_id: str | None = None,
+        execution_id: uuid.UUID | None = None,
+        voice: Voice | None = None,
+        fleeting: bool = False,
     ) -> Iterator[Session]:
         """Yield a session whose writes commit together with their events and outbox entries.
 
+        What is `fleeting`, such as a word of progress, may be missing after a crash of PostgreSQL, and is not waited for.
         Raises DatabaseUnavailable where PostgreSQL does not answer, TransientError where the same call may succeed at once. An Equivocation
         that comes out of it is raised after the commit.
         """
@@ -163,7 +172,7 @@ class Transactions:
             with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
                 statements.give_voice(session, voice or self._voice, part=self._voice)
-                context.began = _began(session, actor)
+                context.began = _began(session, actor, fleeting=fleeting)
                 context.began_s = time.monotonic()
                 try:
                     yield session

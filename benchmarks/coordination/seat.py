@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,12 +37,31 @@ class Line:
         answer = await self._http.post(self.url, json=asked, headers={**_HEADERS, "Authorization": f"Bearer {token}"})
         if answer.status_code != httpx2.codes.OK:
             raise CallFailed(f"{tool}: HTTP {answer.status_code} {answer.text[:300]}")
-        told = _message(answer.text)
-        result = told.get("result")
-        if result is None or result.get("isError"):
-            raise CallFailed(f"{tool}: {json.dumps(told.get('error') or result)[:500]}")
-        found: dict[str, Any] = result["structuredContent"]
-        return found
+        return _found(tool, _message(answer.text))
+
+    async def follow(self, token: str, tool: str, arguments: dict[str, Any], hear: Callable[[str], None]) -> dict[str, Any]:
+        """Return what a tool answers, and tell the message of each of its words of progress as it comes. Raises CallFailed."""
+        number = next(self._numbers)
+        params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": number}}
+        asked = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+        told: dict[str, Any] = {}
+        async with self._http.stream("POST", self.url, json=asked, headers={**_HEADERS, "Authorization": f"Bearer {token}"}) as answer:
+            if answer.status_code != httpx2.codes.OK:
+                raise CallFailed(f"{tool}: HTTP {answer.status_code} {(await answer.aread())[:300]!r}")
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    told = json.loads(line.removeprefix("data: "))
+                    if told.get("method") == "notifications/progress":
+                        hear(told["params"].get("message") or "")
+        return _found(tool, told)
+
+
+def _found(tool: str, told: dict[str, Any]) -> dict[str, Any]:
+    result = told.get("result")
+    if result is None or result.get("isError"):
+        raise CallFailed(f"{tool}: {json.dumps(told.get('error') or result)[:500]}")
+    found: dict[str, Any] = result["structuredContent"]
+    return found
 
 
 def _message(text: str) -> dict[str, Any]:

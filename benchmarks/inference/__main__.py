@@ -41,7 +41,7 @@ Apart = Annotated[bool, typer.Option("--apart", help="Give the server half of th
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Keep what was measured here.")]
 
 
-def inference(rounds: Rounds = 3, each: Each = 2, max_tokens: Tokens = 64, apart: Apart = False, json_file: JsonFile = None) -> None:
+def inference(rounds: Rounds = 3, each: Each = 4, max_tokens: Tokens = 64, apart: Apart = False, json_file: JsonFile = None) -> None:
     """Measure tokens a second and the time to the first part at concurrency 1, 8 and 16."""
     console = Console()
     cores = sorted(os.sched_getaffinity(0))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
-from fastmcp import Client
-from fastmcp.client.auth import BearerAuth
 
 from benchmarks.coordination.house import House
+from benchmarks.coordination.seat import Line
 from benchmarks.intervals import percentile
 from federation.engines.contracts import Asked, ChatMessage
 from federation.engines.openai import ModelServer
@@ -106,22 +105,24 @@ def opened(ask: Ask) -> Way:
 
 
 def through_queue(house: House, agent: str, max_tokens: int) -> Way:
-    """Call `federation_infer` as a client that asked for progress, and take its first news for the first part."""
+    """Call `federation_infer` as a bare client that asked for progress, and take its first news for the first part."""
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[Ask]:
-        async with Client(house.url, auth=BearerAuth(house.tokens[agent])) as client:
+        async with Line(house.url) as line:
+            # What connects, and finds the agent's token, is no part of a question.
+            await line.call(house.tokens[agent], "federation_pulse", {})
 
             async def ask(question: str) -> Answered:
                 began, first = time.perf_counter(), 0.0
 
-                async def hear(progress: float, total: float | None, message: str | None) -> None:
+                def hear(message: str) -> None:
                     nonlocal first
                     if message != _WAITING:
                         first = first or time.perf_counter() - began
 
                 given = {"prompt": question, "system": SYSTEM, "max_tokens": max_tokens, "wait_s": 600}
-                answer = (await client.call_tool("federation_infer", given, progress_handler=hear)).structured_content or {}
+                answer = await line.follow(house.tokens[agent], "federation_infer", given, hear)
                 took = time.perf_counter() - began
                 assert answer["text"] is not None, answer
                 return Answered(answer["completion_tokens"], first or took, took)

@@ -21,6 +21,8 @@ class KnownNodes:
     def __init__(self, *, stale_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._stale_s, self._clock = stale_s, clock
         self._lock = threading.Lock()
+        # Whoever reads the nodes holds it.
+        self.looking = threading.Lock()
         self._roster = Roster([])
         self._fresh_until = float("-inf")
 

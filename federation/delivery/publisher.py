@@ -133,12 +133,12 @@ class CeleryPublisher:
     def _place(self, unsent: Sequence[Unsent], *, afresh: bool) -> list[tuple[_Placed, Unsent]]:
         """Choose a node for each of these; those without one are parked, all in one statement."""
         placed, parked = [], {}
-        looked_now = self._look() if afresh or self._nodes.are_old else False
+        looked_now = self._look(afresh=afresh) if afresh or self._nodes.are_old else False
         for entry in unsent:
             chosen = self._choose(entry)
             if isinstance(chosen, Unplaceable) and not looked_now:
                 # Its node may have come a moment ago.
-                looked_now = self._look()
+                looked_now = self._look(afresh=True)
                 chosen = self._choose(entry)
             if isinstance(chosen, _Placed):
                 placed.append((chosen, entry))
@@ -151,9 +151,13 @@ class CeleryPublisher:
                 outbox.record_unsent(session, parked)
         return placed
 
-    def _look(self) -> bool:
-        with self._transactions.begin(ACTOR) as session:
-            return self._nodes.look(session, afresh=True)
+    def _look(self, *, afresh: bool) -> bool:
+        # Of many who find at once that what is known is old, one reads it.
+        with self._nodes.looking:
+            if not afresh and not self._nodes.are_old:
+                return False
+            with self._transactions.begin(ACTOR) as session:
+                return self._nodes.look(session, afresh=True)
 
     def _choose(self, entry: Unsent) -> _Placed | Unplaceable | str:
         try:

@@ -74,6 +74,11 @@ class FederationTask(CeleryTask):
         return (self.request.delivery_info or {}).get("routing_key") or "unknown"
 
     @property
+    def is_first_delivery(self) -> bool:
+        """Whether the running execution was never delivered before, so that it has had no effect yet."""
+        return bool(vars(self.request).get("is_first_delivery"))
+
+    @property
     def _ignores_result(self) -> bool:
         # Celery's Context has a default of its own, which says nothing.
         asked = vars(self.request).get("ignore_result")
@@ -86,14 +91,14 @@ class FederationTask(CeleryTask):
         return None if header is None else read(header)
 
     @contextmanager
-    def transaction(self, *, actor: str | None = None) -> Iterator[Session]:
-        """Open a transaction in the name of who asked (or of `actor`), under the execution's trace and id."""
+    def transaction(self, *, actor: str | None = None, fleeting: bool = False) -> Iterator[Session]:
+        """Open a transaction in the name of who asked (or of `actor`), under the execution's trace and id; `fleeting` as in `Transactions.begin`."""
         envelope, run = self.envelope, overtime.current()
         who = actor or (envelope.actor if envelope else f"node:{self.node}")
         trace_id = envelope.trace_id if envelope else None
         with (
             run.committing() if run else nullcontext(lambda: None) as before_commit,
-            transactions().begin(who, trace_id=trace_id, execution_id=self.execution_id) as session,
+            transactions().begin(who, trace_id=trace_id, execution_id=self.execution_id, fleeting=fleeting) as session,
         ):
             yield session
             before_commit()
@@ -102,7 +107,7 @@ class FederationTask(CeleryTask):
         """Say how far it is, where federation_task_status shows it, then do this `besides`. Raises Cancelled if it is not wanted any more."""
         # First, because somebody waits for it; over an end it writes nothing.
         self.update_state(state=PROGRESS, meta={"done": done, "total": total, "note": note})
-        with self.transaction() as session:
+        with self.transaction(fleeting=True) as session:
             executions.require_wanted(session, self.execution_id)
             if besides is not None:
                 besides(session)
@@ -198,6 +203,7 @@ class FederationTask(CeleryTask):
         """
         try:
             delivery = self._record(redelivered)
+            self.request.is_first_delivery = delivery.number == 1  # type: ignore[attr-defined]  # ours alone
             if delivery.cancelled:
                 raise executions.Cancelled(f"execution {self.execution_id} was cancelled before it began")
             if delivery.finished and delivery.copied:
@@ -224,7 +230,8 @@ class FederationTask(CeleryTask):
         signature = (request.headers or {}).get(SIGNATURE) or {}
         # Celery keeps four fields of what the transport says of a delivery; all of it is among the properties.
         info = (request.properties or {}).get("delivery_info") or {}
-        with self.transaction(actor=f"node:{self.node}") as session:
+        # Before anything that it does, and so on the disk before that is; if PostgreSQL crashes first, the message comes again as if it had not come.
+        with self.transaction(actor=f"node:{self.node}", fleeting=True) as session:
             return executions.record_delivery(
                 session,
                 self.execution_id,

@@ -5,9 +5,11 @@ Over the standard library's client and not over httpx: its socket can be shut do
 
 import http.client
 import json
+import math
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -45,13 +47,16 @@ class Served:
 
 
 class ModelServer:
-    """One model of one server; safe to share between threads and processes, because each call has a connection of its own."""
+    """One model of one server; safe to share between threads, because each call has a connection of its own."""
 
     def __init__(self, server: str, *, url: str, model: str, key_file: Path | None = None, first_part_s: float = 60.0, part_s: float = 20.0) -> None:
         """`first_part_s` and `part_s` are the seconds without the first and without the next part after which it counts as hanging."""
         self.server, self.name = server, model
         self._url, self._key_file = urlsplit(url), key_file
         self._first_part_s, self._part_s = first_part_s, part_s
+        self._asking = threading.Lock()
+        self._served: Served | EngineUnavailable | ModelUnavailable | None = None
+        self._served_at = -math.inf
         self._told = f"model server {server} ({self._url.scheme}://{self._url.netloc})"
 
     @property
@@ -64,7 +69,26 @@ class ModelServer:
         return self.served().digest
 
     def served(self) -> Served:
-        """Ask the server what it has: a restart may have changed it. Raises EngineUnavailable, ModelUnavailable if it has another model."""
+        """Ask the server what it has: a restart may have changed it; who comes while another asks has the same answer.
+
+        Raises EngineUnavailable, ModelUnavailable if it has another model.
+        """
+        began = time.monotonic()
+        with self._asking:
+            # So of many questions at once not each asks first, and a server that hangs does so once for all of them.
+            if self._served_at < began:
+                try:
+                    self._served = self._ask()
+                except (EngineUnavailable, ModelUnavailable) as error:
+                    self._served = error
+                self._served_at = time.monotonic()
+            found = self._served
+        if isinstance(found, Served):
+            return found
+        assert found is not None
+        raise type(found)(str(found)) from found
+
+    def _ask(self) -> Served:
         status, said = self._get("/models")
         models = said.get("data")
         if status != http.client.OK or not isinstance(models, list):

@@ -61,6 +61,7 @@ class Source:
     breaker: Breaker = field(default_factory=lambda: Breaker(first_s=1.0, longest_s=60.0))
     in_flight: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _is_probed: bool = False
     _told: int = 0
     _told_at: float = -math.inf
@@ -72,13 +73,16 @@ class Source:
 
     def depth(self) -> int:
         """Return how many requests it has: as it said a moment ago, and at least those of this process; one that cannot say it rests."""
-        if time.monotonic() - self._told_at > QUEUE_S:
+        # One asks at a time; who comes meanwhile goes by what it said before.
+        if time.monotonic() - self._told_at > QUEUE_S and self._looking.acquire(blocking=False):
             try:
                 self._told = self.queue() or 0
             except (EngineUnavailable, ModelUnavailable) as error:
                 logger.warning("model.failed source=%s reason=%s", self.name, error)
                 self.breaker.failed()
-            self._told_at = time.monotonic()
+            finally:
+                self._told_at = time.monotonic()
+                self._looking.release()
         return max(self._told, self.in_flight)
 
     @contextmanager

@@ -1,5 +1,7 @@
 """Waiting for what an execution comes to, and saying in words where it stands when it is late."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +14,9 @@ from federation.mcp.door import Call
 from federation.services import executions, outcomes
 from federation.services.executions import ExecutionView, State
 from federation.services.outcomes import Outcome
+
+# So long after a look what is told of its progress says that an execution runs: what ends otherwise than by a result is seen by the next whole look.
+LOOK_WHOLE_S = 5.0
 
 
 class ExecutionFailed(PermanentError):
@@ -66,10 +71,10 @@ class _Growing:
     def __init__(self) -> None:
         self._text = self._told = ""
 
-    def look(self, view: ExecutionView) -> None:
+    def hear(self, progress: Mapping[str, Any] | None) -> None:
         """Take what is there by now."""
-        if view.progress is not None:
-            self._text = view.progress.get("note") or ""
+        if progress is not None:
+            self._text = progress.get("note") or ""
 
     def news(self) -> str | None:
         """Return what came since the last time; all of it where it began anew, None for nothing."""
@@ -85,15 +90,26 @@ async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: st
     ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
     growing = _Growing()
+    is_mine, looked = False, 0.0
 
     def look(session: Session) -> tuple[Outcome | None, Standing]:
-        ended = outcomes.outcome(session, execution_id)
+        nonlocal is_mine, looked
+        if not is_mine:
+            # Once, because whose it is does not change, and each part of an answer has this look.
+            outcomes.require_asker(session, execution_id)
+            is_mine = True
         view = executions.state(session, execution_id)
-        growing.look(view)
+        growing.hear(view.progress)
+        looked = time.monotonic()
         stands = _standing(view)
+        ended = outcomes.ended(session, execution_id) if view.state in executions.FINISHED else None
         return ended or given_up(stands), stands
 
     def settled(session: Session) -> tuple[Outcome | None, Standing] | None:
+        # Each part of an answer comes here: while it is told of, that it runs is known without asking where it stands.
+        if is_mine and time.monotonic() < looked + LOOK_WHOLE_S and (progress := executions.told(session, execution_id)) is not None:
+            growing.hear(progress)
+            return None
         ended, stands = look(session)
         return (ended, stands) if ended is not None or stands.is_unplaced else None
 

@@ -19,6 +19,8 @@ RESERVED = frozenset({"node", "events", "broadcast"})
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SHIPPED = (_PACKAGE.parent / "workers", _PACKAGE / "_workers")
 
+MOST_PLACES = 256
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 
 
@@ -43,7 +45,7 @@ class NodeFile(BaseModel):
     engines: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     gpus: Gpus | None = None
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 1
+    concurrency: Annotated[int, Field(ge=1, le=MOST_PLACES)] = 1
     pool: Literal["prefork", "threads"] = "threads"
     simulated: bool = False
     servers: tuple[ModelServer, ...] = ()
@@ -57,13 +59,19 @@ class NodeFile(BaseModel):
         return value
 
     def with_served(self) -> Self:
-        """Return the same with the engine and the models of its servers among its own, and the tag of those that may write summaries."""
+        """Return the same with what its servers make of it: their engine, their models, the tag of those that may write summaries, and places.
+
+        So many places as the servers have are those of a node that only asks servers, on threads, and names no number.
+        """
         if not self.servers:
             return self
+        places = {}
+        if self.pool == "threads" and not self.engines and "concurrency" not in self.model_fields_set:
+            places = {"concurrency": min(sum(server.parallel for server in self.servers), MOST_PLACES)}
         engines = dict.fromkeys((*self.engines, model_server.ENGINE))
         models = dict.fromkeys((*self.models, *(server.model for server in self.servers)))
         tags = dict.fromkeys((*self.tags, *([model_server.SUMMARISES] if any(server.summarises for server in self.servers) else ())))
-        return self.model_copy(update={"engines": tuple(engines), "models": tuple(models), "tags": tuple(tags)})
+        return self.model_copy(update={"engines": tuple(engines), "models": tuple(models), "tags": tuple(tags), **places})
 
     def cards(self) -> tuple[Gpu, ...]:
         """Return the declared cards, one value each."""

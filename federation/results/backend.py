@@ -103,7 +103,7 @@ class PostgresBackend(RetryingBackend):
             if state in states.READY_STATES and _is_part(request):
                 self._counted.last = (task_id, self._count(connection, values))
             else:
-                connection.execute(self._sql.store, values)
+                connection.execute(self._sql.store if state in states.READY_STATES else self._sql.tell, values)
             self._announce(connection, task_id)
 
     def _announce(self, connection: Connection, task_id: str) -> None:

@@ -59,6 +59,7 @@ class Statements:
     """Statements as bytes, ready to be sent."""
 
     store: bytes
+    tell: bytes
     count: bytes
     notify: bytes
     read: bytes
@@ -91,6 +92,8 @@ def statements(schema: str | None = None) -> Statements:
     part = sql.SQL(_INSERT).format(results=results, joined=sql.SQL("true"), assignments=guarded + sql.SQL(_JOIN))
     return Statements(
         store=store.as_bytes(),
+        # A state that is no end is worth no wait for the disk; the setting ends with the statement's own transaction.
+        tell=(store + sql.SQL(" returning set_config('synchronous_commit', 'off', true)")).as_bytes(),
         count=sql.SQL(_COUNT).format(store=part, chords=chords).as_bytes(),
         notify=b"select pg_notify($1, $2)",
         read=sql.SQL(_ROW + " where task_id = any(%s) and (expires_at is null or expires_at > now())").format(results=results).as_bytes(),

@@ -112,10 +112,7 @@ class Notifications:
     async def _run(self, connection: Connection) -> None:
         while True:
             try:
-                async for note in connection.notifies():
-                    for key in (note.payload, None):
-                        for subscription in self._subscriptions.get((note.channel, key), ()):
-                            subscription.wake()
+                await self._hear(connection)
             except psycopg.OperationalError as error:
                 log.warning("notifications.lost error=%s", str(error).strip())
             finally:
@@ -124,6 +121,37 @@ class Notifications:
             for subscribed in self._subscriptions.values():
                 for subscription in subscribed:
                     subscription.wake()
+
+    async def _hear(self, connection: Connection) -> None:
+        """Wake who waits for what comes, until the connection is lost. Raises psycopg.OperationalError."""
+        # Not psycopg's own way, which makes a future and two timers for each and wakes ten times a second for none.
+        loop, line, number = asyncio.get_running_loop(), connection.pgconn, connection.pgconn.socket
+        lost: asyncio.Future[None] = loop.create_future()
+
+        def read() -> None:
+            try:
+                line.consume_input()
+                while (note := line.notifies()) is not None:
+                    self._wake(note.relname.decode(), note.extra.decode())
+            except psycopg.OperationalError as error:
+                # At once, because libpq has closed it, and the next file that is opened has its number.
+                loop.remove_reader(number)
+                if not lost.done():
+                    lost.set_exception(error)
+
+        loop.add_reader(number, read)
+        try:
+            # What came while it began to listen was read by then, and nothing would say so.
+            read()
+            await lost
+        finally:
+            if not lost.done() or lost.cancelled():
+                loop.remove_reader(number)
+
+    def _wake(self, channel: str, payload: str) -> None:
+        for key in (payload, None):
+            for subscription in self._subscriptions.get((channel, key), ()):
+                subscription.wake()
 
     async def _reconnect(self) -> Connection:
         delay_s = _RETRY_S

@@ -66,7 +66,10 @@ _OWN = text(
     SELECT id, content, about, message_id, ARRAY(
         SELECT lexeme FROM unnest(to_tsvector('english', content)) AS said (lexeme, places, weights), unnest(places) AS place ORDER BY place
     ) AS lexemes
-    FROM memories WHERE created_by = :owner AND visibility = 'nobody' ORDER BY created_at, id LIMIT :at_once
+    FROM memories WHERE created_by = :owner AND visibility = 'nobody'
+        -- Neither a summary, which says again what others say, nor what is in one.
+        AND NOT EXISTS (SELECT FROM memories other WHERE other.id = memories.summary_id OR other.summary_id = memories.id)
+    ORDER BY created_at, id LIMIT :at_once
     """
 )
 

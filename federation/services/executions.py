@@ -113,6 +113,8 @@ _STATE = text(
     """
 )
 
+_TOLD = text("SELECT result FROM celery_results WHERE task_id = :task_id AND state = 'PROGRESS'")
+
 # The number is taken by the insert itself; two deliveries at once take the same, and the second asks again. The broker's mark alone
 # says too much: any sender can write it, and it is also on a message that a worker had in hand and did not begin. So a delivery repeats an earlier
 # one of the same try where that is known otherwise: ActiveMQ calls the message as it did before; or it was moved here from another node, which
@@ -221,6 +223,15 @@ def state(session: Session, execution_id: uuid.UUID) -> ExecutionView:
         raise NotFound("execution", str(execution_id), map(str, latest))
     told = None if row["progress"] is None else json.loads(row["progress"])
     return ExecutionView(**{**row, "state": State(row["state"]), "progress": told})
+
+
+def told(session: Session, execution_id: uuid.UUID) -> dict[str, Any] | None:
+    """Return what an execution that runs last told of its progress; None for one that has told nothing, or does not run.
+
+    For who looks at each word of it, and has looked before whether it is his.
+    """
+    found = session.scalar(_TOLD, {"task_id": str(execution_id)})
+    return None if found is None else dict(json.loads(found))
 
 
 def of_task(session: Session, task_id: uuid.UUID) -> list[uuid.UUID]:

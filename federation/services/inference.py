@@ -13,7 +13,9 @@ from federation.charter import charter
 from federation.errors import InvalidInput, NotFound
 from federation.placement.requirements import CHAT, Requirements
 from federation.services import agents, cached_answers, executions, limits, schemas, tokens
+from federation.services.charter import is_agent
 from federation.services.needs import valid
+from federation.settings import settings
 from federation.store import event_log, outbox
 from federation.store.context import context
 from federation.store.models.agents import Agent
@@ -55,12 +57,14 @@ def request(
     requirements: Mapping[str, Any] | None = None,
     cache: bool = False,
     conversation_id: str | None = None,
+    remember: bool | None = None,
 ) -> uuid.UUID:
     """Record the execution that asks a model, and return its id.
 
     `before` is the talk before the prompt, as `role` (user, assistant) and `content`; a `raw` prompt is a text to go on with. Without `system` the
     role that a node is asked for says what the model is told that it is; without a model the charter says which one that role asks, else that of the
     asker. With `cache` an answer to nearly the same may be given again, and this one later, to the members of `conversation_id`, or to the asker.
+    An agent's question that is not raw is to `remember` with its answer where that is good enough, unsaid where the setting says so.
 
     Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows, or a conversation that is not the asker's.
     """
@@ -84,9 +88,14 @@ def request(
     told = system or SYSTEM_PROMPTS.get(needs.role or "", DEFAULT_PROMPT)
     asked = {"role": "user", "content": prompt}
     messages = [asked] if raw else [{"role": "system", "content": told}, *(dict(turn) for turn in before), asked]
+    if raw and remember:
+        raise InvalidInput("remember", remember, "a question: what goes on with a text is no answer")
+    keeps = not raw and is_agent(context(session).actor) and (settings().remember_answers if remember is None else remember)
     limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
-    kwargs |= {name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema, "by_role": by_role}.items() if value}
+    kwargs |= {
+        name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema, "by_role": by_role, "remember": keeps}.items() if value
+    }
     if cache:
         same = {"system": told, "max_tokens": max_tokens, "seed": seed, "stop": list(stop), "schema": schema}
         same["needs"] = needs.model_dump(exclude_defaults=True)
@@ -150,6 +159,8 @@ def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None 
     if counted is not None:
         limits.correct_inference_tokens(session, counted=counted, used=run["prompt_tokens"] + run["completion_tokens"])
     session.add(ModelRun(execution_id=who.execution_id, actor=who.actor, trace_id=who.trace_id, **run))
+    # So that who reads it next has it.
+    session.flush()
     payload = {key: run[key] for key in ("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")}
     payload["cached"] = run.get("cached")
     payload["remote"] = remote

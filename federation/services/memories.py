@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy import func, select, text
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
+from sqlalchemy.orm import Session, aliased
 
 from federation.errors import InvalidInput, NotFound, Refused, TransientError
 from federation.services import agents, audiences, limits, messages
@@ -41,6 +41,7 @@ LONGEST, MOST_SUBJECTS = 4_000, 16
 # As of an inbox: more overwhelms who reads it.
 LARGEST_ANSWER_BYTES = 180_000
 BY_WORDS, BY_MEANING = "words", "meaning"
+_SUMMARY = aliased(Memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,10 @@ class Recalled:
     created_at: datetime
     score: Annotated[float | None, Field(description="Higher is better, within one answer only; null: not ranked.")]
     matched_by: Annotated[Sequence[str], Field(description="What found it: words, meaning.")]
+    cites: Annotated[
+        Sequence[uuid.UUID], Field(description="The older memories that it sums up, by their numbers in it; about=[memory_id] recalls them.")
+    ] = ()
+    part_of: Annotated[uuid.UUID | None, Field(description="The memory that sums it up, and is listed in its place.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +124,40 @@ def remember(
         raise InvalidInput("about", subjects, f"at most {MOST_SUBJECTS} subjects")
     if message_id is not None:
         messages.readable(session, message_id)
-    actor, salt = context(session).actor, uuid.uuid4()
-    same = (Memory.created_by == actor, Memory.visibility == level, Memory.audience == name, Memory.content == content)
-    known = session.scalar(select(Memory.id).where(*same))
-    if known is not None:
+    if (known := own(session, content, level=level, name=name)) is not None:
         return Remembered(known, level, name, False)
     limits.memory(session)
-    said: dict[str, Any] = {"visibility": level, "audience": name, "content": content, "about": subjects, "message_id": message_id}
+    made = keep(session, content, about=subjects, level=level, name=name, message_id=message_id)
+    limits.held_memories(session)
+    return made
+
+
+def own(session: Session, content: str, *, level: Visibility = Visibility.NOBODY, name: str | None = None) -> uuid.UUID | None:
+    """Return the memory of the caller's that says just this, for itself alone unless told for whom."""
+    actor = context(session).actor
+    same = (Memory.created_by == actor, Memory.visibility == level, Memory.audience == (actor if name is None else name), Memory.content == content)
+    return session.scalar(select(Memory.id).where(*same))
+
+
+def keep(
+    session: Session,
+    content: str,
+    *,
+    about: Sequence[str],
+    level: Visibility = Visibility.NOBODY,
+    name: str | None = None,
+    message_id: uuid.UUID | None = None,
+) -> Remembered:
+    """Keep what was looked at before and is not there yet, for the caller alone unless told for whom, whatever its limits. Raises TransientError."""
+    actor, salt = context(session).actor, uuid.uuid4()
+    name = actor if name is None else name
+    said: dict[str, Any] = {"visibility": level, "audience": name, "content": content, "about": list(about), "message_id": message_id}
     said |= {"salt": salt, "created_by": actor}
-    digest, words = _digest(said), func.to_tsvector("english", _worded(" ".join([content, *subjects])))
+    digest, words = _digest(said), func.to_tsvector("english", _worded(" ".join([content, *about])))
     # One statement, because a call that is repeated may come while the first is not done.
     memory_id = session.scalar(insert(Memory).values(**said, digest=digest, words=words).on_conflict_do_nothing().returning(Memory.id))
     if memory_id is None:
         raise TransientError("you remember the same in another call at this moment; call again")
-    limits.held_memories(session)
     told = {"memory_id": memory_id, "visibility": level, "audience": name, "digest": digest}
     event_log.append(session, "memory.remembered", f"memory:{memory_id}", payload=told)
     request_settling(session, memory_id, "remembered")
@@ -149,10 +174,25 @@ def forget(session: Session, memory_id: uuid.UUID) -> None:
         raise NotFound("memory", str(memory_id))
     if owner != context(session).actor:
         raise Refused(f"Who remembered it forgets it: this memory is {owner}'s.", f"Ask {owner} to forget it, by federation_send.")
-    if session.scalar(sa.delete(Memory).where(Memory.id == memory_id).returning(Memory.id)) is None:
+    _remove_summary_of(session, memory_id)
+    if not _removed(session, memory_id):
         raise NotFound("memory", str(memory_id))
+
+
+def _removed(session: Session, memory_id: uuid.UUID) -> bool:
+    if session.scalar(sa.delete(Memory).where(Memory.id == memory_id).returning(Memory.id)) is None:
+        return False
     event_log.append(session, "memory.forgotten", f"memory:{memory_id}", payload={"memory_id": memory_id})
     request_settling(session, memory_id, "forgotten")
+    return True
+
+
+def _remove_summary_of(session: Session, memory_id: uuid.UUID) -> None:
+    """Remove the summary that has words of a memory; what else was in it may be summarised anew."""
+    summary_id = session.scalar(select(_SUMMARY.id).join(Memory, Memory.summary_id == _SUMMARY.id).where(Memory.id == memory_id))
+    if summary_id is not None:
+        session.execute(sa.update(Memory).where(Memory.summary_id == summary_id).values(summary_id=None))
+        _removed(session, summary_id)
 
 
 def request_settling(session: Session, memory_id: uuid.UUID, why: str) -> None:
@@ -177,7 +217,9 @@ def latest(session: Session, *, about: Sequence[str] = (), before: datetime | No
     Raises InvalidInput.
     """
     _require_limit(limit)
-    query = select(Memory.id, Memory.created_at, func.octet_length(Memory.content)).where(_about(about))
+    # A summary stands for what is in it, unless that is what is asked for.
+    stands_by_itself = ~select(_SUMMARY.id).where(_SUMMARY.id == Memory.summary_id).exists() | sa.cast(Memory.summary_id, sa.Text).in_(about)
+    query = select(Memory.id, Memory.created_at, func.octet_length(Memory.content)).where(_about(about), stands_by_itself)
     query = query.order_by(Memory.created_at.desc(), Memory.id).limit(limit + 1)
     listed = session.execute(query if before is None else query.where(Memory.created_at < before)).all()
     sizes = accumulate(size for *_, size in listed)
@@ -186,18 +228,24 @@ def latest(session: Session, *, about: Sequence[str] = (), before: datetime | No
 
 
 def show(session: Session, ranked: Sequence[Ranked]) -> list[Recalled]:
-    """Return which of these are still there and the caller's to see, in their order, without those that were altered beside the program."""
+    """Return which of these are still there and the caller's to see, in their order, without those that were altered beside the program.
+
+    What comes after its summary is left out.
+    """
     # A message that the reader may not see is not there to join.
     query = select(Memory, Message).outerjoin(Message, Message.id == Memory.message_id).where(Memory.id.in_([each.id for each in ranked]))
     found = {memory.id: (memory, message) for memory, message in session.execute(query)}
-    recalled = []
+    cites, summaries = _cited(session, list(found)), _there(session, [memory.summary_id for memory, _ in found.values()])
+    recalled: list[Recalled] = []
+    shown: set[uuid.UUID | None] = set()
     for each in ranked:
         memory, message = found.get(each.id, (None, None))
-        if memory is None:
+        if memory is None or memory.summary_id in shown:
             continue
         if memory.digest != _digest({name: getattr(memory, name) for name in _SEALED}):
             logger.error("memory.altered", extra={"memory_id": str(memory.id)})
             continue
+        shown.add(memory.id)
         source = message if message is not None and audiences.may_read(session, message) else None
         recalled.append(
             Recalled(
@@ -213,16 +261,30 @@ def show(session: Session, ranked: Sequence[Ranked]) -> list[Recalled]:
                 created_at=memory.created_at,
                 score=each.score,
                 matched_by=list(each.matched_by),
+                cites=cites.get(memory.id, []),
+                part_of=memory.summary_id if memory.summary_id in summaries else None,
             )
         )
     return recalled
+
+
+def _cited(session: Session, summary_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID | None, list[uuid.UUID]]:
+    in_order = func.array_agg(aggregate_order_by(Memory.id, Memory.created_at, Memory.id))
+    rows = session.execute(select(Memory.summary_id, in_order).where(Memory.summary_id.in_(summary_ids)).group_by(Memory.summary_id))
+    return {summary_id: list(ids) for summary_id, ids in rows}
+
+
+def _there(session: Session, summary_ids: Collection[uuid.UUID | None]) -> set[uuid.UUID]:
+    wanted = {each for each in summary_ids if each is not None}
+    return seen(session, list(wanted)) if wanted else set()
 
 
 # BM25, each word of a memory counted once. How rare a word is, and how long memories are, is counted over what the asker may see alone.
 _BY_WORDS = text(
     r"""
     WITH asked AS (SELECT lexeme FROM unnest(to_tsvector('english', :query))),
-    seen AS MATERIALIZED (SELECT id, words, length(words) AS size FROM memories WHERE about @> CAST(:about AS text[])),
+    seen AS MATERIALIZED (SELECT id, words, length(words) AS size FROM memories
+        WHERE array_append(about, CAST(summary_id AS text)) @> CAST(:about AS text[])),
     told AS (
         SELECT seen.id, seen.size, asked.lexeme FROM seen
         JOIN asked ON seen.words @@ CAST('''' || replace(replace(asked.lexeme, '\', '\\'), '''', '''''') || '''' AS tsquery)
@@ -273,7 +335,8 @@ def record_vector(session: Session, memory_id: uuid.UUID, *, node: str, model: s
 
 
 def _about(subjects: Collection[str]) -> sa.ColumnElement[bool]:
-    return Memory.about.contains(list(subjects))
+    # The id of a summary is a subject of what is in it.
+    return sa.cast(func.array_append(Memory.about, sa.cast(Memory.summary_id, sa.Text)), ARRAY(sa.Text)).contains(list(subjects))
 
 
 def _require_limit(limit: int) -> None:

@@ -50,12 +50,6 @@ def _mine(session: Session) -> list[str]:
     return [str(identity) for identity in session.scalars(query)]
 
 
-def outcome(session: Session, execution_id: uuid.UUID) -> Outcome | None:
-    """Return what the caller's execution came to; None before its end. Raises NotFound for another's."""
-    require_asker(session, execution_id)
-    return ended(session, execution_id)
-
-
 def ended(session: Session, execution_id: uuid.UUID) -> Outcome | None:
     """Return what an execution came to, for a caller whose right to know was looked at before; None before its end."""
     row = session.execute(_ENDED, {"id": str(execution_id)}).one_or_none()

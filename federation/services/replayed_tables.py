@@ -198,7 +198,7 @@ COLUMNS_LEFT_OUT = {
     # As of the run, and when it was given last.
     "cached_answers": {"prompt", "vector", "completion", "used_at"},
     # What the digest is of, which only its readers can compare; a memory that differs from it is shown to nobody.
-    "memories": {"content", "about", "message_id", "salt", "words"},
+    "memories": {"content", "about", "message_id", "salt", "words", "summary_id"},
     "indexed_folders": {"id"},
     # An id; the event tells the index by folder and audience.
     "index_runs": {"skipped", "folder_id"},
@@ -208,7 +208,7 @@ WITHOUT_A_ROW = {
     *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept"),
     *("index.worded", "index.searchable", "index.embedded", "index.written"),
     # How far messages and findings were read, from which the graph can be made anew; that nobody tries any more to embed a memory.
-    *("graph.extracted", "memory.given_up"),
+    *("graph.extracted", "memory.given_up", "memory.summarised"),
     # Its digests stand in a file of the machine; what a part says is shown to who asked.
     *("model.added", "model.part"),
     # What they tell stands in a finding's event, or in those of the task.

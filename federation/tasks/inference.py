@@ -13,7 +13,7 @@ from federation.delivery import elsewhere, models
 from federation.delivery.task import FederationTask
 from federation.engines.contracts import Asked, ChatMessage, Completion, Halt, Hear
 from federation.engines.routing import NoAnswer, Source, Step
-from federation.services import cached_answers, inference, schemas
+from federation.services import answers, cached_answers, inference, schemas
 from federation.tasks.cached_answers import look
 
 # Who waits for an answer hears of its parts so often, and of the first one at once; where many answers are made at a time each tells less often,
@@ -38,20 +38,22 @@ def answer(
     cache: Mapping[str, Any] | None = None,
     may_move: bool = False,
     former: Mapping[str, Any] | None = None,
+    remember: bool = False,
 ) -> dict[str, Any]:
     """Ask a model of this node and record the run; a delivery that comes after a recorded answer returns that answer.
 
     `counted` are the tokens that its asker was charged for it. While it is made, who waits for it hears its parts; cancelled, it ends. What no model
     of this node answers now, and `may_move`, is asked of another node at once; `former` is what became of it on those before. `by_role` is the role
     for which the charter chose the model. With a `cache` no model is asked where the same was answered before, and what one answers is kept.
+    An answer that is good enough its asker is to `remember`.
 
     Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable, EngineUnavailable, AnswerMisfits for one that is
     not the JSON of the schema, Cancelled.
     """
-    with task.transaction() as session:
-        done = inference.recorded(session, task.execution_id)
-        if done is not None:
-            return _shown(done)
+    if not task.is_first_delivery:
+        with task.transaction() as session:
+            if inference.recorded(session, task.execution_id) is not None:
+                return _recorded(session, task, remember=remember)
     turns = [ChatMessage(role=turn["role"], content=turn["content"]) for turn in messages]  # type: ignore[arg-type]  # checked by ChatMessage
     asked = Asked(turns, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop, schema=schema, raw=raw)
     teller, halt = _Teller(task, total=max_tokens), Halt()
@@ -63,9 +65,9 @@ def answer(
         before = [*before, {"node": task.node, **asdict(looked.step(model))}]
         if (run := looked.run()) is not None:
             with task.transaction() as session:
-                if inference.record_run(session, {**common, **run, "route": before}, counted=counted):
+                if is_new := inference.record_run(session, {**common, **run, "route": before}, counted=counted):
                     cached_answers.use(session, run["cached"]["execution_id"])
-                return _recorded(session, task)
+                return _recorded(session, task, remember=remember, is_new=is_new)
     try:
         with task.ended_by(halt.set):
             key = inference.affinity(model, messages)
@@ -95,13 +97,18 @@ def answer(
         # One that was cut off, or is empty, is of no use to anybody else.
         if is_new and cache and looked and looked.vector and completion.finish_reason == "stop" and completion.text.strip():
             cached_answers.keep(session, prompt=messages[-1]["content"], vector=looked.vector, **cache)
-        return _recorded(session, task)
+        return _recorded(session, task, remember=remember, is_new=is_new)
 
 
-def _recorded(session: Session, task: FederationTask) -> dict[str, Any]:
+def _recorded(session: Session, task: FederationTask, *, remember: bool, is_new: bool = False) -> dict[str, Any]:
+    """Return what is recorded, which its asker is to `remember` when it `is_new`."""
     recorded = inference.recorded(session, task.execution_id)
     assert recorded is not None
-    return _shown(recorded)
+    if not remember:
+        return _shown(recorded)
+    why_not = answers.keep(session, task.execution_id) if is_new else None
+    kept = answers.kept(session, task.execution_id)
+    return _shown(recorded, memory_id=None if kept is None else str(kept), not_remembered=why_not)
 
 
 def _told(task: FederationTask, steps: Sequence[Step], by_role: str | None) -> list[dict[str, Any]]:
@@ -146,9 +153,9 @@ class _Teller:
         self._due = time.monotonic() + max(TELL_S, source.in_flight / TELLS_PER_S)
 
 
-def _shown(run: Any) -> dict[str, Any]:
+def _shown(run: Any, **more: Any) -> dict[str, Any]:
     shown = ("model", "model_digest", "node", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "first_part_s", "route", "cached")
-    return {"text": run.completion, **{name: getattr(run, name) for name in shown}}
+    return {"text": run.completion, **{name: getattr(run, name) for name in shown}, **more}
 
 
 # Each node that it goes to takes one of its tries.
@@ -167,6 +174,7 @@ def complete(
     by_role: str | None = None,
     cache: Mapping[str, Any] | None = None,
     former: Mapping[str, Any] | None = None,
+    remember: bool = False,
 ) -> dict[str, Any]:
     """Answer a prompt with a model of this node, or have another node do it where none of its models answers now."""
     counted = inference.tokens_at_most(messages, max_tokens)
@@ -185,4 +193,5 @@ def complete(
         cache=cache,
         may_move=True,
         former=former,
+        remember=remember,
     )

@@ -1,6 +1,7 @@
 """Memories as executions on the node of the vectors: LanceDB holds their vectors and no word of them, and ranks; it shows none."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from itertools import count
@@ -11,8 +12,11 @@ from celery import shared_task
 
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
-from federation.services import consolidation, memories
+from federation.engines.sentences import sentences_of
+from federation.services import consolidation, memories, memory_summaries
+from federation.services.consolidation import Own
 from federation.services.memories import BY_MEANING, BY_WORDS, Ranked
+from federation.services.memory_summaries import Subject
 from federation.services.retrieval import EMBEDDING_ENGINE
 from federation.tasks.retrieval import vectors_dir
 from federation.vectors.filters import Scope
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 SPARE = 50
 # Each compaction writes the table anew.
 COMPACT_EVERY = 50
+MAX_SENTENCES = 5
 
 # One writer a table, as in `retrieval`.
 _one_writer = Lock()
@@ -101,11 +106,30 @@ def rank(self: FederationTask, *, query: str, about: list[str], limit: int) -> l
 
 @shared_task(bind=True, base=FederationTask, name=consolidation.CONSOLIDATE)
 def consolidate(self: FederationTask) -> dict[str, Any]:
-    """Remove of what its asker remembers for itself what a later memory says as well."""
+    """Remove of what its asker remembers for itself what a later memory says as well, and sum up what is old of one subject."""
     with self.transaction() as session:
         own = consolidation.own(session)
-    if len(own) < 2:
-        return {"looked_at": len(own), "merged": 0}
+    merged = _merge(self, own) if len(own) > 1 else 0
+    with self.transaction() as session:
+        due = memory_summaries.due(session)
+    summed_up = [str(kept) for subject in due if (kept := _sum_up(self, subject)) is not None]
+    return {"looked_at": len(own), "merged": merged, "summed_up": summed_up}
+
+
+def _sum_up(task: FederationTask, subject: Subject) -> uuid.UUID | None:
+    from federation.engines import extractive  # noqa: PLC0415 - computes with numpy, which a node without models has not
+
+    engine = catalogue.embedding(EMBEDDING_ENGINE)
+    said = [(number, sentence) for number, each in enumerate(subject.memories) for sentence in sentences_of(each.content)]
+    vectors = engine.embed([sentence for _, sentence in said], truncate_at=engine.window)
+    text = memory_summaries.text_of(subject, [said[index] for index in extractive.pick(vectors, limit=MAX_SENTENCES)])
+    if text is None:
+        return None
+    with task.transaction() as session:
+        return memory_summaries.record(session, subject, text)
+
+
+def _merge(task: FederationTask, own: Sequence[Own]) -> int:
     engine = catalogue.embedding(EMBEDDING_ENGINE)
     vectors = engine.embed([each.content for each in own], truncate_at=engine.window)
     alike = vectors @ vectors.T
@@ -116,6 +140,5 @@ def consolidate(self: FederationTask) -> dict[str, Any]:
             if alike[number, other] >= consolidation.ALIKE and consolidation.says_all_of(own[other], earlier):
                 pairs.append((earlier.id, own[other].id))
                 break
-    with self.transaction() as session:
-        merged = consolidation.merge(session, pairs)
-    return {"looked_at": len(own), "merged": merged}
+    with task.transaction() as session:
+        return consolidation.merge(session, pairs)

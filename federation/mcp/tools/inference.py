@@ -58,7 +58,8 @@ class Answer:
     execution_id: UUID
     state: State
     waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
-    note: Annotated[str | None, Field(description="What to do next.")]
+    note: Annotated[str | None, Field(description="What to do next, or why it was not remembered.")]
+    memory_id: Annotated[UUID | None, Field(description="What it is remembered as; null: it is not.")] = None
 
 
 class Turn(TypedDict):
@@ -101,6 +102,13 @@ async def federation_infer(
     role: Role = None,
     node: Node = None,
     model: Model = None,
+    remember: Annotated[
+        bool | None,
+        Field(
+            description="Whether question and answer are kept for yourself, for federation_recall, if the answer is whole, no excuse, more than the "
+            "question, and no repetition; omitted: as the operator has set it, else no."
+        ),
+    ] = None,
     cache: Annotated[
         bool,
         Field(
@@ -138,6 +146,7 @@ async def federation_infer(
             requirements=needs,
             cache=cache,
             conversation_id=conversation_id,
+            remember=remember,
         )
 
     execution_id = await call.transact(ask)
@@ -159,7 +168,8 @@ async def federation_infer(
         execution_id=execution_id,
         state=stands.state,
         waiting_for=stands.waiting_for,
-        note=stands.note,
+        note=f"not remembered: {said['not_remembered']}" if said.get("not_remembered") else stands.note,
+        memory_id=said.get("memory_id"),
     )
 
 

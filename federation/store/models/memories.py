@@ -19,6 +19,7 @@ class Memory(Base):
     __table_args__ = (
         # Said again it is the same one; by its hash, because an index takes no long texts.
         Index("ix_memories_said", "created_by", "visibility", "audience", text("md5(content)"), unique=True),
+        Index("ix_memories_summary_id", "summary_id", postgresql_where=text("summary_id IS NOT NULL")),
         Index("ix_memories_unembedded", "created_at", postgresql_where=text("vector_at IS NULL")),
         one_of("visibility", Visibility),
     )
@@ -32,6 +33,8 @@ class Memory(Base):
     # What the content is hashed with for the event log, which would else confirm a guess, also of what was forgotten.
     salt: Mapped[uuid.UUID]
     digest: Mapped[str]
+    # The memory that sums it up with others; when that is gone it stands by itself again, and is summed up no more.
+    summary_id: Mapped[uuid.UUID | None]
     words: Mapped[Any] = mapped_column(TSVECTOR)
     vector_at: Mapped[datetime | None]
     created_by: Mapped[str]

@@ -160,8 +160,36 @@ def test_what_is_said_twice_is_consolidated_by_a_worker(remembering: World) -> N
     settled(world)
     with world.transactions.begin("ada") as session:
         asked = outbox.record(session, consolidation.CONSOLIDATE, {}, requirements={"tags": ["frag"], "engine": "minilm"})
-    assert world.result(asked, within_s=120) == {"looked_at": 3, "merged": 1}
+    assert world.result(asked, within_s=120) == {"looked_at": 3, "merged": 1, "summed_up": []}
     settled(world)
     with world.transactions.begin("ada") as session:
         left = [each.content for each in memories.latest(session).memories]
     assert left == ["The deploys to production need two approvals.", "The cache is never emptied"]
+
+
+def test_what_is_old_of_one_subject_is_summed_up_by_a_worker_and_found_by_its_meaning(remembering: World) -> None:
+    world = remembering
+    world.worker(world.memory_node)
+    said = [f"Deploy {day} of the shop waited for the VPN. The weather was fine on day {day}." for day in range(8)]
+    originals = [remember(world, "ada", each, about=["shop"]) for each in said]
+    remember(world, "eve", "Eve keeps bees", about=["shop"])
+    settled(world)
+    with psycopg.connect(world.owner_url) as connection:
+        connection.execute("UPDATE memories SET created_at = created_at - interval '40 days', updated_by = 'test:hand'")
+    for who in ("ada", "eve"):
+        with world.transactions.begin(who) as session:
+            asked = outbox.record(session, consolidation.CONSOLIDATE, {}, requirements={"tags": ["frag"], "engine": "minilm"})
+        done = world.result(asked, within_s=120)
+        assert len(done["summed_up"]) == (1 if who == "ada" else 0)
+    settled(world)
+    with world.transactions.begin("ada") as session:
+        [summary] = memories.latest(session).memories
+    lines = summary.content.splitlines()
+    assert list(summary.cites) == originals
+    assert 1 <= len(lines[1:]) <= 5
+    for line in lines[1:]:
+        sentence, _, number = line.removeprefix("- ").rpartition(" [")
+        assert sentence in said[int(number.rstrip("]")) - 1]
+    shown, _ = ask(world, "ada", "what held up the releases of the store?", limit=20)
+    assert summary.memory_id in [each.memory_id for each in shown]
+    assert not [each for each in ask(world, "eve", "what held up the releases of the store?")[0] if "VPN" in each.content]

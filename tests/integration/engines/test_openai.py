@@ -189,3 +189,47 @@ def test_what_other_servers_say_is_understood(status: int, body: bytes, error: t
                 ModelServer("other", url=f"http://127.0.0.1:{other.server_address[1]}/v1", model="m").complete(Asked(QUESTION))
         finally:
             other.shutdown()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_of_many_who_ask_at_once_what_a_server_has_one_asks_for_all_and_who_comes_later_asks_anew(status: int) -> None:
+    at_once, asked, go = 8, [], threading.Event()
+
+    class Has(_Says):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            go.wait(60)
+            body = b'{"data": [{"id": "m", "max_model_len": %d}]}' % len(asked)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Has) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        try:
+            client = ModelServer("other", url=f"http://127.0.0.1:{other.server_address[1]}/v1", model="m")
+            found: list[Any] = []
+
+            def ask() -> None:
+                try:
+                    found.append(client.served())
+                except EngineUnavailable as error:
+                    found.append(error)
+
+            asking = [threading.Thread(target=ask) for _ in range(at_once)]
+            for thread in asking:
+                thread.start()
+            eventually(lambda: asked)
+            # Whoever has not come to wait by then asks once more, and no more than one does.
+            go.set()
+            for thread in asking:
+                thread.join(60)
+            assert len(asked) <= 2
+            assert len(found) == at_once
+            assert all(isinstance(each, EngineUnavailable) is (status == 500) for each in found)
+            before = len(asked)
+            ask()
+            assert len(asked) == before + 1
+        finally:
+            other.shutdown()

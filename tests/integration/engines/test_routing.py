@@ -2,6 +2,7 @@
 
 import signal
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -267,3 +268,21 @@ def test_small_model_is_asked_first_what_is_simple_and_a_larger_one_what_it_answ
     escalated = ask(router, check=from_the_large)
     assert way(escalated) == [("frail", "failed"), ("sound", "answered")]
     assert "'city' is a required property" in escalated.steps[0].why
+
+
+def test_while_one_asks_a_server_for_its_queue_others_go_by_what_it_said_before() -> None:
+    asked, go = [], threading.Event()
+
+    def queue() -> int:
+        asked.append(1)
+        go.wait(60)
+        return 7
+
+    one = Source("one", "openai", "m", lambda: None, queue=queue)  # type: ignore[arg-type,return-value]  # it is never asked anything else
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(one.depth)
+        until(lambda: asked)
+        assert [one.depth(), len(asked)] == [0, 1]
+        go.set()
+        assert first.result() == 7
+    assert [one.depth(), len(asked)] == [7, 1]

@@ -139,3 +139,18 @@ async def test_prompt_over_the_window_is_refused_with_both_numbers(house: Any) -
     async with house.client("ada") as ada:
         with pytest.raises(ToolError, match=r"the text has \d+ tokens and the model's window is 512; shorten it"):
             await ada.call_tool("federation_infer", {"prompt": "word " * 900, "wait_s": 240})
+
+
+async def test_answer_is_remembered_with_its_question_where_that_is_asked_for_and_it_is_good_enough(house: Any, world: World) -> None:
+    question = "What is the capital of France?"
+    async with house.client("bob") as bob, house.client("ada") as ada:
+        answer = (await bob.call_tool("federation_infer", {"prompt": question, "max_tokens": 64, "remember": True, "wait_s": 240})).structured_content
+        cut_off = (await bob.call_tool("federation_infer", {**STORY, "max_tokens": 3, "remember": True})).structured_content
+        plain = (await bob.call_tool("federation_infer", {"prompt": question, "max_tokens": 64, "wait_s": 240})).structured_content
+        kept = (await bob.call_tool("federation_recall", {})).structured_content["memories"]
+        others = (await ada.call_tool("federation_recall", {})).structured_content["memories"]
+    assert "Paris" in answer["text"]
+    assert [each["content"] for each in kept] == [f"Asked: {question}\nAnswered by {answer['model']}: {answer['text'].strip()}"]
+    assert (kept[0]["memory_id"], kept[0]["visibility"]) == (answer["memory_id"], "nobody")
+    assert (cut_off["memory_id"], cut_off["note"]) == (None, "not remembered: the answer was cut off by max_tokens")
+    assert (plain["memory_id"], others) == (None, [])

@@ -146,6 +146,16 @@ def test_a_result_is_one_upsert_and_one_announcement(backend: PostgresBackend, d
     assert len(said) == 41, said[:5]
 
 
+def test_a_word_of_progress_is_there_at_once_and_an_end_waits_for_the_disk(backend: PostgresBackend) -> None:
+    identity = "told"
+    for state in ("PROGRESS", "PROGRESS", "SUCCESS", "PROGRESS"):
+        backend.store_result(identity, {"note": state}, state)
+        with backend._connections.borrow() as connection:
+            # It ends with its own statement.
+            assert connection.execute("show synchronous_commit").fetchone() == ("on",)
+    assert backend.get_task_meta(identity)["result"] == {"note": "SUCCESS"}
+
+
 def test_a_refused_announcement_is_told_and_loses_no_result(make_backend: Make, caplog: pytest.LogCaptureFixture) -> None:
     backend = make_backend(f"channel={'c' * 70}")
     for number in range(3):

@@ -76,6 +76,29 @@ def test_a_node_has_the_models_of_its_servers(tmp_path: Path) -> None:
     ]
 
 
+SERVERS = '[[servers]]\nname = "a"\nmodel = "m"\nurl = "http://127.0.0.1:1"\nparallel = 16\n[[servers]]\nname = "b"\nmodel = "m"\nurl = "http://127.0.0.1:2"\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "places"),
+    [("", 20), ("concurrency = 3", 3), ('pool = "prefork"', 1), ('engines = ["minilm"]', 1)],
+)
+def test_a_node_that_only_asks_servers_has_as_many_places_as_they_have_unless_it_says_how_many(tmp_path: Path, line: str, places: int) -> None:
+    (tmp_path / "x.toml").write_text(f'role = "lead"\n{line}\n{SERVERS}')
+    assert node_file("x", tmp_path).concurrency == places
+
+
+def test_a_node_has_no_more_places_than_a_file_may_ask_for(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(f'role = "lead"\n{SERVERS.replace("16", "4000")}')
+    assert node_file("x", tmp_path).concurrency == 256
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_node_is_tagged_that_has_a_server_which_may_write_summaries(tmp_path: Path, may: bool) -> None:
+    (tmp_path / "x.toml").write_text(f'role = "lead"\ntags = ["fast"]\n{SERVERS}summarises = {str(may).lower()}\n')
+    assert node_file("x", tmp_path).tags == (("fast", "summarises") if may else ("fast",))
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
