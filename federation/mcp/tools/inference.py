@@ -169,7 +169,7 @@ async def federation_infer(
         state=stands.state,
         waiting_for=stands.waiting_for,
         note=f"not remembered: {said['not_remembered']}" if said.get("not_remembered") else stands.note,
-        memory_id=said.get("memory_id"),
+        memory_id=UUID(said["memory_id"]) if said.get("memory_id") else None,
     )
 
 
