@@ -43,6 +43,7 @@ COMMANDS = (
     Entry("agent", "federation.cli.agent:app", "Add agents, give tokens and keys, configure clients."),
     Entry("pulse", "federation.cli.pulse:pulse", "Show what every agent and node is doing, or was."),
     Entry("history", "federation.cli.history:history", "Show what was said in a conversation."),
+    Entry("events", "federation.cli.events:events", "Show what happened, and follow what happens."),
     Entry("schedule", "federation.cli.schedule:app", "Set when conversations are summarised."),
     Entry("task", "federation.cli.task:app", "Hand out, do, show, approve, cancel and redrive tasks."),
     Entry("phase", "federation.cli.phase:phase", "Show or move the phase of a conversation."),
