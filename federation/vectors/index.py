@@ -6,6 +6,7 @@ Of each document there is a row too, made of those of its chunks: a chunk whose 
 import fcntl
 import shutil
 from collections.abc import Collection, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -107,8 +108,10 @@ class VectorIndex:
 
     def optimize_words(self) -> None:
         """Index what is new among words and documents: call it after all of a tree is written."""
-        self.words.optimize()
-        self.documents.optimize()
+        with ThreadPoolExecutor(1, thread_name_prefix="documents") as beside:
+            documents = beside.submit(self.documents.optimize)
+            self.words.optimize()
+            documents.result()
 
     def optimize(self) -> None:
         """Index new rows, compact small files and drop old versions; call it after a batch of writes."""
