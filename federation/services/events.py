@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session, aliased
 
 from federation.errors import InvalidInput, NotFound
 from federation.services import conversations
-from federation.services.replayed_events import APPLY, WITHOUT_A_ROW
+from federation.services.replayed_events import APPLY
+from federation.services.replayed_tables import WITHOUT_A_ROW
 from federation.store import event_order
 from federation.store.event_order import LINE, Line
 from federation.store.models.events import Event, OrderedEvent
