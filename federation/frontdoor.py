@@ -1,5 +1,6 @@
 """The front door: MCP over streamable HTTP with a health page, or over stdio; reads the settings and binds the port."""
 
+import gc
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from federation.charter import charter
 from federation.delivery import logs
 from federation.delivery.app import application, database_url
-from federation.delivery.runtime import transactions
+from federation.delivery.runtime import take_short_turns, transactions
 from federation.delivery.signer import act_as
 from federation.delivery.voices import agent_voice
 from federation.errors import DatabaseUnavailable, IssuerUnavailable, SettingsError
@@ -129,6 +130,9 @@ def serve() -> None:
     public = urlsplit(config.mcp_url or "").hostname
     hosts = [socket.gethostname(), *([public] if public else []), *config.mcp_allowed_hosts]
     app = web(door, hosts=hosts)
+    take_short_turns()
+    # What is there by now stays, and need not be looked through again and again.
+    gc.freeze()
     with listening:
         given = uvicorn.Config(
             app,

@@ -172,6 +172,19 @@ class Settings(BaseSettings):
     inference_tokens_per_day: int = Field(
         5_000_000, ge=0, le=10**12, description="Tokens that models may read and write for one agent in a day; 0: any number."
     )
+    cached_answers: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Answers of models that are kept for who asks nearly the same with `cache`; 0: none is kept or given again.",
+    )
+    cached_answers_per_conversation: int = Field(
+        200, ge=1, le=10_000, description="How many of these are of one conversation, or of one agent who asked in none."
+    )
+    cached_answer_s: Seconds = Field(86_400.0, description="Seconds for which an answer of a model is given again.")
+    cached_answer_similarity: float = Field(
+        0.95, ge=0.8, le=1, description="How near a prompt must be to the one before: the cosine of their vectors; 1: the same prompt only."
+    )
     artifact_bytes: int = Field(100 * 2**20, ge=0, le=2**50, description="Bytes that one artifact may have; 0: any number.")
     artifact_bytes_per_day: int = Field(
         10 * 2**30, ge=0, le=2**60, description="Bytes that one agent may put into artifacts in a day; 0: any number."

@@ -19,17 +19,16 @@ import stomp
 
 
 class Follower(stomp.ConnectionListener):
-    """The events of one type as they come; `durable` is a name under which ActiveMQ keeps what it misses while it is away."""
+    """The events of one type as they come; what comes while it is away is in the log: `federation events --after` the last number."""
 
-    def __init__(self, host: str, port: int, user: str, passcode: str, kind: str = ">", *, durable: str | None = None) -> None:
+    def __init__(self, host: str, port: int, user: str, passcode: str, kind: str = ">") -> None:
         self.arrived: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._subscribed = threading.Event()
         # A broker that is gone without a word is noticed by its heart-beats.
         self.client = stomp.Connection12([(host, port)], heartbeats=(30_000, 30_000))
         self.client.set_listener("", self)
-        self.client.connect(user, passcode, wait=True, headers={"client-id": durable} if durable else {})
-        headers = {"activemq.subscriptionName": durable} if durable else {}
-        self.client.subscribe(f"/topic/federation.events.{kind}", id="1", ack="auto", headers={"receipt": "subscribed", **headers})
+        self.client.connect(user, passcode, wait=True)
+        self.client.subscribe(f"/topic/federation.events.{kind}", id="1", ack="auto", headers={"receipt": "subscribed"})
         # A topic tells nothing to who comes later.
         if not self._subscribed.wait(60):
             raise ConnectionError("ActiveMQ does not confirm the subscription; may this user read the topics of events?")

@@ -1,6 +1,11 @@
-"""One STOMP connection: writes from any thread, receipts, heart-beats; knows nothing of kombu, and is of no use after a fork."""
+"""One STOMP connection: writes from any thread, receipts, heart-beats; knows nothing of kombu, and is of no use after a fork.
+
+What was sent to a wildcard it hands to nobody: to ActiveMQ such a name is a destination, what is sent there reaches all who read what it fits, and
+who may send there was not asked whether he may write to each of these.
+"""
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -11,9 +16,12 @@ from collections.abc import Callable
 from itertools import count
 from time import monotonic
 
+from federation.broker.destinations import is_wildcard
 from federation.broker.dialing import Address, Dialed, wait_until_ready
 from federation.broker.errors import ConfirmationMissing, ConnectionLost, ProtocolError, RequestRefused
 from federation.broker.frames import HEARTBEAT, Frame, encode
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 18
 # In pieces, so that progress shows: TLS says nothing of a write before all of it is done.
@@ -50,6 +58,7 @@ class StompConnection:
         self._reading = False
         self._answers: dict[str, Frame | None] = {}
         self._collected: dict[str, deque[Frame]] = {}
+        self._sent_to_wildcards: deque[Frame] = deque()
         self._failure: Exception | None = None
         self._closed = False
         self.ended = threading.Event()
@@ -235,6 +244,8 @@ class StompConnection:
     def _route(self, frames: list[Frame]) -> None:
         for frame in frames:
             match frame.command:
+                case "MESSAGE" if is_wildcard(frame.headers.get("destination", "")):
+                    self._sent_to_wildcards.append(frame)
                 case "MESSAGE":
                     self._collected.get(frame.headers.get("subscription", ""), self.inbox).append(frame)
                 case "RECEIPT":
@@ -255,6 +266,7 @@ class StompConnection:
         Raises ConnectionLost if nothing came for two intervals and a little more.
         """
         self._check()
+        self._refuse()
         now = monotonic()
         if self._beat_out_s and now - self._last_sent >= self._beat_out_s / rate:
             self.send(HEARTBEAT)
@@ -265,6 +277,14 @@ class StompConnection:
                     f"{self.address} has been silent for {now - self._last_received:.1f} s; it agreed to a heart-beat each {self._beat_in_s:g} s"
                 )
             self.tell_waiting()
+
+    def _refuse(self) -> None:
+        """Settle what nobody gets; not while frames are read, because a write may wait for that."""
+        while self._sent_to_wildcards:
+            headers = self._sent_to_wildcards.popleft().headers
+            logger.warning("a message that was sent to the wildcard %s is not taken", headers["destination"])
+            if "ack" in headers:
+                self.send(encode("ACK", {"id": headers["ack"]}))
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

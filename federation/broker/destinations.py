@@ -34,6 +34,11 @@ def decode_name(encoded: str) -> str:
     return unquote(encoded)
 
 
+def is_wildcard(destination: str) -> bool:
+    """Whether a destination stands for many; no name of ours does, because the signs are encoded in it."""
+    return "*" in destination or ">" in destination
+
+
 def is_remote_control(exchange: str) -> bool:
     """Whether an exchange belongs to Celery's remote control."""
     return exchange.endswith(PIDBOX)

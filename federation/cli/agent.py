@@ -20,7 +20,7 @@ from federation.local.certificates import Certificates
 from federation.local.home import Home
 from federation.mcp.where import mcp_url
 from federation.security.signing import load_or_make
-from federation.services import agent_keys, agents, profiles
+from federation.services import agent_keys, agents, feeds, profiles
 from federation.services.agent_keys import KeyView
 from federation.services.signers import SHOWN
 from federation.settings import settings
@@ -190,8 +190,19 @@ def revoke(
     token: Annotated[str | None, typer.Option("--token", metavar="ID", help="Only this one, by the beginning of its id in `agent tokens`.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke all tokens of an agent, or one. The front door turns it away within seconds."""
-    count = transact(lambda session: agents.revoke(session, name, token=token))
+    """Revoke all tokens of an agent, or one.
+
+    The front door turns it away within seconds. What else lets it in is named.
+    """
+
+    def work(session: Session) -> tuple[int, bool]:
+        return agents.revoke(session, name, token=token), any(feed.agent == name for feed in feeds.everybody(session))
+
+    count, speaks = transact(work)
+    if token is None and speaks:
+        errors.print(inert(f"{name} speaks STOMP too, with a password of the broker: federation agent stomp {name} --off"))
+    if token is None and settings().jwt_issuer is not None:
+        errors.print(inert(f"A JWT of {settings().jwt_issuer} goes on opening the door to {name} until it is ended there."))
     if as_json:
         print_json(json.dumps({"name": name, "revoked": count}))
         return

@@ -31,6 +31,7 @@ from federation.delivery.signer import LOOK_AGAIN_S, act_as
 from federation.errors import PermanentError, TransientError
 from federation.placement.node import NodeView
 from federation.services import (
+    cached_answers,
     claim_lines,
     consolidation,
     decisions,
@@ -163,6 +164,7 @@ class FederationScheduler(Scheduler):
             Job("compaction", COMPACT_EVERY.total_seconds(), self._request_compaction),
             Job("lines", CLEANUP_S, self._forget_absent),
             Job("consolidation", CLEANUP_S, self._request_consolidation),
+            Job("answers", CLEANUP_S, self._drop_answers),
             Job("results", CLEANUP_S, self._clean_up),
         ]
         self._retry_s = FIRST_RETRY_S
@@ -368,6 +370,10 @@ class FederationScheduler(Scheduler):
     def _forget_absent(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:
             claim_lines.forget_absent(session)
+
+    def _drop_answers(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            cached_answers.drop(session)
 
     def _clean_up(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:

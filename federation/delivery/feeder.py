@@ -19,6 +19,8 @@ ACTOR = parts.FEEDER
 # One transaction of ActiveMQ, which holds it in memory until it is committed.
 AT_ONCE = 50
 RETRY_S, REFUSED_S = 5.0, 60.0
+# Who is the first to be fed waits at most so long.
+NOBODY_S = 1.0
 
 
 class Feeder:
@@ -40,6 +42,9 @@ class Feeder:
         all_fed = True
         with self._transactions.begin(ACTOR) as session:
             known = feeds.everybody(session)
+        if not known:
+            # Most federations have nobody who speaks STOMP: then it is not asked at each event.
+            self._not_before = time.monotonic() + NOBODY_S
         for feed in known:
             if time.monotonic() < self._refused.get(feed.destination, 0.0):
                 all_fed = False

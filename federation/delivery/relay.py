@@ -5,6 +5,7 @@ Whoever does so feeds inboxes to queues too: one of all beats, woken by the same
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import psycopg
@@ -34,6 +35,8 @@ NUMBERED_AT_ONCE = 2_000
 TOLD_AT_ONCE, MOST_BYTES = 500, 4_000_000
 # Not every transaction wakes somebody; what happened without a notice is told after this time.
 LOOK_S = 1.0
+# A round takes nearly as long for one event as for many: so it rests as long as the last one took, and tells together what happens meanwhile.
+LONGEST_REST_S = 0.1
 STANDBY_S = 2.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 15.0
 
@@ -97,9 +100,10 @@ class Relay:
     def _relay(self, line: psycopg.Connection) -> None:
         """Do what there is to do, then wait for a notice."""
         # All of it first: a broker that is away holds up the topics, and the order only for as long as it takes to notice.
+        began, worked = time.monotonic(), False
         while event_order.is_unsettled(line) and not self._stopped.is_set():
             # Whatever is fed is an event too.
-            self._fed = False
+            self._fed, worked = False, True
             numbered = self._number()
             self._behind = self._behind or numbered > 0
             if numbered < NUMBERED_AT_ONCE:
@@ -108,6 +112,8 @@ class Relay:
             self._behind = self._publish() == TOLD_AT_ONCE
         if not self._fed:
             self._fed = self._feeder.feed()
+        if worked:
+            self._stopped.wait(min(time.monotonic() - began, LONGEST_REST_S))
         wait_for_notices(line, LOOK_S)
 
     def _number(self) -> int:
@@ -134,7 +140,7 @@ class Relay:
 def number(transactions: Transactions, awaited: Horizon | None) -> tuple[Horizon | None, int]:
     """Give numbers to one batch of committed events; return what is awaited before less need be looked through, and how many they were."""
     with transactions.begin(ACTOR) as session:
-        settled = event_order.relay(session).settled
+        settled = event_order.settled(session)
         # Before anything is written: the horizon wants a transaction id that is given after it has looked.
         awaited = awaited or event_order.horizon(session, settled=settled)
         # Looked at before the numbering, which sees at least as much.

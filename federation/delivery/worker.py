@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from federation.delivery import logs, machine
 from federation.delivery.node_life import NodeLife
 from federation.delivery.questions import Questions
-from federation.delivery.runtime import runtime
+from federation.delivery.runtime import runtime, take_short_turns
 from federation.delivery.signer import act_as
 from federation.errors import FederationError, SettingsError
 from federation.placement import node_file
@@ -104,6 +104,7 @@ class NodeStep(bootsteps.StartStopStep):
 
     def _ready(self, **_: Any) -> None:
         declared: NodeFile = self._worker.federation_node
+        take_short_turns()
         made = runtime()
         announcement = _announcement(declared, concurrency=self._worker.concurrency, hostname=self._worker.hostname)
         # What this node may be asked for; messages are judged by it.

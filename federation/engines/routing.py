@@ -28,6 +28,9 @@ class Outcome(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     RESTS = "rests"
+    # Before any of them: whether an answer of before was given again.
+    CACHED = "cached"
+    MISSED = "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,13 @@ class NoAnswer(EngineUnavailable):
 def _passes(completion: Completion) -> None: ...
 
 
+def _has_weights(source: Source, digest: str | None) -> bool:
+    try:
+        return not source.rests and source.load().digest() == digest
+    except (EngineUnavailable, ModelUnavailable):
+        return False
+
+
 class Router:
     """The models of a node in the order in which they are asked."""
 
@@ -151,6 +161,10 @@ class Router:
         if not found:
             raise NotFound("chat engine", model or "any", [name for source in self._sources for name in (source.name, source.model)])
         return found
+
+    def has_weights(self, model: str, digest: str | None, *, named: str | None) -> bool:
+        """Say whether one of those that go by this name (all without one) has this model with the same weights, and answers. Raises NotFound."""
+        return any(source.model == model and _has_weights(source, digest) for source in self.named(named))
 
     def that_summarise(self) -> "Router | None":
         """Return those that may write summaries, in the same order; None where none may."""

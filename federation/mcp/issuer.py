@@ -56,7 +56,11 @@ class Issuer:
 
     async def name(self, token: str) -> str | None:
         """Return the name of the agent that a JWT speaks for, None for a JWT that is not valid. Raises IssuerUnavailable."""
-        found = await self._verifier.verify_token(token)
+        try:
+            found = await self._verifier.verify_token(token)
+        except (OverflowError, ValueError):
+            # Its issuer signed an end that is no moment, such as Infinity.
+            return None
         # The verifier takes a token without an end, and looks for no beginning.
         if found is None or found.expires_at is None:
             return None

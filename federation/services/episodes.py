@@ -67,6 +67,7 @@ _WORDS = {
     "memory.forgotten": "forgot something",
     "index.scanned": "indexed",
     "model.ran": "ran",
+    "answer.reused": "was answered out of the cache by",
 }
 # Of a message the sender and whom it is for, of others whom they name, beside who acts.
 _NAMES = ("agent", "agent_id", "assigned_to", "holder", "handed_to", "validated_by", "to", "consensus_id")

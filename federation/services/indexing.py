@@ -139,17 +139,21 @@ _ON_THEIR_WAY = text(
 def _pending(session: Session, folder_id: uuid.UUID) -> list[uuid.UUID]:
     """Return the chunks of an index that have no vector, and get none from a batch that is called for."""
     on_their_way = set(session.scalars(_ON_THEIR_WAY, {"folder_id": folder_id}))
+    of_index = select(IndexRun.id).where(IndexRun.folder_id == folder_id)
+    staged = set(session.scalars(select(VectorChange.chunk_id).where(VectorChange.run_id.in_(of_index), VectorChange.vector.is_not(None))))
     unembedded = select(Chunk.id).join(Document).where(Document.folder_id == folder_id, Chunk.vector_at.is_(None))
-    staged = select(VectorChange.chunk_id).where(VectorChange.vector.is_not(None))
-    found = session.scalars(unembedded.where(Chunk.id.not_in(staged)).order_by(Document.path, Chunk.start_line))
-    return [identity for identity in found if identity not in on_their_way]
+    found = session.scalars(unembedded.order_by(Document.path, Chunk.start_line))
+    # Here and not in the query: under the policies of the tables PostgreSQL would look through what is staged anew for each chunk.
+    return [identity for identity in found if identity not in on_their_way and identity not in staged]
 
 
-def unsearchable(session: Session, run_id: uuid.UUID, *, limit: int) -> list[StoredChunk]:
-    """Return chunks of the index of a run that are not found by their words yet, at most so many."""
+def unsearchable(session: Session, run_id: uuid.UUID, *, limit: int, after: StoredChunk | None = None) -> list[StoredChunk]:
+    """Return chunks of the index of a run that are not found by their words yet, document by document, at most so many; only what follows one."""
     folder_id = session.get_one(IndexRun, run_id).folder_id
     query = _stored().where(Document.folder_id == folder_id, Chunk.words_at.is_(None))
-    return [StoredChunk(*row) for row in session.execute(query.limit(limit))]
+    if after is not None:
+        query = query.where(sa.tuple_(Chunk.document_id, Chunk.id) > sa.tuple_(sa.literal(after.document_id), sa.literal(after.id)))
+    return [StoredChunk(*row) for row in session.execute(query.order_by(Chunk.document_id, Chunk.id).limit(limit))]
 
 
 def record_words(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> None:
@@ -234,10 +238,10 @@ def batch(session: Session, execution_id: uuid.UUID) -> list[StoredChunk]:
     found = session.get(IndexBatch, execution_id)
     if found is None:
         raise NotFound("batch", str(execution_id))
-    staged_before = select(VectorChange.chunk_id).where(VectorChange.vector.is_not(None))
     wanted = sa.any_(_array([uuid.UUID(chunk) for chunk in found.chunk_ids], sa.Uuid()))
-    query = _stored().where(Chunk.id == wanted, Chunk.vector_at.is_(None), Chunk.id.not_in(staged_before))
-    return [StoredChunk(*row) for row in session.execute(query.order_by(Document.path, Chunk.start_line))]
+    staged = set(session.scalars(select(VectorChange.chunk_id).where(VectorChange.chunk_id == wanted, VectorChange.vector.is_not(None))))
+    query = _stored().where(Chunk.id == wanted, Chunk.vector_at.is_(None)).order_by(Document.path, Chunk.start_line)
+    return [chunk for row in session.execute(query) if (chunk := StoredChunk(*row)).id not in staged]
 
 
 def _stored() -> sa.Select[uuid.UUID, uuid.UUID, str, str, str, str, int, int, str, str]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from federation.charter import charter
 from federation.errors import InvalidInput, NotFound
 from federation.placement.requirements import CHAT, Requirements
-from federation.services import agents, executions, limits, schemas, tokens
+from federation.services import agents, cached_answers, executions, limits, schemas, tokens
 from federation.services.charter import is_agent
 from federation.services.needs import valid
 from federation.settings import settings
@@ -55,14 +55,18 @@ def request(
     schema: Mapping[str, Any] | None = None,
     system: str | None = None,
     requirements: Mapping[str, Any] | None = None,
+    cache: bool = False,
+    conversation_id: str | None = None,
     remember: bool | None = None,
 ) -> uuid.UUID:
     """Record the execution that asks a model, and return its id.
 
     `before` is the talk before the prompt, as `role` (user, assistant) and `content`; a `raw` prompt is a text to go on with. Without `system` the
     role that a node is asked for says what the model is told that it is; without a model the charter says which one that role asks, else that of the
-    asker. An agent's question that is not raw is to `remember` with its answer where that is good enough, unsaid where the setting says so.
-    Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows.
+    asker. With `cache` an answer to nearly the same may be given again, and this one later, to the members of `conversation_id`, or to the asker.
+    An agent's question that is not raw is to `remember` with its answer where that is good enough, unsaid where the setting says so.
+
+    Raises InvalidInput, OverQuota, NotFound for a node or model that nobody knows, or a conversation that is not the asker's.
     """
     agents.require(prompt, "prompt")
     if not 1 <= max_tokens <= LONGEST_ANSWER:
@@ -75,6 +79,8 @@ def request(
         raise InvalidInput("stop", list(stop), f"at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters")
     if raw and (before or system):
         raise InvalidInput("mode", "completion", "a prompt alone: a text that is gone on with has no system and no messages")
+    if conversation_id is not None and not cache:
+        raise InvalidInput("conversation_id", conversation_id, "cache=true beside it: it says for whose members an answer is kept")
     if schema is not None:
         schemas.require(schema)
     needs, by_role = with_model_of_role(session, valid(session, requirements or {}), asker=context(session).actor)
@@ -90,6 +96,12 @@ def request(
     kwargs |= {
         name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema, "by_role": by_role, "remember": keeps}.items() if value
     }
+    if cache:
+        same = {"system": told, "max_tokens": max_tokens, "seed": seed, "stop": list(stop), "schema": schema}
+        same["needs"] = needs.model_dump(exclude_defaults=True)
+        unfit = "it goes on with a text" if raw else "there is talk before the prompt" if before else None
+        unfit = unfit or ("its temperature is above 0" if temperature else None)
+        kwargs["cache"] = cached_answers.wanted(session, conversation_id, same, unfit=unfit)
     return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=affinity(needs.model, messages))
 
 
@@ -135,7 +147,7 @@ def prompt_digest(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None = None, remote: bool = False) -> bool:
-    """Record the completion of the current execution; False if a former delivery recorded it.
+    """Record the completion of the current execution, by a model or out of the cache; False if a former delivery recorded it.
 
     `counted` are the tokens that its asker was charged when it was recorded, which are corrected now; `remote`: what was asked left the federation.
     """
@@ -150,8 +162,9 @@ def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None 
     # So that who reads it next has it.
     session.flush()
     payload = {key: run[key] for key in ("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")}
+    payload["cached"] = run.get("cached")
     payload["remote"] = remote
-    event_log.append(session, "model.ran", f"execution:{who.execution_id}", payload=payload)
+    event_log.append(session, "answer.reused" if payload["cached"] else "model.ran", f"execution:{who.execution_id}", payload=payload)
     return True
 
 

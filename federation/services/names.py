@@ -12,9 +12,10 @@ _RESERVED = frozenset({"any", "node", "events", "broadcast"})
 
 def valid_agent(name: str) -> str:
     """Return the name of an agent. Raises InvalidInput."""
-    if name.lower() in _RESERVED or ":" in name:
-        raise InvalidInput("name", name, f"a name without ':' that is not one of {', '.join(sorted(_RESERVED))}")
-    return valid_slug("name", name)
+    if name.lower() in _RESERVED or ":" in name or not re.fullmatch(PATTERN, name):
+        wanted = WANTED.replace(": ", "")
+        raise InvalidInput("name", name, f"{wanted}, without ':' and not one of {', '.join(sorted(_RESERVED))}")
+    return name
 
 
 def valid_slug(field: str, value: str) -> str:

@@ -287,8 +287,13 @@ def _quarantined(rows: Rows, event: Told) -> None:
 
 
 def _model_ran(rows: Rows, event: Told) -> None:
-    told = event.pick("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens")
+    told = event.pick("engine", "model", "model_digest", "node", "prompt_sha256", "prompt_tokens", "completion_tokens", "cached")
     _set(rows, "model_runs", _subject(event), actor=event.actor, **told)
+
+
+def _answers_dropped(rows: Rows, event: Told) -> None:
+    for identity in event.payload["execution_ids"]:
+        rows["cached_answers"].pop(identity, None)
 
 
 def _remembered(rows: Rows, event: Told) -> None:
@@ -380,21 +385,13 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "signer.revoked": lambda rows, event: _set(rows, "signers", event.payload["identity"], revoked=True),
     "statement.made": _stated,
     "model.ran": _model_ran,
+    "answer.reused": _model_ran,
+    "answer.kept": lambda rows, event: _set(rows, "cached_answers", _subject(event), created_by=event.actor, **event.payload),
+    "answer.dropped": _answers_dropped,
     "memory.remembered": _remembered,
     "memory.embedded": lambda rows, event: _set(rows, "memories", _subject(event), embedded=True),
     "memory.forgotten": _forgotten,
     "memory.merged": _forgotten,
     "index.scanned": _scanned,
     "index.finished": lambda rows, event: _set(rows, "index_runs", _subject(event), finished=True),
-}
-# These change no column that is compared.
-WITHOUT_A_ROW = {
-    *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept"),
-    *("index.worded", "index.searchable", "index.embedded", "index.written"),
-    # How far messages and findings were read, from which the graph can be made anew; that nobody tries any more to embed a memory.
-    *("graph.extracted", "memory.given_up", "memory.summarised"),
-    # Its digests stand in a file of the machine; what a part says is shown to who asked.
-    *("model.added", "model.part"),
-    # What they tell stands in a finding's event, or in those of the task.
-    *("hypothesis.proposed", "hypothesis.validated", "action.proposed", "action.completed"),
 }

@@ -126,7 +126,12 @@ STORED = {
     """,
     "model_runs": """
         SELECT execution_id::text, jsonb_build_object('engine', engine, 'model', model, 'model_digest', model_digest, 'node', node,
-            'prompt_sha256', prompt_sha256, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens, 'actor', actor) FROM model_runs
+            'prompt_sha256', prompt_sha256, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens,
+            'cached', cached, 'actor', actor) FROM model_runs
+    """,
+    "cached_answers": """
+        SELECT execution_id::text, jsonb_build_object('key', key, 'conversation_id', conversation_id, 'engine', engine, 'model', model,
+            'model_digest', model_digest, 'created_by', created_by) FROM cached_answers
     """,
     # What it says nobody but its readers may know: its digest is of text and salt.
     "memories": """
@@ -190,9 +195,22 @@ COLUMNS_LEFT_OUT = {
     "summaries": {"id", "message_ids"},
     # What a model was given and said: the log may be read by more than who asked.
     "model_runs": {"parameters", "completion", "finish_reason", "seconds", "first_part_s", "route"},
+    # As of the run, and when it was given last.
+    "cached_answers": {"prompt", "vector", "completion", "used_at"},
     # What the digest is of, which only its readers can compare; a memory that differs from it is shown to nobody.
     "memories": {"content", "about", "message_id", "salt", "words", "summary_id"},
     "indexed_folders": {"id"},
     # An id; the event tells the index by folder and audience.
     "index_runs": {"skipped", "folder_id"},
+}
+# Types of events that change no column that is compared.
+WITHOUT_A_ROW = {
+    *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept"),
+    *("index.worded", "index.searchable", "index.embedded", "index.written"),
+    # How far messages and findings were read, from which the graph can be made anew; that nobody tries any more to embed a memory.
+    *("graph.extracted", "memory.given_up", "memory.summarised"),
+    # Its digests stand in a file of the machine; what a part says is shown to who asked.
+    *("model.added", "model.part"),
+    # What they tell stands in a finding's event, or in those of the task.
+    *("hypothesis.proposed", "hypothesis.validated", "action.proposed", "action.completed"),
 }

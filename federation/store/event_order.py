@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from federation.store.models.events import EventRelay, OrderedEvent
+from federation.store.models.events import OrderedEvent
 
 # An event as the audit has it: JSON as PostgreSQL writes jsonb, the same text for the same values. What is hashed, published and
 # exported are these bytes, over the row `e` of `events` and its `number`.
@@ -43,6 +43,10 @@ _LINES = text(
     WHERE number BETWEEN :first AND :last ORDER BY number
     """  # noqa: S608 - LINE is ours
 )
+_PUBLISHED_UPTO = text("SELECT published, (SELECT coalesce(max(number), 0) FROM event_order) AS last FROM event_relay")
+_SETTLED = text("SELECT settled FROM event_relay")
+_SETTLE = text("UPDATE event_relay SET settled = :sequence")
+_PUBLISHED = text("UPDATE event_relay SET published = :number")
 # Not a SELECT from the sequence: that reads it unlocked, and may see what `nextval` writes ahead into the log for a moment.
 _TAKEN = text("SELECT coalesce(pg_sequence_last_value('events_sequence_seq'), 0)")
 # Not the end of a snapshot: that lies behind the last transaction that ended, and others may have begun after it.
@@ -74,9 +78,9 @@ def is_unsettled(connection: psycopg.Connection) -> bool:
     return bool(unsettled)
 
 
-def relay(session: Session) -> EventRelay:
-    """Return how far the relay has come."""
-    return session.get_one(EventRelay, 1, populate_existing=True)
+def settled(session: Session) -> int:
+    """Return the sequence at and below which no event can appear any more."""
+    return int(session.execute(_SETTLED).scalar_one())
 
 
 def give_numbers(session: Session, *, settled: int, limit: int) -> tuple[int, int]:
@@ -102,7 +106,7 @@ def oldest(session: Session) -> int:
 
 def settle(session: Session, sequence: int) -> None:
     """Remember that no event can appear at or below this sequence any more."""
-    session.execute(update(EventRelay).values(settled=sequence))
+    session.execute(_SETTLE, {"sequence": sequence})
 
 
 def lines(session: Session, first: int, last: int) -> Sequence[Line]:
@@ -112,9 +116,10 @@ def lines(session: Session, first: int, last: int) -> Sequence[Line]:
 
 def unpublished(session: Session, *, limit: int) -> tuple[Sequence[Line], int]:
     """Return the next events that the topics were not told of, and the number up to which these are all that there are."""
-    published = relay(session).published
-    upto = min(published + limit, last_number(session))
-    return lines(session, published + 1, upto), upto
+    row = session.execute(_PUBLISHED_UPTO).one()
+    upto = min(row.published + limit, row.last)
+    # By two numbers that the planner is told: joined with the row that has them, all events would be looked through.
+    return (lines(session, row.published + 1, upto) if upto > row.published else []), upto
 
 
 def last_number(session: Session) -> int:
@@ -124,4 +129,4 @@ def last_number(session: Session) -> int:
 
 def mark_published(session: Session, number: int) -> None:
     """Remember that the topics were told of all events up to this number."""
-    session.execute(update(EventRelay).values(published=number))
+    session.execute(_PUBLISHED, {"number": number})

@@ -13,7 +13,8 @@ from federation.delivery import elsewhere, models
 from federation.delivery.task import FederationTask
 from federation.engines.contracts import Asked, ChatMessage, Completion, Halt, Hear
 from federation.engines.routing import NoAnswer, Source, Step
-from federation.services import answers, inference, schemas
+from federation.services import answers, cached_answers, inference, schemas
+from federation.tasks.cached_answers import look
 
 # Who waits for an answer hears of its parts so often, and of the first one at once; where many answers are made at a time each tells less often,
 # because a tell is two commits and a look, and a server that shares the processor is the slower for it.
@@ -34,6 +35,7 @@ def answer(
     stop: Sequence[str] = (),
     schema: Mapping[str, Any] | None = None,
     by_role: str | None = None,
+    cache: Mapping[str, Any] | None = None,
     may_move: bool = False,
     former: Mapping[str, Any] | None = None,
     remember: bool = False,
@@ -42,21 +44,30 @@ def answer(
 
     `counted` are the tokens that its asker was charged for it. While it is made, who waits for it hears its parts; cancelled, it ends. What no model
     of this node answers now, and `may_move`, is asked of another node at once; `former` is what became of it on those before. `by_role` is the role
-    for which the charter chose the model. An answer that is good enough its asker is to `remember`.
+    for which the charter chose the model. With a `cache` no model is asked where the same was answered before, and what one answers is kept.
+    An answer that is good enough its asker is to `remember`.
 
     Raises NotFound for a model that does not answer questions, ContextLengthError, ModelUnavailable, EngineUnavailable, AnswerMisfits for one that is
     not the JSON of the schema, Cancelled.
     """
     if not task.is_first_delivery:
         with task.transaction() as session:
-            done = inference.recorded(session, task.execution_id)
-            if done is not None:
-                return _shown(done, **_kept(session, task, remember))
+            if inference.recorded(session, task.execution_id) is not None:
+                return _recorded(session, task, remember=remember)
     turns = [ChatMessage(role=turn["role"], content=turn["content"]) for turn in messages]  # type: ignore[arg-type]  # checked by ChatMessage
     asked = Asked(turns, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop, schema=schema, raw=raw)
     teller, halt = _Teller(task, total=max_tokens), Halt()
     # A later try of the same, after a pause, begins anew.
     before: list[dict[str, Any]] = former["route"] if former and former["retries"] == task.request.retries else []
+    common = {"node": task.node, "parameters": _parameters(asked), "prompt_sha256": inference.prompt_digest(messages)}
+    looked = None if cache is None else look(task, cache, prompt=messages[-1]["content"], model=model)
+    if looked is not None:
+        before = [*before, {"node": task.node, **asdict(looked.step(model))}]
+        if (run := looked.run()) is not None:
+            with task.transaction() as session:
+                if is_new := inference.record_run(session, {**common, **run, "route": before}, counted=counted):
+                    cached_answers.use(session, run["cached"]["execution_id"])
+                return _recorded(session, task, remember=remember, is_new=is_new)
     try:
         with task.ended_by(halt.set):
             key = inference.affinity(model, messages)
@@ -69,12 +80,10 @@ def answer(
         raise
     completion, source = routed.completion, routed.source
     run = {
+        **common,
         "engine": source.engine,
         "model": source.model,
         "model_digest": routed.digest,
-        "node": task.node,
-        "parameters": _parameters(asked),
-        "prompt_sha256": inference.prompt_digest(messages),
         "completion": completion.text,
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
@@ -84,18 +93,22 @@ def answer(
         "route": [*before, *_told(task, routed.steps, by_role)],
     }
     with task.transaction() as session:
-        first = inference.record_run(session, run, counted=counted, remote=source.remote)
-        why_not = answers.keep(session, task.execution_id) if first and remember else None
-        recorded = inference.recorded(session, task.execution_id)
-        assert recorded is not None
-        return _shown(recorded, **_kept(session, task, remember, why_not))
+        is_new = inference.record_run(session, run, counted=counted, remote=source.remote)
+        # One that was cut off, or is empty, is of no use to anybody else.
+        if is_new and cache and looked and looked.vector and completion.finish_reason == "stop" and completion.text.strip():
+            cached_answers.keep(session, prompt=messages[-1]["content"], vector=looked.vector, **cache)
+        return _recorded(session, task, remember=remember, is_new=is_new)
 
 
-def _kept(session: Session, task: FederationTask, remember: bool, why_not: str | None = None) -> dict[str, Any]:
+def _recorded(session: Session, task: FederationTask, *, remember: bool, is_new: bool = False) -> dict[str, Any]:
+    """Return what is recorded, which its asker is to `remember` when it `is_new`."""
+    recorded = inference.recorded(session, task.execution_id)
+    assert recorded is not None
     if not remember:
-        return {}
+        return _shown(recorded)
+    why_not = answers.keep(session, task.execution_id) if is_new else None
     kept = answers.kept(session, task.execution_id)
-    return {"memory_id": None if kept is None else str(kept), "not_remembered": why_not}
+    return _shown(recorded, memory_id=None if kept is None else str(kept), not_remembered=why_not)
 
 
 def _told(task: FederationTask, steps: Sequence[Step], by_role: str | None) -> list[dict[str, Any]]:
@@ -141,7 +154,7 @@ class _Teller:
 
 
 def _shown(run: Any, **more: Any) -> dict[str, Any]:
-    shown = ("model", "model_digest", "node", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "first_part_s", "route")
+    shown = ("model", "model_digest", "node", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "first_part_s", "route", "cached")
     return {"text": run.completion, **{name: getattr(run, name) for name in shown}, **more}
 
 
@@ -159,6 +172,7 @@ def complete(
     stop: Sequence[str] = (),
     schema: Mapping[str, Any] | None = None,
     by_role: str | None = None,
+    cache: Mapping[str, Any] | None = None,
     former: Mapping[str, Any] | None = None,
     remember: bool = False,
 ) -> dict[str, Any]:
@@ -176,6 +190,7 @@ def complete(
         stop=stop,
         schema=schema,
         by_role=by_role,
+        cache=cache,
         may_move=True,
         former=former,
         remember=remember,

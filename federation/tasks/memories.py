@@ -76,6 +76,13 @@ def _put(memory_id: str, collection: str, vector: "NDArray[np.float32]") -> None
         stored.upsert([Row(memory_id, memory_id, collection, "", "memory", "", vector)])
 
 
+def _nearest(vector: "NDArray[np.float32]", scope: Scope, depth: int) -> Ranking:
+    from federation.vectors.table import together  # noqa: PLC0415 - imports LanceDB
+
+    [ranking] = together([_vectors().by_vector(vector, scope, depth)])
+    return ranking
+
+
 @shared_task(bind=True, base=FederationTask, name=memories.RANK, time_limit=300)
 def rank(self: FederationTask, *, query: str, about: list[str], limit: int) -> list[dict[str, Any]]:
     """Rank what the asker may see by words, in PostgreSQL, and by meaning, in LanceDB; the answer says which, and none of what they say."""
@@ -88,7 +95,7 @@ def rank(self: FederationTask, *, query: str, about: list[str], limit: int) -> l
         scope = Scope(document_ids=only, collections=memories.collections(session))
     entries = [Entry(str(each.id), str(each.id), "", each.score or 0.0) for each in worded]
     words = Ranking(entries, entries[-1].score if len(entries) == depth else 0.0)
-    meaning = Ranking([], 0.0) if scope.is_empty else _vectors().by_vector(vector, scope, depth)
+    meaning = Ranking([], 0.0) if scope.is_empty else _nearest(vector, scope, depth)
     hits = fused({BY_WORDS: (1.0, words), BY_MEANING: (1.0, meaning)})
     with self.transaction() as session:
         # LanceDB knows for which role or conversation one is, and PostgreSQL who belongs to it by now.

@@ -4,7 +4,9 @@ import hashlib
 import time
 import uuid
 from collections import Counter
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,9 @@ from federation.vectors.sources import Skipped
 from federation.vectors.wording import query_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from federation.vectors.index import Key, VectorIndex
 
 # Longer chunks are cut for the model, which is three times as fast so; their whole text is still found by its words.
@@ -107,16 +112,16 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
             compared_with=compared_with,
             **for_whom,
         )
+    del documents
     run = _make_searchable(self)
+    _give_back()
     return {**asdict(run), "run_id": str(run.run_id), "skipped": dict(Counter(refusal.reason for refusal in skipped))}
 
 
 def _make_searchable(task: FederationTask) -> RunView:
     """Put the words of what is new in the index of a run into LanceDB, take out what is gone, and call for the embedding of the rest."""
-    run_id, told = task.execution_id, 0
-    while some := _put_words(task, run_id):
-        told += some
-        task.tell_progress(told, told, "pieces searchable")
+    run_id = task.execution_id
+    told = _put_words(task, run_id)
     with task.transaction() as session:
         gone = indexing.gone(session, run_id)
     if gone or told:
@@ -128,20 +133,53 @@ def _make_searchable(task: FederationTask) -> RunView:
         return indexing.record_searchable(session, run_id, gone)
 
 
+def _give_back() -> None:
+    from federation.vectors.freeing import give_back  # noqa: PLC0415 - imports Arrow
+
+    give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Chunks with the words they are found by, and the vectors of these, shape (n, 256)."""
+
+    chunks: Sequence[StoredChunk]
+    texts: Sequence[str]
+    vectors: "NDArray[np.float32]"
+
+
+def _worded_with_vectors(chunks: Sequence[StoredChunk]) -> _Words:
+    texts = [_worded(chunk).searchable for chunk in chunks]
+    return _Words(chunks, texts, catalogue.embedding(retrieval.STATIC_ENGINE).embed(texts))
+
+
 def _put_words(task: FederationTask, run_id: uuid.UUID) -> int:
+    """Write the words of all chunks of an index that are not found by them yet; return of how many."""
+    told = 0
+
+    def read(after: StoredChunk | None = None) -> Sequence[StoredChunk]:
+        with task.transaction() as session:
+            return indexing.unsearchable(session, run_id, limit=AT_ONCE, after=after)
+
     with task.transaction() as session:
         if not indexing.unsearchable(session, run_id, limit=1):
-            return 0
-    stored, engine = _vectors(), catalogue.embedding(retrieval.STATIC_ENGINE)
-    with stored.writing():
-        # Read here, or a writer that was held up would bring back what another has deleted meanwhile.
-        with task.transaction() as session:
-            chunks = indexing.unsearchable(session, run_id, limit=AT_ONCE)
-        texts = [_worded(chunk).searchable for chunk in chunks]
-        stored.put_words([_key(chunk) for chunk in chunks], texts, engine.embed(texts))
-        with task.transaction() as session:
-            indexing.record_words(session, run_id, [chunk.id for chunk in chunks])
-    return len(chunks)
+            return told
+    stored = _vectors()
+    # Read under the lock, or a writer that was held up would bring back what another has deleted meanwhile. Words and vectors of the next chunks are
+    # made while LanceDB and PostgreSQL have these.
+    with stored.writing(), ThreadPoolExecutor(1, thread_name_prefix="words") as ahead:
+        chunks = read()
+        following = ahead.submit(_worded_with_vectors, chunks)
+        while chunks:
+            ready = following.result()
+            chunks = read(chunks[-1])
+            following = ahead.submit(_worded_with_vectors, chunks)
+            stored.put_words([_key(chunk) for chunk in ready.chunks], ready.texts, ready.vectors)
+            with task.transaction() as session:
+                indexing.record_words(session, run_id, [chunk.id for chunk in ready.chunks])
+            told += len(ready.chunks)
+            task.tell_progress(told, told, "pieces searchable")
+    return told
 
 
 def _key(chunk: StoredChunk) -> "Key":

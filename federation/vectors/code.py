@@ -1,6 +1,6 @@
 """Source code by its syntax tree: functions, methods, classes, and what is left of the file; also of files that do not compile."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -9,8 +9,7 @@ from typing import Final
 from tree_sitter import Language, Node, Parser
 
 from federation.vectors.languages import CLASS, MODULE, Syntax
-from federation.vectors.pieces import MAX_WORDS, Piece, cut
-from federation.vectors.wording import count_words
+from federation.vectors.pieces import MAX_WORDS, Lines, Piece, cut
 
 # A shorter run between two definitions is a comment or a constant of the next one.
 _RUN_WORDS: Final = 12
@@ -124,11 +123,8 @@ def _last_line(node: Node) -> int:
 
 
 class _Cutter:
-    def __init__(self, syntax: Syntax, lines: Sequence[str], max_words: int) -> None:
+    def __init__(self, syntax: Syntax, lines: Lines, max_words: int) -> None:
         self._finder, self._lines, self._max_words = _Finder(syntax), lines, max_words
-
-    def _words(self, first: int, last: int) -> int:
-        return count_words("\n".join(self._lines[first : last + 1]))
 
     def _cut(self, first: int, last: int, kind: str, title: str) -> list[Piece]:
         return cut(self._lines, first, last, kind=kind, title=title, max_words=self._max_words)
@@ -138,7 +134,7 @@ class _Cutter:
         if found.kind == "function":
             # Go says of what type a method is by its name.
             return self._cut(first, found.last, "method" if kind == CLASS or "." in found.name else "function", title)
-        if found.body is None or depth >= _MAX_DEPTH or (found.kind == CLASS and self._words(first, found.last) <= self._max_words):
+        if found.body is None or depth >= _MAX_DEPTH or (found.kind == CLASS and self._lines.count(first, found.last) <= self._max_words):
             return self._cut(first, found.last, found.kind, title)
         return self.scope(found.body, first, found.last, title=title, kind=found.kind, depth=depth + 1)
 
@@ -150,7 +146,7 @@ class _Cutter:
             if found.last < cursor:
                 continue  # on a line that a definition before it has
             start = max(found.first, cursor)
-            if start > cursor and (cursor == first or self._words(cursor, start - 1) >= _RUN_WORDS):
+            if start > cursor and (cursor == first or self._lines.count(cursor, start - 1) >= _RUN_WORDS):
                 pieces += self._cut(cursor, start - 1, kind, title)
                 cursor = start
             pieces += self._whole(found, min(cursor, start), title, kind, depth)
@@ -160,7 +156,6 @@ class _Cutter:
 
 def code_pieces(syntax: Syntax, text: str, *, max_words: int = MAX_WORDS) -> list[Piece]:
     """Return the pieces of a source file in order, titled by qualified name; the file's own have no title."""
-    # tree-sitter counts lines by \n only, str.splitlines also by form feeds and others.
-    lines = text.split("\n")
+    lines = Lines(text)
     tree = Parser(_language(syntax.package, syntax.grammar)).parse(text.encode())
-    return _Cutter(syntax, lines, max_words).scope(tree.root_node, 0, len(lines) - 1, title="", kind=MODULE, depth=0)
+    return _Cutter(syntax, lines, max_words).scope(tree.root_node, 0, lines.last, title="", kind=MODULE, depth=0)

@@ -5,11 +5,12 @@ Of each document there is a row too, made of those of its chunks: a chunk whose 
 
 import fcntl
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from federation.errors import InvalidInput
 from federation.vectors.filters import EVERYTHING, Scope, one_of
 from federation.vectors.ranking import Hit, Ranking, fused
-from federation.vectors.table import DIM, INDEX_ABOVE, Row, Table
+from federation.vectors.table import DIM, INDEX_ABOVE, Row, Table, together
 from federation.vectors.wording import query_text
 
 STATIC_DIM: Final = 256
@@ -107,8 +108,10 @@ class VectorIndex:
 
     def optimize_words(self) -> None:
         """Index what is new among words and documents: call it after all of a tree is written."""
-        self.words.optimize()
-        self.documents.optimize()
+        with ThreadPoolExecutor(1, thread_name_prefix="documents") as beside:
+            documents = beside.submit(self.documents.optimize)
+            self.words.optimize()
+            documents.result()
 
     def optimize(self) -> None:
         """Index new rows, compact small files and drop old versions; call it after a batch of writes."""
@@ -141,20 +144,21 @@ class VectorIndex:
         if scope.is_empty:
             return []
         depth, words = max(DEPTH, limit), query_text(question)
-        found: dict[str, Ranking] = {}
         # A document is of no kind.
-        documents, of_any_kind = dict[str, Ranking](), replace(scope, kinds=None)
+        of_any_kind = replace(scope, kinds=None)
+        asked: dict[tuple[str, bool], Coroutine[Any, Any, Ranking]] = {}
         if words:
-            found[WORDS] = self.words.by_words(words, scope, depth)
-            documents[WORDS] = self.documents.by_words(words, of_any_kind, DOCUMENTS)
+            asked[WORDS, False] = self.words.by_words(words, scope, depth)
+            asked[WORDS, True] = self.documents.by_words(words, of_any_kind, DOCUMENTS)
         if static is not None and static.any():
-            found[STATIC] = self.words.by_vector(static, scope, depth)
-            documents[STATIC] = self.documents.by_vector(static, of_any_kind, DOCUMENTS)
+            asked[STATIC, False] = self.words.by_vector(static, scope, depth)
+            asked[STATIC, True] = self.documents.by_vector(static, of_any_kind, DOCUMENTS)
         if meaning is not None:
-            found[MEANING] = self.meanings.by_vector(meaning, scope, depth)
+            asked[MEANING, False] = self.meanings.by_vector(meaning, scope, depth)
+        found = dict(zip(asked, together(list(asked.values())), strict=True))
         weights = _weights(self._embedded(scope) if meaning is not None else 0.0)
-        whole = [(WHOLE * weights[ranker], ranking) for ranker, ranking in documents.items()]
-        return fused({ranker: (weights[ranker], ranking) for ranker, ranking in found.items()}, whole)[:limit]
+        whole = [(WHOLE * weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if is_whole]
+        return fused({ranker: (weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if not is_whole}, whole)[:limit]
 
     def _embedded(self, scope: Scope) -> float:
         """Return which share of a scope the model has embedded."""

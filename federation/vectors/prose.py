@@ -3,8 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from federation.vectors.pieces import MAX_WORDS, Piece, cut
-from federation.vectors.wording import count_words
+from federation.vectors.pieces import MAX_WORDS, Lines, Piece, cut
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
@@ -12,7 +11,7 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 
 def markdown_pieces(text: str, *, max_words: int = MAX_WORDS) -> list[Piece]:
     """Return the sections of a Markdown file, titled by their path of headings, such as `Install › From source`."""
-    lines = text.split("\n")
+    lines = Lines(text)
     pieces: list[Piece] = []
     headings: list[tuple[int, str]] = []
     fence = ""
@@ -22,7 +21,7 @@ def markdown_pieces(text: str, *, max_words: int = MAX_WORDS) -> list[Piece]:
         title = " › ".join(name for _, name in headings)
         pieces.extend(cut(lines, start, end, kind="section", title=title, max_words=max_words))
 
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines.texts):
         if mark := _FENCE.match(line):
             if not fence:
                 fence = mark[1]
@@ -32,7 +31,7 @@ def markdown_pieces(text: str, *, max_words: int = MAX_WORDS) -> list[Piece]:
             close(number - 1)
             start, level = number, len(heading[1])
             headings = [*((depth, name) for depth, name in headings if depth < level), (level, heading[2])]
-    close(len(lines) - 1)
+    close(lines.last)
     return pieces
 
 
@@ -50,11 +49,11 @@ def _paragraphs(lines: Sequence[str]) -> list[tuple[int, int]]:
 
 def text_pieces(text: str, *, max_words: int = MAX_WORDS) -> list[Piece]:
     """Return the paragraphs of a text; short neighbours share a piece."""
-    lines = text.split("\n")
+    lines = Lines(text)
     spans: list[tuple[int, int]] = []
     words = 0
-    for first, last in _paragraphs(lines):
-        count = count_words("\n".join(lines[first : last + 1]))
+    for first, last in _paragraphs(lines.texts):
+        count = lines.count(first, last)
         if spans and words + count <= max_words:
             spans[-1] = (spans[-1][0], last)
             words += count

@@ -1,7 +1,8 @@
 """A table of LanceDB: words and vectors for ranking, never the text to show; one process writes at a time."""
 
+import asyncio
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +65,15 @@ def _match(words: str) -> Any:
     return match(words, TEXT)
 
 
+def together(rankings: Sequence[Coroutine[Any, Any, Ranking]]) -> list[Ranking]:
+    """Wait for rankings, which LanceDB computes at the same time; what a search takes is mostly the waiting for one after the other."""
+
+    async def gathered() -> list[Ranking]:
+        return await asyncio.gather(*rankings)
+
+    return asyncio.run(gathered())
+
+
 class Table:
     """Opens the table at first use; threads may share it, and a forked child may use it if its parent used no LanceDB."""
 
@@ -72,7 +82,9 @@ class Table:
     def __init__(self, directory: Path, name: str, *, dim: int = DIM, index_above: int = INDEX_ABOVE, has_words: bool = True) -> None:
         self._directory, self._name, self._index_above, self._has_words = directory, name, index_above, has_words
         self.dim, self._schema = dim, _schema(dim)
+        # For writing, and for rankings that are asked for together.
         self._opened: Any = None
+        self._reading: Any = None
         self._lock = Lock()
 
     def _table(self) -> Any:
@@ -129,23 +141,31 @@ class Table:
         query = self._table().search().select(list(columns))
         return (query.where(condition) if condition else query).limit(None).to_arrow()
 
-    def by_words(self, words: str, scope: Scope, depth: int) -> Ranking:
+    async def by_words(self, words: str, scope: Scope, depth: int) -> Ranking:
         """Return the best `depth` rows by full text (BM25)."""
-        entries = self._ranked(self._table().search(_match(words), query_type="fts"), "_score", scope, depth)
+        entries = await self._ranked((await self._reader()).query().nearest_to_text(_match(words)), "_score", scope, depth)
         # Unless the list was cut, what it lacks has none of the words.
         return Ranking(entries, entries[-1].score if len(entries) == depth else 0.0)
 
-    def by_vector(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
+    async def by_vector(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
         """Return the best `depth` rows by the dot product with `vector`, of unit length."""
-        nearest = self._ranked(self._table().search(vector, vector_column_name=VECTOR).distance_type("dot"), "_distance", scope, depth)
+        query = (await self._reader()).query().nearest_to(vector).column(VECTOR).distance_type("dot")
+        nearest = await self._ranked(query, "_distance", scope, depth)
         entries = [Entry(entry.id, entry.document_id, entry.path, 1.0 - entry.score) for entry in nearest]
         return Ranking(entries, entries[-1].score if entries else 0.0)
 
-    def _ranked(self, query: Any, measure: str, scope: Scope, depth: int) -> list[Entry]:
+    async def _ranked(self, query: Any, measure: str, scope: Scope, depth: int) -> list[Entry]:
         if condition := scope.condition():
-            query = query.where(condition, prefilter=True)
-        found = query.select(["id", "document_id", "path", measure]).limit(depth).to_arrow().to_pylist()
+            query = query.where(condition)
+        found = (await query.select(["id", "document_id", "path", measure]).limit(depth).to_arrow()).to_pylist()
         return [Entry(row["id"], row["document_id"], row["path"], row[measure]) for row in found]
+
+    async def _reader(self) -> Any:
+        if self._reading is None:
+            self._table()
+            database = await lancedb.connect_async(self._directory, read_consistency_interval=timedelta(0))
+            self._reading = await database.open_table(self._name)
+        return self._reading
 
     def optimize(self) -> None:
         """Index new rows, compact small files and drop old versions; call it after a batch of writes."""

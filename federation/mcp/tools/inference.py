@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypedDict  # pydantic refuses that of Python 3.11
 
 from federation.mcp.door import Call
-from federation.mcp.tools.arguments import NUMBER, Model, Node, Role, WaitS, text
+from federation.mcp.tools.arguments import NUMBER, Model, Node, Role, WaitS, name, text
 from federation.mcp.waits import value_of
 from federation.services import inference
+from federation.services.cached_answers import Reused
 from federation.services.executions import State
 
 # Of a talk before the prompt.
@@ -27,7 +28,12 @@ class RouteStep:
 
     name: Annotated[str, Field(description="A model server of the node, or its own engine.")]
     model: str
-    outcome: Annotated[str, Field(description="answered; failed; or rests: it had failed a moment before, and was not asked.")]
+    outcome: Annotated[
+        str,
+        Field(
+            description="answered; failed; rests: it had failed a moment before, and was not asked; cached: given before; missed: not given before."
+        ),
+    ]
     why: str
     seconds: float
     node: Annotated[str | None, Field(description="The node that asked.")] = None
@@ -47,6 +53,7 @@ class Answer:
     finish_reason: Annotated[str | None, Field(description="stop: the model was done; length: max_tokens cut it off.")]
     seconds: float | None
     first_part_s: Annotated[float | None, Field(description="Seconds to the first part of the answer.")]
+    cached: Annotated[Reused | None, Field(description="The answer was given before, to nearly the same, and no model ran now. Null: one ran.")]
     route: Annotated[Sequence[RouteStep], Field(description="Who was asked, in order; the last one answered.")]
     execution_id: UUID
     state: State
@@ -102,13 +109,24 @@ async def federation_infer(
             "question, and no repetition; omitted: as the operator has set it, else no."
         ),
     ] = None,
+    cache: Annotated[
+        bool,
+        Field(
+            description="Take an answer that was given to nearly the same question with the same other arguments, and keep this one for the next; "
+            "where the operator allows it, without `messages` and a temperature, up to 256 tokens."
+        ),
+    ] = False,
+    conversation_id: Annotated[
+        str | None, name("With `cache`: the conversation whose members share the answers; omitted: nobody but you.", examples=["project-123"])
+    ] = None,
     wait_s: WaitS = 60,
 ) -> Answer:
     """Ask a language model that a node runs or has served, and wait for the answer, whose parts are told as progress while it is made.
 
     The answer names node, model and digest of the weights, and who else was asked. A small model answers simple questions only; see
     federation_pulse for those there are. If `text` is null, nothing is lost: federation_task_result(execution_id, wait_s=60) waits for the answer,
-    federation_cancel_task(execution_id) ends it. Asking again asks a second time.
+    federation_cancel_task(execution_id) ends it. Asking again asks a second time, but with
+    `cache`.
     """
     given = {"role": role, "node": node, "model": model}
     needs = {name: value for name, value in given.items() if value}
@@ -126,6 +144,8 @@ async def federation_infer(
             schema=schema,
             system=system,
             requirements=needs,
+            cache=cache,
+            conversation_id=conversation_id,
             remember=remember,
         )
 
@@ -143,10 +163,15 @@ async def federation_infer(
         finish_reason=said.get("finish_reason"),
         seconds=said.get("seconds"),
         first_part_s=said.get("first_part_s"),
+        cached=_reused(said.get("cached")),
         route=[RouteStep(**step) for step in said.get("route", ())],
         execution_id=execution_id,
         state=stands.state,
         waiting_for=stands.waiting_for,
         note=f"not remembered: {said['not_remembered']}" if said.get("not_remembered") else stands.note,
-        memory_id=said.get("memory_id"),
+        memory_id=UUID(said["memory_id"]) if said.get("memory_id") else None,
     )
+
+
+def _reused(cached: dict[str, Any] | None) -> Reused | None:
+    return None if cached is None else Reused(**{**cached, "execution_id": UUID(cached["execution_id"])})

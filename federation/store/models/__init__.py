@@ -3,6 +3,7 @@
 from federation.store.models import (
     agents,
     artifacts,
+    cached_answers,
     claims,
     consensus,
     conversations,
@@ -27,6 +28,7 @@ __all__ = [
     "Base",
     "agents",
     "artifacts",
+    "cached_answers",
     "claims",
     "consensus",
     "conversations",

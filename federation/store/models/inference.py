@@ -30,6 +30,8 @@ class ModelRun(Base):
     first_part_s: Mapped[float | None]
     # Who was asked, in order, and what came of it.
     route: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    # Taken out of the cache: which answer, whose, how near, how old. Null: a model ran.
+    cached: Mapped[dict[str, Any] | None]
     actor: Mapped[str]
     trace_id: Mapped[str]
     created_at: Mapped[CreatedAt]

@@ -66,6 +66,11 @@ def test_operator_lets_an_agent_speak_stomp_and_ends_it(
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
     assert json.loads(secrets.read_text())["speakers"] == {"bob": told["password"]}
     assert told["password"] in federation("agent", "stomp", "bob").stdout, "the same again"
+    revoked = federation("agent", "revoke", "bob")
+    assert (revoked.returncode, "bob speaks STOMP too, with a password of the broker: federation agent stomp bob --off" in revoked.stderr) == (
+        0,
+        True,
+    )
     unknown = federation("agent", "stomp", "bobb")
     assert (unknown.returncode, unknown.stderr) == (1, "federation: no agent 'bobb'; nearest: bob\n")
     assert federation("agent", "stomp", "bob", "--expires", "0").returncode == 2

@@ -45,6 +45,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("federation_recall", {"kind": "graph", "about": ["file:src/main.py"], "hops": 3}),
     ("federation_forget", {"memory_id": "{memory_id}"}),
     ("federation_infer", {"prompt": "What is the capital of France?", "max_tokens": 8, "wait_s": 240}),
+    ("federation_infer", {"prompt": "What is the capital of France?", "cache": True, "conversation_id": "schemas", "wait_s": 240}),
     ("federation_task_result", {"task_id": "{execution_id}"}),
     ("federation_task_status", {"task_id": "{execution_id}"}),
     ("federation_summarize", {"conversation_id": "schemas", "wait_s": 240}),

@@ -71,6 +71,7 @@ REFERENCES = {
     ("federation_infer", "role"): "role",
     ("federation_infer", "node"): "node",
     ("federation_infer", "model"): "model",
+    ("federation_infer", "conversation_id"): "conversation",
     ("federation_summarize", "conversation_id"): "conversation",
     ("federation_summarize", "part_of"): "summary",
     ("federation_artifact_put", "conversation_id"): "conversation",
@@ -90,6 +91,7 @@ SIGNED += ["consensus_respond"]
 BESIDE = {
     ("federation_summarize", "part_of"): {"conversation_id": "commons"},
     ("federation_index", "conversation_id"): {"path": "/srv/code"},
+    ("federation_infer", "conversation_id"): {"cache": True},
     ("federation_artifact_put", "task_id"): {"conversation_id": "commons"},
     ("federation_artifact_get", "name"): {"conversation_id": "commons"},
 }

@@ -132,6 +132,7 @@ TABLE: tuple[tuple[str, dict[str, Any], str, str, str, str], ...] = (
     ("federation_forget", {"memory_id": "<of_hal_alone>"}, *[NOT_THERE] * 4),
     ("federation_forget", {"memory_id": "<of_your_own>"}, "+", "+", "+", "+"),
     ("federation_infer", {"prompt": "x", "wait_s": 0}, "+", "+", "+", "+"),
+    ("federation_infer", {"prompt": "x", "wait_s": 0, "cache": True, **ROOM}, NOT_THERE, "+", "+", "+"),
     ("federation_summarize", {"wait_s": 0, **ROOM}, NOT_THERE, "+", "+", "+"),
     ("federation_artifact_get", ROOM, NOT_THERE, *[f'+"design": .*"{WORD}.md"'] * 3),
     ("federation_artifact_get", {"name": f"{WORD}.md", **ROOM}, NOT_THERE, *[f"+{WORD} drawn"] * 3),

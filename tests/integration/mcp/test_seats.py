@@ -189,7 +189,7 @@ def calls(kept: Kept) -> dict[str, list[dict[str, Any]]]:
             {"kind": "graph", "about": [CONVERSATION]},
         ],
         "federation_forget": [{"memory_id": kept.memory}],
-        "federation_infer": [{"prompt": "x", "wait_s": 0}],
+        "federation_infer": [{"prompt": "x", "wait_s": 0}, {"prompt": "x", "cache": True, "conversation_id": kept.conversation, "wait_s": 0}],
         "federation_summarize": [{"conversation_id": kept.conversation, "wait_s": 0}],
         "federation_artifact_put": [
             {"conversation_id": kept.conversation, "name": kept.slug, "content": "x", **more} for more in ({}, {"task_id": kept.slug})

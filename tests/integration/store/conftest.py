@@ -17,6 +17,7 @@ from federation.services import (
     agents,
     approvals,
     artifacts,
+    cached_answers,
     claim_lines,
     cop,
     executions,
@@ -65,6 +66,7 @@ def do_all(transactions: Transactions) -> None:
         _work_as_agents,
         _claim_files,
         _work_on_a_node,
+        _ask_again,
         _index,
         _remember,
         _relate,
@@ -235,6 +237,25 @@ def _work_on_a_node(transactions: Transactions) -> None:
         session.execute(text(stored), {"id": str(execution_id)})
     with transactions.begin("service:beat") as session:
         executions.keep_outcomes(session)
+
+
+def _ask_again(transactions: Transactions) -> None:
+    run = {"engine": "llamacpp", "model": "m", "model_digest": "d", "node": "aorus", "parameters": {}, "prompt_sha256": "0" * 64}
+    run |= {"completion": "A race.", "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 3, "seconds": 0.1}
+    asked = []
+    # There is room for one: the second takes the place of the first, and is given again.
+    for prompt in ("Name one thing", "Name another", "Name another"):
+        with transactions.begin("ada") as session:
+            asked.append(inference.request(session, prompt, cache=True, conversation_id="commons"))
+        _deliver(transactions, asked[-1])
+    for execution_id in asked[:2]:
+        with transactions.begin("ada", execution_id=execution_id) as session:
+            assert inference.record_run(session, run)
+            cached_answers.keep(session, key="k", conversation_id="commons", prompt=str(execution_id), vector=b"")
+    with transactions.begin("ada", execution_id=asked[2]) as session:
+        reused = {"execution_id": str(asked[1]), "by": "ada", "similarity": 1.0, "age_s": 0.1}
+        assert inference.record_run(session, {**run, "cached": reused})
+        cached_answers.use(session, asked[1])
 
 
 def _index(transactions: Transactions) -> None:

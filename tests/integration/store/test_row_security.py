@@ -174,6 +174,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "actor": "service:beat",
     },
     "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
+    "cached_answers": {**EXECUTION, "conversation_id": "secret", "key": "k", "prompt": "psst?", "completion": "psst", "created_by": "bob"},
     "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
     "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
     "services": {"name": "service:relay", "signer": "i", "role": "service", "created_by": "service:beat"},
@@ -245,6 +246,8 @@ MAY = {
     # Who sees what was read sees what it says; only the program reads.
     "graph_relations": ("", "S", "S", "SI"),
     "model_runs": ("I", "I", "SI", "SI"),
+    # Who reads the conversation has its answers, and who asked adds them. That one was used is noted, nothing else; a function makes room.
+    "cached_answers": ("", "S", "SI", "SID"),
     "nodes": ("S", "S", "S", "SIU"),
     # A trigger lets it be revoked, and not written as it is.
     "signers": ("", "", "", "SI"),
@@ -358,10 +361,14 @@ def test_security_is_on_and_forced_and_each_right_has_its_policy(database: str) 
         policies: dict[tuple[str, str], set[str]] = {}
         for table, role, verb in connection.execute("SELECT tablename, roles[1], cmd FROM pg_policies").fetchall():
             policies.setdefault((table, role), set()).add(verb)
-        granted = "SELECT privilege_type FROM information_schema.role_table_grants WHERE grantee = 'federation_app' AND table_name = %s"
+        # Of the table, or of some of its columns.
+        granted = " UNION ".join(
+            f"SELECT privilege_type FROM information_schema.role_{of}_grants WHERE grantee = 'federation_app' AND table_name = %(table)s"
+            for of in ("table", "column")
+        )
         for table in TABLES:
             assert forced[table], table
-            assert {verb for (verb,) in connection.execute(granted, [table])} == policies.get((table, "federation_app"), set()), table
+            assert {verb for (verb,) in connection.execute(granted, {"table": table})} == policies.get((table, "federation_app"), set()), table
             assert policies[table, "federation_service"] == policies[table, "federation_owner"] == {"ALL"}
             assert policies[table, "federation_auditor"] == {"SELECT"}
 
@@ -372,5 +379,5 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         found = connection.execute(query).fetchall()
     path = "search_path=pg_catalog, public, pg_temp"
     assert sorted(found) == [
-        (f"federation_{name}", "federation_owner", path) for name in ("answered_by", "conversations", "key", "next_position", "voted")
+        (f"federation_{name}", "federation_owner", path) for name in ("answered_by", "conversations", "drop_answers", "key", "next_position", "voted")
     ]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.vectors.wording import parts_of, query_text, searchable_text, split_words
+from federation.vectors.wording import count_words, count_words_of_lines, parts_of, query_text, searchable_text, split_words
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,8 @@ def test_searchable_text_has_the_parts_and_the_whole_identifier() -> None:
 def test_question_becomes_words_without_any_syntax(text: str) -> None:
     assert all(word.replace("_", "").isalnum() for word in query_text(text).split())
     assert set(split_words(text).split()) <= set(query_text(text).split())
+
+
+@given(st.lists(st.one_of(st.text(st.sampled_from("aBC1_ .-\r\t"), max_size=30), st.text(max_size=20).map(lambda text: text.replace("\n", "")))))
+def test_lines_have_as_many_words_together_as_each_alone(lines: list[str]) -> None:
+    assert count_words_of_lines(lines) == [count_words(line) for line in lines]

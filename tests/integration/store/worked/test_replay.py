@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine
 
 from federation.services.replay import Replayed, replay
-from federation.services.replayed_events import APPLY, WITHOUT_A_ROW
-from federation.services.replayed_tables import COLUMNS_LEFT_OUT, IN_THE_EVENT, LEFT_OUT, STORED
+from federation.services.replayed_events import APPLY
+from federation.services.replayed_tables import COLUMNS_LEFT_OUT, IN_THE_EVENT, LEFT_OUT, STORED, WITHOUT_A_ROW
 from federation.store.models import Base
 from federation.transaction import Transactions, connect, reading
 
@@ -53,6 +53,7 @@ CHANGES = {
     "summary_schedules": "UPDATE summary_schedules SET messages = 99",
     "memories": "UPDATE memories SET digest = 'another'",
     "model_runs": "UPDATE model_runs SET completion_tokens = completion_tokens + 1",
+    "cached_answers": "UPDATE cached_answers SET model = 'another'",
     "indexed_folders": "UPDATE indexed_folders SET visibility = 'nobody', audience = 'ada'",
     "index_runs": "UPDATE index_runs SET finished_at = NULL",
     "artifacts": "UPDATE artifacts SET sha256 = repeat('0', 64)",
