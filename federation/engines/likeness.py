@@ -11,10 +11,9 @@ from typing import Final
 
 from federation.engines.contracts import EmbeddingEngine
 
-# What stands in quotes is one word, to the letter; so is a version, a path, a name with a hyphen, and a sign that is no punctuation.
-_WORD: Final = re.compile(
-    r"(?<!\w)(?P<quoted>\"[^\"]+\"|'[^']+'|`[^`]+`|«[^»]+»|“[^”]+”|‘[^’]+’)(?!\w)|\w(?:[\w.,:/@'’+-]*\w)?|[^\s\w.,;:!?()\[\]{}«»\"'‘’“”`-]"
-)
+# What stands in quotes is one word, to the letter; so is a version, a path, an option, a name with a hyphen, and a sign that is no punctuation.
+_QUOTED: Final = r"(?<!\w)(?P<quoted>\"[^\"]+\"|'[^']+'|`[^`]+`|«[^»]+»|“[^”]+”|‘[^’]+’)(?!\w)"
+_WORD: Final = re.compile(_QUOTED + r"|-{0,2}(?:\.(?=\d))?\w(?:[\w.,:/@'’+-]*\w)?|!(?=[\w=(])|[^\s\w.,;:!?«»\"'‘’“”`-]")
 _SHORT: Final = re.compile(r"['’](?:s|re|m|d|ll|ve)\Z")
 _OPENS: Final = frozenset(".!?:\n")
 _ENDING: Final = re.compile(r"(?<=[a-z]{3})(?:ing|ed|es|s|e)\Z")
@@ -126,6 +125,9 @@ def _words(text: str) -> Iterator[_Word]:
             yield _Word(word[1:-1], False, start, end)
         elif small.endswith("n't") or small == "cannot":
             yield _Word("not", False, start, end)
-        elif small not in _LIGHT:
-            plain = word.isalpha() and (word.islower() or (opens and word[1:].islower()))
+        else:
+            plain = word.isalpha() and (word.islower() or (opens and word[1:].islower()) or word in {"A", "I"})
+            # «US» is no «us», and «Will» not always «will».
+            if plain and small in _LIGHT:
+                continue
             yield _Word(small if small in _TURNING else _ENDING.sub("", small), plain, start, end)
