@@ -5,12 +5,14 @@ import secrets
 import select
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import psycopg
+from psycopg.pq import Escaping, ExecStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -28,9 +30,11 @@ logger = logging.getLogger(__name__)
 
 NOTICE_CHANNEL = "federation"
 _NOTIFY = text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key")
-_BEGIN = text("SELECT clock_timestamp(), set_config(:setting, :actor, true)")
+_BEGIN = b"BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, set_config('" + ACTOR_SETTING.encode() + b"', %b, true)"
+_ACT = "SELECT clock_timestamp(), set_config(:setting, :actor, true)"
 # Its commit is not waited for until it is on the disk: after a crash of PostgreSQL the last of these may be missing, and nothing that came after.
-_BEGIN_FLEETING = text("SELECT clock_timestamp(), set_config(:setting, :actor, true), set_config('synchronous_commit', 'off', true)")
+_FLEETING = ", set_config('synchronous_commit', 'off', true)"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
 
@@ -123,16 +127,22 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 
 def _began(session: Session, actor: str, *, fleeting: bool) -> datetime:
-    """Say in the database who acts; return its time."""
-    begin, asked = _BEGIN_FLEETING if fleeting else _BEGIN, {"setting": ACTOR_SETTING, "actor": actor}
-    try:
-        began: datetime = session.execute(begin, asked).scalar_one()
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        # The connection had ended without a sign. Nothing was done over it, and a new one is made.
-        session.rollback()
-        began = session.execute(begin, asked).scalar_one()
+    """Begin, and say in the database who acts; return its time."""
+    connection = session.connection()
+    line: psycopg.Connection | None = connection.connection.driver_connection
+    assert line is not None
+    more = _FLEETING if fleeting else ""
+    # As one message: to begin, and to say who acts, would be a journey each.
+    found: PGresult | None = None
+    # What libpq cannot even send has no answer, which psycopg's binary takes for want of memory.
+    with suppress(psycopg.Error, MemoryError):
+        found = line.pgconn.exec_(_BEGIN % Escaping(line.pgconn).escape_literal(actor.encode()) + more.encode())
+    if found is not None and found.status == ExecStatus.TUPLES_OK:
+        return _EPOCH + timedelta(microseconds=int(found.get_value(0, 0) or 0))
+    # The connection had ended without a sign. Nothing was done over it, and a new one is made.
+    connection.invalidate()
+    session.rollback()
+    began: datetime = session.execute(text(_ACT + more), {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
     return began
 
 
@@ -148,6 +158,8 @@ class Transactions:
         self.engine, self.service = engine, service or engine
         self._publisher = publisher
         self._voice = voice
+        # Tells whom to wake without keeping the caller waiting; False where it cannot.
+        self.tell: Callable[[Sequence[str]], bool] | None = None
 
     @contextmanager
     def begin(
@@ -204,6 +216,8 @@ class Transactions:
     def _wake(self, keys: Sequence[str]) -> None:
         # A second transaction, because NOTIFY inside the first holds a lock of the whole database across its WAL flush.
         # Who waits looks again by itself now and then, so a notice that is lost here delays and loses nothing.
+        if self.tell is not None and self.tell(keys):
+            return
         try:
             with self.service.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(_NOTIFY, {"channel": NOTICE_CHANNEL, "keys": list(keys)})

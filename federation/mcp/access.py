@@ -1,6 +1,6 @@
 """Who calls, known from the token alone: remembered for seconds, so that a revoked one dies soon; refuses a header that says somebody else."""
 
-import hashlib
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -37,10 +37,22 @@ def _headers() -> list[tuple[str, str]]:
         return []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
+    """Whose a token is, as it was found; `used`: when it was shown last; `ours`: it is none of the issuer's."""
+
     caller: Caller
+    ours: bool
     at: float
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Tokens that are being looked up, by their digests."""
+
+    digests: frozenset[bytes]
+    found: asyncio.Future[dict[bytes, Caller]]
 
 
 class Access(TokenVerifier):
@@ -51,6 +63,7 @@ class Access(TokenVerifier):
         self._transactions, self._limiter, self._token = transactions, limiter, token
         self.issuer = issuer
         self._known: dict[bytes, _Known] = {}
+        self._looking: _Look | None = None
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return the agent's name as FastMCP wants it; None for a token that is not valid.
@@ -79,13 +92,16 @@ class Access(TokenVerifier):
 
     async def _authenticate(self, token: str) -> Caller:
         # The digest and not the token, so that a dump of this process tells no tokens that came by once.
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = agents.digest(token)
         known = self._known.get(digest)
-        age = time.monotonic() - known.at if known else float("inf")
-        if known and age < REMEMBER_S:
-            return known.caller
+        now = time.monotonic()
+        age = now - known.at if known else float("inf")
+        if known:
+            known.used = now
+            if age < REMEMBER_S:
+                return known.caller
         try:
-            caller = await self._ask(token)
+            return await self._ask(token, digest)
         except DatabaseUnavailable:
             if known and age < REMEMBER_WITHOUT_DATABASE_S:
                 return known.caller
@@ -93,22 +109,55 @@ class Access(TokenVerifier):
         except Unauthenticated:
             self._known.pop(digest, None)
             raise
-        if len(self._known) >= _MOST_TOKENS:
-            self._known.clear()
-        self._known[digest] = _Known(caller, time.monotonic())
-        return caller
 
-    async def _ask(self, token: str) -> Caller:
+    async def _ask(self, token: str, digest: bytes) -> Caller:
         if self.issuer is None or token.startswith(agents.TOKEN_PREFIX):
-            return await to_thread.run_sync(self._look_up, token, limiter=self._limiter)
+            return await self._look_up(digest)
         name = await self.issuer.name(token)
         if name is None:
             raise Unauthenticated("the JWT is not valid here")
-        return await to_thread.run_sync(self._known_agent, name, limiter=self._limiter)
+        caller = await to_thread.run_sync(self._known_agent, name, limiter=self._limiter)
+        self._remember(digest, caller, ours=False)
+        return caller
 
-    def _look_up(self, token: str) -> Caller:
+    async def _look_up(self, digest: bytes) -> Caller:
+        """Look up one of our own tokens, and all that are in use with it: what many agents show is asked once every few seconds."""
+        while (look := self._looking) is None or digest not in look.digests:
+            if look is None:
+                in_use = (each for each, known in self._known.items() if known.ours and known.used > known.at)
+                digests = frozenset((digest, *in_use))
+                finding = asyncio.ensure_future(self._found(digests))
+                # Whoever asked may have gone.
+                finding.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self._looking = _Look(digests, finding)
+            else:
+                await asyncio.wait([look.found])
+        # Others wait for it too, and are not to lose it with this one.
+        caller = (await asyncio.shield(look.found)).get(digest)
+        if caller is None:
+            raise Unauthenticated("the token is unknown, expired or revoked")
+        return caller
+
+    async def _found(self, digests: frozenset[bytes]) -> dict[bytes, Caller]:
+        try:
+            found = await to_thread.run_sync(self._whose, digests, limiter=self._limiter)
+        finally:
+            self._looking = None
+        for digest in digests - found.keys():
+            self._known.pop(digest, None)
+        for digest, caller in found.items():
+            self._remember(digest, caller, ours=True)
+        return found
+
+    def _remember(self, digest: bytes, caller: Caller, *, ours: bool) -> None:
+        if len(self._known) >= _MOST_TOKENS:
+            self._known.clear()
+        now = time.monotonic()
+        self._known[digest] = _Known(caller, ours, now, now)
+
+    def _whose(self, digests: frozenset[bytes]) -> dict[bytes, Caller]:
         with self._transactions.begin(_ACTOR) as session:
-            return agents.authenticate(session, token)
+            return agents.whose(session, digests)
 
     def _known_agent(self, name: str) -> Caller:
         with self._transactions.begin(_ACTOR) as session:

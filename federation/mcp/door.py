@@ -1,9 +1,10 @@
 """The asynchronous side of the services: transactions in a few threads, waiting in none; decides nothing itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from federation.errors import DatabaseUnavailable
 from federation.mcp.access import Access
 from federation.mcp.issuer import Issuer
 from federation.results.options import Options
-from federation.results.waiting import Notifications, Subscription
+from federation.results.waiting import Notifications
 from federation.security.issuer_keys import issuer_keys
 from federation.security.statements import Voice
 from federation.services import parts
@@ -27,6 +28,7 @@ from federation.store.contents import Contents, contents
 from federation.transaction import NOTICE_CHANNEL, Transactions, new_trace_id
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 # As what the front door does its own work.
 PART = parts.DOOR
@@ -64,7 +66,11 @@ class Door:
                 await stack.enter_async_context(self.notifications)
             except psycopg.OperationalError as error:
                 raise DatabaseUnavailable("PostgreSQL does not answer; start it (`federation up`) and call again") from error
-            yield
+            self.transactions.tell = partial(self.notifications.tell, NOTICE_CHANNEL)
+            try:
+                yield
+            finally:
+                self.transactions.tell = None
 
     async def call(self) -> "Call":
         """Return the call that is being made. Raises Unauthenticated, DatabaseUnavailable, IssuerUnavailable."""
@@ -85,21 +91,22 @@ class Call:
 
     async def transact(self, work: Callable[[Session], T], *, voice: Voice | None = None) -> T:
         """Do this in one transaction as the caller, who may bring what signs for him. Raises what the services raise, and DatabaseUnavailable."""
+        return await to_thread.run_sync(self._transact, work, voice, limiter=self.door.limiter)
 
-        def run() -> T:
-            with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id, voice=voice or self.door.voice) as session:
-                return work(session)
+    async def transact_then(self, work: Callable[[Session], T], follow: Callable[[Session, T], U], *, voice: Voice | None = None) -> tuple[T, U]:
+        """Do this as `transact` does, and after it what follows in a transaction of the front door, which sees all. Raises as `transact`."""
 
-        return await to_thread.run_sync(run, limiter=self.door.limiter)
-
-    async def as_part(self, work: Callable[[Session], T]) -> T:
-        """Do this in one transaction as the front door, which sees all: for what follows of a call. Raises as `transact`."""
-
-        def run() -> T:
+        def run() -> tuple[T, U]:
+            done = self._transact(work, voice)
             with self.door.transactions.begin(PART, trace_id=self.trace_id) as session:
-                return work(session)
+                return done, follow(session, done)
 
+        # In one thread: each change of threads costs more than what is done there.
         return await to_thread.run_sync(run, limiter=self.door.limiter)
+
+    def _transact(self, work: Callable[[Session], T], voice: Voice | None) -> T:
+        with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id, voice=voice or self.door.voice) as session:
+            return work(session)
 
     async def with_files(self, work: Callable[[Contents], T]) -> T:
         """Do this in a thread, in no transaction, with what is in artifacts. Raises what the work raises."""
@@ -115,46 +122,38 @@ class Call:
         waiting: str = "waiting",
         again_s: Callable[[], float] = lambda: LOOK_AGAIN_S,
         news: Callable[[], str | None] = lambda: None,
+        begin: Callable[[Session], object] | None = None,
+        voice: Voice | None = None,
     ) -> T | None:
         """Look until there is something, again whenever a notice or the end of an execution says so; None after `wait_s` seconds.
 
+        With `begin` that is done first, in a transaction of its own and with its voice: what it begins tells of itself, and so nobody looks before.
         `waiting` is what a client that asked for progress is told meanwhile, after a look also the `news`, if there are any; and `again_s` how long
         after a look it looks by itself.
         """
-        keys = [(NOTICE_CHANNEL, notice) for notice in notices] + [(Options.channel, str(execution)) for execution in executions]
-        with _subscribed(self.door.notifications, keys) as subscriptions:
+        keys: list[tuple[str, str | None]] = [(NOTICE_CHANNEL, notice) for notice in notices]
+        keys += [(Options.channel, str(execution)) for execution in executions]
+        with self.door.notifications.subscribe_to(keys) as subscription:
             loop = asyncio.get_running_loop()
+            found: T | None = None
+            if begin is None:
+                found = await self.transact(look)
+            else:
+                await self.transact(begin, voice=voice)
             started = looked = loop.time()
-            while (found := await self.transact(look)) is None:
-                looked = loop.time()
+            while found is None:
                 if (told := news()) is not None:
                     await get_context().report_progress(round(looked - started, 3), wait_s, told)
                 woken = False
                 due = min(started + wait_s, looked + again_s())
                 while not woken and (now := loop.time()) < due:
-                    woken = await _first(subscriptions, min(PROGRESS_S, due - now))
+                    woken = await subscription.wait(min(PROGRESS_S, due - now))
                     if not woken:
                         await get_context().report_progress(round(loop.time() - started, 3), wait_s, waiting)
                 if not woken and loop.time() >= started + wait_s:
                     return None
                 # A token that was revoked meanwhile reads nothing more.
                 await self.door.access.caller()
+                found = await self.transact(look)
+                looked = loop.time()
             return found
-
-
-@contextmanager
-def _subscribed(notifications: Notifications, keys: Sequence[tuple[str, str]]) -> Iterator[list[Subscription]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(notifications.subscribe(channel, key)) for channel, key in keys]
-
-
-async def _first(subscriptions: Sequence[Subscription], timeout_s: float) -> bool:
-    """Return whether one of them woke within `timeout_s` seconds."""
-    waits = [asyncio.ensure_future(subscription.wait()) for subscription in subscriptions]
-    try:
-        done, _ = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        results = [task.result() for task in done]  # of all, because one may have failed
-        return any(results)
-    finally:
-        for task in waits:
-            task.cancel()

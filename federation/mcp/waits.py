@@ -1,7 +1,7 @@
 """Waiting for what an execution comes to, and saying in words where it stands when it is late."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +11,11 @@ from sqlalchemy.orm import Session
 
 from federation.errors import PermanentError
 from federation.mcp.door import Call
+from federation.security.statements import Voice
 from federation.services import executions, outcomes
 from federation.services.executions import ExecutionView, State
 from federation.services.outcomes import Outcome
+from federation.store.outbox import parked_key
 
 # So long after a look what is told of its progress says that an execution runs: what ends otherwise than by a result is seen by the next whole look.
 LOOK_WHOLE_S = 5.0
@@ -83,14 +85,23 @@ class _Growing:
         return (text[len(told) :] if text.startswith(told) else text) or None
 
 
-async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: str) -> tuple[Any, Standing]:
+async def value_of(
+    call: Call,
+    execution_id: UUID,
+    *,
+    wait_s: float,
+    waiting: str,
+    record: Callable[[Session], object] | None = None,
+    voice: Voice | None = None,
+) -> tuple[Any, Standing]:
     """Wait for an execution's value; with it, or with None when it is late, return where it stands.
 
-    A client that asked for progress is told what it says of its progress. What no live node can do is not waited for. Raises
-    ExecutionFailed when it ended without a value, NotFound for another's execution.
+    One that is not recorded yet is recorded first, by `record` with its voice. A client that asked for progress is told what it says of its
+    progress. What no live node can do is not waited for. Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
     growing = _Growing()
-    is_mine, looked = False, 0.0
+    # What is recorded here is the caller's.
+    is_mine, looked = record is not None, 0.0
 
     def look(session: Session) -> tuple[Outcome | None, Standing]:
         nonlocal is_mine, looked
@@ -114,7 +125,14 @@ async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: st
         return (ended, stands) if ended is not None or stands.is_unplaced else None
 
     found: tuple[Outcome | None, Standing] | None = await call.until(
-        settled, wait_s=wait_s, executions=[execution_id], waiting=waiting, news=growing.news
+        settled,
+        wait_s=wait_s,
+        notices=[parked_key(execution_id)],
+        executions=[execution_id],
+        waiting=waiting,
+        news=growing.news,
+        begin=record,
+        voice=voice,
     )
     if found is None:
         # Its end may have come without a notice, and is told all the same.

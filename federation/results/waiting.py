@@ -1,4 +1,4 @@
-"""Waiting for notifications in an asyncio program: one LISTEN connection for all coroutines; knows no table and keeps no message.
+"""Waiting for notifications in an asyncio program: one LISTEN connection for all coroutines, and one to notify; knows no table, keeps no message.
 
     async with Notifications(conninfo, channels=["celery_results"]) as notifications:
         with notifications.subscribe("celery_results", task_id) as subscription:
@@ -10,7 +10,7 @@ Subscribe first, then look into the database, then wait: a notification between 
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,9 @@ from federation.results.patience import completed
 
 log = logging.getLogger(__name__)
 
+# One parameter for all, however many are told at once.
+_NOTIFY = "select pg_notify(channel, key) from unnest(%s::text[], %s::text[]) as told (channel, key)"
+_LAST_WORDS_S = 1.0
 _RETRY_S = 0.05
 _RETRY_MAX_S = 1.0
 
@@ -66,15 +69,28 @@ class Notifications:
         self._conninfo, self._channels = conninfo, tuple(channels)
         self._subscriptions: dict[tuple[str, str | None], set[Subscription]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # What other processes were not told yet, and who tells them.
+        self._untold: dict[tuple[str, str], None] = {}
+        self._telling: asyncio.Task[None] | None = None
+        self._teller: Connection | None = None
+        self._teller_pid: int | None = None
 
     async def __aenter__(self) -> Self:
         """Connect and listen. Raises psycopg.OperationalError when the server cannot be reached now."""
         connection = await self._connect()
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(connection), name="notifications")
         self._task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._loop = None
+        if self._telling is not None:
+            await asyncio.wait([self._telling], timeout=_LAST_WORDS_S)
+            self._telling.cancel()
+        if self._teller is not None:
+            await self._teller.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -85,19 +101,63 @@ class Notifications:
 
         Raises ValueError for a channel that is not listened to, ListenerEnded outside of `async with`.
         """
-        if channel not in self._channels:
-            raise ValueError(f"channel {channel!r} is not listened to; name it in Notifications(channels=…), which has {list(self._channels)}")
+        with self.subscribe_to([(channel, key)]) as subscription:
+            yield subscription
+
+    @contextmanager
+    def subscribe_to(self, wanted: Sequence[tuple[str, str | None]]) -> Iterator[Subscription]:
+        """Be woken by any of these channels' keys. Raises as `subscribe`."""
+        for channel, _ in wanted:
+            if channel not in self._channels:
+                raise ValueError(f"channel {channel!r} is not listened to; name it in Notifications(channels=…), which has {list(self._channels)}")
         if self._task is None or self._task.done():
             raise ListenerEnded("nobody listens; subscribe inside `async with Notifications(…)`")
         subscription = Subscription()
-        self._subscriptions.setdefault((channel, key), set()).add(subscription)
+        for each in wanted:
+            self._subscriptions.setdefault(each, set()).add(subscription)
         try:
             yield subscription
         finally:
-            subscribed = self._subscriptions[channel, key]
-            subscribed.discard(subscription)
-            if not subscribed:
-                del self._subscriptions[channel, key]
+            for each in wanted:
+                subscribed = self._subscriptions.get(each, set())
+                subscribed.discard(subscription)
+                if not subscribed:
+                    self._subscriptions.pop(each, None)
+
+    def tell(self, channel: str, keys: Iterable[str]) -> bool:
+        """Wake who subscribed to these in this process, and have PostgreSQL tell all others; returns at once, to any thread.
+
+        False outside of `async with`, where nobody is told. What is lost with a connection delays who looks by himself, as any notification.
+        """
+        loop = self._loop
+        if loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(self._tell, channel, list(keys))
+        except RuntimeError:
+            # The loop was closed a moment ago.
+            return False
+        return True
+
+    def _tell(self, channel: str, keys: list[str]) -> None:
+        for key in keys:
+            self._wake(channel, key)
+            self._untold[channel, key] = None
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.ensure_future(self._tell_others())
+
+    async def _tell_others(self) -> None:
+        """Tell what there is; what comes meanwhile goes together in the next statement."""
+        while self._untold:
+            told, self._untold = list(self._untold), {}
+            try:
+                if self._teller is None or self._teller.closed:
+                    self._teller = await psycopg.AsyncConnection.connect(**completed(self._conninfo), autocommit=True)
+                    self._teller_pid = self._teller.info.backend_pid
+                await self._teller.execute(_NOTIFY, tuple(map(list, zip(*told, strict=True))))
+            except psycopg.OperationalError as error:
+                self._teller_pid = None
+                log.warning("notifications.untold count=%d error=%s", len(told), str(error).strip())
 
     async def _connect(self) -> Connection:
         connection = await psycopg.AsyncConnection.connect(**completed(self._conninfo), autocommit=True)
@@ -132,7 +192,9 @@ class Notifications:
             try:
                 line.consume_input()
                 while (note := line.notifies()) is not None:
-                    self._wake(note.relname.decode(), note.extra.decode())
+                    # Who is here has heard already what this process has told.
+                    if note.be_pid != self._teller_pid:
+                        self._wake(note.relname.decode(), note.extra.decode())
             except psycopg.OperationalError as error:
                 # At once, because libpq has closed it, and the next file that is opened has its number.
                 loop.remove_reader(number)

@@ -3,11 +3,12 @@
 import hashlib
 import secrets
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, bindparam, func, select, true, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, LargeBinary, bindparam, func, select, true, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from federation.charter import charter
@@ -50,10 +51,6 @@ class Token:
         return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "valid"
 
 
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
-
-
 def valid_role(role: str) -> str:
     """Return the role of this name, which the charter has. Raises NotFound with the nearest that exist."""
     if role not in charter().roles:
@@ -83,7 +80,7 @@ def issue_token(session: Session, name: str, *, label: str = "", lasting: timede
         raise InvalidInput("label", label, f"at most {LONGEST_LABEL} printable characters, such as the machine that uses the token")
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     ends = None if lasting is None else func.clock_timestamp() + lasting
-    row = {"agent": name, "token_sha256": _hash(token), "label": label, "created_by": context(session).actor, "expires_at": ends}
+    row = {"agent": name, "token_sha256": digest(token), "label": label, "created_by": context(session).actor, "expires_at": ends}
     stored = session.execute(insert(AgentToken).values(**row).returning(AgentToken.id, AgentToken.expires_at)).one()
     payload = {"name": name, "token": stored.id, "label": label, "expires_at": stored.expires_at}
     event_log.append(session, "agent.token_issued", f"agent:{name}", payload=payload)
@@ -145,18 +142,31 @@ def tokens(session: Session, name: str) -> list[Token]:
 
 
 _VALID = (AgentToken.revoked_at.is_(None), AgentToken.expires_at.is_(None) | (AgentToken.expires_at > func.clock_timestamp()))
-# Made once: it is asked every few seconds for each agent that calls.
+# Made once: it is asked every few seconds for all agents that call.
 _WHOSE = (
-    select(Agent.name, Agent.role).join(AgentToken, AgentToken.agent == Agent.name).where(AgentToken.token_sha256 == bindparam("digest"), *_VALID)
+    select(AgentToken.token_sha256, Agent.name, Agent.role)
+    .join(AgentToken, AgentToken.agent == Agent.name)
+    .where(AgentToken.token_sha256 == func.any(bindparam("digests", type_=ARRAY(LargeBinary))), *_VALID)
 )
+
+
+def digest(token: str) -> bytes:
+    """Return what a token is known by: who reads it cannot call with it."""
+    return hashlib.sha256(token.encode()).digest()
 
 
 def authenticate(session: Session, token: str) -> Caller:
     """Return whose token this is. Raises Unauthenticated for an unknown, expired or revoked one."""
-    row = session.execute(_WHOSE, {"digest": _hash(token)}).one_or_none()
-    if row is None:
+    found = whose(session, [digest(token)])
+    if not found:
         raise Unauthenticated("the token is unknown, expired or revoked")
-    return Caller(name=row.name, role=row.role)
+    return found[digest(token)]
+
+
+def whose(session: Session, digests: Iterable[bytes]) -> dict[bytes, Caller]:
+    """Return whose the tokens of these digests are, without those that are unknown, expired or revoked."""
+    rows = session.execute(_WHOSE, {"digests": list(digests)})
+    return {row.token_sha256: Caller(name=row.name, role=row.role) for row in rows}
 
 
 def get(session: Session, name: str) -> Agent:

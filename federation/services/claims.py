@@ -78,7 +78,6 @@ _CLAIM = text(
     FROM moment LEFT JOIN won ON true LEFT JOIN blocked ON true
     """
 )
-_SILENCE = text("SELECT set_config('idle_in_transaction_session_timeout', :silence, true)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +153,7 @@ def take_turn(session: Session, resource: Resource) -> None:
     """Let transactions about what overlaps go one after the other; call it before a row is locked."""
     # Who revokes would neither see nor await a claim that is not committed yet, and it would stay; a second delivery would win what the first has.
     # Taken before any row is locked, so that nobody waits here who holds one; and from the root downwards, so that nobody waits in a circle.
-    session.execute(_SILENCE, {"silence": f"{SILENT_AT_MOST_S}s"})
-    turns.share(session, [f"claim of {node}" for node in resource.above])
-    turns.take(session, f"claim of {resource.node}")
+    turns.take(session, f"claim of {resource.node}", sharing=[f"claim of {node}" for node in resource.above], silent_s=SILENT_AT_MOST_S)
 
 
 def valid_ttl(ttl_s: float) -> float:

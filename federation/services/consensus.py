@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import Uuid, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,7 @@ from federation.services.names import valid_slug
 from federation.store import event_log, turns
 from federation.store.context import context, notify
 from federation.store.models.consensus import Acknowledgement, Consensus, ConsensusState, StoredBallot
+from federation.store.models.conversations import Member
 
 # Of the events' payloads.
 VERSION = 1
@@ -28,6 +29,11 @@ SEE_FIRST = "See all options before you vote:"
 # What of a proposal is given anew at each request, and so is not compared; nor who the members are at that moment.
 _GIVEN, _OF_MEMBERS = {"consensus_id", "deadline"}, {"electorate", "quorum"}
 
+# Made once, because each ballot and acknowledgement looks for its vote.
+_NAMED = or_(Consensus.slug == bindparam("slug"), Consensus.id == bindparam("identity", type_=Uuid()))
+_MINE = select(Member.conversation_id).where(Member.agent == bindparam("me"))
+_FOUND = select(Consensus).where(_NAMED, or_(Consensus.conversation_id == conversations.COMMONS, Consensus.conversation_id.in_(_MINE)))
+_FOUND_IN = select(Consensus).where(_NAMED, Consensus.conversation_id == bindparam("conversation"))
 # Who may not see the ballots of others is told whose there are.
 _VOTED = text("SELECT federation_voted(:id) AS name ORDER BY name")
 
@@ -188,10 +194,11 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     """
     if conversation_id is not None:
         conversations.require_member(session, conversation_id)
-    column = Consensus.conversation_id
-    mine = conversations.is_mine(session, column) if conversation_id is None else column == conversation_id
-    found = session.scalars(select(Consensus).where(_named(reference), mine)).all()
+    query = _FOUND if conversation_id is None else _FOUND_IN
+    asked = {"slug": reference, "identity": _as_id(reference), "me": context(session).actor, "conversation": conversation_id}
+    found = session.scalars(query, asked).all()
     if not found:
+        mine = conversations.is_mine(session, Consensus.conversation_id) if conversation_id is None else Consensus.conversation_id == conversation_id
         latest = select(Consensus.slug, Consensus.id).where(mine).order_by(Consensus.created_at.desc())
         raise NotFound("vote", reference, [row.slug or str(row.id) for row in session.execute(latest.limit(1000))])
     by_id = [vote for vote in found if str(vote.id) == reference.lower()]
@@ -201,16 +208,15 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
     return (by_id or found)[0]
 
 
-def _named(reference: str) -> Any:
-    named = Consensus.slug == reference
+def _as_id(reference: str) -> uuid.UUID | None:
     with suppress(ValueError):
-        return or_(named, Consensus.id == uuid.UUID(reference))
-    return named
+        return uuid.UUID(reference)
+    return None
 
 
 def anywhere(session: Session, reference: str) -> list[Consensus]:
     """Return the votes of this id or name in all conversations, for an operator."""
-    return list(session.scalars(select(Consensus).where(_named(reference)).order_by(Consensus.created_at)))
+    return list(session.scalars(select(Consensus).where(_NAMED).order_by(Consensus.created_at), {"slug": reference, "identity": _as_id(reference)}))
 
 
 def latest(session: Session, *, only_open: bool = False, limit: int = 50) -> list[Consensus]:

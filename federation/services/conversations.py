@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import ColumnElement, bindparam, exists, or_, select, text, update
+from sqlalchemy import ColumnElement, exists, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -63,11 +63,6 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
 _COMMONS_IS_THERE = select(exists().where(Conversation.id == COMMONS))
 _THERE = text("SELECT agent FROM conversation_members WHERE conversation_id = :conversation_id AND agent = ANY(CAST(:names AS text[]))")
 _COUNT = text("SELECT count(*) FROM conversation_members WHERE conversation_id = :conversation_id")
-_SAID_TO_ALL = (
-    update(Conversation.__table__)  # type: ignore[arg-type]  # a table, which the declarative class does not say
-    .where(Conversation.id == bindparam("conversation"))
-    .values(unsummarised=Conversation.unsummarised + 1)
-)
 
 
 def _there(session: Session, conversation_id: str, names: Collection[str]) -> Collection[str]:
@@ -134,11 +129,6 @@ def crowded(session: Session, conversation_id: str, *, before: int) -> str | Non
         f"{now} members are in {conversation_id} now, and roles are clear among {most} at most: give each a role with federation_assign_role, "
         "or open another conversation"
     )
-
-
-def said_to_all(session: Session, conversation_id: str) -> None:
-    """Count a message that all members may read towards the next summary."""
-    session.execute(_SAID_TO_ALL, {"conversation": conversation_id})
 
 
 def members(session: Session, conversation_id: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from federation.consensus.ballots import Outcome
@@ -25,15 +25,20 @@ _IS_DUE = or_(
     (Consensus.state == ConsensusState.OPEN) & (Consensus.deadline <= func.clock_timestamp()),
     (Consensus.state != ConsensusState.OPEN) & Consensus.task_id.is_not(None) & Consensus.applied_at.is_(None),
 )
+# With how many ballots there are. Made once, because it is asked after each of them.
+_CAST = select(func.count()).where(StoredBallot.consensus_id == Consensus.id, StoredBallot.revision == Consensus.revision)
+_STANDS = select(Consensus, _CAST.correlate(Consensus).scalar_subquery()).where(Consensus.id == bindparam("vote"))
 # Part of a query: whether any are due.
 ANY_DUE = select(Consensus.id).where(_IS_DUE).exists()
 
 
 def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     """End a vote if it is over, and carry out what it decided; does nothing else, however often it is called. For the program alone."""
-    vote = session.get_one(Consensus, consensus_id, populate_existing=True)
+    row = session.execute(_STANDS, {"vote": consensus_id}, execution_options={"populate_existing": True}).one()
+    vote: Consensus = row[0]
+    cast: int = row[1]
     # A look first that waits for nobody: of all whose ballots are cast at once, the last to commit sees those of the others.
-    if vote.state == ConsensusState.OPEN and (not _may_have_ended(session, vote) or _ended(session, vote) is None):
+    if vote.state == ConsensusState.OPEN and (not _may_have_ended(session, vote, cast) or _ended(session, vote) is None):
         return vote
     turns.take(session, consensus.turn(consensus_id))
     session.refresh(vote)
@@ -45,10 +50,9 @@ def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     return vote
 
 
-def _may_have_ended(session: Session, vote: Consensus) -> bool:
+def _may_have_ended(session: Session, vote: Consensus, cast: int) -> bool:
     """Return False for a vote that goes on whatever its ballots say: not all are cast, and there is time left."""
-    cast = select(func.count()).where(StoredBallot.consensus_id == vote.id, StoredBallot.revision == vote.revision)
-    return bool(vote.proposal["early"]) or context(session).now() >= vote.deadline or session.scalar(cast) == len(vote.proposal["electorate"])
+    return bool(vote.proposal["early"]) or context(session).now() >= vote.deadline or cast == len(vote.proposal["electorate"])
 
 
 def _ended(session: Session, vote: Consensus) -> Outcome | None:

@@ -33,6 +33,17 @@ _RECORD = text(
     RETURNING position, created_at, encode(sha256(convert_to(data::text, 'UTF8')), 'hex')
     """
 )
+# The same, of a message that all members may read, which counts towards the next summary.
+_RECORD_FOR_ALL = text(
+    f"""
+    WITH made AS ({_RECORD.text}),
+    counted AS (
+        UPDATE conversations SET unsummarised = unsummarised + 1, updated_by = :sender
+        WHERE id = :conversation_id AND EXISTS (SELECT FROM made)
+    )
+    SELECT * FROM made
+    """  # noqa: S608 - it is ours
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +137,6 @@ def send(
     if heard is not None and not heard.again:
         statements.keep(session, heard, conversation_id=conversation_id)
     position, created_at = recorded
-    if address.is_everybody or conversations.is_direct(conversation_id):
-        conversations.said_to_all(session, conversation_id)
     inboxes.put_into(session, [(name, identity) for name in recipients])
     if address.agent is not None and not conversations.is_direct(conversation_id):
         # Who was brought in just now may be whom a request waits for.
@@ -185,7 +194,8 @@ def _record(
     conversation_id, data = said["conversation_id"], said["data"]
     stream = f"messages:{conversation_id}"
     row = {"id": identity, "stream": stream, **said, "correlation_id": correlation_id, "trace_id": context(session).trace_id}
-    found = session.execute(_RECORD, row | {"data": None if data is None else json.dumps(data)}).one_or_none()
+    for_all = (said["recipient"] is None and said["audience"] is None) or conversations.is_direct(conversation_id)
+    found = session.execute(_RECORD_FOR_ALL if for_all else _RECORD, row | {"data": None if data is None else json.dumps(data)}).one_or_none()
     if attempt is not None and found is None:
         attempt.rollback()
     if found is None:

@@ -56,14 +56,16 @@ class Listed:
     must_claim: Annotated[Sequence[str], Field(description="The charter: what is committed only by who has claimed it.")]
 
 
-def request(session: Session, name: str, *, description: str, ttl_s: float, token: int | None = None) -> uuid.UUID:
+def request(
+    session: Session, name: str, *, description: str, ttl_s: float, token: int | None = None, execution_id: uuid.UUID | None = None
+) -> uuid.UUID:
     """Record the execution that claims a resource for the calling agent; return its id. Raises what the claim itself would, as far as it can."""
     resource = resources.parsed(name)
     claims.valid_ttl(ttl_s)
     _require_right(session)
     kwargs = {"description": _valid_description(description), "ttl_s": ttl_s, "fencing_token": token}
     statements.make(session, action="claim.take", subject=f"claim:{resource.name}", content=kwargs)
-    return outbox.record(session, CLAIM, {"resource": resource.name, **kwargs}, priority=10)
+    return outbox.record(session, CLAIM, {"resource": resource.name, **kwargs}, priority=10, execution_id=execution_id)
 
 
 def take(

@@ -40,10 +40,11 @@ _SAME = ("actor", "action", "choice", "subject", "content_sha256")
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A statement whose signature holds and that says what is being done; `again`: it is recorded already."""
+    """A statement whose signature holds and that says what is being done; `brought`: not signed just now; `again`: it is recorded already."""
 
     statement: Statement
     signed: Signed
+    brought: bool
     again: bool
 
 
@@ -116,7 +117,7 @@ def say(
     again = by_caller and session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
     if not again and abs(said.moment - now) > FRESH:
         raise _refused(f"this one was signed at {said.at}, and it is {now.isoformat(timespec='seconds')}: set the clock, or sign it anew.")
-    return Heard(said, signed, again)
+    return Heard(said, signed, by_caller, again)
 
 
 def hashed(content: Mapping[str, Any], *, called: str | None = None) -> str:
@@ -189,16 +190,14 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
         return
     said, signed = heard.statement, heard.signed
     row = {name: getattr(said, name) for name in ("subject", "actor", "action", "choice", "mode", "attested_by", "key", "nonce")}
-    row |= {"digest": signed.digest, "statement": signed.text, "signature": signed.signature}
-    if session.scalar(_KEEP, row) is None:
+    row |= {"digest": signed.digest, "statement": signed.text}
+    signature = base64.b64encode(signed.signature).decode()
+    if heard.brought and session.scalar(_KEEP, row | {"signature": signed.signature}) is None:
         raise _refused("this one, or its nonce, was used already: sign anew, with another nonce.")
-    payload = {
-        "digest": signed.digest,
-        "mode": said.mode,
-        "statement": signed.text,
-        "signature": base64.b64encode(signed.signature).decode(),
-    }
-    event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id)
+    payload = {"digest": signed.digest, "mode": said.mode, "statement": signed.text, "signature": signature}
+    # What was signed just now cannot have been used: it is written with its event.
+    kept = None if heard.brought else row | {"signature": signature}
+    event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id, kept=kept)
 
 
 def make(
@@ -238,7 +237,8 @@ def keep_contrary(session: Session, heard: Heard | None, *, conversation_id: str
 
 
 def about(session: Session, subject: str) -> list[StatementView]:
-    """Return what was stated about a subject, in order."""
+    """Return what was stated about a subject, in order, in this transaction too."""
+    event_log.write(session)
     query = select(*_COLUMNS).where(SignedStatement.subject == subject).order_by(SignedStatement.created_at, SignedStatement.digest)
     return [StatementView(**row) for row in session.execute(query).mappings()]
 

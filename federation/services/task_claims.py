@@ -20,7 +20,9 @@ from federation.store.models.tasks import BEGUN, ENDED, AgentTask, Executor, Tas
 CLAIM = "federation.tasks.claims.claim_task"
 
 
-def request_claim(session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None) -> uuid.UUID:
+def request_claim(
+    session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None, execution_id: uuid.UUID | None = None
+) -> uuid.UUID:
     """Record the execution that claims a task for the calling agent; return its id.
 
     Raises what the claim itself would raise, as far as it can be known now: NotFound, InvalidInput, Conflict, Refused.
@@ -29,7 +31,8 @@ def request_claim(session: Session, reference: str, *, description: str, ttl_s: 
     task = tasks.find(session, reference, conversation_id=conversation_id)
     _require_claimable(session, task, reference, is_at_it=_is_at_it(session, task))
     task_events.state(session, "task.claim", task, description=description, ttl_s=ttl_s)
-    return outbox.record(session, CLAIM, {"task_id": str(task.id), "description": description, "ttl_s": ttl_s}, priority=10)
+    kwargs = {"task_id": str(task.id), "description": description, "ttl_s": ttl_s}
+    return outbox.record(session, CLAIM, kwargs, priority=10, execution_id=execution_id)
 
 
 def claim(

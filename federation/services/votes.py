@@ -1,11 +1,11 @@
 """Ballots: each voter casts one, once he has acknowledged what is voted on; its contrary is refused, and kept as evidence if it is signed."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import and_, bindparam, select, text
 from sqlalchemy.orm import Session
 
 from federation.consensus.ballots import BadBallot, Ballot
@@ -21,6 +21,23 @@ from federation.store.models.consensus import Acknowledgement, Consensus, Consen
 from federation.store.models.statements import SignedStatement
 
 ACTION = "consensus.vote"
+# Made once, because each ballot wants it: the vote as it is now, whether the caller has acknowledged it, and his ballot.
+_ME: Any = bindparam("me")
+_ACKNOWLEDGED = (Acknowledgement.consensus_id == Consensus.id, Acknowledgement.revision == Consensus.revision, Acknowledgement.actor == _ME)
+_VOTED = (StoredBallot.consensus_id == Consensus.id, StoredBallot.revision == Consensus.revision, StoredBallot.actor == _ME)
+_STANDS = (
+    select(Consensus, Acknowledgement.options_hash, StoredBallot)
+    .outerjoin(Acknowledgement, and_(*_ACKNOWLEDGED))
+    .outerjoin(StoredBallot, and_(*_VOTED))
+    .where(Consensus.id == bindparam("vote"))
+)
+_CAST = text(
+    """
+    INSERT INTO ballots (consensus_id, revision, actor, response, confidence, reason, choice, digest, created_at)
+    VALUES (:consensus_id, :revision, :actor, CAST(:response AS jsonb), :confidence, :reason, :choice, :digest, :created_at)
+    ON CONFLICT DO NOTHING RETURNING actor
+    """
+)
 _WHILE_OPEN = "while the vote is open neither counts"
 _AFTER = "the vote had ended, and its outcome stands"
 
@@ -61,7 +78,8 @@ def respond(
         raise InvalidInput("confidence", confidence, "0 (a guess) to 1 (sure)")
     # So that nobody ends or changes it before the commit.
     turns.share(session, [consensus.turn(vote.id)])
-    session.refresh(vote)
+    me = context(session).actor
+    _, read, former = session.execute(_STANDS, {"vote": vote.id, "me": me}, execution_options={"populate_existing": True}).one()
     rules = consensus.rules_of(vote)
     try:
         choice = ordered(rules, response)
@@ -73,20 +91,18 @@ def respond(
         session,
         action=ACTION,
         choice=word,
-        subject=subject(vote, context(session).actor),
+        subject=subject(vote, me),
         content={"options_hash": vote.options_hash, **ballot},
         demanded=Mode.SIGNED if vote.proposal["signed"] else Mode.ATTESTED,
     )
-    key = (vote.id, vote.revision, context(session).actor)
-    if (former := session.get(StoredBallot, key)) is not None:
+    if former is not None:
         return _again(session, vote, former, ballot, said)
-    _require_acknowledged(session, vote)
-    row = {**dict(zip(("consensus_id", "revision", "actor"), key, strict=True)), **ballot, "choice": word, "digest": said and said.signed.digest}
+    _require_acknowledged(vote, read)
+    row = {"consensus_id": vote.id, "revision": vote.revision, "actor": me, **ballot, "choice": word, "digest": said and said.signed.digest}
     # Not the moment of the insertion, which may come after the deadline.
     row["created_at"] = consensus.require_open(session, vote)
-    cast = session.scalars(insert(StoredBallot).values(**row).on_conflict_do_nothing().returning(StoredBallot)).one_or_none()
-    if cast is None:
-        return _again(session, vote, session.get_one(StoredBallot, key), ballot, said)
+    if session.scalar(_CAST, row | {"response": json.dumps(ballot["response"])}) is None:
+        return _again(session, vote, session.get_one(StoredBallot, (vote.id, vote.revision, me)), ballot, said)
     statements.keep(session, said, conversation_id=vote.conversation_id)
     payload = {
         "version": VERSION,
@@ -99,15 +115,13 @@ def respond(
         "reason": reason,
         "digest": row["digest"],
     }
-    stream = f"consensus:{vote.id}:{vote.revision}:{cast.actor}"
-    event_log.append(session, "consensus.voted", stream, payload=payload, conversation_id=vote.conversation_id)
+    event_log.append(session, "consensus.voted", subject(vote, me), payload=payload, conversation_id=vote.conversation_id)
     notify(session, [consensus.stream(vote)])
-    return Cast(vote, cast, None if said is None else said.statement.mode)
+    return Cast(vote, StoredBallot(**row), None if said is None else said.statement.mode)
 
 
-def _require_acknowledged(session: Session, vote: Consensus) -> None:
-    found = session.get(Acknowledgement, (vote.id, vote.revision, context(session).actor))
-    if found is None or found.options_hash != vote.options_hash:
+def _require_acknowledged(vote: Consensus, options_hash: str | None) -> None:
+    if options_hash != vote.options_hash:
         read = "it was changed since you read it: read it anew with" if vote.revision > 1 else "read it with"
         called = consensus.called(vote)
         then = f"federation_consensus_results, then acknowledge its options_hash with federation_consensus_acknowledge('{called}', options_hash=…)."

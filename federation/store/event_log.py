@@ -15,10 +15,18 @@ from federation.store.context import context, found_context
 _APPEND = text(
     """
     WITH told AS MATERIALIZED (
-        SELECT stream, coalesce(position, federation_next_position(stream)) AS position, type, actor, conversation_id, session_id, payload, trace_id
+        SELECT stream, coalesce(position, federation_next_position(stream)) AS position, type, actor, conversation_id, session_id, payload, trace_id,
+            kept
         FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS e (
-            stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text
+            stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text, kept jsonb
         )
+    ), stated AS (
+        INSERT INTO statements (digest, subject, actor, action, choice, mode, attested_by, key, nonce, statement, signature)
+        SELECT digest, subject, s.actor, action, choice, mode, attested_by, key, nonce, statement, decode(signature, 'base64')
+        FROM told CROSS JOIN jsonb_to_record(told.kept) AS s (
+            digest text, subject text, actor text, action text, choice text, mode text, attested_by text, key text, nonce text, statement text,
+            signature text
+        ) WHERE told.kept IS NOT NULL
     )
     INSERT INTO events (stream, position, type, actor, conversation_id, session_id, payload, trace_id)
     SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id FROM told
@@ -37,11 +45,12 @@ def append(
     session_id: uuid.UUID | None = None,
     trace_id: str | None = None,
     position: int | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> None:
     """Append an event before the commit, in the order of the calls, with all others of the transaction in one statement.
 
     `trace_id` is that of the request that the event belongs to, where one transaction works for several; `position` its place in its stream, where
-    that was taken already.
+    that was taken already. `kept` is the row of the statement that it tells of, where that is not written yet, its signature in base64.
     """
     who = context(session)
     told = {
@@ -53,6 +62,7 @@ def append(
         "session_id": session_id,
         "payload": payload,
         "trace_id": trace_id or who.trace_id,
+        "kept": kept,
     }
     # As text now: what the caller does with the payload later is not what happened.
     who.events.append((stream, position, json.dumps(told, default=str)))

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.store import event_log
-from federation.store.context import Unsent, context
+from federation.store.context import Unsent, context, notify
 from federation.store.models.executions import OutboxEntry
 
 # Ids derived from what an execution is for make a second recording of it the same one.
@@ -100,6 +100,11 @@ def record(
     return identity
 
 
+def parked_key(execution_id: uuid.UUID) -> str:
+    """Return the notice that an execution waits for something that is not there."""
+    return f"parked:{execution_id}"
+
+
 def record_unsent(session: Session, reasons: Mapping[uuid.UUID, str | None], *, tries: int = 0) -> None:
     """Note what executions wait for that cannot be sent now (None: for ActiveMQ), after so many tries in vain.
 
@@ -110,6 +115,7 @@ def record_unsent(session: Session, reasons: Mapping[uuid.UUID, str | None], *, 
         if row.parked:
             payload = {"waiting_for": row.waiting_for}
             event_log.append(session, "execution.parked", f"execution:{row.execution_id}", payload=payload, trace_id=row.trace_id)
+            notify(session, [parked_key(row.execution_id)])
 
 
 def put_back(session: Session, execution_id: uuid.UUID, waiting_for: str | None) -> None:

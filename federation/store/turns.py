@@ -2,16 +2,32 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-_SHARE = text("SELECT pg_advisory_xact_lock_shared(hashtextextended(key, 0)) FROM unnest(CAST(:keys AS text[])) AS key")
-_TAKE = select(func.pg_advisory_xact_lock(func.hashtextextended(text(":key"), 0)))
+# Row by row, and so in the order of the keys.
+_SHARE = "pg_advisory_xact_lock_shared(hashtextextended(key, 0)) FROM unnest(CAST(:keys AS text[])) AS key"
+_SHARE_ALL = text(f"SELECT {_SHARE}")
+_TAKE = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
+_TAKE_BELOW = text(
+    f"""
+    WITH silence AS MATERIALIZED (SELECT set_config('idle_in_transaction_session_timeout', :silence, true)),
+    shared AS MATERIALIZED (SELECT {_SHARE})
+    SELECT pg_advisory_xact_lock(hashtextextended(:key, 0)) FROM silence, (SELECT count(*) FROM shared) AS all_of_them
+    """  # noqa: S608 - it is ours
+)
 
 
-def take(session: Session, key: str) -> None:
-    """Wait until no other transaction has the turn of this key, and have it until the commit; what follows sees what they did."""
-    session.execute(_TAKE, {"key": key})
+def take(session: Session, key: str, *, sharing: Sequence[str] = (), silent_s: float | None = None) -> None:
+    """Wait until no other transaction has the turn of this key, and have it until the commit; what follows sees what they did.
+
+    Before it the turns of other keys are shared, as `share` does. With `silent_s` PostgreSQL ends the session of who then is silent for so long.
+    """
+    if silent_s is None:
+        share(session, sharing)
+        session.execute(_TAKE, {"key": key})
+    else:
+        session.execute(_TAKE_BELOW, {"key": key, "keys": list(sharing), "silence": f"{silent_s:g}s"})
 
 
 def share(session: Session, keys: Sequence[str]) -> None:
@@ -20,4 +36,4 @@ def share(session: Session, keys: Sequence[str]) -> None:
     The keys are taken in their order: let it be the same for all who share several.
     """
     if keys:
-        session.execute(_SHARE, {"keys": list(keys)})
+        session.execute(_SHARE_ALL, {"keys": list(keys)})

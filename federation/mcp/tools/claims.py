@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -78,11 +78,14 @@ async def federation_claim_task(
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
     voice = presented(statement, signature)
 
-    def ask(session: Session) -> UUID:
-        return task_claims.request_claim(session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id)
+    execution_id = uuid4()
 
-    execution_id = await call.transact(ask, voice=voice)
-    value, stands = await value_of(call, execution_id, wait_s=DECIDED_WITHIN_S, waiting="the claim is being decided")
+    def ask(session: Session) -> UUID:
+        return task_claims.request_claim(
+            session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id, execution_id=execution_id
+        )
+
+    value, stands = await value_of(call, execution_id, wait_s=DECIDED_WITHIN_S, waiting="the claim is being decided", record=ask, voice=voice)
     decided: dict[str, Any] = value or {}
     if value is not None and not value["claimed"] and wait_s > 0:
 

@@ -220,9 +220,8 @@ async def federation_consensus_respond(
     def work(session: Session) -> votes.Cast:
         return votes.respond(session, consensus_id, named, confidence=confidence, reason=reason, conversation_id=conversation_id)
 
-    cast = await call.transact(work, voice=voice)
     # Counted by the program, which sees what others voted.
-    vote = await call.as_part(lambda session: decisions.settle(session, cast.vote.id))
+    cast, vote = await call.transact_then(work, lambda session, cast: decisions.settle(session, cast.vote.id), voice=voice)
     winner: Any = (vote.outcome or {}).get("winner")
     return Voted(vote.id, cast.ballot.revision, cast.ballot.response, cast.mode, ConsensusState(vote.state), winner)
 

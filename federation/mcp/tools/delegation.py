@@ -151,7 +151,7 @@ async def federation_delegate(
     _refuse_contradictions(executor, agent, needs)
     voice = presented(statement, signature)
 
-    def work(session: Session) -> tuple[AgentTask, str | None]:
+    def work(session: Session) -> tuple[AgentTask, str | None, str | None]:
         before = conversations.count(session, conversation_id) if conversation_id else 0
         task = delegation.hand_out(
             session,
@@ -171,14 +171,13 @@ async def federation_delegate(
             timeout_s=timeout_s,
             requires_approval=requires_approval,
         )
-        return task, conversations.crowded(session, task.conversation_id, before=before) if agent and conversation_id else None
+        crowd = conversations.crowded(session, task.conversation_id, before=before) if agent and conversation_id else None
+        lonely = None if task.executor == Executor.NODE or tasks.claimants(session, task) else _lonely(task)
+        return task, approvals.waits_for(session, task), lonely or crowd
 
-    task, crowd = await call.transact(work, voice=voice)
+    task, approval, note = await call.transact(work, voice=voice)
     # Placement happens with the sending, after the commit: so this is another look.
-    stands, claimants, approval = await call.transact(
-        lambda session: (standing_of(session, task), tasks.claimants(session, task), approvals.waits_for(session, task))
-    )
-    lonely = None if claimants or task.executor == Executor.NODE else _lonely(task)
+    stands = await call.transact(lambda session: standing_of(session, task)) if task.executor == Executor.NODE else None
     return Delegated(
         task_id=task.id,
         slug=task.slug,
@@ -190,7 +189,7 @@ async def federation_delegate(
         execution_id=stands.execution_id if stands else None,
         waiting_for=approval or (stands.waiting_for if stands else None),
         expires_at=task.expires_at,
-        note=stands.note if stands else PARKED if approval else lonely or crowd or note_on(task),
+        note=stands.note if stands else PARKED if approval else note or note_on(task),
     )
 
 

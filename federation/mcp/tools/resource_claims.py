@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -55,14 +55,17 @@ async def federation_claim(
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
     voice = presented(statement, signature)
 
+    execution_id = uuid4()
+
     def request(session: Session) -> UUID:
-        return resource_claims.request(session, resource, description=description, ttl_s=lasting_s, token=fencing_token)
+        return resource_claims.request(session, resource, description=description, ttl_s=lasting_s, token=fencing_token, execution_id=execution_id)
 
     def again(session: Session) -> ClaimOutcome:
         return resource_claims.take(session, resource, description=description, ttl_s=lasting_s, present_s=claim_lines.PRESENT_S)
 
-    execution_id = await call.transact(request, voice=voice)
-    decided, stands = await value_of(call, execution_id, wait_s=claims.DECIDED_WITHIN_S, waiting="the claim is being decided")
+    decided, stands = await value_of(
+        call, execution_id, wait_s=claims.DECIDED_WITHIN_S, waiting="the claim is being decided", record=request, voice=voice
+    )
     if decided is None:
         return ResourceClaim(False, resource, None, None, None, None, execution_id, _undecided(stands))
     if not decided["claimed"] and wait_s > 0:

@@ -12,7 +12,7 @@ import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 from fastmcp.exceptions import ToolError
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from federation.mcp import access
 from federation.mcp.catalogue import CORE, TOOLS
@@ -133,6 +133,33 @@ async def test_revoked_token_dies_soon(house: Any, monkeypatch: pytest.MonkeyPat
         with house.transactions.begin("test:hand") as session:
             agents.revoke(session, "bob")
         assert (await http.post(f"{house.url}/mcp", json=listing)).status_code == 401
+
+
+async def test_all_tokens_in_use_are_looked_up_together(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    asked: list[int] = []
+    engine = house.transactions.service
+    async with httpx2.AsyncClient(headers=ACCEPT) as http:
+
+        async def call(name: str) -> int:
+            return (await http.post(f"{house.url}/mcp", json=listing, headers={"Authorization": f"Bearer {house.tokens[name]}"})).status_code
+
+        # The first call is looked up, and the second tells that it goes on.
+        monkeypatch.setattr(access, "REMEMBER_S", 600.0)
+        for name in ("ada", "bob", "dan") * 2:
+            assert await call(name) == 200
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+            if "agent_tokens" in statement:
+                asked.append(len(parameters["digests"]))
+
+        try:
+            monkeypatch.setattr(access, "REMEMBER_S", 0.0)
+            assert await call("ada") == 200
+        finally:
+            event.remove(engine, "before_cursor_execute", note)
+    assert asked[0] == 3
 
 
 async def test_revoked_token_wakes_up_to_nothing(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:

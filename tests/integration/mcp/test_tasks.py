@@ -9,9 +9,9 @@ import pytest
 from fastmcp.exceptions import ToolError
 from sqlalchemy import text
 
-from federation.mcp import door
 from federation.mcp.tools import claims
 from federation.results.options import Options
+from federation.results.waiting import Subscription
 from federation.services import indexing, summaries, task_claims
 from federation.services.indexed_documents import NewDocument
 from federation.vectors.chunking import Chunk
@@ -33,7 +33,7 @@ async def test_claim_that_is_decided_without_a_notice_is_told_when_the_wait_is_o
         ON CONFLICT DO NOTHING
     """
 
-    async def hear_nothing(_: Any, timeout_s: float) -> bool:
+    async def hear_nothing(_: Subscription, timeout_s: float) -> bool:
         with house.transactions.begin("service:test") as session:
             session.execute(text(stored), {"claim": task_claims.CLAIM})
         await asyncio.sleep(timeout_s)
@@ -41,7 +41,7 @@ async def test_claim_that_is_decided_without_a_notice_is_told_when_the_wait_is_o
 
     async with house.client("ada") as ada, house.client("bob") as bob:
         await ada.call_tool("federation_delegate", {"description": "Profile memory", "executor": "agent", "task_id": "memory-profile"})
-        monkeypatch.setattr(door, "_first", hear_nothing)
+        monkeypatch.setattr(Subscription, "wait", hear_nothing)
         answer = (await bob.call_tool("federation_claim_task", {"task_id": "memory-profile"})).data
         assert (answer.decided, answer.claimed, answer.fencing_token, answer.state) == (True, True, 7, "completed")
 

@@ -93,6 +93,44 @@ def test_many_coroutines_hold_one_connection_and_no_thread(database: Any) -> Non
     run(body)
 
 
+def test_what_one_process_tells_wakes_its_own_at_once_and_the_others_once(database: Any) -> None:
+    async def body() -> None:
+        async with Notifications(database.url, channels=["results"]) as here, Notifications(database.url, channels=["results"]) as there:
+            with here.subscribe("results", "a") as mine, there.subscribe("results", "a") as theirs, there.subscribe("results", "z") as last:
+                assert await asyncio.to_thread(here.tell, "results", ["a"])
+                # Before PostgreSQL knows of it.
+                await asyncio.sleep(0)
+                assert await mine.wait(0)
+                assert await theirs.wait(SOON_S)
+                # What comes on the connection behind it: by now one's own word has come back, and has woken nobody again.
+                await notify(database, "results", "z")
+                assert await last.wait(SOON_S)
+                with here.subscribe("results", "y") as behind:
+                    await notify(database, "results", "y")
+                    assert await behind.wait(SOON_S)
+                assert not await mine.wait(0)
+
+    run(body)
+
+
+def test_what_is_told_while_the_server_is_away_wakes_those_who_are_here(database: Any, postgres: Any) -> None:
+    async def body() -> None:
+        async with Notifications(database.url, channels=["results"]) as notifications:
+            with notifications.subscribe("results", "a") as subscription:
+                postgres.kill()
+                assert notifications.tell("results", ["a"])
+                assert await subscription.wait(SOON_S)
+                postgres.start()
+                # The listener is back.
+                assert await subscription.wait(SOON_S)
+                with notifications.subscribe("results", "b") as other:
+                    assert notifications.tell("results", ["b"])
+                    assert await other.wait(SOON_S)
+        assert not notifications.tell("results", ["a"])
+
+    run(body)
+
+
 def test_a_closed_listener_tells_its_waiters(database: Any) -> None:
     async def body() -> None:
         notifications = Notifications(database.url, channels=["results"])

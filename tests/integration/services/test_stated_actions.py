@@ -16,7 +16,7 @@ from federation.errors import Conflict, InvalidInput, Refused
 from federation.security.statements import Draft, Presented, content_sha256, nonce
 from federation.services import actions, assignments, messages, resource_claims, statements, task_claims, task_ends, tasks
 from federation.services.approvals import Decision
-from federation.store import outbox
+from federation.store import event_log, outbox
 from federation.store.models.executions import Execution
 from federation.transaction import Transactions
 from tests.integration.services.stating import DOOR, Team, by_hand
@@ -275,6 +275,7 @@ def test_a_task_that_follows_of_a_message_is_attested_where_the_message_was_sign
     for voice, mode in ((said, "attested"), (team.signs("bob"), "signed")):
         with attesting.begin("bob", voice=voice) as session:
             actions.send(session, "Restart it", message_type="action", conversation_id="project", body=body, slug="note")
+            event_log.write(session)
             told = session.execute(text("SELECT action, mode FROM statements ORDER BY action")).all()
             assert [tuple(one) for one in told] == [("message.send", "signed"), ("task.delegate", mode)]
             session.rollback()
