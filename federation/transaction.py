@@ -6,12 +6,13 @@ import select
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import psycopg
 from psycopg.pq import Escaping, ExecStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -132,8 +133,11 @@ def _began(session: Session, actor: str, *, fleeting: bool) -> datetime:
     assert line is not None
     more = _FLEETING if fleeting else ""
     # As one message: to begin, and to say who acts, would be a journey each.
-    found = line.pgconn.exec_(_BEGIN % Escaping(line.pgconn).escape_literal(actor.encode()) + more.encode())
-    if found.status == ExecStatus.TUPLES_OK:
+    found: PGresult | None = None
+    # What libpq cannot even send has no answer, which psycopg's binary takes for want of memory.
+    with suppress(psycopg.Error, MemoryError):
+        found = line.pgconn.exec_(_BEGIN % Escaping(line.pgconn).escape_literal(actor.encode()) + more.encode())
+    if found is not None and found.status == ExecStatus.TUPLES_OK:
         return _EPOCH + timedelta(microseconds=int(found.get_value(0, 0) or 0))
     # The connection had ended without a sign. Nothing was done over it, and a new one is made.
     connection.invalidate()
