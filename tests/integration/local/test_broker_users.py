@@ -343,10 +343,9 @@ def test_nobody_has_kept_what_is_told_while_he_is_away(clients: Clients, user: s
         assert "Durable Consumers are not allowed" in keeper.read(pattern, **{"activemq.subscriptionName": "keeps"})
 
 
-@pytest.mark.parametrize(
-    "place", [f"/queue/federation.from.a-{TAG}", f"/queue/federation.a-{TAG}", f"/queue/federation.node.a-{TAG}", "/topic/celery.pidbox"]
-)
-def test_sizes_are_told_to_no_place_that_who_asks_may_not_write_to(clients: Clients, place: str) -> None:
+@pytest.mark.parametrize("where", ["/queue/federation.from.{}", "/queue/federation.{}", "/queue/federation.node.{}", "/topic/celery.pidbox"])
+def test_sizes_are_told_to_no_place_that_who_asks_may_not_write_to(clients: Clients, where: str) -> None:
+    place = where.format(f"a-{TAG}")
     witness, asker = clients(ADMIN), clients(OBSERVER)
     witness.read(place)
     asker.connection.send("/queue/ActiveMQ.Statistics.Broker", "", headers={"receipt": "1", "reply-to": place})
