@@ -113,7 +113,7 @@ def keep(session: Session, *, key: str, conversation_id: str | None, prompt: str
     if added is None:
         return
     told = {"key": key, "conversation_id": conversation_id, **added._asdict()}
-    event_log.append(session, "answer.kept", f"execution:{execution_id}", payload=told, conversation_id=conversation_id)
+    event_log.append(session, "answer.kept", f"execution:{execution_id}", payload=told)
 
 
 def _type(name: str) -> Any:
@@ -158,5 +158,8 @@ def _drop(session: Session, *, in_each: int, in_all: int) -> int:
 
 def _told(session: Session, dropped: Sequence[uuid.UUID]) -> int:
     if dropped:
-        event_log.append(session, "answer.dropped", "cached_answers", payload={"execution_ids": dropped})
+        # Who made room for another answer tells of it where he tells of that.
+        made_by = context(session).execution_id
+        stream = "cached_answers" if made_by is None else f"execution:{made_by}"
+        event_log.append(session, "answer.dropped", stream, payload={"execution_ids": dropped})
     return len(dropped)

@@ -149,4 +149,5 @@ def hand_on(session: Session, agent: str) -> None:
     ).all()
     if missed:
         inboxes.put_into(session, [(agent, identity) for identity in missed])
-        event_log.append(session, "message.handed_on", f"agent:{agent}", payload={"agent": agent, "message_ids": missed})
+        # In the stream of who brings him in.
+        event_log.append(session, "message.handed_on", f"agent:{context(session).actor}", payload={"agent": agent, "message_ids": missed})

@@ -1,13 +1,13 @@
 """Each SQL statement of the documentation runs as the auditor, as it stands."""
 
 import re
-import uuid
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from federation.services import messages, task_claims, tasks
+from federation.store import outbox
 from federation.transaction import Transactions
 
 PAGES = sorted((Path(__file__).parents[3] / "docs").rglob("*.md"))
@@ -39,7 +39,9 @@ def test_audit_query_shows_what_was_said_and_to_whom(postgres, database: str, tr
 def test_story_of_a_task_is_found_by_its_slug_which_may_stand_in_several_conversations(postgres, database: str, transactions: Transactions) -> None:
     with transactions.begin("ada") as session:
         task = tasks.delegate(session, "Profile the memory", slug="memory-profile")
-    with transactions.begin("bob", execution_id=uuid.uuid4()) as session:
+    with transactions.begin("bob") as session:
+        execution_id = outbox.record(session, "some.task", {})
+    with transactions.begin("bob", execution_id=execution_id) as session:
         task_claims.claim(session, "memory-profile", description="profiling", ttl_s=60)
     with transactions.begin("eve") as session:
         other = tasks.delegate(session, "Profile ours too", slug="memory-profile", conversation_id="elsewhere")

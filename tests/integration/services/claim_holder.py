@@ -18,7 +18,7 @@ WRITTEN = "test.written"
 def write(session: Any, resource: str, token: int) -> None:
     """Do what only the holder may: the check first, then the write, in one transaction."""
     claims.require(session, parsed(resource), token)
-    event_log.append(session, WRITTEN, f"written:{resource}", payload={"fencing_token": token})
+    event_log.append(session, WRITTEN, f"claim:{resource}", payload={"fencing_token": token})
 
 
 def main(name: str, app_url: str, service_url: str) -> None:

@@ -154,7 +154,7 @@ def test_what_was_used_least_lately_makes_room_in_a_conversation_and_among_all(
     of_ada, of_eve, of_eve_too = (kept(transactions, who, prompt)[0] for who, prompt in (("ada", "a"), ("eve", "b"), ("eve", "c")))
     assert there(transactions) == {three, of_ada, of_eve, of_eve_too}
     with transactions.begin("test:hand") as session:
-        dropped = session.scalars(select(Event.payload["execution_ids"]).where(Event.type == "answer.dropped").order_by(Event.position))
+        dropped = session.scalars(select(Event.payload["execution_ids"]).where(Event.type == "answer.dropped").order_by(Event.sequence))
         assert list(dropped) == [[str(two)], [str(one)]]
 
 

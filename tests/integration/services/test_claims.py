@@ -1,7 +1,6 @@
 """Claims on resources: one holder of what overlaps, and tokens that only grow."""
 
 import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +16,7 @@ from federation.services.claims import ClaimOutcome
 from federation.services.resource_claims import GivenBack
 from federation.services.resources import Resource, parsed
 from federation.settings import Settings
+from federation.store import outbox
 from federation.store.models.events import Event
 from federation.transaction import Transactions, connect
 from tests.integration.services.claiming import MAIN, give_back, lapse, take
@@ -188,7 +188,8 @@ def test_what_overlaps_is_the_same_to_the_database(transactions: Transactions) -
 
 
 def test_a_second_delivery_is_told_the_claim_as_its_own_only_while_it_is(transactions: Transactions) -> None:
-    execution_id = uuid.uuid4()
+    with transactions.begin("bob") as session:
+        execution_id = outbox.record(session, "some.task", {})
 
     def deliver() -> ClaimOutcome:
         with transactions.begin("bob", execution_id=execution_id) as session:

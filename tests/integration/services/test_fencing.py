@@ -60,7 +60,8 @@ def holder_of(transactions: Transactions) -> Iterator[Holder]:
 def written(transactions: Transactions, resource: str) -> list[tuple[str, int]]:
     """Return who wrote there, with which tokens, in order."""
     with transactions.begin("test:hand") as session:
-        query = select(Event.actor, Event.payload["fencing_token"].as_integer()).where(Event.stream == f"written:{resource}").order_by(Event.position)
+        query = select(Event.actor, Event.payload["fencing_token"].as_integer()).order_by(Event.position)
+        query = query.where(Event.stream == f"claim:{resource}", Event.type == claim_holder.WRITTEN)
         return [(row[0], row[1]) for row in session.execute(query)]
 
 

@@ -95,7 +95,7 @@ def test_voters_and_weights_are_said_once_by_who_may_decide(transactions: Transa
         weights = [sessions.expertise_of(found, *who) for who in (("bob", "conclusion"), ("bob", "observation"), ("dan", "conclusion"))]
     assert weights == [4.0, 2.5, 1.0]
     with pytest.raises(ProgrammingError, match="only context is added"), transactions.begin("bob") as session:
-        session.connection().exec_driver_sql("UPDATE agent_sessions SET voters = '{bob}'")
+        session.connection().exec_driver_sql("UPDATE agent_sessions SET context = '{}'")
 
 
 def test_those_who_vote_or_all_members_hear_of_it(transactions: Transactions) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
 from federation.services import claims, task_claims, task_ends, tasks
 from federation.services.resources import parsed
+from federation.store import outbox
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask
@@ -173,7 +174,8 @@ def test_an_unknown_task_names_the_nearest(transactions, task: str) -> None:
 
 
 def test_a_claim_delivered_twice_is_one_claim_with_one_event(transactions, task: str) -> None:
-    execution_id = uuid.uuid4()
+    with transactions.begin("bob") as session:
+        execution_id = outbox.record(session, "some.task", {})
     outcomes = []
     for _ in range(2):
         with transactions.begin("bob", execution_id=execution_id) as session:
@@ -185,7 +187,8 @@ def test_a_claim_delivered_twice_is_one_claim_with_one_event(transactions, task:
 
 
 def test_a_claim_delivered_twice_at_once_is_one_claim_with_one_event(transactions, task: str) -> None:
-    execution_id = uuid.uuid4()
+    with transactions.begin("bob") as session:
+        execution_id = outbox.record(session, "some.task", {})
 
     def deliver(_: int) -> claims.ClaimOutcome:
         with transactions.begin("bob", execution_id=execution_id) as session:
@@ -200,7 +203,8 @@ def test_a_claim_delivered_twice_at_once_is_one_claim_with_one_event(transaction
 
 
 def test_a_claim_that_was_lost_meanwhile_is_not_won_again_by_a_second_delivery(transactions, task: str) -> None:
-    execution_id = uuid.uuid4()
+    with transactions.begin("bob") as session:
+        execution_id = outbox.record(session, "some.task", {})
     with transactions.begin("bob", execution_id=execution_id) as session:
         task_claims.claim(session, task, description="", ttl_s=30)
     lapse(transactions)
@@ -212,7 +216,8 @@ def test_a_claim_that_was_lost_meanwhile_is_not_won_again_by_a_second_delivery(t
 
 @pytest.mark.parametrize("lost", ["lapsed", "released"])
 def test_a_claim_that_its_holder_has_no_more_is_not_told_as_his_by_a_second_delivery(transactions, task: str, lost: str) -> None:
-    execution_id = uuid.uuid4()
+    with transactions.begin("bob") as session:
+        execution_id = outbox.record(session, "some.task", {})
     with transactions.begin("bob", execution_id=execution_id) as session:
         task_claims.claim(session, task, description="", ttl_s=30)
     if lost == "lapsed":

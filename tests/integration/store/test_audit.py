@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from federation.services import messages, nodes, tasks
+from federation.services import nodes, tasks
 from federation.services.nodes import Announcement
 from federation.store import event_log, outbox
 from federation.store.models import Base
@@ -39,7 +39,7 @@ def test_nothing_but_the_log_itself_is_left_out(watch) -> None:
 # Who writes what, and tells nobody.
 UNTOLD = (
     ("ada", insert(Conversation).values(id="x", created_by="ada")),
-    ("ada", update(AgentTask).values(priority=9)),
+    ("ada", update(AgentTask).values(completed_at=None)),
     ("ada", update(AgentTask).values(assigned_to="bob")),
     ("ada", delete(OutboxEntry)),
     ("service:outbox", update(OutboxEntry).values(waiting_for="a node")),
@@ -61,20 +61,20 @@ def test_each_write_without_an_event_is_seen(database: str, transactions, watch,
 
 def test_an_event_of_another_actor_or_transaction_is_none(database: str, transactions, watch) -> None:
     with transactions.begin("ada") as session:
-        task_id = tasks.delegate(session, "x").id
+        task = tasks.delegate(session, "x")
     with transactions.begin("bob") as session:
-        session.execute(update(AgentTask).where(AgentTask.id == task_id).values(priority=9))
+        session.execute(update(AgentTask).where(AgentTask.id == task.id).values(handed_to="bob"))
     with transactions.begin("bob") as session:
-        event_log.append(session, "task.changed", f"task:{task_id}", payload={})
-    assert watch.flaws(database) == ["UPDATE of agent_tasks by bob: no event of this actor in the transaction; changed: priority, updated_by"]
+        event_log.append(session, "task.changed", f"task:{task.id}", payload={}, conversation_id=task.conversation_id)
+    assert watch.flaws(database) == ["UPDATE of agent_tasks by bob: no event of this actor in the transaction; changed: handed_to, updated_by"]
     watch.forget(database)
 
 
 def test_a_row_that_names_another_than_its_writer_is_seen(database: str, transactions, watch) -> None:
-    with transactions.begin("ada") as session:
-        messages.send(session, "hello")
-        session.execute(insert(Conversation).values(id="x", created_by="ada", updated_by="bob"))
-    assert watch.flaws(database) == ["INSERT of conversations by ada: the row says that bob wrote it"]
+    # An agent's would be refused.
+    with transactions.begin("service:beat") as session:
+        session.execute(insert(Conversation).values(id="x", created_by="service:beat", updated_by="bob"))
+    assert watch.flaws(database) == ["INSERT of conversations by service:beat: the row says that bob wrote it"]
     watch.forget(database)
 
 

@@ -16,7 +16,7 @@ def told(database: str, columns: str) -> Sequence[tuple[Any, ...]]:
 
 def test_events_of_a_transaction_stand_in_the_order_of_the_calls_each_behind_the_last_of_its_stream(database: str, transactions) -> None:
     for _ in range(2):
-        with transactions.begin("ada") as session:
+        with transactions.begin("service:beat") as session:
             for number, stream in enumerate(("one", "two", "one")):
                 event_log.append(session, "thing.happened", stream, payload={"number": number})
     happened = told(database, "stream, position, (payload->>'number')::int")
@@ -25,14 +25,14 @@ def test_events_of_a_transaction_stand_in_the_order_of_the_calls_each_behind_the
 
 def test_a_payload_that_changes_after_the_call_is_told_as_it_was(database: str, transactions) -> None:
     payload = {"said": "yes"}
-    with transactions.begin("ada") as session:
+    with transactions.begin("service:beat") as session:
         event_log.append(session, "thing.happened", "one", payload=payload)
         payload["said"] = "no"
     assert told(database, "payload->>'said'") == [("yes",)]
 
 
 def test_an_attempt_that_is_rolled_back_takes_its_events_along_and_no_others(database: str, transactions) -> None:
-    with transactions.begin("ada") as session:
+    with transactions.begin("service:beat") as session:
         event_log.append(session, "thing.happened", "before", payload={})
         attempt = event_log.attempt(session)
         event_log.append(session, "thing.happened", "written", payload={})
@@ -44,7 +44,7 @@ def test_an_attempt_that_is_rolled_back_takes_its_events_along_and_no_others(dat
 
 
 def test_a_position_that_is_taken_lies_behind_what_was_put_down_before(database: str, transactions) -> None:
-    with transactions.begin("ada") as session:
+    with transactions.begin("service:beat") as session:
         event_log.append(session, "thing.happened", "one", payload={"number": 1})
         position = event_log.advance(session, "one")
         event_log.append(session, "thing.happened", "one", payload={"number": 2}, position=position)
@@ -54,16 +54,16 @@ def test_a_position_that_is_taken_lies_behind_what_was_put_down_before(database:
 
 def test_what_is_done_on_behalf_of_somebody_is_told_under_his_name_and_the_rest_under_the_callers(database: str, transactions) -> None:
     with transactions.begin("ada", trace_id="a" * 32) as session:
-        event_log.append(session, "thing.happened", "before", payload={})
+        event_log.append(session, "thing.happened", "agent:ada", payload={})
         with on_behalf_of(session, "bob", trace_id="b" * 32):
-            event_log.append(session, "thing.happened", "within", payload={})
-        event_log.append(session, "thing.happened", "after", payload={})
-    assert told(database, "stream, actor, left(trace_id, 1)") == [("before", "ada", "a"), ("within", "bob", "b"), ("after", "ada", "a")]
+            event_log.append(session, "thing.happened", "agent:bob", payload={})
+        event_log.append(session, "thing.happened", "agent:ada", payload={})
+    assert told(database, "stream, actor, left(trace_id, 1)") == [("agent:ada", "ada", "a"), ("agent:bob", "bob", "b"), ("agent:ada", "ada", "a")]
 
 
 def test_many_events_and_any_characters_go_together(database: str, transactions) -> None:
     said = "'{}[]\"\\:x \u00fc\u2028"
-    with transactions.begin("ada") as session:
+    with transactions.begin("service:beat") as session:
         for number in range(1_000):
             event_log.append(session, "thing.happened", f"stream {number % 7}", payload={"said": said})
     assert len(set(told(database, "stream, position"))) == 1_000

@@ -1,0 +1,122 @@
+"""What agents may write beside what their tools do: events where they take part, in order; and of rows that stand only what changes of them."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from federation.services import conversations, memories, messages, sessions, tasks
+from federation.services.sessions import Start
+from federation.store import event_log
+from federation.store.models import Base
+from federation.transaction import Transactions
+from tests.integration.store.changes import CHANGES
+
+REFUSED = "permission denied|row-level security|is not one that"
+
+
+@pytest.fixture
+def streams(transactions: Transactions) -> dict[str, str | None]:
+    """Streams of what ada and bob do among themselves, with the conversation that their events name."""
+    with transactions.begin("ada") as session:
+        said = messages.send(session, "psst", conversation_id="nt", to="bob").message_id
+        task = tasks.delegate(session, "psst", conversation_id="nt").id
+        looked_into = sessions.join(session, "psst", Start(context={"task": "psst"}), conversation_id="nt").id
+        memory = memories.remember(session, "psst").memory_id
+    with transactions.begin("cli:root") as session:
+        execution = session.scalar(text("SELECT id FROM executions WHERE actor = 'ada' LIMIT 1"))
+    ours = ("conversation:nt", "messages:nt", "artifacts:nt", f"task:{task}", f"session:{looked_into}", f"message:{said}")
+    alone = (f"claim:task:{task}", "agent:ada", f"memory:{memory}", f"execution:{execution}")
+    return dict.fromkeys(ours, "nt") | dict.fromkeys(alone)
+
+
+def _append(session: Any, stream: str, conversation: str | None, *, position: str = "federation_next_position(:stream)", actor: str) -> None:
+    statement = f"""
+        INSERT INTO events (stream, position, type, actor, conversation_id, payload, trace_id)
+        SELECT :stream, {position}, 'task.completed', :actor, :conversation, '{{}}', 't'
+    """
+    session.execute(text(statement), {"stream": stream, "conversation": conversation, "actor": actor})
+
+
+def test_who_takes_no_part_writes_no_event_of_it_and_takes_no_place(transactions: Transactions, streams: dict[str, str | None]) -> None:
+    for stream, conversation in streams.items():
+        for position in ("1", "4", "federation_next_position(:stream)"):
+            for told in {conversation, None, "commons"}:
+                with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("eve") as session:
+                    _append(session, stream, told, position=position, actor="eve")
+        with pytest.raises(ProgrammingError, match="is not one that eve writes in"), transactions.begin("eve") as session:
+            event_log.advance(session, stream)
+    # Nothing stands in the way of who comes next.
+    with transactions.begin("ada") as session:
+        messages.send(session, "welcome", conversation_id="nt", to="dan")
+
+
+def test_a_member_writes_events_of_it_behind_the_others(transactions: Transactions, streams: dict[str, str | None]) -> None:
+    for stream, conversation in streams.items():
+        with transactions.begin("ada") as session:
+            _append(session, stream, conversation, actor="ada")
+            session.rollback()
+        for told in {"nt", None, "commons"} - {conversation}:
+            with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("ada") as session:
+                _append(session, stream, told, actor="ada")
+        for position in ("0", "99"):
+            with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("ada") as session:
+                _append(session, stream, conversation, position=position, actor="ada")
+        with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("ada") as session:
+            _append(session, stream, conversation, actor="bob")
+
+
+@pytest.mark.parametrize("stream", ["nonsense", "graph", "executions", "node:aorus", "feed:x", "task:x", "conversation:", "agent:", "inbox:eve"])
+def test_a_stream_that_is_nobodys_is_not_an_agents(transactions: Transactions, stream: str) -> None:
+    with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("eve") as session:
+        _append(session, stream, None, actor="eve")
+
+
+def test_who_opens_a_conversation_tells_of_it_in_the_same_transaction(transactions: Transactions) -> None:
+    with transactions.begin("eve") as session:
+        conversations.open_for(session, "mine", ["bob"])
+        artifacts_there = event_log.advance(session, "artifacts:mine")
+    assert artifacts_there == 1
+    with transactions.begin("bob") as session:
+        told = session.execute(text("SELECT type, position FROM events WHERE stream = 'conversation:mine' ORDER BY position")).all()
+    assert [tuple(one) for one in told] == [("conversation.opened", 1), ("conversation.joined", 2), ("conversation.joined", 3)]
+
+
+@pytest.mark.parametrize("table", sorted(Base.metadata.tables))
+def test_of_a_row_that_stands_an_agent_changes_only_what_changes(postgres: Any, database: str, table: str) -> None:
+    with psycopg.connect(postgres.as_role("federation_app", database), autocommit=True) as connection:
+        connection.execute("SELECT set_config('federation.actor', 'ada', false)")
+        changed = set()
+        for column in Base.metadata.tables[table].columns:
+            try:
+                connection.execute(f"UPDATE {table} SET {column.name} = DEFAULT WHERE false")
+            except errors.InsufficientPrivilege:
+                continue
+            changed.add(column.name)
+    assert changed == CHANGES.get(table, set())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE agent_tasks SET description = 'EVIL', created_by = 'bob'",
+        "UPDATE executions SET kwargs = '{}'",
+        "UPDATE executions SET actor = 'bob'",
+        "UPDATE conversations SET created_by = 'bob'",
+    ],
+)
+def test_what_others_made_stays_theirs(transactions: Transactions, streams: dict[str, str | None], statement: str) -> None:
+    with pytest.raises(ProgrammingError, match="permission denied"), transactions.begin("bob") as session:
+        session.execute(text(statement))
+
+
+@pytest.mark.parametrize("table", ["agent_tasks", "conversations", "agent_sessions"])
+def test_who_changes_a_row_says_that_it_was_he(transactions: Transactions, streams: dict[str, str | None], table: str) -> None:
+    with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("bob") as session:
+        session.execute(text(f"UPDATE {table} SET updated_by = 'ada'"))
+    with transactions.begin("bob") as session:
+        assert session.execute(text(f"UPDATE {table} SET updated_by = 'bob'")).rowcount
+        session.rollback()
