@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0038"
+revision: str = "0036"
 down_revision: str | None = "0035"
 branch_labels: str | None = None
 depends_on: str | None = None
