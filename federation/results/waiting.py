@@ -127,7 +127,7 @@ class Notifications:
     def tell(self, channel: str, keys: Iterable[str]) -> bool:
         """Wake who subscribed to these in this process, and have PostgreSQL tell all others; returns at once, to any thread.
 
-        False outside of `async with`, where nobody is told. What is lost with a connection delays who looks by himself, as any notification.
+        False outside of `async with`, where nobody is told. What a lost connection may have swallowed is told again.
         """
         loop = self._loop
         if loop is None:
@@ -148,6 +148,7 @@ class Notifications:
 
     async def _tell_others(self) -> None:
         """Tell what there is; what comes meanwhile goes together in the next statement."""
+        retry_s = _RETRY_S
         while self._untold:
             told, self._untold = list(self._untold), {}
             try:
@@ -155,9 +156,13 @@ class Notifications:
                     self._teller = await psycopg.AsyncConnection.connect(**completed(self._conninfo), autocommit=True)
                     self._teller_pid = self._teller.info.backend_pid
                 await self._teller.execute(_NOTIFY, tuple(map(list, zip(*told, strict=True))))
+                retry_s = _RETRY_S
             except psycopg.OperationalError as error:
                 self._teller_pid = None
-                log.warning("notifications.untold count=%d error=%s", len(told), str(error).strip())
+                self._untold = {**dict.fromkeys(told), **self._untold}
+                log.warning("notifications.deferred count=%d retry_s=%g error=%s", len(told), retry_s, str(error).strip())
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _RETRY_MAX_S)
 
     async def _connect(self) -> Connection:
         connection = await psycopg.AsyncConnection.connect(**completed(self._conninfo), autocommit=True)

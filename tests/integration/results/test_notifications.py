@@ -131,6 +131,19 @@ def test_what_is_told_while_the_server_is_away_wakes_those_who_are_here(database
     run(body)
 
 
+def test_what_was_told_over_a_connection_that_had_ended_is_told_again(database: Any) -> None:
+    async def body() -> None:
+        async with Notifications(database.url, channels=["results"]) as here, Notifications(database.url, channels=["results"]) as elsewhere:
+            with elsewhere.subscribe("results", "a") as first, elsewhere.subscribe("results", "b") as second:
+                assert here.tell("results", ["a"])
+                assert await first.wait(SOON_S)
+                await asyncio.to_thread(database.execute, "select pg_terminate_backend(%s, 60000)", here._teller_pid)
+                assert here.tell("results", ["b"])
+                assert await second.wait(SOON_S)
+
+    run(body)
+
+
 def test_a_closed_listener_tells_its_waiters(database: Any) -> None:
     async def body() -> None:
         notifications = Notifications(database.url, channels=["results"])
