@@ -121,7 +121,7 @@ bench-summaries: install ## ROUGE-1 of extracts of docstrings, and how often the
 bench-gpu: install ## Chunks a second that a GPU embeds through our engine, beside bare sentence-transformers (about 4 minutes; GPU_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.gpu $(if $(GPU_JSON),--json "$(GPU_JSON)")
 
-bench-retrieval: fetch ## The standard library indexed and its docstrings asked: times through the queue, and how often the right place is found (more than 10 minutes on two cores that do nothing else; RETRIEVAL_JSON=FILE keeps it)
+bench-retrieval: fetch ## The standard library indexed and its docstrings asked: times through the queue, and how often the right place is found (about ten minutes on two cores that do nothing else; RETRIEVAL_JSON=FILE keeps it)
 	$(BIN)/python -m benchmarks.code_search $(if $(RETRIEVAL_JSON),--json "$(RETRIEVAL_JSON)")
 
 bench-inference: fetch ## One model server asked directly and through the queue, in turns: tokens a second, time to the first part (about 7 minutes; INFERENCE_JSON=FILE keeps it, APART=1 gives the server cores of its own)

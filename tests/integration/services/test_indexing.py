@@ -194,6 +194,18 @@ def test_a_long_run_calls_the_writer_again_and_again_and_ends_with_its_last_vect
         assert indexing.progress(session, run.run_id).finished
 
 
+def test_what_is_not_searchable_is_read_page_by_page_and_document_by_document(transactions) -> None:
+    texts = [f"text {n}" for n in range(3)]
+    run = scan(transactions, document("a.py", *texts), document("b.py", *texts))
+    pages: list[list[indexing.StoredChunk]] = [[]]
+    with transactions.begin("ada") as session:
+        while page := indexing.unsearchable(session, run.run_id, limit=2, after=pages[-1][-1] if pages[-1] else None):
+            pages.append(page)
+    found = [(chunk.path, chunk.text) for page in pages for chunk in page]
+    assert sorted(found) == [(path, text) for path in ("a.py", "b.py") for text in texts]
+    assert len({path for path, _ in found[:3]}) == len({path for path, _ in found[3:]}) == 1
+
+
 def test_no_more_batches_are_on_their_way_than_nodes_can_embed(transactions, monkeypatch) -> None:
     monkeypatch.setattr(indexing, "BATCH", 1)
     run = scan(transactions, document("a.py", *(f"text {n}" for n in range(6))))
