@@ -109,6 +109,10 @@ def _guard_streams() -> None:
                     WHERE c.id = identity AND split_part(stream, ':', 4) IN ('', me);
                 WHEN 'execution' THEN
                     SELECT CASE WHEN e.actor = me THEN '' ELSE e.conversation_id END INTO conversation FROM executions e WHERE e.id = identity;
+                    IF NOT FOUND AND identity IS NOT NULL THEN
+                        -- Called with Celery's own tools, it is in no row.
+                        conversation := '';
+                    END IF;
                 WHEN 'claim' THEN
                     IF rest LIKE 'task:%' THEN
                         SELECT t.conversation_id INTO conversation FROM agent_tasks t WHERE t.id = identity;

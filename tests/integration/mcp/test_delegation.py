@@ -134,7 +134,7 @@ async def test_who_waits_for_a_task_is_told_that_it_has_expired(house: Any) -> N
         await house.heard(f"task:{task.task_id}")
         with psycopg.connect(house.database_url) as connection:
             connection.execute("SELECT set_config('federation.actor', 'test:hand', false)")
-            connection.execute("UPDATE agent_tasks SET expires_at = clock_timestamp()")
+            connection.execute("UPDATE agent_tasks SET expires_at = clock_timestamp(), updated_by = 'test:hand'")
         with house.transactions.begin("service:beat") as session:
             assert [task_ends.expire(session, each) for each in task_ends.overdue(session)] == [True]
         outcome = (await waiting).structured_content
