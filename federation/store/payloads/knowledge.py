@@ -45,7 +45,7 @@ class ModelRan(TypedDict):
 class AnswerKept(TypedDict):
     """An answer is kept for the members of a conversation, with null for the actor; `key` is the hash of what must be the same beside the prompt."""
 
-    key: Sha256
+    key: str
     conversation_id: str | None
     engine: str
     model: str
