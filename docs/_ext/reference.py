@@ -4,6 +4,7 @@ import ast
 import asyncio
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -26,6 +27,7 @@ from federation.results.tables import metadata as results_metadata
 from federation.services import parts
 from federation.settings import PREFIX, Settings
 from federation.store.models.base import Base
+from federation.store.payloads import catalogue
 
 PACKAGE = Path(cli.__file__).parents[1]
 
@@ -156,14 +158,15 @@ def _unset(value: Any) -> str:
 def _schema(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "$ref" in schema:
         return _schema(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema or "enum" in schema:
+        return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in schema.get("enum") or [schema["const"]])
     if "anyOf" in schema:
         return " or ".join(_schema(part, definitions) for part in schema["anyOf"] if part.get("type") != "null")
     if schema.get("type") == "array":
         return f"list of {_schema(schema['items'], definitions)}"
     named = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "object"}
-    return "UUID" if schema.get("format") == "uuid" else named.get(str(schema.get("type")), "anything")
+    named |= {"uuid": "UUID", "date-time": "moment", "null": "null"}
+    return named.get(str(schema.get("format", schema.get("type"))), "anything")
 
 
 def rights() -> str:
@@ -254,17 +257,39 @@ def _parameter(parameter: Any) -> tuple[str, str, str]:
 
 
 def events() -> str:
-    """Return the table of event types, found where the program appends them."""
-    rows = sorted(set(_events()))
-    return table(("type", "stream", "payload", "appended by"), rows)
+    """Return the table of event types: where the program appends them, and the fields and the schema of their payloads."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for type_, stream, module in _events():
+        found.setdefault(type_, []).append((stream, module))
+    rows = []
+    for type_, places in sorted(found.items()):
+        streams = dict.fromkeys(f"`{stream}`" for stream, _ in places if stream)
+        modules = dict.fromkeys(f"`{module}`" for _, module in places)
+        link = f"{{download}}`{type_} <{catalogue.file_name(type_).relative_to('reference')}>`"
+        rows.append((link, str(catalogue.version(type_)), " or ".join(streams), _payload(type_), ", ".join(modules)))
+    return table(("type", "version", "stream", "payload, beside `version`", "appended by"), rows)
+
+
+def _payload(type_: str) -> str:
+    told = catalogue.schema(type_)
+    fields = [
+        f"`{name}`: {_schema(schema, told.get('$defs', {}))}{_maybe(schema)}{'' if name in told['required'] else ', may be missing'}"
+        for name, schema in told["properties"].items()
+        if name != "version"
+    ]
+    return "; ".join(fields) or "nothing"
+
+
+def _maybe(schema: dict[str, Any]) -> str:
+    return " or null" if any(part.get("type") == "null" for part in schema.get("anyOf", ())) else ""
 
 
 def event_types() -> set[str]:
     """Return the types of all events that the program appends."""
-    return {row[0].strip("`") for row in _events()}
+    return {type_ for type_, *_ in _events()}
 
 
-def _events() -> Iterator[tuple[str, str, str, str]]:
+def _events() -> Iterator[tuple[str, str, str]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         if re.search("event_log|task_events", text := path.read_text()):
             module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
@@ -275,7 +300,7 @@ def _events() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
-    """Return what a function assigns to plain names, so that `payload=payload` can be followed."""
+    """Return what a function assigns to plain names, so that a name can be followed."""
     return {
         target.id: node.value
         for node in ast.walk(function)
@@ -285,15 +310,14 @@ def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
     }
 
 
-def _appended(call: ast.Call, local: Mapping[str, ast.expr], module: str) -> Iterator[tuple[str, str, str, str]]:
+def _appended(call: ast.Call, local: Mapping[str, ast.expr], module: str) -> Iterator[tuple[str, str, str]]:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
     if name != "append" or len(call.args) < 3:
         return
     of_task = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "task_events"
     streams = ["task:{task.id}"] if of_task else _templates(call.args[2], local)
-    keys = ["task_id", *(keyword.arg for keyword in call.keywords if keyword.arg)] if of_task else _payload(call, local)
     for type_ in _templates(call.args[1], local):
-        yield f"`{type_}`", " or ".join(f"`{stream}`" for stream in streams), ", ".join(f"`{key}`" for key in keys), f"`{module}`"
+        yield type_, " or ".join(streams), module
 
 
 def _templates(node: ast.expr, local: Mapping[str, ast.expr]) -> list[str]:
@@ -308,14 +332,6 @@ def _templates(node: ast.expr, local: Mapping[str, ast.expr]) -> list[str]:
         case ast.Name(id=name) if name in local:
             return _templates(local[name], local)
     return []
-
-
-def _payload(call: ast.Call, local: Mapping[str, ast.expr]) -> Sequence[str]:
-    given = next((keyword.value for keyword in call.keywords if keyword.arg == "payload"), None)
-    if isinstance(given, ast.Name):
-        given = local.get(given.id)
-    keys = given.keys if isinstance(given, ast.Dict) else []
-    return [key.value for key in keys if isinstance(key, ast.Constant)] or ["…"]
 
 
 def tables() -> str:

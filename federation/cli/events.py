@@ -129,7 +129,7 @@ def _in_short(text: str) -> str:
     place = f"{told['stream']}#{told['position']}"
     # What the name of the stream says already is not said again.
     left_out: tuple[Any, ...] = (None, "", [], {}, told["stream"].partition(":")[2])
-    words = (f"{name}={_value(value)}" for name, value in told["payload"].items() if value not in left_out)
+    words = (f"{name}={_value(value)}" for name, value in told["payload"].items() if name != "version" and value not in left_out)
     payload = _cut(" ".join(words), _LONGEST)
     return one_line(f"{told['number']:>7}  {at:%Y-%m-%d %H:%M:%S}  {told['actor']:<14}  {told['type']:<22}  {place}  {payload}").rstrip()
 

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,8 +21,8 @@ from federation.broker.errors import BrokerError, RequestRefused
 from federation.broker.frames import Frame, encode
 from federation.delivery.spoken import Spoken, id_of, read
 from federation.delivery.wire import CONFIRM_S, Wire
-from federation.errors import PermanentError, RateLimited, TransientError
-from federation.services import actions, cop, feeds, inboxes
+from federation.errors import InvalidInput, NotFound, PermanentError, RateLimited, TransientError
+from federation.services import actions, cop, feeds, inboxes, sessions
 from federation.store import outbox
 from federation.transaction import Transactions
 
@@ -155,7 +156,8 @@ class Inbound:
                 return {"cursor": spoken.cursor}
             if spoken.state is not None:
                 return {"updated_at": cop.update_state(session, **spoken.state).isoformat()}
-            sent = actions.send(session, spoken.content, slug=slug, **spoken.address, message_type=spoken.type, body=spoken.body)
+            out_of = None if spoken.session is None else _session(session, spoken.session, spoken.address["conversation_id"])
+            sent = actions.send(session, spoken.content, slug=slug, **spoken.address, message_type=spoken.type, body=spoken.body, session_id=out_of)
             return {
                 "message_id": str(sent.message_id),
                 "conversation_id": sent.conversation_id,
@@ -182,3 +184,11 @@ class Inbound:
             }
             frames.append(encode("SEND", headers, json.dumps(told, ensure_ascii=False).encode()))
         self._wire.send(transaction, frames)
+
+
+def _session(session: Session, reference: str, conversation_id: str | None) -> uuid.UUID:
+    try:
+        return sessions.find(session, reference, conversation_id=conversation_id).id
+    except NotFound as error:
+        wants = f"a session of a conversation of yours, by its id or name, or nothing ({error})"
+        raise InvalidInput("source.session", reference[:100], wants) from error

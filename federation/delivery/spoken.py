@@ -78,6 +78,7 @@ class Spoken:
     content: str | None = None
     address: Mapping[str, Any] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
+    session: str | None = None
     state: Mapping[str, Any] | None = None
     cursor: int | None = None
     signed: Presented | None = None
@@ -97,6 +98,8 @@ def read(frame: Frame, agent: str) -> Spoken:
         raise InvalidInput("type", said.type, "one of " + ", ".join(sorted(_TYPES)))
     if said.source.agent not in {None, agent}:
         raise InvalidInput("source.agent", said.source.agent, f"{agent}, whose queue this came through, or nothing")
+    if said.source.session is not None and said.type in {"read", "state"}:
+        raise InvalidInput("source.session", said.source.session, f"nothing in a {said.type}, which belongs to no session")
     if said.type == "read":
         if said.cursor is None:
             raise InvalidInput("cursor", None, "the cursor up to which you have read")
@@ -115,7 +118,7 @@ def read(frame: Frame, agent: str) -> Spoken:
         raise InvalidInput("id", None, "a name that you choose, because what you sign names the message by it")
     address = {"to": said.to, "conversation_id": said.conversation_id, "reply_to": _uuid(said.reply_to)}
     body = bodies.get(MessageType(said.type))
-    return Spoken(said.id, said.confirm, type=kind, content=said.content, address=address, body=body, signed=signed)
+    return Spoken(said.id, said.confirm, type=kind, content=said.content, address=address, body=body, session=said.source.session, signed=signed)
 
 
 def id_of(frame: Frame) -> str | None:

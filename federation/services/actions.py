@@ -28,22 +28,29 @@ def send(
     reply_to: uuid.UUID | None = None,
     body: Mapping[str, Any] | None = None,
     slug: str | None = None,
+    session_id: uuid.UUID | None = None,
 ) -> Sent:
     """Send a message as `messages.send` does; for an action that requires approval record the task too that awaits it, and name it in the message.
 
+    `session_id` is the session out of which it is said, which is named in the message too.
     Raises what `messages.send` and `delegation.hand_out` raise.
     """
-    data = None
+    data: dict[str, Any] = {} if session_id is None else {"source_session": str(session_id)}
     if message_type == MessageType.ACTION and (envelope := envelopes.read(MessageType.ACTION, body)) and envelope.requires_approval:
-        data = {
-            "task_id": _parked(
-                session, content or envelope.content or envelope.words, envelope.data, to=to, conversation_id=conversation_id, slug=slug
-            )
-        }
+        words = content or envelope.content or envelope.words
+        data["task_id"] = _parked(session, words, envelope.data, to=to, conversation_id=conversation_id, slug=slug)
     sent = messages.send(
-        session, content, to=to, message_type=message_type, conversation_id=conversation_id, reply_to=reply_to, body=body, data=data, slug=slug
+        session,
+        content,
+        to=to,
+        message_type=message_type,
+        conversation_id=conversation_id,
+        reply_to=reply_to,
+        body=body,
+        data=data or None,
+        slug=slug,
     )
-    if data is None:
+    if "task_id" not in data:
         return sent
     return replace(sent, waiting_for=approvals.waits_for(session, tasks.find(session, data["task_id"])))
 

@@ -97,7 +97,7 @@ def record(session: Session, offered: Offered, stored: Stored) -> ArtifactView:
     payload = {
         "artifact_id": made.id,
         "name": made.name,
-        "version": made.version,
+        "artifact_version": made.version,
         "kind": made.kind,
         "media_type": made.media_type,
         "size": made.size,

@@ -19,9 +19,6 @@ from federation.store import event_log
 from federation.store.context import context
 from federation.store.models.tasks import ENDED, AgentTask, Assignment, Executor, TaskStatus
 
-# Of the events' payloads.
-VERSION = 1
-
 
 @dataclass(frozen=True, slots=True)
 class RoleHeld:
@@ -83,7 +80,7 @@ def _designate(session: Session, task: AgentTask, agent: str, role: str, *, stat
     actor = context(session).actor
     session.add(Assignment(id=identity, conversation_id=conversation_id, agent=agent, role=role, task_id=task.id, created_by=actor))
     session.flush()
-    payload = {"version": VERSION, "assignment_id": identity, "agent": agent, "role": role, "task_id": task.id}
+    payload = {"assignment_id": identity, "agent": agent, "role": role, "task_id": task.id}
     event_log.append(session, "role.assigned", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
     return True
 

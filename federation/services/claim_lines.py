@@ -64,7 +64,7 @@ def join(session: Session, resource: Resource, *, present_s: float, ahead: int) 
     holder = context(session).actor
     row = session.execute(_JOIN, {"resource": resource.name, "holder": holder, "present_s": present_s}).one()
     if row.joined:
-        payload = {"version": 1, "resource": resource.name, "holder": holder, "place": row.place}
+        payload = {"resource": resource.name, "holder": holder, "place": row.place}
         event_log.append(session, "claim.waiting", f"claim:{resource.name}", payload=payload)
     return ahead + 1, row.waited_s
 
@@ -90,7 +90,7 @@ def forget_absent(session: Session) -> int:
 
 
 def _tell_left(session: Session, resource: str, holder: str, place: int) -> None:
-    payload = {"version": 1, "resource": resource, "holder": holder, "place": place}
+    payload = {"resource": resource, "holder": holder, "place": place}
     event_log.append(session, "claim.wait_ended", f"claim:{resource}", payload=payload)
 
 

@@ -22,8 +22,6 @@ from federation.store.models.executions import Effect
 SHORTEST_TTL_S, LONGEST_TTL_S = 1, 86_400
 # A process that stands still while it has the turn would keep all others from theirs; PostgreSQL ends its session.
 SILENT_AT_MOST_S = 15
-# Of the payloads of these events: it grows when a field goes, or comes to mean something else.
-PAYLOAD_VERSION = 1
 
 # One statement, because check-then-insert lets two racers pass the check. Whoever could be in the way has had his turn before it begins, or
 # has it after the commit. `ahead` are those whose turn in the line it is: not who waits for what the caller has, because that one cannot come first.
@@ -132,7 +130,6 @@ def claim(
     for lapsed in row.taken_from or ():
         _tell_lapsed(session, lapsed)
     payload = {
-        "version": PAYLOAD_VERSION,
         "resource": resource.name,
         "fencing_token": row.fencing_token,
         "expires_at": row.expires_at,
@@ -145,7 +142,7 @@ def claim(
 
 def _tell_lapsed(session: Session, lapsed: Mapping[str, Any]) -> None:
     resource = lapsed["resource"]
-    payload = {"version": PAYLOAD_VERSION, "resource": resource, "holder": lapsed["holder"], "fencing_token": lapsed["fencing_token"]}
+    payload = {"resource": resource, "holder": lapsed["holder"], "fencing_token": lapsed["fencing_token"]}
     event_log.append(session, "claim.lapsed", f"claim:{resource}", payload=payload)
 
 
@@ -206,7 +203,7 @@ def revoke(session: Session, resource: Resource) -> bool:
 
 
 def _tell_released(session: Session, resource: Resource, token: int) -> None:
-    payload = {"version": PAYLOAD_VERSION, "resource": resource.name, "fencing_token": token}
+    payload = {"resource": resource.name, "fencing_token": token}
     event_log.append(session, "claim.released", f"claim:{resource.name}", payload=payload)
     notify(session, [f"claim:{resource.name}"])
     claim_lines.wake_next(session, resource)

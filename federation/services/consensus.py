@@ -23,8 +23,6 @@ from federation.store.context import context, notify
 from federation.store.models.consensus import Acknowledgement, Consensus, ConsensusState, StoredBallot
 from federation.store.models.conversations import Member
 
-# Of the events' payloads.
-VERSION = 1
 SEE_FIRST = "See all options before you vote:"
 # What of a proposal is given anew at each request, and so is not compared; nor who the members are at that moment.
 _GIVEN, _OF_MEMBERS = {"consensus_id", "deadline"}, {"electorate", "quorum"}
@@ -112,7 +110,6 @@ def request(session: Session, asked: Asked, *, slug: str | None = None) -> Conse
         return _asked_before(session, conversation_id, slug or "", asked_again) or _gone(slug)
     statements.keep(session, said, conversation_id=conversation_id)
     payload = {
-        "version": VERSION,
         "consensus_id": identity,
         "slug": slug,
         "revision": 1,
@@ -180,7 +177,7 @@ def replace(session: Session, reference: str, question: str, options: Sequence[s
     session.execute(update(Consensus).where(Consensus.id == vote.id).values(revision=revision, proposal=about, options_hash=digest))
     session.refresh(vote)
     statements.keep(session, said, conversation_id=vote.conversation_id)
-    payload = {"version": VERSION, "consensus_id": vote.id, "revision": revision, "proposal": about, "options_hash": digest}
+    payload = {"consensus_id": vote.id, "revision": revision, "proposal": about, "options_hash": digest}
     event_log.append(session, "consensus.options_changed", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
     notify(session, [stream(vote)])
     announcements.of_vote(session, vote)
@@ -242,7 +239,7 @@ def acknowledge(session: Session, reference: str, options_hash: str, *, conversa
         row = {"consensus_id": vote.id, "revision": vote.revision, "actor": actor, "options_hash": options_hash}
         made = insert(Acknowledgement).values(**row).on_conflict_do_nothing().returning(Acknowledgement.actor)
         if session.scalar(made) is not None:
-            payload = {"version": VERSION, "consensus_id": vote.id, "revision": vote.revision, "options_hash": options_hash}
+            payload = {"consensus_id": vote.id, "revision": vote.revision, "options_hash": options_hash}
             event_log.append(session, "consensus.acknowledged", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
             notify(session, [stream(vote)])
     return Acknowledged(vote, len(acknowledged(session, vote)), len(vote.proposal["electorate"]))

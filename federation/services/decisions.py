@@ -13,7 +13,6 @@ from federation.consensus.tally import tally
 from federation.errors import Conflict, FederationError
 from federation.services import announcements, approvals, consensus, votes
 from federation.services.approvals import Decision
-from federation.services.consensus import VERSION
 from federation.store import event_log, turns
 from federation.store.context import context, notify
 from federation.store.models.consensus import Consensus, ConsensusState, StoredBallot
@@ -80,7 +79,7 @@ def _close(session: Session, vote: Consensus, state: ConsensusState, outcome: Ma
     values = {"state": state, "outcome": dict(outcome), "closed_at": func.clock_timestamp()}
     session.execute(update(Consensus).where(Consensus.id == vote.id, Consensus.state == ConsensusState.OPEN).values(**values))
     session.refresh(vote)
-    payload = {"version": VERSION, "consensus_id": vote.id, "revision": vote.revision, "state": state, "outcome": outcome}
+    payload = {"consensus_id": vote.id, "revision": vote.revision, "state": state, "outcome": outcome}
     event_log.append(session, "consensus.closed", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
     notify(session, [consensus.stream(vote)])
 
@@ -115,7 +114,7 @@ def _in_words(vote: Consensus) -> str:
 
 def _applied(session: Session, vote: Consensus, *, effect: str | None) -> None:
     session.execute(update(Consensus).where(Consensus.id == vote.id).values(applied_at=func.clock_timestamp()))
-    payload = {"version": VERSION, "consensus_id": vote.id, "task_id": vote.task_id, "effect": effect, "applied": True}
+    payload = {"consensus_id": vote.id, "task_id": vote.task_id, "effect": effect, "applied": True}
     event_log.append(session, "consensus.applied", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
     session.refresh(vote)
     notify(session, [consensus.stream(vote)])

@@ -214,7 +214,7 @@ _DETAILS: dict[str, Callable[[Event, Mapping[str, Any], str], str]] = {
     "consensus": _consensus,
     "session": _session,
     "finding": lambda event, told, text: f"({told['category']}) {told['content']['text']}",
-    "artifact": lambda event, told, text: f"{told['name']}, version {told['version']}",
+    "artifact": lambda event, told, text: f"{told['name']}, version {told.get('artifact_version', told['version'])}",
     "conversation": _conversation,
 }
 

@@ -148,6 +148,9 @@ def told(message: Message, *, cursor: int | None, signed: bool | None) -> dict[s
         "signed": signed or None,
     }
     data = message.data
+    if data is not None and "source_session" in data:
+        found["source"]["session"] = data["source_session"]
+        data = {name: value for name, value in data.items() if name != "source_session"} or None
     if message.message_type == MessageType.FINDING:
         data = {**(data or {}), "content": message.content}
     elif message.message_type == MessageType.RESPONSE:

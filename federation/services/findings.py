@@ -19,7 +19,6 @@ from federation.errors import Conflict, InvalidInput, NotFound, TransientError
 from federation.services import agents, charter, claims, envelopes, inboxes, limits, sessions
 from federation.services.names import valid_slug
 from federation.services.resources import Resource
-from federation.services.task_events import VERSION
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
 from federation.store.models.claims import Claim
@@ -146,7 +145,6 @@ def _record(session: Session, found: AgentSession, said: Said, evidence: list[di
     actor = context(session).actor
     content = {"text": said.content}
     payload = {
-        "version": VERSION,
         "finding_id": identity,
         "session_id": found.id,
         "agent_id": actor,
@@ -186,7 +184,6 @@ def _record(session: Session, found: AgentSession, said: Said, evidence: list[di
 
 def _tell_proposed(session: Session, found: AgentSession, finding: AgentFinding, said: Said) -> None:
     payload = {
-        "version": VERSION,
         "hypothesis_id": finding.id,
         "agent_id": finding.agent_id,
         "description": said.content,
@@ -197,7 +194,6 @@ def _tell_proposed(session: Session, found: AgentSession, finding: AgentFinding,
 
 def _tell_validated(session: Session, found: AgentSession, finding: AgentFinding, said: Said) -> None:
     payload = {
-        "version": VERSION,
         "hypothesis_id": said.hypothesis_id,
         "validated_by": finding.agent_id,
         "result": said.validates,

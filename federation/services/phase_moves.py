@@ -22,8 +22,6 @@ from federation.store.models.conversations import Conversation, ConversationPhas
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus
 
-# Of the events' payloads.
-VERSION = 1
 # So many members must have spoken before a discussion counts as one.
 SPEAKERS = 2
 # What is said in passing, or by the program, is no contribution.
@@ -89,7 +87,7 @@ def move(session: Session, conversation_id: str, to: str, *, reason: str = "") -
     moved = ConversationPhase(conversation_id=conversation_id, number=number, phase=wanted, reason=reason, created_by=actor)
     session.add(moved)
     session.flush()
-    payload = {"version": VERSION, "number": number, "phase": wanted, "former": now, "reason": reason}
+    payload = {"number": number, "phase": wanted, "former": now, "reason": reason}
     event_log.append(session, "conversation.moved", f"conversation:{conversation_id}", payload=payload, conversation_id=conversation_id)
     notify(session, [f"phase:{conversation_id}"])
     announcements.of_phase(session, moved)

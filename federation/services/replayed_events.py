@@ -24,6 +24,10 @@ class Told:
         """Return these fields of the payload; those that an older event does not have are left out, and so not compared."""
         return {name: self.payload[name] for name in names if name in self.payload}
 
+    def fields(self) -> dict[str, Any]:
+        """Return the payload without its version."""
+        return {name: value for name, value in self.payload.items() if name != "version"}
+
 
 def _subject(event: Told) -> str:
     return event.stream.partition(":")[2]
@@ -133,12 +137,14 @@ def _unscheduled(rows: Rows, event: Told) -> None:
 
 
 def _artifact_stored(rows: Rows, event: Told) -> None:
-    told = event.pick("name", "version", "kind", "media_type", "size", "sha256", "task_id")
+    told = event.pick("name", "kind", "media_type", "size", "sha256", "task_id")
+    # In the first version of the payload its field `version` was the artifact's.
+    told["version"] = event.payload.get("artifact_version", event.payload.get("version"))
     _set(rows, "artifacts", event.payload["artifact_id"], conversation_id=event.conversation_id, created_by=event.actor, **told)
 
 
 def _node_announced(rows: Rows, event: Told) -> None:
-    rows["nodes"][_subject(event)] = {**event.payload, "left": False, "lost": False}
+    rows["nodes"][_subject(event)] = {**event.fields(), "left": False, "lost": False}
 
 
 def _conversation_moved(rows: Rows, event: Told) -> None:
@@ -386,7 +392,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "statement.made": _stated,
     "model.ran": _model_ran,
     "answer.reused": _model_ran,
-    "answer.kept": lambda rows, event: _set(rows, "cached_answers", _subject(event), created_by=event.actor, **event.payload),
+    "answer.kept": lambda rows, event: _set(rows, "cached_answers", _subject(event), created_by=event.actor, **event.fields()),
     "answer.dropped": _answers_dropped,
     "memory.remembered": _remembered,
     "memory.embedded": lambda rows, event: _set(rows, "memories", _subject(event), embedded=True),

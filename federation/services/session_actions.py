@@ -18,7 +18,6 @@ from federation.services.actions import WORK
 from federation.services.approvals import Decision
 from federation.services.electorates import DEFAULT_S, Asked
 from federation.services.resources import of_task
-from federation.services.task_events import VERSION
 from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.claims import Claim
@@ -109,7 +108,6 @@ def propose(session: Session, reference: str, said: Proposed, *, slug: str | Non
     elif vote is None:
         announcements.of_work(session, task)
     payload = {
-        "version": VERSION,
         "action_id": task.id,
         "session_id": found.id,
         "agent_id": task.created_by,

@@ -16,7 +16,6 @@ from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput, NotFound, Refused
 from federation.services import agents, announcements, charter, conversations
 from federation.services.names import valid_slug
-from federation.services.task_events import VERSION
 from federation.store import event_log, turns
 from federation.store.context import context, notify
 from federation.store.models.conversations import Member
@@ -91,7 +90,6 @@ def _begun(session: Session, slug: str, start: Start, *, conversation_id: str) -
         return find(session, slug, conversation_id=conversation_id)
     announcements.of_session(session, found)
     payload = {
-        "version": VERSION,
         "session_id": identity,
         "initiator": row["created_by"],
         "slug": slug,
@@ -162,7 +160,7 @@ def _add_context(session: Session, found: AgentSession, said: Mapping[str, Any])
     require_active(found)
     session.execute(update(AgentSession).where(AgentSession.id == found.id).values(context={**found.context, **added}))
     session.refresh(found)
-    payload = {"version": VERSION, "session_id": found.id, "agent_id": context(session).actor, "added": added}
+    payload = {"session_id": found.id, "agent_id": context(session).actor, "added": added}
     event_log.append(session, "session.context_added", f"session:{found.id}", payload=payload, **belonging(found))
     notify(session, [key(found.id)])
 
@@ -185,7 +183,7 @@ def _take_part(session: Session, found: AgentSession, focus: str | None) -> None
     session.execute(joined.on_conflict_do_update(index_elements=["session_id", "actor"], set_={"focus": row["focus"]}))
     if former is not None:
         session.refresh(former)
-    payload = {"version": VERSION, "session_id": found.id, "agent_id": actor, "focus": row["focus"]}
+    payload = {"session_id": found.id, "agent_id": actor, "focus": row["focus"]}
     event_log.append(session, "session.joined", f"session:{found.id}", payload=payload, **belonging(found))
     notify(session, [key(found.id)])
 
@@ -285,7 +283,7 @@ def complete(session: Session, found: AgentSession, outcome: Mapping[str, Any]) 
     values = {"status": SessionStatus.COMPLETED, "outcome": dict(outcome), "completed_at": func.clock_timestamp()}
     session.execute(update(AgentSession).where(AgentSession.id == found.id).values(**values))
     session.refresh(found)
-    payload = {"version": VERSION, "session_id": found.id, "status": found.status, "outcome": outcome}
+    payload = {"session_id": found.id, "status": found.status, "outcome": outcome}
     event_log.append(session, "session.completed", f"session:{found.id}", payload=payload, **belonging(found))
     notify(session, [key(found.id)])
     return found

@@ -9,8 +9,6 @@ from federation.store import event_log
 from federation.store.context import notify
 from federation.store.models.tasks import AgentTask
 
-# Of the payloads of a session's events.
-VERSION = 1
 _ACTION_OVER = ("task.completed", "task.failed")
 
 
@@ -34,7 +32,6 @@ def append(session: Session, event_type: str, task: AgentTask, **payload: Any) -
 def _tell_session(session: Session, task: AgentTask) -> None:
     """Append that an action of a session was taken; last, as all that is told in a session's stream."""
     payload = {
-        "version": VERSION,
         "action_id": task.id,
         "session_id": task.session_id,
         "agent_id": task.assigned_to,

@@ -13,7 +13,6 @@ from federation.consensus.tally import heard, ordered, spoken
 from federation.errors import Conflict, InvalidInput, Refused
 from federation.security.statements import Mode
 from federation.services import consensus, statements
-from federation.services.consensus import VERSION
 from federation.services.statements import Heard
 from federation.store import event_log, turns
 from federation.store.context import context, notify
@@ -105,7 +104,6 @@ def respond(
         return _again(session, vote, session.get_one(StoredBallot, (vote.id, vote.revision, me)), ballot, said)
     statements.keep(session, said, conversation_id=vote.conversation_id)
     payload = {
-        "version": VERSION,
         "consensus_id": vote.id,
         "revision": vote.revision,
         "options_hash": vote.options_hash,

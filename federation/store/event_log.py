@@ -3,12 +3,14 @@
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
 from federation.store.context import context, found_context
+from federation.store.payloads.catalogue import version
 
 # The row lock on the stream is held until the commit, so positions have no gaps and follow the order of commits. The function takes it,
 # because names of streams hold those of conversations, and who may append an event may not see all of them.
@@ -49,6 +51,7 @@ def append(
 ) -> None:
     """Append an event before the commit, in the order of the calls, with all others of the transaction in one statement.
 
+    The payload gets the version of its form, from the catalogue of payloads.
     `trace_id` is that of the request that the event belongs to, where one transaction works for several; `position` its place in its stream, where
     that was taken already. `kept` is the row of the statement that it tells of, where that is not written yet, its signature in base64.
     """
@@ -60,12 +63,16 @@ def append(
         "actor": who.actor,
         "conversation_id": conversation_id,
         "session_id": session_id,
-        "payload": payload,
+        "payload": {"version": version(event_type), **payload},
         "trace_id": trace_id or who.trace_id,
         "kept": kept,
     }
     # As text now: what the caller does with the payload later is not what happened.
-    who.events.append((stream, position, json.dumps(told, default=str)))
+    who.events.append((stream, position, json.dumps(told, default=_as_text)))
+
+
+def _as_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def write(session: Session) -> None:

@@ -16,7 +16,7 @@ from federation.services import agents
 from federation.store.context import Unsent
 from federation.store.models import Base
 from federation.transaction import Transactions
-from tests import forks
+from tests import event_schemas, forks
 from tests.integration import kept
 from tests.integration.stock import Stock
 
@@ -188,9 +188,11 @@ class Watch:
         """Return what the program has written, in order."""
         return [Write(*row) for row in kept.connection(superuser_url).execute(self._WRITES, [BY_HAND])]
 
-    def flaws(self, superuser_url: str) -> list[str]:
-        """Return what is wrong with these writes, each once."""
-        return list(dict.fromkeys(flaw for write in self.writes(superuser_url) if (flaw := write.flaw()) is not None))
+    def flaws(self, superuser_url: str, *, tampered: bool = False) -> list[str]:
+        """Return what is wrong with these writes, and with the payloads of the events unless the log was `tampered` with, each once."""
+        flaws = [flaw for write in self.writes(superuser_url) if (flaw := write.flaw()) is not None]
+        told = [] if tampered else kept.connection(superuser_url).execute("SELECT type, payload FROM events").fetchall()
+        return list(dict.fromkeys([*flaws, *event_schemas.flaws(told)]))
 
     def forget(self, superuser_url: str) -> None:
         """Begin anew."""

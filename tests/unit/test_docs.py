@@ -24,6 +24,7 @@ from federation.placement.model_server import ModelServer
 from federation.placement.node_file import Gpus, NodeFile
 from federation.settings import Settings
 from federation.store.models.base import Base
+from federation.store.payloads.catalogue import PAYLOADS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -111,6 +112,8 @@ def test_every_table_and_every_event_is_in_the_reference() -> None:
     types = reference().event_types()
     assert {"message.sent", "task.created", "claim.acquired", "execution.quarantined", "node.announced"} <= types
     assert all(re.fullmatch(r"[a-z]+\.[a-z_]+", type_) for type_ in types)
+    assert types == PAYLOADS.keys()
+    assert "…" not in section("events")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_the_log_tells_who_trusts_which_files(federation: Callable[..., Any], lo
         [(actor, stream, payload)] = connection.execute("SELECT actor, stream, payload FROM events WHERE type = 'model.added'").fetchall()
     assert (actor, stream) == (person(), "model:own/model")
     assert payload == {
+        "version": 1,
         "name": "own/model",
         "machine": socket.gethostname(),
         "root": str(file),

@@ -73,7 +73,7 @@ def test_what_is_dismissed_waits_no_more_and_is_still_shown_with_who_and_why(fed
         [fields] = [fields for title, fields in shown.items() if title.startswith("quarantined ")]
         assert (fields["dismissed_by"], fields["dismissed_for"]) == (me, reason)
     told = [(event["type"], event["actor"], event["payload"]) for event in shown["events"]]
-    assert told[-1] == ("execution.dismissed", me, {"quarantine_id": entry, "reason": "known"})
+    assert told[-1] == ("execution.dismissed", me, {"version": 1, "quarantine_id": entry, "reason": "known"})
 
     again = federation("task", "dismiss", foreign, "--reason", "once more")
     assert (again.returncode, again.stdout) == (1, "")

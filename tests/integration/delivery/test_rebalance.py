@@ -46,7 +46,9 @@ def effects(world: World) -> list[tuple[str, int]]:
 
 
 def moves(world: World, identity: uuid.UUID) -> list[dict[str, Any]]:
-    return [row[0] for row in world.rows("SELECT payload FROM events WHERE stream = %s AND type = 'execution.moved'", f"execution:{identity}")]
+    return [
+        row[0] for row in world.rows("SELECT payload - 'version' FROM events WHERE stream = %s AND type = 'execution.moved'", f"execution:{identity}")
+    ]
 
 
 def waiting(world: World, node: str) -> set[uuid.UUID]:

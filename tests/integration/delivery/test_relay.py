@@ -18,7 +18,7 @@ from celery import Celery
 
 from federation.broker.errors import BrokerError
 from federation.delivery import relay
-from federation.services import agents, cop, findings, messages, session_actions, sessions, task_claims
+from federation.services import agents, cop, findings, messages, quarantine, session_actions, sessions, task_claims, tasks
 from federation.services.findings import Said
 from federation.services.session_actions import Proposed
 from federation.services.sessions import Start
@@ -126,6 +126,30 @@ def test_topics_of_the_patterns_tell_what_happens_in_a_session(agents_of: World,
         str(task.id),
         {"found": 7},
     )
+
+
+def test_the_patterns_topics_of_assignments_and_errors_tell_of_them(agents_of: World, activemq: Any) -> None:
+    topics = ("task.assigned", "task.failed", "execution.quarantined")
+    with (
+        followed(activemq, "task.assigned") as assigned_only,
+        followed(activemq, "task.failed") as failed_only,
+        followed(activemq, "execution.quarantined") as put_aside_only,
+    ):
+        agents_of.celery("beat", name="beat")
+        with agents_of.transactions.begin("cli:root") as session:
+            task = tasks.delegate(session, "Look", agent="bob")
+        with agents_of.transactions.begin("bob") as session:
+            token = task_claims.claim(session, str(task.id), description="", ttl_s=60).fencing_token
+            task_claims.complete(session, str(task.id), fencing_token=token or 0, result={"error": "no log there"}, success=False)
+        with agents_of.transactions.begin("node:calm") as session:
+            entry = quarantine.put_aside(session, "it is no message", queue="calm", worker="calm@here", headers={}, body=b"")
+        told = [follower.until(topic) for follower, topic in zip((assigned_only, failed_only, put_aside_only), topics, strict=True)]
+    assert [[event["type"] for event in each] for each in told] == [[topic] for topic in topics]
+    [[assigned], [failed], [put_aside]] = told
+    assert (assigned["payload"]["task_id"], assigned["payload"]["agent_id"]) == (str(task.id), "bob")
+    assert (failed["payload"]["task_id"], failed["payload"]["assigned_to"]) == (str(task.id), "bob")
+    assert (failed["actor"], failed["payload"]["result"]) == ("bob", {"error": "no log there"})
+    assert (put_aside["payload"]["quarantine_id"], put_aside["payload"]["reason"]) == (str(entry), "it is no message")
 
 
 def test_nothing_is_told_before_its_commit(agents_of: World, activemq: Any) -> None:

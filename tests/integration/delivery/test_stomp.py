@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from federation.security.statements import Draft, content_sha256, nonce
-from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages
+from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages, sessions
+from federation.services.sessions import Start
 from federation.store import outbox
 from tests.integration.services.stating import by_hand, made
 
@@ -113,6 +114,29 @@ def test_what_is_said_to_an_agent_comes_to_its_queue_and_to_everybody_to_the_top
         assert [message.content for message in inboxes.inbox(session).messages] == ["noon"]
 
 
+@pytest.mark.parametrize("named_by", ["id", "name"])
+def test_the_session_out_of_which_an_agent_speaks_stays_with_what_it_says(fed: World, peer: Callable[[str], Any], named_by: str) -> None:
+    with fed.transactions.begin("bob") as session:
+        begun = sessions.join(session, "INC-1", Start(context={"task": "look"}), conversation_id="project-1")
+    source = {"agent": "bob", "session": str(begun.id) if named_by == "id" else "INC-1"}
+    bob, eve = peer("bob"), peer("eve")
+    finding = {"category": "observation", "confidence": 0.5}
+    with fed.transactions.begin("cli:root") as session:
+        feeds.begin(session, "eve")
+    bob.say(content="noon", type="finding", finding=finding, source=source, to="eve", conversation_id="project-1", id="f", confirm=True)
+    bob.say("hello", source=source, to="eve", conversation_id="project-1", id="h", confirm=True)
+    assert {get(bob, "done")["id"], get(bob, "done")["id"]} == {"f", "h"}
+    with fed.transactions.begin("eve") as session:
+        found = {message.content: message.data for message in inboxes.inbox(session).messages}
+    assert found == {"noon": finding | {"source_session": str(begun.id)}, "hello": {"source_session": str(begun.id)}}
+    copies: dict[str, Any] = {}
+    # An earlier test may have left something in the queue.
+    while copies.keys() < {"noon", "hello"}:
+        copies |= {copy["content"]: copy for copy in [get(eve)] if copy.get("conversation_id") == "project-1"}
+    assert [copies[said]["source"] for said in ("noon", "hello")] == [{"agent": "bob", "session": str(begun.id)}] * 2
+    assert (copies["noon"]["finding"], "chat" in copies["hello"]) == (finding | {"content": "noon"}, False)
+
+
 def test_what_an_agent_says_is_its_own_and_may_do_what_it_may(fed: World, peer: Callable[[str], Any]) -> None:
     say(fed, "ada", "psst", to="eve", conversation_id="secret")
     asked = say(fed, "ada", "What is the error rate?", to="bob", message_type="request")
@@ -134,6 +158,11 @@ def test_what_an_agent_says_is_its_own_and_may_do_what_it_may(fed: World, peer: 
         "half signed": ({"content": "x", "statement": "{}"}, "signature: got None, wants both"),
         "signed wrong": ({"content": "x", "statement": "{}", "signature": f"{'A' * 86}=="}, "A statement is signed by its author"),
         "as ada": ({"content": "x", "source": {"agent": "ada"}}, "source.agent: got 'ada', wants bob"),
+        "out of nowhere": (
+            {"content": "x", "source": {"session": "INC-9"}},
+            "source.session: got 'INC-9', wants a session of a conversation of yours",
+        ),
+        "reads out of one": ({"type": "read", "cursor": 0, "source": {"session": "INC-9"}}, "source.session: got 'INC-9', wants nothing in a read"),
         "a stranger": ({"content": "x", "conversation_id": "secret"}, "Need to know: bob is not a member of secret"),
         "too sure": (
             {"type": "finding", "finding": {"category": "observation", "confidence": 1.1}},

@@ -270,7 +270,7 @@ def test_who_cancels_what_is_being_sent_waits_for_the_sending_and_cancels_what_w
             wait_until_blocked(transactions, cancelling)
             session.execute(update(Execution).where(Execution.id == execution).values(node="baby", sent_at=func.clock_timestamp()))
             session.delete(entry)
-            event_log.append(session, "execution.placed", f"execution:{execution}", payload={"node": "baby"})
+            event_log.append(session, "execution.placed", f"execution:{execution}", payload={"node": "baby", "task_name": "test", "requirements": {}})
         assert cancelling.result()
     with transactions.begin("bob") as session:
         stands = executions.state(session, execution)

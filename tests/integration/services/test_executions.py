@@ -94,6 +94,6 @@ def test_what_was_moved_is_repeated_and_a_copy_for_another_node_is_not(transacti
     delivered("a", marked=False)
     with transactions.begin("service:beat") as session:
         session.execute(text("UPDATE executions SET node = 'third', sent_at = clock_timestamp(), updated_by = 'service:beat'"))
-        event_log.append(session, "execution.moved", "test", payload={})
+        event_log.append(session, "execution.moved", "test", payload={"from": "there", "to": "third"})
     assert delivered("moved on", marked=True, node="third", signature="signature of a").redeliveries == 2
     assert delivered("yet another", marked=True, node="third", signature="signature of a").redeliveries == 2

@@ -171,7 +171,8 @@ def test_work_that_a_phase_holds_is_not_begun_in_it(transactions: Transactions, 
         tasks.delegate(session, "Fix it", slug="fix", conversation_id=WHERE, task_type="remediate")
         tasks.delegate(session, "Look at it", slug="look", conversation_id=WHERE)
         session.add(ConversationPhase(conversation_id=WHERE, number=1, phase=phase, reason="", created_by="ada"))
-        phase_moves.event_log.append(session, "conversation.moved", f"conversation:{WHERE}", payload={"number": 1}, conversation_id=WHERE)
+        told = {"number": 1, "phase": phase, "former": None, "reason": ""}
+        phase_moves.event_log.append(session, "conversation.moved", f"conversation:{WHERE}", payload=told, conversation_id=WHERE)
     held = f"release is in its phase {phase}, in which work of the kind remediate is not begun"
     with pytest.raises(Refused, match=f"{held}: wait. federation_phase says"), transactions.begin("bob") as session:
         task_claims.request_claim(session, "fix", description="", ttl_s=60)

@@ -18,7 +18,7 @@ def put(transactions, name: str = "ada", conversation: str = "project-123", **va
 
 def events(transactions) -> list:
     with transactions.begin("test:hand") as session:
-        told = "SELECT type, actor, payload FROM events WHERE type LIKE 'conversation.%scheduled' ORDER BY sequence"
+        told = "SELECT type, actor, payload - 'version' FROM events WHERE type LIKE 'conversation.%scheduled' ORDER BY sequence"
         return [tuple(event) for event in session.execute(text(told))]
 
 

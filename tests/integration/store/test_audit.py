@@ -171,8 +171,9 @@ def test_a_worker_that_is_replaced_without_a_good_bye_is_told_lost_once(transact
     assert [type_ for type_, _ in told] == (announced if before in ("left", "the same worker") else ["node.announced", "node.lost", "node.announced"])
     if before == "silent":
         assert told[1].payload == {
+            "version": 1,
             "incarnation": str(former.incarnation),
-            "last_seen_at": str(seen),
+            "last_seen_at": seen.isoformat(),
             "replaced_by": str(latter.incarnation),
         }
         assert gone == [seen], "the past has it gone since its last sign of life"

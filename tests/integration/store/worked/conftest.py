@@ -30,7 +30,8 @@ def database(postgres: Any, worked: Stock, watch: Any) -> Iterator[str]:
     with worked.lend() as url:
         yield url
         postgres.start()  # a test may have left it killed
-        assert watch.flaws(url) == []
+        # Tests here tamper with the log; the payloads of the main job were looked at above.
+        assert watch.flaws(url, tampered=True) == []
 
 
 @pytest.fixture
