@@ -107,7 +107,7 @@ def post(
         print_json(json.dumps({**told, "duplicates": list(map(asdict, done.duplicates))}, indent=2, default=str))
         return
     where = f"{sessions.called(done.session)}, which is {done.session.status}"
-    console.print(inert(f"Posted {done.finding.id}, finding {done.finding.position} of {where}."))
+    console.print(inert(f"Posted {done.finding.id} in {where}."))
     for one in done.duplicates:
         errors.print(inert(f"{one.agent} had asked {one.source} {one.query!r} before: {json.dumps(one.result, ensure_ascii=False)}"))
 

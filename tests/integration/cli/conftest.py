@@ -54,7 +54,7 @@ def acting(
         "FEDERATION_BROKER_URL": activemq.url,
     }
     with transactions.begin("test:setup") as session:
-        tokens = {name: agents.issue_token(session, name) for name in ("ada", "bob")} | {"pia": agents.add(session, "pia", "human")}
+        tokens = {name: agents.issue_token(session, name) for name in ("ada", "bob", "dan")} | {"pia": agents.add(session, "pia", "human")}
 
     def run(who: str | None, *words: str, text: str = "") -> Any:
         return federation(*words, text=text, **({"FEDERATION_TOKEN": tokens[who]} if who else {}))
