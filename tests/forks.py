@@ -18,7 +18,10 @@ CELERY = (
     *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.worker.consumer", "celery.concurrency.prefork"),
     *("celery.concurrency.thread", "federation.broker.transport", "federation.broker.commands", "federation.results.backend"),
 )
-COMMANDS = ("agent", "task", "signer", "model", "audit", "status", "doctor", "claim", "hook", "consensus", "vote", "artifact", "events")
+COMMANDS = (
+    *("agent", "task", "signer", "model", "audit", "status", "doctor", "claim", "hook", "consensus", "vote", "artifact", "events"),
+    *("session", "send", "ask", "inbox", "state"),
+)
 OURS = (*CELERY, *fleet.IMPORTS, *(f"federation.cli.{name}" for name in COMMANDS))
 
 Started = Forked | subprocess.Popen[bytes]

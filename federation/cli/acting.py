@@ -1,11 +1,11 @@
-"""In whose name a command claims: of the agent whose token is set, else of the person at the command line."""
+"""In whose name a command acts: of the agent whose token is set, else of the person at the command line."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from federation.cli.operator import transact
+from federation.cli.operator import check, transact
 from federation.delivery.runtime import transactions
 from federation.delivery.voices import agent_voice
 from federation.local.person import person
@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 
 def name() -> str:
-    """Return in whose name this process claims. Raises Unauthenticated for a token that is not valid, and as `transact` does."""
+    """Return in whose name this process acts. Raises Unauthenticated for a token that is not valid, and as `check` does."""
     token = settings().token
     if token is None:
+        check()
         return person()
     return transact(lambda session: agents.authenticate(session, token.get_secret_value())).name
 

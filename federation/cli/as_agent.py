@@ -5,10 +5,10 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from federation.cli.operator import check
 from federation.delivery.runtime import transactions
 from federation.delivery.voices import agent_voice
 from federation.errors import SettingsError
-from federation.local.elsewhere import check_database
 from federation.local.person import person
 from federation.services import agents
 from federation.settings import settings
@@ -24,8 +24,7 @@ def transact_as_agent(work: Callable[[Session], T]) -> T:
     config = settings()
     if config.token is None:
         raise SettingsError("FEDERATION_TOKEN is not set: it says as which agent you act; get one with `federation agent token NAME`")
-    for role in ("database_url", "database_service_url"):
-        check_database(config, role)
+    check()
     opened = transactions()
     with opened.begin(person()) as session:
         name = agents.authenticate(session, config.token.get_secret_value()).name

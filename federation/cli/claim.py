@@ -4,24 +4,19 @@ import json
 import time
 from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
-import psycopg
 import typer
 
 from federation.cli import hook, kept_tokens
 from federation.cli.acting import name, transact_as
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
-from federation.delivery.app import service_url
-from federation.errors import DatabaseUnavailable
-from federation.results.notices import wait_for_notices
-from federation.results.patience import completed
+from federation.cli.waiting import LONGEST_WAIT_S, await_notice, listening
 from federation.services import claim_lines, resource_claims, resources
 from federation.services.claims import ClaimOutcome, told
 from federation.services.resource_claims import Listed
 from federation.settings import settings
-from federation.transaction import NOTICE_CHANNEL
 
 app = typer.Typer(
     name="claim", help="Claim files and other resources, list and end claims.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -29,7 +24,6 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="RESOURCE", help="Such as file:src/main.py, or a folder with all below it: file:src/**")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-LONGEST_WAIT_S = 86_400
 
 
 @app.command()
@@ -75,7 +69,7 @@ def _taken(who: str, resource: str, *, description: str, ttl_s: float, token: in
     if not wait_s:
         return ask()
     ends = time.monotonic() + wait_s
-    with closing(_listening()) as connection:
+    with closing(listening()) as connection:
         while True:
             outcome = ask(claim_lines.PRESENT_S)
             left_s = ends - time.monotonic()
@@ -83,29 +77,10 @@ def _taken(who: str, resource: str, *, description: str, ttl_s: float, token: in
                 break
             free_in_s = outcome.free_in_s if outcome.place == 1 else None
             pause_s = claim_lines.LOOK_S if free_in_s is None else max(free_in_s, 0) + 0.02
-            _await_notice(connection, claim_lines.key(who), min(pause_s, left_s, claim_lines.LOOK_S))
+            await_notice(connection, claim_lines.key(who), min(pause_s, left_s, claim_lines.LOOK_S))
     if not outcome.claimed:
         transact_as(who, lambda session: resource_claims.give_back(session, resource))
     return outcome
-
-
-def _listening() -> psycopg.Connection[Any]:
-    try:
-        connection = psycopg.connect(**completed(service_url(settings())), autocommit=True)
-        connection.execute(f"LISTEN {NOTICE_CHANNEL}")
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailable("PostgreSQL does not answer; call again later") from error
-    return connection
-
-
-def _await_notice(connection: psycopg.Connection[Any], key: str, within_s: float) -> None:
-    until = time.monotonic() + within_s
-    try:
-        while (left_s := until - time.monotonic()) > 0:
-            if key in wait_for_notices(connection, left_s):
-                return
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailable("PostgreSQL went away; call again, and you stand where you stood") from error
 
 
 def _lost(outcome: ClaimOutcome) -> str:
@@ -169,7 +144,10 @@ def list_claims(
 
 @app.command()
 def revoke(resource: Name, as_json: AsJson = False) -> None:
-    """End whoever's claim of this very name. Its token is worth nothing from then on. Exit code 1: nobody had one."""
+    """End whoever's claim of this very name. Its token is worth nothing from then on.
+
+    An operator does, whatever token is set. Exit code 1: nobody had one.
+    """
     done = transact(lambda session: resource_claims.revoke(session, resource))
     if as_json:
         print_json(json.dumps({"resource": resource, "revoked": done}))

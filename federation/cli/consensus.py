@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
+from federation.cli import inputs
 from federation.cli.as_agent import transact_as_agent
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
@@ -87,7 +88,7 @@ def request(
         options=option or None,
         mechanism=mechanism,
         voters=voter or None,
-        weights=_weights(weight or []),
+        weights=inputs.weights("--weight", weight or []),
         quorum=_share(quorum),
         threshold=threshold,
         base=base,
@@ -105,19 +106,6 @@ def request(
     print_vote(transact_as_agent(work), as_json=as_json)
 
 
-def _weights(given: list[str]) -> dict[str, float] | None:
-    found = {}
-    for one in given:
-        name, equals, number = one.rpartition("=")
-        try:
-            found[name] = float(number)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise InvalidInput("--weight", one, "a voter and a number, such as ada=2.5")
-    return found or None
-
-
 def _share(given: str | None) -> str | float | None:
     try:
         return None if given is None else float(given)
@@ -129,7 +117,7 @@ def _share(given: str | None) -> str | float | None:
 def withdraw(reference: Reference, reason: Annotated[str, typer.Option(help="Why, for its voters.")], as_json: AsJson = False) -> None:
     """End a vote without an outcome.
 
-    A task that it was about awaits approval as before.
+    A task that it was about awaits approval as before. An operator does, whatever token is set.
     """
     told = transact(lambda session: _line(session, decisions.withdraw(session, _located(session, reference), reason=reason)))
     if as_json:

@@ -13,9 +13,14 @@ from federation.settings import settings
 T = TypeVar("T")
 
 
-def transact(work: Callable[[Session], T]) -> T:
-    """Do this in one transaction. Raises SettingsError or DatabaseUnavailable where PostgreSQL does not take us, and what the work raises."""
+def check() -> None:
+    """Pass if PostgreSQL takes us. Raises SettingsError or DatabaseUnavailable, which say what to do."""
     for role in ("database_url", "database_service_url"):
         check_database(settings(), role)
+
+
+def transact(work: Callable[[Session], T]) -> T:
+    """Do this in one transaction. Raises SettingsError or DatabaseUnavailable where PostgreSQL does not take us, and what the work raises."""
+    check()
     with transactions().begin(person()) as session:
         return work(session)

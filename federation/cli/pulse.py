@@ -2,15 +2,14 @@
 
 import json
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated
 
 import typer
 from sqlalchemy.orm import Session
 
+from federation.cli import inputs
 from federation.cli.console import console, inert, print_json, table
 from federation.cli.operator import transact
-from federation.errors import InvalidInput
 from federation.services import cop, matches
 from federation.services.cop import PulseRow
 from federation.settings import settings
@@ -25,7 +24,7 @@ def pulse(
     as_json: AsJson = False,
 ) -> None:
     """Show what everybody is doing, or was doing at a time of this machine's clock."""
-    moment = None if at is None else _moment(at)
+    moment = None if at is None else inputs.moment("--at", at)
 
     def look(session: Session) -> tuple[list[PulseRow], list[matches.Match]]:
         config = settings()
@@ -47,13 +46,3 @@ def pulse(
     console.print(shown if rows else "Nobody is known yet. Add an agent with: federation agent add NAME --role ROLE")
     for match in found:
         console.print(inert(f"{match.who} wonders «{match.wondering}»: {match.could_ask} offers «{match.offering}»"))
-
-
-def _moment(text: str) -> datetime:
-    try:
-        if "-" not in text:
-            return datetime.combine(datetime.now().astimezone().date(), datetime.strptime(text, "%H:%M").time()).astimezone()
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidInput("--at", text, "a time such as 14:05, or a date and time such as 2030-01-31T14:05") from error
-    return found if found.tzinfo else found.astimezone()

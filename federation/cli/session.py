@@ -1,4 +1,7 @@
-"""`federation session`: lists the sessions of all conversations, shows what is known in one, and ends one, for an operator."""
+"""`federation session`: lists the sessions of all conversations and shows what is known in one, for an operator; ends one.
+
+Taking part is done by commands of another file.
+"""
 
 import json
 from dataclasses import asdict
@@ -7,20 +10,33 @@ from typing import Annotated
 import typer
 from sqlalchemy.orm import Session
 
+from federation.cli import session_work
+from federation.cli.acting import name, transact_as
 from federation.cli.console import console, inert, print_json, table
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, NotFound
 from federation.services import board, findings, sessions
 from federation.services.board import Board, FindingView
+from federation.services.charter import is_agent
 from federation.store.context import context
 from federation.store.models.sessions import AgentFinding, AgentSession
 
 app = typer.Typer(
-    name="session", help="List, show and end what several look into together.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    name="session",
+    help="Look into something together: join, post, propose, vote; list, show and end.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
-Reference = Annotated[str, typer.Argument(metavar="ID", help="Id or name of the session.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app.command()(session_work.join)
+app.command()(session_work.post)
+app.command()(session_work.propose)
+app.command()(session_work.vote)
+
+Reference = session_work.Reference
+AsJson = session_work.AsJson
+InConversation = session_work.InConversation
 _LISTED = ("name", "status", "initiator", "started", "participants", "findings", "conversation_id")
 
 
@@ -91,23 +107,39 @@ def _all(session: Session, found: AgentSession, limit: int) -> list[AgentFinding
 
 @app.command()
 def complete(
-    reference: Reference, reason: Annotated[str, typer.Option(help="What came of it, for those who take part.")], as_json: AsJson = False
+    reference: Reference,
+    *,
+    reason: Annotated[str, typer.Option(help="What came of it, for those who take part.")],
+    conversation: InConversation = None,
+    as_json: AsJson = False,
 ) -> None:
-    """End a session: nothing is posted or proposed in it any more."""
+    """End a session: nothing is posted or proposed in it any more.
+
+    In the name of the agent whose token is in FEDERATION_TOKEN, who began it or may end what others asked for, else in yours, an operator's.
+    """
 
     def work(session: Session) -> dict[str, object]:
+        found = _meant(session, reference, conversation)
+        sessions.require_may_complete(session, found)
         outcome = {"conclusion": reason, "completed_by": context(session).actor}
-        return _line(board.board(session, sessions.complete(session, _located(session, reference), outcome)))
+        return _line(board.board(session, sessions.complete(session, found, outcome)))
 
-    told = transact(work)
+    told = transact_as(name(), work)
     if as_json:
         print_json(json.dumps(told, indent=2, default=str))
     else:
         console.print(inert(f"Completed {reference}."))
 
 
-def _located(session: Session, reference: str) -> AgentSession:
-    found = sessions.anywhere(session, reference)
+def _meant(session: Session, reference: str, conversation: str | None) -> AgentSession:
+    """Return the session that an agent means, of those that it may see, or an operator. Raises as `_located`, Conflict, Refused."""
+    if is_agent(context(session).actor):
+        return sessions.find(session, reference, conversation_id=conversation)
+    return _located(session, reference, conversation)
+
+
+def _located(session: Session, reference: str, conversation: str | None = None) -> AgentSession:
+    found = [one for one in sessions.anywhere(session, reference) if conversation in {None, one.conversation_id}]
     if len(found) > 1:
         where = ", ".join(f"{one.conversation_id} ({one.id})" for one in found)
         raise InvalidInput("ID", reference, f"an id, because the name stands in {where}")

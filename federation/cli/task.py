@@ -14,11 +14,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from federation.cli import task_work
+from federation.cli.acting import name, transact_as
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, NotFound, PermanentError
-from federation.services import approvals, executions, quarantine, statements, task_ends, task_lists, task_trees
+from federation.services import approvals, executions, quarantine, references, statements, task_ends, task_lists, task_trees
 from federation.services.approvals import Decision
+from federation.services.charter import is_agent
+from federation.store.context import context
 from federation.store.models.events import Event
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask, TaskStatus
@@ -35,6 +38,7 @@ app.command()(task_work.complete)
 
 Reference = Annotated[str, typer.Argument(metavar="ID", help="Id or name of a task, or id of an execution.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+InConversation = task_work.InConversation
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
 
 _LISTED = ("name", "status", "assigned_to", "created_by", "conversation_id", "description")
@@ -104,21 +108,26 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(
-    reference: Reference, reason: Annotated[str, typer.Option(help="Why, for those who read it later.")] = "", as_json: AsJson = False
+    reference: Reference,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for those who read it later.")] = "",
+    conversation: InConversation = None,
+    as_json: AsJson = False,
 ) -> None:
     """Cancel a task or an execution, in a queue or running.
 
-    What it still does has no effect.
+    What it still does has no effect. In the name of the agent whose token is in FEDERATION_TOKEN, else in yours, an operator's.
     """
 
     def work(session: Session) -> bool:
-        found = _located(session, reference)
-        if isinstance(found, AgentTask):
-            before = found.status
-            return task_ends.end_unwanted(session, found, reason=reason).status != before
-        return task_ends.cancel_execution(session, session.get_one(Execution, found), reason=reason)
+        found = _meant(session, reference, conversation)
+        if isinstance(found, Execution):
+            return task_ends.cancel_execution(session, found, reason=reason)
+        task_ends.require_may_cancel(session, found)
+        before = found.status
+        return task_ends.end_unwanted(session, found, reason=reason).status != before
 
-    done = transact(work)
+    done = transact_as(name(), work)
     if as_json:
         print_json(json.dumps({"id": reference, "cancelled": done}))
     else:
@@ -129,25 +138,38 @@ Reason = Annotated[str, typer.Option(help="Why, for who asked for it.")]
 
 
 @app.command()
-def approve(reference: Reference, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Let a task begin that awaits approval."""
-    _decide(reference, Decision.APPROVE, reason, as_json=as_json)
+def approve(reference: Reference, *, reason: Reason = "", conversation: InConversation = None, as_json: AsJson = False) -> None:
+    """Let a task begin that awaits approval.
+
+    In the name of the agent whose token is in FEDERATION_TOKEN, and whose role may approve, else in yours, an operator's.
+    """
+    _decide(reference, conversation, Decision.APPROVE, reason, as_json=as_json)
 
 
 @app.command()
-def reject(reference: Reference, reason: Annotated[str, typer.Option(help="Why, for who asked for it.")], as_json: AsJson = False) -> None:
-    """End a task that awaits approval."""
-    _decide(reference, Decision.REJECT, reason, as_json=as_json)
+def reject(
+    reference: Reference,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for who asked for it.")],
+    conversation: InConversation = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a task that awaits approval.
+
+    In the name of the agent whose token is in FEDERATION_TOKEN, and whose role may approve, else in yours, an operator's.
+    """
+    _decide(reference, conversation, Decision.REJECT, reason, as_json=as_json)
 
 
-def _decide(reference: str, decision: Decision, reason: str, *, as_json: bool) -> None:
+def _decide(reference: str, conversation: str | None, decision: Decision, reason: str, *, as_json: bool) -> None:
     def work(session: Session) -> dict[str, Any]:
-        found = _located(session, reference)
-        if not isinstance(found, AgentTask):
+        found = _meant(session, reference, conversation)
+        if isinstance(found, Execution):
             raise InvalidInput("ID", reference, "the id or the name of a task; an execution awaits no approval")
+        approvals.require_decider(session, found)
         return _told(session, approvals.settle(session, found, decision, reason=reason))
 
-    told = transact(work)
+    told = transact_as(name(), work)
     if as_json:
         print_json(json.dumps(told, indent=2, default=str))
     else:
@@ -230,25 +252,29 @@ def _uuid(text: str) -> uuid.UUID:
         raise InvalidInput("ID", text, "the id of an execution, as `federation task list --quarantined` shows it") from error
 
 
-def _located(session: Session, reference: str) -> AgentTask | uuid.UUID:
+def _meant(session: Session, reference: str, conversation: str | None) -> AgentTask | Execution:
+    """Return the task or the execution that an agent means, of those that it may see, or an operator. Raises as `_located`, Conflict, Refused."""
+    if is_agent(context(session).actor):
+        return references.located(session, reference, conversation)
+    return _located(session, reference, conversation)
+
+
+def _located(session: Session, reference: str, conversation: str | None = None) -> AgentTask | Execution:
     """Return the task or the execution of this id or name. Raises NotFound, InvalidInput for a name that stands in several conversations."""
     try:
         reference.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput("ID", ascii(reference), "text in UTF-8") from error
-    found = task_lists.anywhere(session, reference)
+    found = [task for task in task_lists.anywhere(session, reference) if conversation in {None, task.conversation_id}]
     if len(found) > 1:
         where = ", ".join(f"{task.conversation_id} ({task.id})" for task in found)
         raise InvalidInput("ID", reference, f"an id, because the name stands in {where}")
     if found:
         return found[0]
-    try:
-        execution = session.get(Execution, uuid.UUID(reference))
-    except ValueError:
-        execution = None
-    if execution is None:
-        raise NotFound("task", reference, [task.slug or str(task.id) for task in task_lists.latest(session, limit=1000)])
-    return execution.id
+    with suppress(ValueError):
+        if (execution := session.get(Execution, uuid.UUID(reference))) is not None:
+            return execution
+    raise NotFound("task", reference, [task.slug or str(task.id) for task in task_lists.latest(session, limit=1000)])
 
 
 def _told(session: Session, task: AgentTask) -> dict[str, Any]:
@@ -274,7 +300,7 @@ def _story(session: Session, reference: str) -> dict[str, Any]:
         if stated := statements.about(session, f"task:{found.id}"):
             told["stated"] = [_stated(one) for one in stated]
         streams.append(f"task:{found.id}")
-    for one in executions.of_task(session, found.id) if isinstance(found, AgentTask) else [found]:
+    for one in executions.of_task(session, found.id) if isinstance(found, AgentTask) else [found.id]:
         view = executions.state(session, one)
         told[f"execution {one}"] = {name: getattr(view, name) for name in view.__slots__}
         streams.append(f"execution:{one}")

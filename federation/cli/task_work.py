@@ -1,15 +1,17 @@
 """`federation task delegate`, `assign`, `take`, `give-back`, `complete`: work handed out and done as the agent or person whose token is set."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy.orm import Session
 
+from federation.cli import inputs
 from federation.cli.as_agent import transact_as_agent
 from federation.cli.console import console, inert, print_json
-from federation.errors import InvalidInput, Refused
-from federation.services import assignments, delegation, task_claims
+from federation.errors import Refused
+from federation.services import assignments, delegation, executions, outcomes, task_claims, task_terms
 from federation.services.claims import told
 from federation.settings import settings
 from federation.store.models.tasks import AgentTask, Executor, TaskType
@@ -29,10 +31,23 @@ def delegate(
     description: Annotated[str, typer.Argument(metavar="WHAT", help="What is to be done.")],
     *,
     kind: Annotated[TaskType, typer.Option("--type", help="What kind of work it is.")] = TaskType.INVESTIGATE,
-    executor: Annotated[Executor, typer.Option(help="Who does it.")] = Executor.AGENT,
+    executor: Annotated[
+        Executor | None, typer.Option(help="Who does it; left out: a node if only a role, or anything of a node is asked for, else an agent.")
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="The one agent for whom it is.")] = None,
-    role: Annotated[str | None, typer.Option(help="Only for this role.")] = None,
+    role: Annotated[str | None, typer.Option(help="Only a node, or with --executor agent an agent, of this role.")] = None,
     capability: Annotated[str | None, typer.Option(help="For the first who says that he can do this.")] = None,
+    node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Only a node with this engine.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only a node with this model.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only a node with this tag; may be repeated.")] = None,
+    gpus: Annotated[int, typer.Option(min=0, max=10_000, help="Only a node with so many GPUs.")] = 0,
+    min_vram_gib: Annotated[
+        float, typer.Option("--min-vram", metavar="GIB", min=0, max=100_000, help="Only a node with so much memory on one GPU.")
+    ] = 0,
+    start_at: Annotated[
+        str | None, typer.Option("--start-at", metavar="TIME", help="A node begins no earlier, such as 18:00 (today) or 2030-01-31T18:00.")
+    ] = None,
     parameter: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A further input, each once.")] = None,
     look_up: Annotated[bool, typer.Option("--look-up", help="A node's model reads what is found in the files.")] = False,
     priority: Annotated[int, typer.Option(min=1, max=10, help="1 can wait, 10 comes first.")] = 5,
@@ -45,16 +60,19 @@ def delegate(
 ) -> None:
     """Hand out work.
 
-    As the agent whose token is in FEDERATION_TOKEN.
+    As the agent whose token is in FEDERATION_TOKEN. What no node has now waits for one that has it.
     """
+    asked = {"role": role, "node": node, "engine": engine, "model": model, "min_vram_gib": min_vram_gib, "gpus": gpus, "tags": tuple(tag or ())}
+    needs = {name: value for name, value in asked.items() if value}
     terms: dict[str, Any] = {
         "task_type": kind,
-        "executor": executor,
+        "executor": task_terms.executor_for(executor, agent=agent, capability=capability, needs=needs),
         "agent": agent,
-        "requirements": {} if role is None else {"role": role},
+        "requirements": needs,
         "capability": capability,
-        "parameters": _parameters(parameter or []),
+        "parameters": inputs.parameters(parameter or []),
         "look_up": look_up,
+        "start_at": None if start_at is None else inputs.moment("--start-at", start_at),
         "priority": priority,
         "timeout_s": timeout,
         "requires_approval": approval,
@@ -62,7 +80,18 @@ def delegate(
         "slug": name,
         "conversation_id": conversation,
     }
-    _show(transact_as_agent(lambda session: delegation.hand_out(session, description, **terms)), as_json=as_json)
+    task = transact_as_agent(lambda session: delegation.hand_out(session, description, **terms))
+    # Placement happens with the sending, after the commit: so this is another look.
+    _show(task, transact_as_agent(lambda session: _standing(session, task)), as_json=as_json)
+
+
+def _standing(session: Session, task: AgentTask) -> dict[str, Any]:
+    """Return where the execution of a node's task stands; nothing of a task of agents."""
+    execution_id = outcomes.of_task(session, task.id)
+    if execution_id is None:
+        return {}
+    view = executions.state(session, execution_id)
+    return {"execution_id": execution_id, "execution": view.state, "node": view.node, "waiting_for": view.waiting_for}
 
 
 def assign(
@@ -128,7 +157,7 @@ def complete(
     reference: Mine,
     *,
     token: Annotated[int, typer.Option("--token", min=1, help="The fencing token that `take` gave you.")],
-    result: Annotated[str, typer.Option(metavar="JSON", help="What came of it, as a JSON object.")] = "{}",
+    result: Annotated[str, typer.Option(metavar="JSON", help="What came of it, as a JSON object, @FILE, or - for standard input.")] = "{}",
     failed: Annotated[bool, typer.Option("--failed", help="It cannot be done.")] = False,
     conversation: InConversation = None,
     as_json: AsJson = False,
@@ -137,7 +166,7 @@ def complete(
 
     It ends with that.
     """
-    came = _object(result)
+    came = inputs.json_object("--result", result, such_as='{"leaks": 0}')
 
     def work(session: Session) -> AgentTask:
         return task_claims.complete(session, reference, fencing_token=token, result=came, success=not failed, conversation_id=conversation)
@@ -145,29 +174,12 @@ def complete(
     _show(transact_as_agent(work), as_json=as_json)
 
 
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput("--result", text, f"a JSON object ({error})") from error
-    if not isinstance(found, dict):
-        raise InvalidInput("--result", text, 'a JSON object, such as {"leaks": 0}')
-    return found
-
-
-def _parameters(given: list[str]) -> dict[str, str]:
-    found = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name or name in found:
-            raise InvalidInput("--parameter", each, "NAME=VALUE, each name once")
-        found[name] = value
-    return found
-
-
-def _show(task: AgentTask, *, as_json: bool) -> None:
+def _show(task: AgentTask, stands: Mapping[str, Any] | None = None, *, as_json: bool) -> None:
     if as_json:
-        print_json(json.dumps({name: getattr(task, name) for name in _SHOWN}, indent=2, default=str))
+        print_json(json.dumps({name: getattr(task, name) for name in _SHOWN} | dict(stands or {}), indent=2, default=str))
         return
     whose = f", {task.assigned_to}'s" if task.assigned_to else ""
     console.print(inert(f"Task {task.slug or task.id} is {task.status}{whose}."))
+    if stands:
+        where = f" at {stands['node']}" if stands["node"] else f", and waits for {stands['waiting_for']}" if stands["waiting_for"] else ""
+        console.print(inert(f"Its execution {stands['execution_id']} is {stands['execution']}{where}."))

@@ -15,6 +15,10 @@ from federation.services import consensus, consensus_results, decisions, votes
 
 # So much of a hash that nobody hits upon it.
 _SHORTEST_HASH = 8
+Acknowledge = Annotated[
+    str | None,
+    typer.Option("--acknowledge", metavar="HASH", help="The options' hash, or 8 digits of it or more: you have read these."),
+]
 
 
 def vote(
@@ -24,10 +28,7 @@ def vote(
         typer.Argument(metavar="OPTION", help="What you vote for; several for approval and ranked, best first; abstain."),
     ] = None,
     *,
-    acknowledge: Annotated[
-        str | None,
-        typer.Option("--acknowledge", metavar="HASH", help="The options' hash, or 8 digits of it or more: you have read these."),
-    ] = None,
+    acknowledge: Acknowledge = None,
     confidence: Annotated[float | None, typer.Option(min=0, max=1, help="How sure you are, 0 to 1.")] = None,
     reason: Annotated[str, typer.Option(help="Why.")] = "",
     conversation: InConversation = None,
@@ -44,7 +45,7 @@ def vote(
     def cast(session: Session) -> votes.Cast:
         if acknowledge is not None:
             found = consensus.find(session, reference, conversation_id=conversation)
-            consensus.acknowledge(session, str(found.id), _whole(acknowledge, found.options_hash), conversation_id=found.conversation_id)
+            consensus.acknowledge(session, str(found.id), whole(acknowledge, found.options_hash), conversation_id=found.conversation_id)
         return votes.respond(session, reference, response or [], confidence=confidence, reason=reason, conversation_id=conversation)
 
     if not response:
@@ -67,8 +68,8 @@ def vote(
     console.print(inert(f"{told['voter']} voted {told['choice']} in {consensus.called(done.vote)}, {told['mode']}. It is {told['state']}."))
 
 
-def _whole(given: str, known: str) -> str:
+def whole(given: str, known: str) -> str:
     """Return the hash that is meant. Raises InvalidInput for too little of one; what is another's is refused where it is used."""
     if len(given) < _SHORTEST_HASH:
-        raise InvalidInput("--acknowledge", given, f"{_SHORTEST_HASH} digits or more of the hash that `federation vote ID` shows")
+        raise InvalidInput("--acknowledge", given, f"{_SHORTEST_HASH} digits or more of the hash that is shown when you look, without a vote")
     return known if known.startswith(given.lower()) else given

@@ -29,10 +29,15 @@ def cancel(session: Session, reference: str, *, reason: str = "", conversation_i
     charter, Conflict for a task that ended otherwise.
     """
     task = tasks.find(session, reference, conversation_id=conversation_id)
-    if context(session).actor != task.created_by:
-        instead = f"ask them, or {task.created_by}, who delegated task {reference}."
-        charter.require(session, Right.CANCEL, instead=instead, where=task.conversation_id)
+    require_may_cancel(session, task)
     return end_unwanted(session, task, reason=reason)
+
+
+def require_may_cancel(session: Session, task: AgentTask) -> None:
+    """Pass if the caller may cancel a task: who delegated it, or whom the charter lets. Raises Refused."""
+    if context(session).actor != task.created_by:
+        instead = f"ask them, or {task.created_by}, who delegated task {task.slug or task.id}."
+        charter.require(session, Right.CANCEL, instead=instead, where=task.conversation_id)
 
 
 def end_unwanted(session: Session, task: AgentTask, *, reason: str) -> AgentTask:

@@ -26,6 +26,17 @@ SHORTEST_S, LONGEST_S = 1, 30 * 86_400
 CLAIMING = frozenset({Executor.AGENT, Executor.PERSON})
 
 
+def executor_for(executor: Executor | None, *, agent: str | None, capability: str | None, needs: Mapping[str, Any]) -> Executor:
+    """Return who does a task, where that is not said a node if something is needed of one. Raises InvalidInput where it contradicts the rest."""
+    found = executor or (Executor.NODE if needs and agent is None and capability is None else Executor.AGENT)
+    if found is Executor.NODE and agent is not None:
+        raise InvalidInput("agent", agent, "no agent where executor is 'node'; leave one of them out")
+    others = sorted(needs.keys() - {"role"})
+    if found is not Executor.NODE and others:
+        raise InvalidInput(others[0], needs[others[0]], "a task of executor 'node'; agents are chosen by name, role or capability only")
+    return found
+
+
 def require_fitting(
     *,
     task_type: str,

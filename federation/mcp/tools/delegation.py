@@ -1,7 +1,6 @@
 """The tool to hand out work to agents and to nodes."""
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -9,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.references import standing_of
 from federation.mcp.tools.arguments import NUMBER, ConversationId, Model, Moment, Node, StatementSignature, StatementText, name, text
@@ -147,8 +145,7 @@ async def federation_delegate(
     """
     given = {"role": role, "node": node, "engine": engine, "model": model, "min_vram_gib": min_vram_gib, "gpus": gpus, "tags": tuple(tags or ())}
     needs = {name: value for name, value in given.items() if value}
-    executor = executor or (Executor.NODE if needs and agent is None and capability is None else Executor.AGENT)
-    _refuse_contradictions(executor, agent, needs)
+    executor = task_terms.executor_for(executor, agent=agent, capability=capability, needs=needs)
     voice = presented(statement, signature)
 
     def work(session: Session) -> tuple[AgentTask, str | None, str | None]:
@@ -207,11 +204,3 @@ def _lonely(task: AgentTask) -> str:
         f"Nobody in {task.conversation_id} may claim it: no agent{wanted} is a member. Bring one in with "
         f"federation_send(to=…, conversation_id='{task.conversation_id}'), which names the task."
     )
-
-
-def _refuse_contradictions(executor: Executor, agent: str | None, needs: Mapping[str, Any]) -> None:
-    if executor is Executor.NODE and agent is not None:
-        raise InvalidInput("agent", agent, "no agent where executor is 'node'; leave one of them out")
-    others = sorted(needs.keys() - {"role"})
-    if executor is not Executor.NODE and others:
-        raise InvalidInput(others[0], needs[others[0]], "a task of executor 'node'; agents are chosen by name, role or capability only")

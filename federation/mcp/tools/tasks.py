@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
 from federation.mcp.index_runs import IndexProgress, RunState, is_run, progress
-from federation.mcp.references import located, standing_of
+from federation.mcp.references import standing_of
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, AnyReference, InConversation, StatementSignature, StatementText
 from federation.mcp.waits import Standing, given_up, standing
 from federation.security.statements import presented
 from federation.services import approvals, outcomes, task_ends, task_terms, task_trees
 from federation.services.executions import State
 from federation.services.outcomes import Outcome
+from federation.services.references import located
 from federation.services.task_trees import Part
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import BEGUN, ENDED, AgentTask, Executor, TaskStatus

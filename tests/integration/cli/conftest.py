@@ -5,9 +5,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from federation.services import agents
+from federation.transaction import Transactions
 from tests import forks
 
 WITHIN_S = 120.0
@@ -36,5 +39,24 @@ def federation(surroundings: dict[str, str]) -> Callable[..., "subprocess.Comple
         return forks.run(
             "federation.cli.main", *words, cwd=folder or Path(tempfile.gettempdir()), env=surroundings | variables, text=text, timeout_s=WITHIN_S
         )
+
+    return run
+
+
+@pytest.fixture
+def acting(
+    federation: Callable[..., Any], surroundings: dict[str, str], postgres: Any, activemq: Any, database: str, transactions: Transactions
+) -> Callable[..., Any]:
+    """Runs a command as somebody; as nobody it is the operator's."""
+    surroundings |= {
+        "FEDERATION_DATABASE_URL": postgres.as_role("federation_app", database),
+        "FEDERATION_DATABASE_SERVICE_URL": postgres.as_role("federation_service", database),
+        "FEDERATION_BROKER_URL": activemq.url,
+    }
+    with transactions.begin("test:setup") as session:
+        tokens = {name: agents.issue_token(session, name) for name in ("ada", "bob", "dan")} | {"pia": agents.add(session, "pia", "human")}
+
+    def run(who: str | None, *words: str, text: str = "") -> Any:
+        return federation(*words, text=text, **({"FEDERATION_TOKEN": tokens[who]} if who else {}))
 
     return run
