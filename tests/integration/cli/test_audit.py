@@ -50,6 +50,7 @@ def test_a_log_that_nobody_touched_is_verified_with_zero(federation: Run, log: L
     assert (as_json.returncode, findings(as_json)) == (0, [])
 
 
+@pytest.mark.tampers
 @pytest.mark.parametrize(
     ("tampering", "kind"),
     [

@@ -171,4 +171,4 @@ def test_a_line_is_the_same_text_for_the_same_values(transactions: Transactions,
     assert line == last(transactions.begin)
     assert line.type == "test.happened"
     assert line.text.startswith('{"at": "20')
-    assert '"payload": {"said": "näh\u2028"}' in line.text
+    assert '"payload": {"said": "näh\u2028", "version": 1}' in line.text

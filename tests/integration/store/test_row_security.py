@@ -346,6 +346,7 @@ def _may(postgres: Any, database: str, role: str, name: str | None) -> dict[str,
         return {table: _verbs(connection, table, name or "nobody") for table in TABLES}
 
 
+@pytest.mark.tampers
 def test_role_by_table_by_verb(postgres: Any, planted: str) -> None:
     stranger, member, author, service = ({table: may[column] for table, may in MAY.items()} for column in range(4))
     for name in STRANGERS:
