@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import kombu
@@ -18,8 +18,10 @@ TEXT = {"content_type": "text/plain", "content_encoding": "utf-8"}
 class Sender(threading.Thread):
     """Sends bodies to one queue, one confirmed publish after the other, over a connection of its own."""
 
-    def __init__(self, url: str, queue: str, bodies: Sequence[str], **options: Any) -> None:
+    def __init__(self, url: str, queue: str, bodies: Sequence[str], *, at: Mapping[int, Callable[[], object]] | None = None, **options: Any) -> None:
+        """`at`: what is done when so many are confirmed, before the next is sent."""
         super().__init__(daemon=True)
+        self._at = at or {}
         self._url, self._queue, self._bodies, self._options = url, queue, bodies, options
         self.confirmed: list[str] = []
         # How often the publishing of each was tried again: so often may the broker have one more than once.
@@ -40,6 +42,8 @@ class Sender(threading.Thread):
                     self.confirmed.append(body)
                     if body in self.tried_again:
                         self.held_up_s.append(time.monotonic() - began)
+                    if (happens := self._at.get(len(self.confirmed))) is not None:
+                        happens()
         except BaseException as error:
             self.failure = error
             raise

@@ -20,11 +20,11 @@ from tests.toll import Toll
 def test_a_publisher_into_nothing_gets_an_error_and_what_was_confirmed_is_there(broker: Any, prefix: str, dice: random.Random, toll: Toll) -> None:
     bodies = [f"message {number}" for number in range(300)]
     with proxy(broker.host, broker.port) as way:
-        sender = Sender(way.url(broker.url), f"{prefix}halfopen", bodies, confirm_timeout=1)
+        counts = sorted(dice.sample(range(20, 280), 2))
+        sender = Sender(way.url(broker.url), f"{prefix}halfopen", bodies, at=dict.fromkeys(counts, way.vanish), confirm_timeout=1)
         sender.start()
-        for count in sorted(dice.sample(range(20, 280), 2)):
+        for count in counts:
             wait_for(lambda count=count: len(sender.confirmed) >= count, f"{count} are confirmed")
-            way.vanish()
             began = time.monotonic()
             wait_for(lambda: sender.published_again - set(sender.confirmed), "the sender is told that no confirmation came")
             way.come_back()
