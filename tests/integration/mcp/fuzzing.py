@@ -141,6 +141,8 @@ class Fuzzer:
     secrets: tuple[str, ...]
     outputs: Mapping[str, jsonschema.Draft202012Validator]
     pool: dict[str, list[Any]]
+    # The tools that wait where nobody says how long.
+    patient: frozenset[str]
     taken: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -214,8 +216,8 @@ class Fuzzer:
         for name, argument in (("action_claim", "fencing_token"), ("action_hash", "options_hash")):
             if "action_id" in made and isinstance(known := drawn.get(argument), Known) and known.number % 2:
                 made["action_id"], made[argument] = self.pool[name][known.number % len(self.pool[name])]
-        if "wait_s" in drawn:
-            made["wait_s"] = _soon(made.get("wait_s", LONGEST_WAIT_S))
+        if "wait_s" in made or tool in self.patient:
+            made["wait_s"] = _soon(made.get("wait_s"))
         return made
 
     def _learn(self, answer: Mapping[str, Any]) -> None:

@@ -64,7 +64,8 @@ def fuzzed(
     with serve(transactions, url, tokens) as house:
         schemas, outputs = _schemas(house.door)
         passwords = (*postgres.role_passwords.values(), "swordfish", *tokens.values())
-        yield house, Fuzzer(house.url, tokens, passwords, outputs, pool), schemas
+        patient = frozenset(name for name, schema in schemas.items() if schema["properties"].get("wait_s", {}).get("default"))
+        yield house, Fuzzer(house.url, tokens, passwords, outputs, pool, patient), schemas
     engine.dispose()
     service.dispose()
 
