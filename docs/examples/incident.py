@@ -88,8 +88,8 @@ async def main(url: str, tokens: dict[str, str]) -> None:
         )
         for voter, vote, more in (
             (validator, "yes", {"confidence": 0.9, "reason": "Error rate 5x baseline"}),
-            (lead, "abstain", {"reason": "No security implications detected"}),
             (advisor, "yes", {"confidence": 0.85, "reason": "Matches previous incident pattern"}),
+            (lead, "abstain", {"reason": "No security implications detected"}),
         ):
             voted = await call(voter, "swarm_vote", action_id="rollback", vote=vote, options_hash=action["vote"]["options_hash"], **more)
         print({name: voted[name] for name in ("decision", "votes_for", "votes_against", "abstentions")})

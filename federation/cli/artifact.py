@@ -42,13 +42,18 @@ def put(
     kind: Annotated[Kind, typer.Option(help="Which part of the bundle it is.")] = Kind.OTHER,
     media_type: Annotated[str | None, typer.Option("--type", help="Its media type; left out: by the name's ending.")] = None,
     task: Annotated[str | None, typer.Option(metavar="ID", help="The task that it came of.")] = None,
+    expected_version: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="The version that you got, 0 for none: if there is another by now, nothing is put."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Share a file with the members of a conversation, for good.
 
     The same name again is its next version, the same content again changes nothing. As the agent whose token is in FEDERATION_TOKEN.
     """
-    offered = Offered(conversation_id=conversation, name=file.name if name is None else name, kind=kind, media_type=media_type, task=task)
+    called = file.name if name is None else name
+    offered = Offered(conversation_id=conversation, name=called, kind=kind, media_type=media_type, task=task, expected_version=expected_version)
     with _readable(file) as source:
         size = os.fstat(source.fileno()).st_size
         transact_as_agent(lambda session: artifacts.admit(session, offered, size=size))

@@ -121,7 +121,8 @@ def propose(
     parameter: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A further input, each once.")] = None,
     agent: Annotated[str | None, typer.Option(help="The one agent who shall do it; left out: whoever takes it.")] = None,
     at_once: Annotated[bool, typer.Option("--at-once", help="It awaits no approval.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds until the vote on it ends.")] = DEFAULT_S,
+    timeout: Annotated[float, typer.Option(help="Seconds until the vote on it ends, if not all have voted.")] = DEFAULT_S,
+    early: Annotated[bool, typer.Option("--early", help="The vote ends as soon as nothing can change the outcome.")] = False,
     name: Annotated[str | None, typer.Option("--id", metavar="NAME", help="A name for it; under the same name it is proposed once.")] = None,
     conversation: InConversation = None,
     as_json: AsJson = False,
@@ -139,6 +140,7 @@ def propose(
         agent=agent,
         requires_approval=not at_once,
         timeout_s=timeout,
+        early=early,
     )
 
     def work(session: Session) -> ActionView:

@@ -53,7 +53,7 @@ def state(
             session, summary, action=action, thinking=thinking, wondering=wondering, offering=offering, visibility=visible, able=able
         )
         rows = cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)
-        return me, at, matches.found(session, rows, of=me)
+        return me, at, matches.found(session, rows, of=[me])
 
     me, at, found = transact_as_agent(work)
     if as_json:

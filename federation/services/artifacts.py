@@ -18,7 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from federation.errors import InvalidInput, NotFound
+from federation.errors import Conflict, InvalidInput, NotFound
 from federation.services import conversations, limits, tasks
 from federation.store import event_log, turns
 from federation.store.contents import Stored
@@ -44,13 +44,14 @@ _UNKNOWN_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """What somebody would put into a conversation, beside the content."""
+    """What somebody would put into a conversation, beside the content; which version he has read, 0: there was none, None: whatever is there."""
 
     conversation_id: str
     name: str
     kind: str = Kind.OTHER
     media_type: str | None = None
     task: str | None = None
+    expected_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,14 @@ class ArtifactView:
 def admit(session: Session, offered: Offered, *, size: int) -> None:
     """Pass if the caller may put so many bytes there, and count them: before they are written anywhere.
 
-    Raises NotFound for a conversation that is not the caller's and for a task that is not in it, InvalidInput, OverQuota.
+    Raises NotFound for a conversation that is not the caller's and for a task that is not in it, Conflict where another version is there than
+    the caller expects, InvalidInput, OverQuota.
     """
-    _row(session, offered)
+    row = _row(session, offered)
+    latest = _latest(session, offered.conversation_id, str(row["name"]))
+    # One as long may be the same: a call that is repeated, because its answer was lost.
+    if latest is None or latest.size != size:
+        _require_expected(offered, latest)
     limits.artifact(session, size)
 
 
@@ -86,6 +92,7 @@ def record(session: Session, offered: Offered, stored: Stored) -> ArtifactView:
     latest = _latest(session, offered.conversation_id, str(row["name"]))
     if latest is not None and all(getattr(latest, column) == value for column, value in row.items()):
         return _view(latest, latest.version)
+    _require_expected(offered, latest)
     if offered.conversation_id == conversations.COMMONS:
         # It is there from the first word on that is said in it.
         conversations.open_for(session, offered.conversation_id, [])
@@ -166,6 +173,19 @@ def _row(session: Session, offered: Offered) -> dict[str, object]:
         "media_type": offered.media_type or _TYPES.get(PurePosixPath(name).suffix.lower(), _UNKNOWN_TYPE),
         "task_id": task.id if task else None,
     }
+
+
+def _require_expected(offered: Offered, latest: Artifact | None) -> None:
+    """Pass if the latest version is the one that the caller has read, or if he does not say. Raises Conflict, InvalidInput."""
+    expected, found = offered.expected_version, latest.version if latest else 0
+    if expected in {None, found}:
+        return
+    if latest is None or not 0 <= expected < found:
+        raise InvalidInput("expected_version", expected, f"at most {found}, the latest version of {offered.name} (0: there is none)")
+    raise Conflict(
+        f"{offered.name} is at version {found} by now, put by {latest.created_by}, and not at {expected} as you expect: nothing was put, and no "
+        f"version is lost. Get version {found}, work into it what you changed, and put that with the expected version {found}"
+    )
 
 
 def _latest(session: Session, conversation_id: str, name: str) -> Artifact | None:

@@ -1,16 +1,14 @@
 """The common operating picture: what agents say they do, and what nodes are seen doing."""
 
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
-from sqlalchemy import case, func, literal_column, select, text
+from sqlalchemy import ColumnElement, case, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import distinct_on, insert
-from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
@@ -23,9 +21,11 @@ from federation.store.models.agents import Agent
 from federation.store.models.cop import THIS_TRANSACTION, Action, CopState, PastState, SubjectKind, Visibility
 from federation.store.models.nodes import Node
 
-PULSE = "pulse"
-# A snapshot, as PostgreSQL writes it.
-CURSOR = r"^[0-9]{1,18}:[0-9]{1,18}:([0-9]{1,18}(,[0-9]{1,18})*)?$"
+# An agent or a node, by kind and name; nodes stand first, each in order of name.
+Place = tuple[str, str]
+_SUBJECT = TypeVar("_SUBJECT", Agent, Node)
+# A snapshot and not a time: what was written before it and committed after it has changed too.
+_UNSEEN = text("NOT pg_visible_in_snapshot(changed_in::text::xid8, CAST(:since AS pg_snapshot))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,41 +122,33 @@ def _record(session: Session, kind: SubjectKind, subject: str, values: dict[str,
     statement = statement.on_conflict_do_update(index_elements=["kind", "subject"], set_=replaced)
     former: str | None
     at, former = session.execute(statement.returning(CopState.updated_at, literal_column("old.action"))).one()
-    notify(session, [PULSE])
+    notify(session, [past.PULSE])
     return at, former
 
 
-def cursor(session: Session) -> str:
-    """Return what this transaction sees, for `changed` later on."""
-    found: str = session.execute(_SNAPSHOT).scalar_one()
-    return found
+def pulse(
+    session: Session,
+    *,
+    node_stale_s: float,
+    agent_stale_s: float,
+    since: str | None = None,
+    behind: Place | None = None,
+    limit: int | None = None,
+) -> list[PulseRow]:
+    """Return a row for each agent and node, in the order of their places: those behind a place, and at most so many, if that is said.
 
-
-def changed(session: Session, since: str) -> bool:
-    """Say whether anybody whom the caller sees has said something, or a node has begun or ceased to work, since a cursor.
-
-    Raises InvalidInput for what is no cursor.
+    `since` is a snapshot: then only those whom the caller sees and who have said something since, and nodes that have come, gone, begun or ceased
+    to work. Raises sqlalchemy.exc.DataError for one that PostgreSQL does not know.
     """
-    if not re.fullmatch(CURSOR, since):
-        raise InvalidInput("after", since, "the cursor of an earlier call")
-    try:
-        return bool(session.scalar(_CHANGED, {"since": since}))
-    except DataError as error:
-        raise InvalidInput("after", since, "the cursor of an earlier call") from error
-
-
-# A snapshot and not a time: what was written before it and committed after it has changed too.
-_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
-_CHANGED = text("SELECT EXISTS (SELECT FROM cop_states WHERE NOT pg_visible_in_snapshot(changed_in::text::xid8, CAST(:since AS pg_snapshot)))")
-
-
-def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> list[PulseRow]:
-    """Return a row for each agent and node: nodes first, then agents, in order of name."""
     now = context(session).now()
-    states = {(state.kind, state.subject): state for state in session.scalars(select(CopState))}
+    query = select(CopState) if since is None else select(CopState).where(_UNSEEN.bindparams(since=since))
+    states = {(state.kind, state.subject): state for state in session.scalars(query)}
+    among = None if since is None else states.keys()
+    if among is not None and not among:
+        return []
     able = capabilities.of_all(session)
     rows = []
-    for node in session.scalars(select(Node).order_by(Node.name)):
+    for node in _next(session, Node, SubjectKind.NODE, among=among, behind=behind, limit=limit):
         state = states.get((SubjectKind.NODE, node.name))
         since_s = (now - node.last_seen_at).total_seconds()
         stale = node.left_at is not None or since_s > node_stale_s
@@ -171,14 +163,39 @@ def pulse(session: Session, *, node_stale_s: float, agent_stale_s: float) -> lis
             state.updated_at if state else None,
         )
         rows.append(_row(SubjectKind.NODE, node, state, age_s=since_s, stale=stale, facts=facts))
-    for agent in session.scalars(select(Agent).order_by(Agent.name)):
+    left = None if limit is None else limit - len(rows)
+    for agent in _next(session, Agent, SubjectKind.AGENT, among=among, behind=behind, limit=left):
         state = states.get((SubjectKind.AGENT, agent.name))
         since_s = (now - (state.updated_at if state else agent.created_at)).total_seconds()
         rows.append(_row(SubjectKind.AGENT, agent, state, age_s=since_s, stale=since_s > agent_stale_s, able=able.get(agent.name, ())))
     return rows
 
 
-def pulse_at(session: Session, at: datetime, *, agent_stale_s: float) -> list[PulseRow]:
+def _next(
+    session: Session,
+    model: type[_SUBJECT],
+    kind: SubjectKind,
+    *,
+    among: Collection[Place] | None,
+    behind: Place | None,
+    limit: int | None,
+    only: ColumnElement[bool] | None = None,
+) -> Sequence[_SUBJECT]:
+    """Return the next agents or nodes behind a place, in order of name."""
+    query = select(model).order_by(model.name).limit(limit)
+    if only is not None:
+        query = query.where(only)
+    if behind is not None and behind[0] == kind:
+        query = query.where(model.name > behind[1])
+    elif behind is not None and kind == SubjectKind.NODE:
+        # Agents stand behind all nodes.
+        return []
+    if among is not None:
+        query = query.where(model.name.in_([name for each, name in among if each == kind]))
+    return session.scalars(query).all()
+
+
+def pulse_at(session: Session, at: datetime, *, agent_stale_s: float, behind: Place | None = None, limit: int | None = None) -> list[PulseRow]:
     """Return the same as it was at a moment, as far as those whom it was shown to then are who asks now.
 
     Of nodes it tells whether they worked and were there; what they had is not kept, nor what agents said that they can do.
@@ -191,12 +208,13 @@ def pulse_at(session: Session, at: datetime, *, agent_stale_s: float) -> list[Pu
     )
     states = {(state.kind, state.subject): state for state in session.scalars(latest)}
     rows = []
-    for node in session.scalars(select(Node).order_by(Node.name)):
+    for node in _next(session, Node, SubjectKind.NODE, among=states.keys(), behind=behind, limit=limit):
         state = states.get((SubjectKind.NODE, node.name))
         if state is not None:
             gone = bool(state.data.get(past.GONE))
             rows.append(_row(SubjectKind.NODE, node, state, age_s=(at - state.at).total_seconds(), stale=gone))
-    for agent in session.scalars(select(Agent).where(Agent.created_at <= at).order_by(Agent.name)):
+    left = None if limit is None else limit - len(rows)
+    for agent in _next(session, Agent, SubjectKind.AGENT, among=None, behind=behind, limit=left, only=Agent.created_at <= at):
         state = states.get((SubjectKind.AGENT, agent.name))
         since_s = (at - (state.at if state else agent.created_at)).total_seconds()
         rows.append(_row(SubjectKind.AGENT, agent, state, age_s=since_s, stale=since_s > agent_stale_s))

@@ -5,7 +5,7 @@ PostgreSQL reduces words to their stems, as its text search does. A model would 
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -43,8 +43,8 @@ class Match:
     shared: Annotated[Sequence[str], Field(description="The stems of the words that both use: why this is suggested.")]
 
 
-def found(session: Session, rows: Iterable[PulseRow], *, of: str | None = None) -> list[Match]:
-    """Return the likeliest matches among these rows of the pulse, the best first; with `of` those alone in which this agent wonders or offers."""
+def found(session: Session, rows: Iterable[PulseRow], *, of: Collection[str] | None = None) -> list[Match]:
+    """Return the likeliest matches among these rows of the pulse, the best first; with `of` those alone in which one of these wonders or offers."""
     listed = [row for row in rows if not row.stale]
     wonders = [(row.name, row.wondering) for row in listed if row.wondering]
     offers = [(row.name, " ".join([row.offering or "", *row.capabilities])) for row in listed if row.offering or row.capabilities]
@@ -58,7 +58,7 @@ def found(session: Session, rows: Iterable[PulseRow], *, of: str | None = None) 
     for (who, question), wanted in zip(wonders, asked, strict=True):
         for (other, _), has in zip(offers, offered, strict=True):
             shared = sorted(wanted & has)
-            if who != other and shared and of in {None, who, other}:
+            if who != other and shared and (of is None or who in of or other in of):
                 # What few offer says more than what many do.
                 score = sum(math.log(1 + len(offers) / spread[stem]) for stem in shared)
                 scored.append((-score, who, other, Match(who, question, other, told[other], shared)))

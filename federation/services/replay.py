@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from federation.services.replayed_events import APPLY, Rows, Told
+from federation.services.replayed_events import APPLY
+from federation.services.replayed_rows import Rows, Told
 from federation.services.replayed_tables import STORED
 
 Progress = Callable[[int, int], None]

@@ -43,6 +43,8 @@ class Proposed:
     agent: str | None = None
     requires_approval: bool = True
     timeout_s: float = DEFAULT_S
+    # Else everybody is heard, as the patterns show: also who abstains when enough are for it.
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ def _put_to_the_vote(session: Session, found: AgentSession, task: AgentTask, sai
         question=said.content,
         voters=found.voters,
         timeout_s=said.timeout_s,
+        early=said.early,
         task=str(task.id),
         conversation_id=found.conversation_id,
         left_to_voters=True,

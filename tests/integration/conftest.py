@@ -102,7 +102,7 @@ EVENTS = {
     "conversation_phases": ("conversation.moved",),
     "conversations": ("conversation.", "message.sent"),
     "cop_history": ("agent.state_updated", "node."),
-    "cop_states": ("agent.state_updated", "node.state_changed"),
+    "cop_states": ("agent.state_updated", "node."),
     "dismissals": ("execution.dismissed",),
     "documents": ("index.scanned",),
     "execution_deliveries": ("execution.delivered",),

@@ -65,12 +65,17 @@ async def federation_artifact_put(
         str | None, Field(pattern=f"^{MEDIA_TYPE}$", description="Omitted: by the name's ending.", examples=["text/markdown"])
     ] = None,
     task_id: Annotated[str | None, name("The task of this conversation that it came of.", examples=["memory-profile"])] = None,
+    expected_version: Annotated[
+        int | None,
+        Field(ge=0, lt=2**31, description="The version that you read, 0 for none: if there is another by now, nothing is put. Omitted: never mind."),
+        NUMBER,
+    ] = None,
 ) -> ArtifactView:
     """Share a file with the members of a conversation, for good: the same name again is its next version, the same content again changes nothing.
 
     Answers with the SHA-256 of what is stored. What is larger than 3 MB: `federation artifact put` at the command line.
     """
-    offered = Offered(conversation_id=conversation_id, name=name, kind=kind, media_type=media_type, task=task_id)
+    offered = Offered(conversation_id=conversation_id, name=name, kind=kind, media_type=media_type, task=task_id, expected_version=expected_version)
     given = content.encode() if encoding is Encoding.TEXT else _bytes(content)
     await call.transact(lambda session: artifacts.admit(session, offered, size=len(given)))
     stored = await call.with_files(lambda contents: contents.put(io.BytesIO(given), len(given)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -12,10 +13,11 @@ from sqlalchemy.orm import Session
 from federation.errors import InvalidInput
 from federation.mcp.door import Call
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, Moment, name, text
-from federation.services import approvals, cop, matches
+from federation.services import approvals, cop, cop_pages, matches, past
 from federation.services.approvals import Awaiting
 from federation.services.capabilities import MOST as MOST_CAPABILITIES
 from federation.services.cop import PulseRow
+from federation.services.cop_pages import Page
 from federation.services.matches import Match
 from federation.store.models.cop import Action, Visibility
 
@@ -38,15 +40,17 @@ class StateUpdated:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What everybody is doing."""
+    """What everybody is doing, or with `after` what has changed."""
 
     rows: Annotated[Sequence[PulseRow], Field(description="Nodes first, then agents, each in order of name; none where a table was asked for.")]
     table: Annotated[str | None, Field(description="The same as a table in Markdown, where that was asked for.")]
     matches: Annotated[Sequence[Match], Field(description="Who could help whom, by the words that a question and an offer share.")]
     awaiting_approval: Annotated[
-        Sequence[Awaiting], Field(description="Tasks of your conversations that await approval, the oldest first; decide with federation_approve.")
+        Sequence[Awaiting],
+        Field(description="Tasks of your conversations that await approval, the oldest first; decide with federation_approve. With `after`: none."),
     ]
-    cursor: Annotated[str | None, Field(description="Pass it as `after` with wait_s to wait for the next change; null of the past.")]
+    cursor: Annotated[str | None, Field(description="Pass it as `after`: goes on at once if there is more, else with what changes. Null: no more.")]
+    more: Annotated[bool, Field(description="There are more rows.")]
 
 
 async def federation_update_state(
@@ -96,7 +100,7 @@ async def federation_update_state(
         if wondering is None and offering is None:
             return StateUpdated(call.caller.name, at, [])
         rows = cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)
-        return StateUpdated(call.caller.name, at, matches.found(session, rows, of=call.caller.name))
+        return StateUpdated(call.caller.name, at, matches.found(session, rows, of=[call.caller.name]))
 
     return await call.transact(work)
 
@@ -107,13 +111,17 @@ async def federation_pulse(
     form: Annotated[Form, Field(description="rows: all that is known. table: agent, status and what each says, in few words.")] = Form.ROWS,
     at: Annotated[Moment | None, Field(description="What everybody was doing then, instead of now.", examples=["2030-01-31T14:05:00+01:00"])] = None,
     after: Annotated[
-        str | None, Field(max_length=20_000, pattern=cop.CURSOR, description="The cursor of your former call: wait for what changes since.")
+        str | None,
+        Field(max_length=40_000, pattern=cop_pages.CURSOR, description="The cursor of your former call: only what changed since, or the next rows."),
     ] = None,
     wait_s: Annotated[
         float,
-        Field(ge=0, le=600, description="With `after`: seconds to wait for an agent's new state, or a node that begins or ceases to work."),
+        Field(
+            ge=0, le=600, description="With `after`: seconds to wait for an agent's new state, or a node that comes, goes, begins or ceases to work."
+        ),
         NUMBER,
     ] = 0,
+    limit: Annotated[int, Field(ge=1, le=500, description="At most so many rows."), NUMBER] = 100,
 ) -> Pulse:
     """See what every agent and every node is doing now, or was at a moment, how old that word is, what each node has (role, GPUs, engines, models,
     tags, queue), what agents can do, who could help whom, and which tasks await approval by whom.
@@ -122,33 +130,39 @@ async def federation_pulse(
     delegate work: the names of agents are what `to` and `agent` of other tools want, those of nodes, models, engines and tags what
     federation_delegate and federation_infer want. A node is a machine that runs models; an agent is somebody like you.
     """
-    config = call.settings
-    if at is not None and (after is not None or wait_s > 0):
-        raise InvalidInput("at", at.isoformat(), "no `after` and no `wait_s` beside it: the past does not change")
+    node_stale_s, agent_stale_s = call.settings.node_stale_s, call.settings.agent_stale_s
+    pulse = partial(cop.pulse, node_stale_s=node_stale_s, agent_stale_s=agent_stale_s)
+    page_of = partial(cop_pages.page, after=after, limit=limit, node_stale_s=node_stale_s, agent_stale_s=agent_stale_s)
+    if at is not None and wait_s > 0:
+        raise InvalidInput("at", at.isoformat(), "no `wait_s` beside it: the past does not change")
     if wait_s > 0 and after is None:
         raise InvalidInput("wait_s", wait_s, "the cursor of an earlier call as `after`, since which something is to change")
 
+    def told(session: Session, page: Page) -> Pulse:
+        if after is None:
+            everybody = pulse(session) if page.more else page.rows
+            return _told(page, form, matched=matches.found(session, everybody), waiting=approvals.waiting(session))
+        asking = [row.name for row in page.rows if row.wondering or row.offering or row.capabilities]
+        if not asking or cop_pages.is_between_pages(after):
+            return _told(page, form)
+        return _told(page, form, matched=matches.found(session, pulse(session), of=asking))
+
     def look(session: Session) -> Pulse:
         if at is not None:
-            return _told(session, cop.pulse_at(session, at, agent_stale_s=config.agent_stale_s), form, cursor=None)
-        # Before the look, so that nothing falls between.
-        cursor = cop.cursor(session)
-        rows = cop.pulse(session, node_stale_s=config.node_stale_s, agent_stale_s=config.agent_stale_s)
-        return _told(session, rows, form, cursor=cursor, waiting=approvals.waiting(session))
-
-    if after is None:
-        return await call.transact(look)
-    since = after
+            return _told(cop_pages.page_at(session, at, after, limit=limit, agent_stale_s=agent_stale_s), form)
+        return told(session, page_of(session))
 
     def look_for_news(session: Session) -> Pulse | None:
-        return look(session) if cop.changed(session, since) else None
+        page = page_of(session)
+        return told(session, page) if page.rows else None
 
-    news = await call.until(look_for_news, wait_s=wait_s, notices=[cop.PULSE], waiting="waiting for a change")
-    return news if news is not None else await call.transact(look)
+    if wait_s > 0:
+        news = await call.until(look_for_news, wait_s=wait_s, notices=[past.PULSE], waiting="waiting for a change")
+        if news is not None:
+            return news
+    return await call.transact(look)
 
 
-def _told(session: Session, rows: Sequence[PulseRow], form: Form, *, cursor: str | None, waiting: Sequence[Awaiting] = ()) -> Pulse:
-    found = matches.found(session, rows) if cursor is not None else []
-    if form is Form.TABLE:
-        return Pulse([], cop.table(rows), found, waiting, cursor)
-    return Pulse(rows, None, found, waiting, cursor)
+def _told(page: Page, form: Form, *, matched: Sequence[Match] = (), waiting: Sequence[Awaiting] = ()) -> Pulse:
+    rows, table = ((), cop.table(page.rows)) if form is Form.TABLE else (page.rows, None)
+    return Pulse(rows, table, matched, waiting, page.cursor, page.more)

@@ -242,7 +242,10 @@ async def swarm_propose_action(
     parameters: Annotated[dict[str, Any] | None, Field(description="Further inputs.", examples=[{"version": "v1.2.3"}])] = None,
     agent: Annotated[str | None, name("The one agent who shall do it. Omitted: whoever claims it.", examples=["bob"])] = None,
     requires_approval: Annotated[bool, Field(description="False: it may be claimed at once.")] = True,
-    timeout_s: Annotated[float, Field(ge=1, le=LONGEST_S, description="Seconds until the vote on it ends."), NUMBER] = DEFAULT_S,
+    timeout_s: Annotated[
+        float, Field(ge=1, le=LONGEST_S, description="Seconds until the vote on it ends, if not all have voted."), NUMBER
+    ] = DEFAULT_S,
+    early: Annotated[bool, Field(description="The vote ends as soon as nothing can change the outcome.")] = False,
     action_id: Annotated[str | None, name("A name that you choose; the same call again is the same action.", examples=["rollback"])] = None,
     conversation_id: InConversation = None,
 ) -> ActionView:
@@ -251,7 +254,14 @@ async def swarm_propose_action(
     Approved, it is for who claims it with swarm_claim_task.
     """
     said = Proposed(
-        content=content, type=type, target=target, parameters=parameters, agent=agent, requires_approval=requires_approval, timeout_s=timeout_s
+        content=content,
+        type=type,
+        target=target,
+        parameters=parameters,
+        agent=agent,
+        requires_approval=requires_approval,
+        timeout_s=timeout_s,
+        early=early,
     )
 
     def work(session: Session) -> ActionView:

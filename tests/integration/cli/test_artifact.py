@@ -73,6 +73,17 @@ def test_a_file_comes_back_as_it_was_with_its_digest(artifact: Callable[..., Any
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
 
 
+def test_an_old_version_conflicts(artifact: Callable[..., Any], tmp_path: Path) -> None:
+    for version, (who, content) in enumerate((("ada", "one"), ("bob", "two"))):
+        (tmp_path / "plan.md").write_text(content)
+        assert told(artifact(who, "put", ROOM, "plan.md", "--expected-version", str(version), "--json"))["version"] == version + 1
+    (tmp_path / "plan.md").write_text("uno")
+    refused = artifact("ada", "put", ROOM, "plan.md", "--expected-version", "1")
+    assert (refused.returncode, "is at version 2 by now, put by bob, and not at 1 as you expect" in refused.stderr) == (1, True)
+    assert told(artifact("ada", "put", ROOM, "plan.md", "--expected-version", "2", "--json"))["version"] == 3
+    assert artifact("ada", "put", ROOM, "plan.md", "--expected-version", "-1").returncode == 2
+
+
 def test_a_file_that_appears_meanwhile_stays_as_it_is(artifact: Callable[..., Any], tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "plan.md").write_bytes(b"the plan")
     told(artifact("ada", "put", ROOM, "plan.md", "--json"))

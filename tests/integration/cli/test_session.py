@@ -93,8 +93,14 @@ def test_an_incident_from_its_beginning_to_its_outcome_as_agents_in_a_terminal(a
     wrong = acting("dan", "session", "vote", "INC-2", "rollback", "perhaps", "--acknowledge", hashed)
     assert (wrong.returncode, "wants one of yes, no, abstain" in wrong.stderr) == (2, True)
     assert told("dan", "vote", "INC-2", "rollback", "yes", "--acknowledge", hashed[:8])["vote"]["voted"] == ["dan"]
-    decided = told("ada", "vote", "INC-2", "rollback", "yes", "--acknowledge", hashed, "--reason", "5x baseline")
+    enough = told("ada", "vote", "INC-2", "rollback", "yes", "--acknowledge", hashed, "--reason", "5x baseline")
+    assert (enough["vote"]["state"], enough["status"]) == ("open", "awaiting_approval")
+    decided = told("bob", "vote", "INC-2", "rollback", "abstain", "--acknowledge", hashed, "--reason", "No security implications detected")
     assert (decided["vote"]["state"], decided["status"]) == ("decided", "pending")
+    assert [decided["vote"][name] for name in ("votes_for", "votes_against", "abstentions")] == [2, 0, 1]
+    hurried = told("bob", "propose", "INC-2", "Restart", "--type", "modify", "--id", "restart", "--early")
+    told("dan", "vote", "INC-2", "restart", "yes", "--acknowledge", hurried["vote"]["options_hash"])
+    assert told("ada", "vote", "INC-2", "restart", "yes", "--acknowledge", hurried["vote"]["options_hash"])["status"] == "pending"
     alone = told("bob", "propose", "INC-2", "Look again", "--type", "query", "--at-once", "--id", "look")
     assert (alone["status"], alone["vote"]) == ("pending", None)
     none = acting("ada", "session", "vote", "INC-2", "look", "yes")

@@ -68,6 +68,26 @@ async def test_bytes_come_back_as_they_were(room: Any, content: bytes) -> None:
         assert "base64" in encodings
 
 
+async def test_an_old_version_conflicts_and_what_is_worked_together_does_not(room: Any) -> None:
+    async with room.client("ada") as ada, room.client("bob") as bob:
+
+        async def put(client: Any, content: str, version: int, **more: Any) -> Any:
+            given = {**ROOM, "name": "plan.md", "content": content, "expected_version": version}
+            return await client.call_tool("federation_artifact_put", given, **more)
+
+        await put(ada, "one", 0)
+        read = (await ada.call_tool("federation_artifact_get", {**ROOM, "name": "plan.md"})).structured_content["artifact"]["version"]
+        await put(bob, "one, and bob's", read)
+        refused = await put(ada, "one, and ada's", read, raise_on_error=False)
+        assert refused.content[0].text == (
+            "plan.md is at version 2 by now, put by bob, and not at 1 as you expect: nothing was put, and no version is lost. "
+            "Get version 2, work into it what you changed, and put that with the expected version 2"
+        )
+        assert await got(ada, "plan.md") == (b"one, and bob's", ["text"])
+        assert (await put(ada, "one, and bob's, and ada's", 2)).structured_content["version"] == 3
+        assert [await got(bob, "plan.md", version=version) for version in (1, 2)] == [(b"one", ["text"]), (b"one, and bob's", ["text"])]
+
+
 async def test_what_is_put_twice_is_there_once_and_what_is_new_is_a_version(room: Any) -> None:
     async with room.client("ada") as ada, room.client("bob") as bob:
         first, again, second = [

@@ -91,6 +91,23 @@ async def test_typed_messages_come_as_they_were_sent_and_junk_is_refused_by_its_
         assert refused.content[0].text == "body.confidence: got 1.1, wants less than or equal to 1"
 
 
+@pytest.mark.parametrize("kind", ["query", "modify", "notify", "escalate"])
+async def test_each_kind_of_action_comes_as_it_was_sent_and_waits_for_approval_where_it_wants_one(house: Any, kind: str) -> None:
+    action = {"type": kind, "target": "deployment/web", "parameters": {"version": "v1.2.3", "deep": [1, {"x": None}]}, "requires_approval": False}
+    async with house.client("eve") as eve, house.client("ada") as ada:
+        for asks in (False, True):
+            body = {**action, "requires_approval": asks}
+            sent = {"content": kind, "to": "ada", "message_type": "action", "body": body, "message_id": f"{kind}-{asks}"}
+            await eve.call_tool("federation_send", sent)
+        got = (await ada.call_tool("federation_inbox")).structured_content["messages"]
+        actions = [message["data"] for message in got if message["message_type"] == "action"]
+        assert actions[0] == action
+        assert {name: actions[1][name] for name in action} == {**action, "requires_approval": True}
+        [parked] = (await ada.call_tool("federation_pulse")).structured_content["awaiting_approval"]
+        assert (parked["slug"], parked["asked_by"]) == (f"{kind}-True:task", "eve")
+        assert (await eve.call_tool("federation_task_status", {"task_id": f"{kind}-True:task"})).structured_content["state"] == "awaiting_approval"
+
+
 async def test_an_action_that_requires_approval_is_parked_as_a_task(house: Any) -> None:
     action = {"type": "modify", "target": "cache", "requires_approval": True}
     call = {"content": "Restart the cache", "message_type": "action", "body": action, "message_id": "restart"}
@@ -120,6 +137,30 @@ async def test_pulse_waits_for_a_change_and_says_what_was(house: Any) -> None:
         then = (await bob.call_tool("federation_pulse", {"at": told.structured_content["updated_at"]})).structured_content
         assert [(row["summary"], row["status"]) for row in then["rows"] if row["name"] == "ada"] == [("Refactoring auth", "EXECUTING")]
         assert (then["cursor"], then["awaiting_approval"]) == (None, [])
+
+
+async def test_who_goes_on_from_a_cursor_reads_little(house: Any) -> None:
+    async with house.client("ada") as ada, house.client("bob") as bob:
+
+        async def pulse(**more: Any) -> Any:
+            return (await bob.call_tool("federation_pulse", more)).structured_content
+
+        told = await ada.call_tool("federation_update_state", {"summary": "Refactoring", "wondering": "Who reviews the crypto?"})
+        first = await pulse(limit=3)
+        assert ([row["name"] for row in first["rows"]], first["more"]) == (["ada", "bob", "dan"], True)
+        rest = await pulse(after=first["cursor"], limit=3, wait_s=60)
+        assert ([row["name"] for row in rest["rows"]], rest["more"]) == (["eve"], False)
+        nothing = await pulse(after=rest["cursor"])
+        assert [nothing[name] for name in ("rows", "table", "matches", "awaiting_approval", "more")] == [[], None, [], [], False]
+        await bob.call_tool("federation_update_state", {"summary": "Free", "action": "IDLE", "offering": "crypto review"})
+        news = await pulse(after=nothing["cursor"])
+        assert [row["name"] for row in news["rows"]] == ["bob"]
+        assert [(match["who"], match["could_ask"]) for match in news["matches"]] == [("ada", "bob")]
+        table = await pulse(after=nothing["cursor"], form="table")
+        assert [line.split(" | ")[0] for line in table["table"].splitlines()[2:]] == ["| bob"]
+        then = {"at": told.structured_content["updated_at"], "limit": 3}
+        past = await pulse(**then)
+        assert [[row["name"] for row in one["rows"]] for one in (past, await pulse(**then, after=past["cursor"]))] == [["ada", "bob", "dan"], ["eve"]]
 
 
 async def test_who_wonders_is_told_whom_to_ask(house: Any) -> None:

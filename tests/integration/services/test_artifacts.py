@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from federation.errors import InvalidInput, NotFound, OverQuota
+from federation.errors import Conflict, InvalidInput, NotFound, OverQuota
 from federation.services import artifacts, limits, messages, tasks
 from federation.services.artifacts import ArtifactView, Offered
 from federation.settings import Settings
@@ -86,6 +86,45 @@ def test_of_many_who_put_under_one_name_at_once_each_gets_a_version(room: Transa
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(one, range(8))) == list(range(1, 9))
+
+
+def test_who_writes_from_an_old_version_is_told_both_and_nothing_is_lost(room: Transactions) -> None:
+    put(room, "ada", "plan.md", "one", expected_version=0)
+    put(room, "bob", "plan.md", "two", expected_version=1)
+    says = r"plan\.md is at version 2 by now, put by bob, and not at 1 as you expect: nothing was put.*put that with the expected version 2"
+    for content in ("a longer one", "uno"):
+        # One of another length is refused before it is written anywhere.
+        with pytest.raises(Conflict, match=says):
+            put(room, "ada", "plan.md", content, expected_version=1)
+    assert put(room, "bob", "plan.md", "two", expected_version=1).version == 2, "the same call again, because its answer was lost"
+    with pytest.raises(Conflict, match="and not at 0 as you expect"):
+        put(room, "ada", "plan.md", "a new plan", expected_version=0)
+    for never in (3, -1):
+        with pytest.raises(InvalidInput, match=f"expected_version: got {never}, wants at most 2, the latest version of plan.md"):
+            put(room, "ada", "plan.md", "three", expected_version=never)
+    with pytest.raises(InvalidInput, match=r"expected_version: got 1, wants at most 0, the latest version of other.md \(0: there is none\)"):
+        put(room, "ada", "other.md", expected_version=1)
+    assert put(room, "ada", "plan.md", "one and two", expected_version=2).version == 3
+    with room.begin("ada") as session:
+        sizes = [artifacts.find(session, ROOM, "plan.md", version).size for version in (1, 2, 3)]
+        events = session.scalars(select(Event.payload["artifact_version"]).where(Event.type == "artifact.stored").order_by(Event.sequence)).all()
+    assert (sizes, events) == ([3, 3, 11], [1, 2, 3])
+
+
+def test_of_many_who_put_from_one_version_at_once_one_does(room: Transactions) -> None:
+    put(room, "ada", "plan.md", "the first")
+    gate = threading.Barrier(8)
+
+    def one(number: int) -> int | None:
+        gate.wait()
+        try:
+            return put(room, ("ada", "bob")[number % 2], "plan.md", f"content {number}", expected_version=1).version
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(one, range(8)), key=str) == [2, *[None] * 7]
+    assert listed(room, "ada") == ([("plan.md", 2)], False)
 
 
 def test_a_stranger_is_answered_as_if_the_conversation_had_never_been(room: Transactions) -> None:

@@ -1,15 +1,18 @@
 """What everybody was doing at a moment, who could help whom, and what has changed since a look: each as far as who asks may see it."""
 
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
 from federation.placement.node import Gpu
-from federation.services import cop, matches, nodes
+from federation.services import cop, cop_pages, matches, nodes
 from federation.services.cop import PulseRow
+from federation.services.cop_pages import Page
 from federation.services.nodes import Announcement
 from federation.transaction import Transactions
 
@@ -28,7 +31,7 @@ def at(transactions: Transactions, moment: datetime, *, who: str = "bob") -> dic
 
 def suggested(transactions: Transactions, *, who: str = "bob", of: str | None = None) -> list[tuple[str, str, list[str]]]:
     with transactions.begin(who) as session:
-        found = matches.found(session, cop.pulse(session, **STALE), of=of)
+        found = matches.found(session, cop.pulse(session, **STALE), of=None if of is None else [of])
     return [(match.who, match.could_ask, list(match.shared)) for match in found]
 
 
@@ -100,47 +103,128 @@ def test_nobody_matches_himself(transactions: Transactions) -> None:
     assert suggested(transactions) == []
 
 
+def page(transactions: Transactions, after: str | None = None, *, who: str = "bob", limit: int = 100) -> Page:
+    with transactions.begin(who) as session:
+        return cop_pages.page(session, after, limit=limit, **STALE)
+
+
+def changed(transactions: Transactions, since: str | None, *, who: str = "bob") -> list[str]:
+    return [row.name for row in page(transactions, since, who=who).rows]
+
+
+def announce(transactions: Transactions, name: str) -> Announcement:
+    node = Announcement(name, "developer", (), (), (), (), (), 2, "h", 1, uuid.uuid4(), simulated=False)
+    with transactions.begin(f"node:{name}") as session:
+        nodes.announce(session, node)
+        cop.record_heartbeat(session, name)
+    return node
+
+
 def test_what_is_committed_after_a_look_has_changed_whenever_it_was_written(transactions: Transactions) -> None:
-    def cursor() -> str:
-        with transactions.begin("bob") as session:
-            return cop.cursor(session)
-
-    def changed(since: str, who: str = "bob") -> bool:
-        with transactions.begin(who) as session:
-            return cop.changed(session, since)
-
     says(transactions, "ada", "first")
-    quiet = cursor()
-    assert not changed(quiet)
+    quiet = page(transactions).cursor
+    assert changed(transactions, quiet) == []
     with transactions.begin("ada") as session:
         cop.update_state(session, "written before the look")
-        during = cursor()
-        assert not changed(during)
-    assert changed(during)
-    assert changed(quiet)
-    seen = cursor()
+        during = page(transactions).cursor
+        assert changed(transactions, during) == []
+    assert changed(transactions, during) == ["ada"]
+    assert changed(transactions, quiet) == ["ada"]
+    seen = page(transactions).cursor
     says(transactions, "ada", "a secret", visibility="nobody")
-    assert not changed(seen), "what one may not see has not changed"
-    assert changed(seen, "ada")
+    assert changed(transactions, seen) == [], "what one may not see has not changed"
+    assert changed(transactions, seen, who="ada") == ["ada"]
+
+
+def test_who_goes_on_from_a_cursor_is_told_what_changed_and_nothing_else(transactions: Transactions) -> None:
+    announce(transactions, "aorus")
+    first = page(transactions)
+    assert [row.name for row in first.rows] == ["aorus", "ada", "bob", "dan", "eve"]
+    says(transactions, "eve", "Reading", able=["analyze_logs"])
+    says(transactions, "ada", "Writing")
+    then = page(transactions, first.cursor)
+    assert [(row.name, row.summary, row.capabilities) for row in then.rows] == [("ada", "Writing", []), ("eve", "Reading", ["analyze_logs"])]
+    assert page(transactions, then.cursor).rows == []
 
 
 def test_a_heartbeat_is_no_change_unless_the_node_begins_or_ceases_to_work(transactions: Transactions) -> None:
-    node = Announcement("aorus", "developer", (), (), (), (), (), 2, "h", 1, uuid.uuid4(), simulated=False)
-    with transactions.begin("node:aorus") as session:
-        nodes.announce(session, node)
-        cop.record_heartbeat(session, "aorus")
-    with transactions.begin("bob") as session:
-        since = cop.cursor(session)
+    announce(transactions, "aorus")
+    since = page(transactions).cursor
     with transactions.begin("node:aorus") as session:
         cop.record_heartbeat(session, "aorus")
+    assert changed(transactions, since) == []
+
+
+def test_a_node_that_goes_falls_silent_or_comes_back_has_changed(transactions: Transactions) -> None:
+    baby, aorus = announce(transactions, "baby"), announce(transactions, "aorus")
+
+    def told(work: Callable[[Session], object]) -> list[str]:
+        since = page(transactions).cursor
+        with transactions.begin("service:beat") as session:
+            work(session)
+        return changed(transactions, since)
+
+    assert told(lambda session: nodes.leave(session, "baby", baby.incarnation)) == ["baby"]
+    assert told(lambda session: nodes.record_lost(session, stale_s=0)) == ["aorus"]
+    assert told(lambda session: nodes.sign_of_life(session, "aorus", aorus.incarnation, load={})) == ["aorus"]
+    assert told(lambda session: nodes.sign_of_life(session, "aorus", aorus.incarnation, load={})) == []
+    assert told(lambda session: nodes.announce(session, baby)) == ["baby"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6])
+def test_the_picture_comes_in_pages_and_what_changes_meanwhile_comes_after_the_last(transactions: Transactions, limit: int) -> None:
+    announce(transactions, "baby")
+    announce(transactions, "aorus")
+    whole = ["aorus", "baby", "ada", "bob", "dan", "eve"]
+
+    def pages(after: str | None, *, meanwhile: str | None = None) -> tuple[list[str], str | None]:
+        names, one = [], page(transactions, after, limit=limit)
+        if meanwhile is not None:
+            says(transactions, "ada", meanwhile)
+        while one.more:
+            assert len(one.rows) == limit
+            names += [row.name for row in one.rows]
+            one = page(transactions, one.cursor, limit=limit)
+        return names + [row.name for row in one.rows], one.cursor
+
+    names, cursor = pages(None, meanwhile="said while it was read")
+    assert names == whole
+    names, cursor = pages(cursor)
+    assert names == ["ada"], "whatever page it stood on"
+    for who in ("ada", "bob", "eve"):
+        says(transactions, who, "more")
+    names, cursor = pages(cursor)
+    assert names == ["ada", "bob", "eve"]
+    assert pages(cursor)[0] == []
+
+
+def test_the_past_comes_in_pages_too(transactions: Transactions) -> None:
+    announce(transactions, "aorus")
+    moment = says(transactions, "dan", "Here")
+    says(transactions, "dan", "Gone")
+    read, after = [], None
     with transactions.begin("bob") as session:
-        assert not cop.changed(session, since)
+        while True:
+            one = cop_pages.page_at(session, moment, after, limit=2, agent_stale_s=600)
+            read += [(row.name, row.summary) for row in one.rows]
+            if not one.more:
+                break
+            after = one.cursor
+        assert read == [("aorus", "0 running, 0 queued"), ("ada", ""), ("bob", ""), ("dan", "Here"), ("eve", "")]
+        assert one.cursor is None
+        with pytest.raises(InvalidInput, match="this one is of the past"):
+            cop_pages.page(session, after, limit=2, **STALE)
+        with pytest.raises(InvalidInput, match="this one is of now"):
+            cop_pages.page_at(session, moment, cop_pages.page(session, limit=2, **STALE).cursor, limit=2, agent_stale_s=600)
 
 
-@pytest.mark.parametrize("since", ["", "1", "1:2", "x:y:z", "5:1:", "1:2:3;drop", "99999999999999999999:1:"])
+@pytest.mark.parametrize(
+    "since",
+    ["", "~", "1", "1:2", "x:y:z", "5:1:", "1:2:3;drop", "99999999999999999999:1:", "1:2:~", "1:2:~agent:ada", "1:2:~~dog:ada", "1:2:~5:1:~node:x"],
+)
 def test_what_is_no_cursor_is_refused(transactions: Transactions, since: str) -> None:
-    with pytest.raises(InvalidInput, match="after"), transactions.begin("bob") as session:
-        cop.changed(session, since)
+    with pytest.raises(InvalidInput, match="after"):
+        page(transactions, since)
 
 
 def test_the_table_has_a_line_for_each_and_no_line_of_anybodys_making(transactions: Transactions) -> None:

@@ -86,8 +86,12 @@ def test_the_rollback_of_the_patterns_is_voted_through_and_done(voting: Room) ->
     voting.vote("dan", shown, "yes", confidence=0.85, reason="Matches previous incident pattern")
     now = voting.shown()
     assert now.vote is not None
-    assert (now.status, now.vote.state) == ("pending", "decided"), "the third could not change it"
-    assert (now.vote.votes_for, now.vote.votes_against, now.vote.abstentions) == (2, 0, 0)
+    assert (now.status, now.vote.state) == ("awaiting_approval", "open"), "two are enough, and the third is heard all the same"
+    voting.vote("eve", shown, "abstain", reason="No security implications detected")
+    now = voting.shown()
+    assert now.vote is not None
+    assert (now.status, now.vote.state) == ("pending", "decided")
+    assert (now.vote.votes_for, now.vote.votes_against, now.vote.abstentions) == (2, 0, 1)
     assert voting.claimable("dan") == ["rollback"]
     token = voting.claim("dan")
     assert voting.claimable("bob") == []
@@ -103,6 +107,34 @@ def test_the_rollback_of_the_patterns_is_voted_through_and_done(voting: Room) ->
         str(shown.vote.consensus_id) if shown.vote else None,
     )
     assert (completed["agent_id"], completed["status"], completed["result"]) == ("dan", "completed", {"error_rate": 0.01})
+
+
+def test_what_cannot_wait_is_decided_as_soon_as_nothing_can_change_it(voting: Room) -> None:
+    shown = voting.propose("bob", early=True)
+    voting.vote("bob", shown, "yes")
+    voting.vote("dan", shown, "yes")
+    now = voting.shown()
+    assert now.vote is not None
+    assert (now.status, now.vote.state, now.vote.voted) == ("pending", "decided", ["bob", "dan"])
+    with pytest.raises(Conflict, match="is decided already"):
+        voting.vote("eve", shown, "abstain")
+
+
+def test_a_voter_who_says_nothing_holds_it_up_to_its_deadline_and_no_longer(voting: Room) -> None:
+    shown = voting.propose("bob")
+    voting.vote("bob", shown, "yes")
+    voting.vote("dan", shown, "yes")
+    with psycopg.connect(voting.database) as connection:
+        connection.execute("SELECT set_config('federation.actor', 'test:hand', true)")
+        # A trigger keeps it as it was when the vote was asked for.
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE consensus SET deadline = clock_timestamp()")
+    with voting.transactions.begin("service:beat") as session:
+        for vote in decisions.due(session):
+            decisions.settle(session, vote)
+    now = voting.shown()
+    assert now.vote is not None
+    assert (now.status, now.vote.votes_for, now.vote.abstentions) == ("pending", 2, 0)
 
 
 def test_what_more_than_half_do_not_want_is_not_done(voting: Room) -> None:
@@ -218,7 +250,7 @@ def test_nobody_is_in_anybodys_way_however_many_write_at_once(voting: Room) -> N
                 with voting.transactions.begin(who) as session:
                     findings.post(session, NAME, Said(content=f"{number}", category="observation", evidence=[{"source": "s", "query": "q"}]))
             case 1:
-                shown = voting.propose(who, slug=f"repair-{number}")
+                shown = voting.propose(who, slug=f"repair-{number}", early=True)
                 for voter in ("bob", "dan"):
                     voting.vote(voter, shown, "yes")
             case 2:

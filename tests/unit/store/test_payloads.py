@@ -8,7 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from federation.services.replayed_events import APPLY, Told
+from federation.services.replayed_events import APPLY
+from federation.services.replayed_rows import Told
 from federation.store.payloads import catalogue
 from tests import event_schemas
 
