@@ -20,7 +20,7 @@ CELERY = (
 )
 COMMANDS = (
     *("agent", "task", "signer", "model", "audit", "status", "doctor", "claim", "hook", "consensus", "vote", "artifact", "events"),
-    *("session", "send", "ask", "inbox", "state"),
+    *("session", "send", "ask", "inbox", "state", "node"),
 )
 OURS = (*CELERY, *fleet.IMPORTS, *(f"federation.cli.{name}" for name in COMMANDS))
 

@@ -4,6 +4,7 @@ import http.client
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -86,12 +87,18 @@ def prepared(home: Home, nodes: Sequence[str]) -> Fleet:
         services.extend(database.parts(settings.cache_dir))
     if local_broker:
         distribution = jars.find_or_fetch(settings.activemq_home, settings.cache_dir)
-        broker = ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution, certificates, credentials.speakers)
-        services.append(broker.part())
+        broker = ActiveMQ(home.data_dir / "activemq", credentials.activemq_port, credentials.users, distribution, certificates)
+        services.append(replace(broker.part(), prepare=partial(_configure, broker, home)))
     migrations = _migrations(home, database, credentials) if database or settings.database_owner_url else None
     users = _Users(settings, credentials if local_broker else None, certificates)
     workers = [_worker(home, settings, users, node) for node in nodes]
     return Fleet([services, [migrations] if migrations else [], [*workers, *_company(home, settings, users)]], notices)
+
+
+def _configure(broker: ActiveMQ, home: Home) -> None:
+    # Who speaks STOMP, and which nodes are let in, as it is at each start: that changes while the rest runs.
+    now = local_credentials.load_or_make(home)
+    replace(broker, speakers=now.speakers, nodes=now.nodes).configure()
 
 
 def _keep_or_choose(name: str, before: Settings, home: Home, *, last_used: int, host: str = LOOPBACK) -> int:

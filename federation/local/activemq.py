@@ -30,8 +30,8 @@ _ARCHIVED_WITHIN_S = 60.0
 # In good order, and by a signal, as Java tells of it.
 _ENDED = (0, 128 + signal.SIGTERM)
 _TEMPLATE = Path(__file__).with_name("activemq.xml")
-_USERS_HERE = "<!-- Here is a user for each agent that speaks STOMP: docs/adr/0013-stomp-peers.md. -->"
-_RIGHTS_HERE = "<!-- Here are the rights of each agent that speaks STOMP. -->"
+_USERS_HERE = "<!-- Here is a user for each agent that speaks STOMP, and for each node that is let in alone: docs/adr/0013, docs/adr/0024. -->"
+_RIGHTS_HERE = "<!-- Here are the rights of each of these. -->"
 _TLS_HERE = "<!-- Here is the key store where TLS is asked for. -->"
 _LOGGING = """\
 log4j.rootLogger=WARN, stdout
@@ -53,6 +53,8 @@ class ActiveMQ:
     certificates: Certificates | None = None
     # Of agents that speak STOMP, by name.
     speakers: Mapping[str, str] = field(default_factory=dict)
+    # Of nodes that are let in alone, by name.
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
     def url(self, user: str = ADMIN) -> str:
         """Return the URL of the broker for kombu."""
@@ -85,6 +87,8 @@ class ActiveMQ:
             is_ready=self.answers,
             cwd=self.root,
             grace_s=15.0,
+            # Nobody counts as gone because of it, and all wait for it; who lets a node in has it start anew.
+            back_after_s=0.5,
         )
 
     def configure(self) -> None:
@@ -95,8 +99,10 @@ class ActiveMQ:
         values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port)}
         values |= {"scheme": "stomp+ssl" if self.certificates else "stomp"}
         filled = Template(_TEMPLATE.read_text()).substitute({name: _attribute(value) for name, value in values.items()})
-        filled = filled.replace(_USERS_HERE, "".join(_user(agent, password) for agent, password in self.speakers.items()))
-        filled = filled.replace(_RIGHTS_HERE, "".join(map(_rights, self.speakers)))
+        users = [_user(user_of(agent), "agents", password) for agent, password in self.speakers.items()]
+        users += [_user(user_of_node(node), "workers", password) for node, password in self.nodes.items()]
+        filled = filled.replace(_USERS_HERE, "".join(users))
+        filled = filled.replace(_RIGHTS_HERE, "".join([*map(_rights, self.speakers), *map(rights_of_node, self.nodes)]))
         if self.certificates:
             filled = filled.replace(_TLS_HERE, self._key_store(self.certificates))
         configuration = self.root / "activemq.xml"
@@ -129,9 +135,20 @@ def user_of(agent: str) -> str:
     return f"agent.{agent}"
 
 
-def _user(agent: str, password: str) -> str:
-    name = _attribute(user_of(agent))
-    return f'<authenticationUser username="{name}" password="{_attribute(password)}" groups="agents,{name}"/>'
+def user_of_node(node: str) -> str:
+    """Return the broker's user of a node that is let in alone."""
+    return f"node.{node}"
+
+
+def rights_of_node(node: str) -> str:
+    """Return the entry by which a node may read its own queue, beside what all of the group `workers` may."""
+    group = _attribute(user_of_node(node))
+    return f'<authorizationEntry queue="federation.node.{_attribute(node)}.&gt;" read="{group}"/>'
+
+
+def _user(user: str, group: str, password: str) -> str:
+    name = _attribute(user)
+    return f'<authenticationUser username="{name}" password="{_attribute(password)}" groups="{group},{name}"/>'
 
 
 def _rights(agent: str) -> str:

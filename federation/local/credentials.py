@@ -32,11 +32,11 @@ class Login:
 
 LOGINS = (
     Login(postgres.OWNER, "PostgreSQL", "migrations, at each start"),
-    Login("federation_app", "PostgreSQL", "nodes and the front door, for what they do in an agent's name"),
-    Login("federation_service", "PostgreSQL", "nodes and the program's services, for what they do in their own"),
+    Login("federation_app", "PostgreSQL", "the front door and nodes of this machine, for what they do in an agent's name"),
+    Login("federation_service", "PostgreSQL", "the program's services and nodes of this machine, for what they do in their own"),
     Login("federation_auditor", "PostgreSQL", "auditors, who only read"),
     Login(activemq.ADMIN, "ActiveMQ", "nobody; for whoever mends the broker by hand"),
-    Login(activemq.WORKER, "ActiveMQ", "nodes"),
+    Login(activemq.WORKER, "ActiveMQ", "nodes of this machine; others have their own: `federation node add`"),
     Login(activemq.DOOR, "ActiveMQ", "the front door"),
     Login(activemq.RELAY, "ActiveMQ", "beat"),
     Login(activemq.OBSERVER, "ActiveMQ", "Flower"),
@@ -48,11 +48,12 @@ LOGINS = (
 
 @dataclass(frozen=True)
 class Credentials:
-    """One password for each role and user, those of agents that speak STOMP, and the ports last used."""
+    """One password for each role and user, those of agents that speak STOMP and of nodes at the broker, and the ports last used."""
 
     roles: Mapping[str, str]
     users: Mapping[str, str]
     speakers: Mapping[str, str]
+    nodes: Mapping[str, str]
     flower: str
     postgres_port: int
     activemq_port: int
@@ -74,7 +75,8 @@ class Credentials:
         return activemq.url(self.activemq_port, user, self.users[user], certificates)
 
 
-def _password() -> str:
+def new_password() -> str:
+    """Return a password that nobody can guess and any URL may hold."""
     return secrets.token_urlsafe(24)
 
 
@@ -82,10 +84,11 @@ def load_or_make(home: Home) -> Credentials:
     """Return the credentials of this data directory, making what is missing; nothing is written."""
     known = read_json(home.secrets_file)
     return Credentials(
-        roles={role: _password() for role in postgres.ROLES} | known.get("roles", {}),
-        users={user: _password() for user in activemq.USERS} | known.get("users", {}),
+        roles={role: new_password() for role in postgres.ROLES} | known.get("roles", {}),
+        users={user: new_password() for user in activemq.USERS} | known.get("users", {}),
         speakers=known.get("speakers", {}),
-        flower=known.get("flower") or _password(),
+        nodes=known.get("nodes", {}),
+        flower=known.get("flower") or new_password(),
         postgres_port=known.get("postgres_port") or 0,
         activemq_port=known.get("activemq_port") or 0,
         mcp_port=known.get("mcp_port") or 0,
@@ -98,7 +101,7 @@ def let_speak(home: Home, agent: str) -> str:
     known = read_json(home.secrets_file)
     speakers = known.get("speakers", {})
     if agent not in speakers:
-        speakers[agent] = _password()
+        speakers[agent] = new_password()
         write_json(home.secrets_file, known | {"speakers": speakers})
     password: str = speakers[agent]
     return password
@@ -111,6 +114,21 @@ def let_speak_no_more(home: Home, agent: str) -> None:
         write_json(home.secrets_file, known | {"speakers": {name: password for name, password in known["speakers"].items() if name != agent}})
 
 
+def let_node_in(home: Home, node: str) -> str:
+    """Give a node another password at the broker, or its first one, and return it; the broker knows it from its next start on."""
+    known = read_json(home.secrets_file)
+    password = new_password()
+    write_json(home.secrets_file, known | {"nodes": known.get("nodes", {}) | {node: password}})
+    return password
+
+
+def shut_node_out(home: Home, node: str) -> None:
+    """Forget the password of a node; the broker forgets it at its next start."""
+    known = read_json(home.secrets_file)
+    if node in known.get("nodes", {}):
+        write_json(home.secrets_file, known | {"nodes": {name: password for name, password in known["nodes"].items() if name != node}})
+
+
 def rotate(home: Home, names: Sequence[str]) -> list[str]:
     """Give each of these logins another password, and return their names; services take the new ones when they start. Raises NotFound."""
     known = [login.name for login in LOGINS]
@@ -118,7 +136,7 @@ def rotate(home: Home, names: Sequence[str]) -> list[str]:
         if name not in known:
             raise NotFound("user", name, known)
     before = load_or_make(home)
-    fresh = {name: _password() for name in known if name in names}
+    fresh = {name: new_password() for name in known if name in names}
     after = replace(
         before,
         roles={role: fresh.get(role, password) for role, password in before.roles.items()},

@@ -30,7 +30,7 @@ _OURS = (
         "models.json",
         "models",
     ),
-    "tls",
+    *("tls", "nodes"),
 )
 _FIRST_MADE_BY_UP = ("secrets.json", "run", "logs", "postgres", "activemq", "demo")
 _VARIABLE = "FEDERATION_DATA_DIR"
@@ -68,6 +68,10 @@ class Home:
     @property
     def tls_dir(self) -> Path:
         return self.data_dir / "tls"
+
+    @property
+    def nodes_dir(self) -> Path:
+        return self.data_dir / "nodes"
 
     def log(self, part: str) -> Path:
         """Return the path of a part's log."""

@@ -19,6 +19,7 @@ class Part:
     """One process, or one step that must succeed before the next part starts (`once`).
 
     `environment` is added to ours, and is where a part gets secrets of its own: other users cannot read it, as they can a command line.
+    `back_after_s` is how long it waits when it has died the first time; None: as the supervisor says.
     `stop_signal` ends it in good order; `death_signal` ends it at once and loses nothing: the kernel sends it when who started the part is gone.
     """
 
@@ -33,6 +34,7 @@ class Part:
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL
     ready_within_s: float = 60.0
+    back_after_s: float | None = None
     grace_s: float = 10.0
 
 

@@ -126,7 +126,8 @@ class Slot:
     def wait_before_restart(self) -> None:
         """Put the next start off, twice as long as the last time unless it had lived well."""
         lived_well = time.monotonic() - self.started > self.backoff.settled_s
-        self._delay_s = self.backoff.first_s if lived_well or not self._delay_s else min(2 * self._delay_s, self.backoff.most_s)
+        first_s = self.backoff.first_s if self.part.back_after_s is None else self.part.back_after_s
+        self._delay_s = first_s if lived_well or not self._delay_s else min(2 * self._delay_s, self.backoff.most_s)
         self.due = time.monotonic() + self._delay_s
         self.become(PartState.BACKOFF)
 

@@ -21,7 +21,8 @@ _SHIPPED = (_PACKAGE.parent / "workers", _PACKAGE / "_workers")
 
 MOST_PLACES = 256
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+NAME = "[a-z][a-z0-9_-]{0,39}"
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
 class Gpus(BaseModel):

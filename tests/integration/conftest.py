@@ -174,7 +174,8 @@ class Watch:
             WHERE told.relation = 'events' AND told.xact = written.xact AND told.written_by = written.actor
         )
         FROM watch.writes AS written
-        WHERE role IN ('federation_app', 'federation_service') AND relation <> 'events' AND actor IS DISTINCT FROM %s ORDER BY at
+        WHERE (role IN ('federation_app', 'federation_service') OR starts_with(role, 'federation_node_')) AND relation <> 'events'
+            AND actor IS DISTINCT FROM %s ORDER BY at
     """
 
     def install(self, superuser_url: str) -> None:

@@ -47,6 +47,17 @@ class Returned(TypedDict):
     lost_at: datetime
 
 
+class Admitted(TypedDict):
+    """A node has a login of its own at PostgreSQL and ActiveMQ; `renewed` is one that ended those before."""
+
+    expires_at: datetime | None
+    renewed: bool
+
+
+class Removed(TypedDict):
+    """A node has no login any more."""
+
+
 class Load(TypedDict):
     """Executions of a node that are not finished."""
 

@@ -15,17 +15,22 @@ import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.errors import RequestRefused
-from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, PEER, RELAY, USERS, WORKER, user_of
+from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, PEER, RELAY, USERS, WORKER, user_of, user_of_node
 
 WITHIN_S = 60
 # Agents that speak STOMP.
 ADA, BOB = user_of("ada"), user_of("bob")
+# Nodes that are let in alone.
+APART, ASIDE = user_of_node("apart"), user_of_node("aside")
+NODES = (WORKER, APART, ASIDE)
 TAG = uuid.uuid4().hex[:8]
 NOBODY: tuple[str, ...] = ()
 # Destination: who reads it, who writes it; the administrator does both everywhere.
 RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    f"/queue/federation.node.{TAG}": ((WORKER, RELAY, OPERATOR), (WORKER, DOOR, RELAY, OPERATOR)),
-    f"/queue/DLQ.federation.node.{TAG}": ((OPERATOR,), (WORKER, OPERATOR)),
+    f"/queue/federation.node.{TAG}": ((WORKER, RELAY, OPERATOR), (*NODES, DOOR, RELAY, OPERATOR)),
+    "/queue/federation.node.apart": ((WORKER, APART, RELAY, OPERATOR), (*NODES, DOOR, RELAY, OPERATOR)),
+    f"/queue/DLQ.federation.node.{TAG}": ((OPERATOR,), (*NODES, OPERATOR)),
+    "/queue/DLQ.federation.node.apart": ((OPERATOR,), (*NODES, OPERATOR)),
     f"/queue/federation.peer.{TAG}": ((PEER, WORKER, RELAY, OPERATOR), (PEER, OPERATOR)),
     f"/queue/DLQ.federation.{TAG}": ((OPERATOR,), (OPERATOR,)),
     f"/topic/federation.peer.{TAG}": ((PEER, OBSERVER, OPERATOR), (PEER,)),
@@ -35,22 +40,22 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "/queue/federation.ada": ((ADA, WORKER, RELAY, OPERATOR), (RELAY, OPERATOR)),
     "/queue/federation.from.ada": ((WORKER, RELAY, OPERATOR), (ADA, OPERATOR)),
     "/topic/federation.broadcast": ((ADA, BOB, PEER, RELAY, OBSERVER, OPERATOR), (RELAY,)),
-    "/topic/celery.pidbox": ((WORKER, OPERATOR), (OPERATOR,)),
-    f"/queue/{TAG}.reply.celery.pidbox": ((OPERATOR,), (WORKER, OPERATOR)),
-    "/topic/celery.questions.pidbox": ((WORKER, OPERATOR), (WORKER, DOOR, RELAY, OBSERVER, OPERATOR)),
-    f"/queue/{TAG}.reply.celery.questions.pidbox": ((WORKER, OBSERVER, OPERATOR), (WORKER, OPERATOR)),
-    "/topic/celeryev.worker.heartbeat": ((WORKER, OBSERVER, OPERATOR), (WORKER, OPERATOR)),
-    "/topic/celeryev.task.succeeded": ((WORKER, OBSERVER, OPERATOR), (WORKER, OPERATOR)),
-    "/topic/celeryev.task.sent": ((WORKER, OBSERVER, OPERATOR), (WORKER, DOOR, RELAY, OPERATOR)),
+    "/topic/celery.pidbox": ((*NODES, OPERATOR), (OPERATOR,)),
+    f"/queue/{TAG}.reply.celery.pidbox": ((OPERATOR,), (*NODES, OPERATOR)),
+    "/topic/celery.questions.pidbox": ((*NODES, OPERATOR), (*NODES, DOOR, RELAY, OBSERVER, OPERATOR)),
+    f"/queue/{TAG}.reply.celery.questions.pidbox": ((*NODES, OBSERVER, OPERATOR), (*NODES, OPERATOR)),
+    "/topic/celeryev.worker.heartbeat": ((*NODES, OBSERVER, OPERATOR), (*NODES, OPERATOR)),
+    "/topic/celeryev.task.succeeded": ((*NODES, OBSERVER, OPERATOR), (*NODES, OPERATOR)),
+    "/topic/celeryev.task.sent": ((*NODES, OBSERVER, OPERATOR), (*NODES, DOOR, RELAY, OPERATOR)),
     "/topic/federation.events.message.sent": ((OBSERVER, OPERATOR), (RELAY, OPERATOR)),
     f"/queue/ActiveMQ.Statistics.Destination.{TAG}": (NOBODY, (RELAY, OBSERVER, OPERATOR)),
     "/topic/ActiveMQ.Scheduler.Management": (NOBODY, (OPERATOR,)),
     "/topic/ActiveMQ.Scheduler.Guard": (NOBODY, (OPERATOR,)),
     # Names of one word, and below `nobody`, are nobody's to write: who may read them is not in the way of who reads all.
-    f"/queue/{TAG}": ((WORKER, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
-    f"/topic/{TAG}": ((WORKER, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
-    f"/queue/nobody.{TAG}": ((WORKER, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
-    f"/topic/nobody.{TAG}": ((WORKER, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/queue/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/topic/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/queue/nobody.{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/topic/nobody.{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
     f"/topic/VirtualTopic.{TAG}": (NOBODY, NOBODY),
 }
 # What has wildcards or is a list, and who is let into what of it.
@@ -173,7 +178,7 @@ def asked(clients: Clients) -> Any:
     return ask
 
 
-@pytest.mark.parametrize("user", [*USERS, ADA, BOB])
+@pytest.mark.parametrize("user", [*USERS, ADA, BOB, APART])
 def test_each_user_may_do_what_its_part_needs_and_nothing_else(asked: Any, user: str) -> None:
     # A peer's queue is the peer's to make; the others read it when it is there.
     made = (f"/queue/federation.peer.{TAG}", f"/queue/federation.{TAG}", "/queue/federation.ada", "/queue/federation.from.ada")
@@ -189,7 +194,7 @@ def test_each_user_may_do_what_its_part_needs_and_nothing_else(asked: Any, user:
     assert all(f"User {user} is not authorized to" in reason for reason in found.values() if reason)
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, OBSERVER, BOB])
+@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, OBSERVER, BOB])
 def test_a_wildcard_leads_into_no_queue_that_its_user_may_not_read(wild: Clients, user: str) -> None:
     queues = [name for name in RIGHTS if name.startswith("/queue/") and "Statistics" not in name]
     # Queues that are there before the subscription, and such that are made after it. Names of their own for each pattern: ActiveMQ counts a consumer
@@ -212,7 +217,7 @@ def test_a_wildcard_leads_into_no_queue_that_its_user_may_not_read(wild: Clients
         taker.end()
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, OBSERVER, BOB])
+@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, OBSERVER, BOB])
 def test_a_wildcard_leads_into_no_topic_that_its_user_may_not_read(wild: Clients, user: str) -> None:
     topics = [name for name in RIGHTS if name.startswith("/topic/") and "Scheduler" not in name]
     admin = wild(ADMIN)
@@ -236,7 +241,7 @@ def test_a_wildcard_leads_into_no_topic_that_its_user_may_not_read(wild: Clients
 ENDS = ("*.*", "*.*.*", "*.*.*.*", ">", "*.>", "federation.*", "federation.>", "federation.*.*", "celery.*", "celery.>", "celery.*.*", "celeryev.>")
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, DOOR, RELAY, OBSERVER, BOB])
+@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, RELAY, OBSERVER, BOB])
 def test_what_is_sent_to_a_wildcard_bears_its_name_and_reaches_no_agent_and_no_command(untouched: Clients, user: str) -> None:
     names = [name for name in RIGHTS if "Scheduler" not in name and "Statistics" not in name]
     for kind, end, early in itertools.product(("topic", "queue"), ENDS, (True, False)):
@@ -255,7 +260,7 @@ def test_what_is_sent_to_a_wildcard_bears_its_name_and_reaches_no_agent_and_no_c
         assert {name for name in reached if not ("*" in name or ">" in name)} == set(), pattern
         if user in (PEER, OBSERVER, BOB):
             assert {name for name in through if name.count(".") == 1} == set(), pattern
-        if user in (DOOR, WORKER):
+        if user in (DOOR, WORKER, APART):
             assert {name for name in through if name.startswith("/topic/") and name.count(".") == 1} == set(), pattern
         writer.end()
         witness.end()
@@ -297,13 +302,19 @@ def untouched(activemq: Any, server_dir: Path) -> Iterator[Clients]:
 def test_who_reads_by_a_wildcard_keeps_nobody_out(untouched: Clients) -> None:
     wild = untouched
     assert not wild(PEER).read("/queue/federation.peer.>")
-    for user in (PEER, BOB):
+    for user in (PEER, BOB, ASIDE):
         below = ("/queue/federation.*", "/queue/federation.*.>", "/queue/federation.from.*")
-        for pattern in (*below, "/queue/federation.>", "/queue/*.*.>", "/topic/federation.>"):
+        for pattern in (*below, "/queue/federation.>", "/queue/*.*.>", "/queue/federation.node.>", "/topic/federation.>"):
             # Whether it is let in or not.
             wild(user).read(pattern)
     readers = ((WORKER, "/queue/federation.node.{}"), (RELAY, "/queue/federation.node.{}"), (OBSERVER, "/topic/federation.events.{}"))
-    for reader, name in (*readers, (ADA, "/queue/federation.ada"), (RELAY, "/queue/federation.from.ada"), (ADA, "/topic/federation.broadcast")):
+    for reader, name in (
+        *readers,
+        (APART, "/queue/federation.node.apart"),
+        (ADA, "/queue/federation.ada"),
+        (RELAY, "/queue/federation.from.ada"),
+        (ADA, "/topic/federation.broadcast"),
+    ):
         assert wild(reader).read(name.format(uuid.uuid4().hex)) == "", (reader, name)
     for writer, name in ((RELAY, "/queue/federation.ada"), (ADA, "/queue/federation.from.ada"), (RELAY, "/topic/federation.broadcast")):
         assert wild(writer).write(name) == "", (writer, name)

@@ -1,0 +1,24 @@
+"""Logins of nodes: who was let in until when, and who was shut out; what lets them in stands at PostgreSQL and ActiveMQ, and in no row."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from federation.services import signers
+from federation.services.signers import SignerView
+from federation.store import event_log
+
+
+def record_admitted(session: Session, node: str, *, expires_at: datetime | None, renewed: bool) -> None:
+    """Record that a node has a login, until then; `renewed` is one that ended those before."""
+    event_log.append(session, "node.admitted", f"node:{node}", payload={"expires_at": expires_at, "renewed": renewed})
+
+
+def record_removed(session: Session, node: str) -> Sequence[SignerView]:
+    """Record that a node has no login any more, revoke the keys that it signs with, and return those that were valid."""
+    event_log.append(session, "node.removed", f"node:{node}", payload={})
+    name = f"node:{node}"
+    if all(one.state == "revoked" for one in signers.everybody(session) if one.name == name):
+        return []
+    return signers.revoke(session, name)
