@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from federation.a2a import rpc
 from federation.charter import charter
 from federation.delivery import logs
 from federation.delivery.app import application, database_url
@@ -80,7 +81,10 @@ class PlainRefusals:
 
 
 def web(door: Door, *, hosts: list[str] | None = None) -> ASGIApp:
-    """Return the web application: MCP at /mcp for those with a token, /health for everybody; `hosts` are names it answers to beside its own."""
+    """Return the web application: MCP at /mcp and A2A at /a2a for those with a token, /health and the agent card for everybody.
+
+    `hosts` are names it answers to beside its own.
+    """
     server = build(door)
 
     @server.custom_route("/health", methods=["GET"])
@@ -91,6 +95,7 @@ def web(door: Door, *, hosts: list[str] | None = None) -> ASGIApp:
             return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
         return JSONResponse({"status": "ok"})
 
+    rpc.serve(server, door)
     # Stateless for the older handshake too, so that its clients go on after a restart of the door as those of the newer revision do.
     return PlainRefusals(server.http_app(path=PATH, stateless_http=True, host_origin_protection=True, allowed_hosts=hosts))
 

@@ -137,6 +137,8 @@ def _print_replayed(replayed: Replayed) -> None:
             rows.add_row(*(inert(str(value)) for value in (each.table, each.key, each.column or "", each.replayed, each.stored)))
         console.print(rows)
     console.print(f"{replayed.events} events make {replayed.rows} rows.")
+    console.print(f"state by the events   {replayed.replayed_sha256}")
+    console.print(f"state in the tables   {replayed.stored_sha256}")
     console.print(
         f"[red]{len(replayed.differences)} differences.[/]" if replayed.differences else "[green]The tables hold what the events make of them.[/]"
     )

@@ -12,7 +12,7 @@ from celery.worker.request import Request
 from kombu import Message
 
 from federation.delivery.clerk import Clerk
-from federation.delivery.failing import fail_task_of
+from federation.delivery.failing import fail
 from federation.delivery.overtime import Late
 from federation.delivery.pause import database_away, is_requeue_for_database
 from federation.delivery.runtime import transactions
@@ -58,7 +58,7 @@ class FederationRequest(Request):
             _returns.do(self._give_back, RETURNS)
         elif isinstance(error, _UNTOLD):
             if isinstance(error, TimeLimitExceeded):
-                _results.do(self._fail_task, _over_time(float(error.args[0])))
+                _results.do(self._fail, _over_time(float(error.args[0])))
             _results.do(super().on_failure, exc_info, send_failed_event, return_ok)
         else:
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
@@ -68,7 +68,7 @@ class FederationRequest(Request):
             super().on_timeout(soft, timeout)
         else:
             # First, because the message is settled after it.
-            _results.do(self._fail_task, _over_time(timeout))
+            _results.do(self._fail, _over_time(timeout))
             _results.do(super().on_timeout, soft, timeout)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
@@ -83,8 +83,8 @@ class FederationRequest(Request):
         self._already_revoked = True
         _results.do(super()._announce_revoked, reason, terminated, signum, expired)  # type: ignore[misc]  # missing in the stubs
 
-    def _fail_task(self, reason: str) -> None:
-        """End the task that it worked for, which its own process cannot do any more; waits for a database that is away."""
+    def _fail(self, reason: str) -> None:
+        """Tell that it is over its time, which its own process cannot do any more, and end its task; waits for a database that is away."""
         try:
             execution_id = uuid.UUID(self.id)
         except ValueError:
@@ -93,7 +93,7 @@ class FederationRequest(Request):
         while True:
             try:
                 with transactions().begin(f"node:{node}", execution_id=execution_id) as session:
-                    fail_task_of(session, execution_id, {"error": reason, "node": node})
+                    fail(session, execution_id, TimeLimitExceeded.__name__, {"error": reason, "node": node})
             except TransientError:
                 time.sleep(AGAIN_S)
             else:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from federation.delivery import ending, overtime
 from federation.delivery.envelope import HEADER, SIGNATURE, Envelope, read
-from federation.delivery.failing import fail_task_of
+from federation.delivery.failing import fail, fail_task_of
 from federation.delivery.logs import trace
 from federation.delivery.pause import requeue
 from federation.delivery.runtime import transactions
@@ -138,12 +138,13 @@ class FederationTask(CeleryTask):
             raise Reject(error.args[0], requeue=True) from error
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """End the task that this execution worked for as failed, so that nobody waits for it."""
+        """Tell that this execution failed, and end the task that it worked for, so that nobody waits for it."""
         try:
-            if self.envelope is None:
+            # What was put aside has been told as that.
+            if self.envelope is None or isinstance(exc, Quarantined):
                 return
             with self.transaction(actor=f"node:{self.node}") as session:
-                fail_task_of(session, self.execution_id, {"error": str(exc) or repr(exc), "node": self.node})
+                fail(session, self.execution_id, type(exc).__name__, {"error": str(exc) or repr(exc), "node": self.node})
         except Exception:  # Celery would take it for a fault of its own, and the failure is recorded already
             logger.exception("task.end_unrecorded", extra={"execution_id": str(self.execution_id)})
 
@@ -193,7 +194,7 @@ class FederationTask(CeleryTask):
             node = (request.delivery_info or {}).get("routing_key") or "unknown"
             identity = _identity(str(request.id))
             with transactions().begin(f"node:{node}", execution_id=identity) as session:
-                fail_task_of(session, identity, {"error": f"it ran longer than its time limit of {limit_s:g} s", "node": node})
+                fail(session, identity, type(error).__name__, {"error": f"it ran longer than its time limit of {limit_s:g} s", "node": node})
         self.backend.mark_as_failure(str(request.id), error, request=request)
 
     def _has_ended(self, redelivered: bool, args: Any, kwargs: Any) -> bool:

@@ -31,6 +31,13 @@ class State(StrEnum):
 
 
 _FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+# A run that is over its time fails in the eyes of more than one thread.
+_FAILED_NOW = text(
+    """
+    SELECT coalesce((SELECT type FROM events WHERE stream = :stream ORDER BY position DESC LIMIT 1), '') <> 'execution.failed'
+    FROM executions WHERE id = :id
+    """
+)
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.QUARANTINED})
 
 
@@ -340,6 +347,15 @@ def require_wanted(session: Session, execution_id: uuid.UUID) -> None:
 def agent_task_of(session: Session, execution_id: uuid.UUID) -> uuid.UUID | None:
     """Return the task that an execution works for, if it works for one."""
     return session.scalar(select(Execution.agent_task_id).where(Execution.id == execution_id))
+
+
+def tell_failure(session: Session, execution_id: uuid.UUID, *, error: str, node: str) -> None:
+    """Append the event of a failed execution, for a part of the program; nothing for one that was not recorded, or whose failure was the last word.
+
+    `error` is its kind alone: what it says may quote what is for nobody but who asked.
+    """
+    if session.scalar(_FAILED_NOW, {"id": execution_id, "stream": f"execution:{execution_id}"}):
+        event_log.append(session, "execution.failed", f"execution:{execution_id}", payload={"error": error, "node": node})
 
 
 def waiting_for(session: Session, execution_ids: Sequence[uuid.UUID]) -> str | None:

@@ -1,5 +1,7 @@
 """Rebuilds from the event log what the tables should hold, and compares the two; what says only «I live» is left out."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +30,33 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How much was replayed into how many rows, and what differs."""
+    """How much was replayed into how many rows, the SHA-256 of the state as the events make it and as the tables hold it, and what differs."""
 
     events: int
     rows: int
+    replayed_sha256: str
+    stored_sha256: str
     differences: list[Difference]
+
+
+class _Hashes:
+    """Hashes the two states side by side, row by row in one order: they are equal exactly if nothing differs."""
+
+    def __init__(self) -> None:
+        self.replayed, self.stored = hashlib.sha256(), hashlib.sha256()
+
+    def take(self, table: str, key: str, replayed: dict[str, Any] | None, stored: dict[str, Any] | None) -> None:
+        """Add a row as it is in each; of the stored one no more than what events tell of."""
+        told = None if replayed is None else _line(table, key, replayed)
+        if told is not None:
+            self.replayed.update(told)
+        if stored is not None:
+            # What compares as equal is written once: 1 and 1.0 are one number, and two texts.
+            self.stored.update(told if told is not None and replayed == stored else _line(table, key, stored))
+
+
+def _line(table: str, key: str, row: dict[str, Any]) -> bytes:
+    return json.dumps([table, key, row], sort_keys=True, separators=(",", ":"), default=str).encode() + b"\n"
 
 
 _EVENTS = text(
@@ -57,13 +81,16 @@ def replay(session: Session, progress: Progress = lambda done, total: None) -> R
         done += 1
         if done % FETCHED_AT_ONCE == 0:
             progress(done, total)
-    differences = [difference for table in STORED for difference in _compared(session, table, rebuilt[table])]
-    return Replayed(done, sum(map(len, rebuilt.values())), differences)
+    hashes = _Hashes()
+    differences = [difference for table in STORED for difference in _compared(session, table, rebuilt[table], hashes)]
+    return Replayed(done, sum(map(len, rebuilt.values())), hashes.replayed.hexdigest(), hashes.stored.hexdigest(), differences)
 
 
-def _compared(session: Session, table: str, rebuilt: dict[str, dict[str, Any]]) -> Iterator[Difference]:
+def _compared(session: Session, table: str, rebuilt: dict[str, dict[str, Any]], hashes: _Hashes) -> Iterator[Difference]:
     stored: dict[str, dict[str, Any]] = {key: row for key, row in session.execute(text(STORED[table]))}  # noqa: C416 - rows are no pairs to mypy
     for key in sorted(rebuilt.keys() | stored.keys()):
+        made, held = rebuilt.get(key), stored.get(key)
+        hashes.take(table, key, made, held if held is None or made is None else {column: held.get(column) for column in made})
         if key not in stored or key not in rebuilt:
             yield Difference(table, key, None, rebuilt.get(key), stored.get(key))
             continue

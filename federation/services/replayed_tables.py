@@ -205,7 +205,7 @@ COLUMNS_LEFT_OUT = {
 }
 # Types of events that change no column that is compared.
 WITHOUT_A_ROW = {
-    *("execution.parked", "execution.outcomes_noted", "execution.outcomes_kept"),
+    *("execution.parked", "execution.failed", "execution.outcomes_noted", "execution.outcomes_kept"),
     *("index.worded", "index.searchable", "index.embedded", "index.written"),
     # How far messages and findings were read, from which the graph can be made anew; that nobody tries any more to embed a memory.
     *("graph.extracted", "memory.given_up", "memory.summarised"),

@@ -72,6 +72,7 @@ PAYLOADS: Final[Mapping[str, type]] = {
     "execution.delivered": executions.Delivered,
     "execution.effect_recorded": executions.EffectRecorded,
     "execution.cancelled": executions.Cancelled,
+    "execution.failed": executions.Failed,
     "execution.quarantined": executions.Quarantined,
     "execution.redriven": executions.Redriven,
     "execution.dismissed": executions.Dismissed,

@@ -66,6 +66,13 @@ class Cancelled(TypedDict):
     reason: str | None
 
 
+class Failed(TypedDict):
+    """An execution has failed; of its error the name of its type, because what it says is told to who asked."""
+
+    error: str
+    node: str
+
+
 class Delivery(TypedDict):
     """Who got the message when."""
 

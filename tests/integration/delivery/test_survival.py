@@ -148,6 +148,11 @@ def test_body_that_ends_as_if_the_whole_process_should_fails_alone(world: World,
     world.until(lambda: (size := world.size(world.destination(node))).in_flight + size.waiting == 0, "each is settled")
     assert worker.poll() is None
     assert {world.state(identity).state for identity in broken} == {"failed"}
+    # Each has its event, though none belongs to a task; of what it said the log has nothing.
+    told = "SELECT stream, payload - 'version' FROM events WHERE type = 'execution.failed'"
+    wanted = {f"execution:{identity}": {"error": "BrokenOff", "node": node} for identity in broken}
+    world.until(lambda: len(world.rows(told)) == len(wanted), "each failure is told")
+    assert dict(world.rows(told)) == wanted
 
 
 def test_what_waits_for_its_signers_key_when_its_worker_ends_goes_back_and_runs_later(calm: World) -> None:

@@ -31,6 +31,8 @@ def test_an_execution_over_its_time_fails_and_has_no_effect(world: World, pool: 
     assert world.rows("SELECT count(*) FROM execution_effects") == [(0,)]
     assert world.state(over).state == "failed"
     assert world.app.AsyncResult(str(over)).state == "FAILURE"
+    told = "SELECT actor, payload->>'error', payload->>'node' FROM events WHERE type = 'execution.failed' AND stream = %s"
+    assert world.rows(told, f"execution:{over}") == [(f"node:{node}", "TimeLimitExceeded", node)]
 
 
 def test_what_waits_for_another_is_ended_when_its_time_is_over_and_its_place_is_free(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from sqlalchemy import text
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
 from federation.mcp.tools import claims, memories, retrieval
-from federation.services import agents, claim_lines, inference, summaries
+from federation.services import agents, claim_lines, inference, summaries, task_claims
 from federation.store.models.executions import Execution
 from federation.store.models.inference import ModelRun
 from tests.integration.mcp.calls import CALLS
@@ -182,6 +183,44 @@ async def test_lock_of_the_patterns_is_a_claim(spine: Any, capsys: pytest.Captur
         assert not await theirs.release()
     await lock["main"](f"{spine.url}/mcp", "file:/lock/main.py", spine.tokens["dan"])
     assert capsys.readouterr().out.splitlines() == ["another agent is working on file:/lock/main.py", "changing file:/lock/main.py with token 2"]
+
+
+@pytest.mark.parametrize("way", ["bus", "star", "ring", "tree"])
+async def test_agents_work_together_in_each_of_the_four_ways(spine: Any, capsys: pytest.CaptureFixture[str], way: str) -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    await runpy.run_path(str(docs / "examples" / "ways_to_work.py"))["main"](way, f"{spine.url}/mcp", spine.tokens)
+    # The page shows what it prints.
+    [shown] = re.findall(rf"# end of {way}.*?```text\n(.*?)```", (docs / "how-to" / "work-together.md").read_text(), re.S)[:1]
+    assert capsys.readouterr().out == shown
+    # Others' tests recall by meaning, whatever it is about.
+    for name in ("ada", "bob", "dan"):
+        async with spine.client(name) as agent:
+            for memory in (await agent.call_tool("federation_recall", {"about": ["release-7"]})).data.memories:
+                if memory.by == name:
+                    await agent.call_tool("federation_forget", {"memory_id": str(memory.memory_id)})
+
+
+async def test_task_goes_through_to_an_agent_of_another_system(spine: Any, house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "a2a_bridge.py"))
+    monkeypatch.setitem(bridge["Elsewhere"].does.__globals__, "LOOK_S", 0.05)
+    card = f"{house.url}/.well-known/agent-card.json"
+    tokens = {"federation": spine.tokens["dan"], "elsewhere": house.tokens["ada"]}
+    async with asyncio.TaskGroup() as group, spine.client("ada") as ada, house.client("bob") as bob:
+        passing = group.create_task(bridge["main"](f"{spine.url}/mcp", "translate", card, tokens))
+        asked = (await ada.call_tool("federation_delegate", {"description": "Translate the manual", "capability": "translate"})).data
+        found: list[Any] = []
+        while not found:
+            found = (await bob.call_tool("federation_inbox", {"wait_s": 60})).structured_content["messages"]
+        # What another system does with it is that one's; here it is a federation too, in which bob takes it.
+        there = found[0]["data"]["task_id"]
+        assert "Translate the manual" in found[0]["content"]
+        with house.transactions.begin("bob") as session:
+            token = task_claims.claim(session, there, description="", ttl_s=60).fencing_token
+        await bob.call_tool("federation_complete_task", {"task_id": there, "fencing_token": token, "result": {"pages": 12}})
+        ended = (await ada.call_tool("federation_task_result", {"task_id": str(asked.task_id), "wait_s": 240})).structured_content
+        passing.cancel()
+    assert (ended["state"], ended["done_by"]) == ("completed", "dan")
+    assert ended["result"]["artifacts"][0]["parts"][0]["data"] == {"pages": 12}
 
 
 async def test_who_waits_for_a_task_gets_it_when_it_is_given_back(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
