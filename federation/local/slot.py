@@ -46,6 +46,8 @@ class Slot:
     started: float = 0.0
     due: float = 0.0
     _delay_s: float = 0.0
+    # By the very signal that ends it in good order, which nobody sends to himself.
+    _was_asked: bool = False
     _next_look: float = 0.0
     _patience_ends: float = 0.0
     _pressed: bool = False
@@ -119,25 +121,26 @@ class Slot:
         status = self.process.wait()
         children.signal_group(self.process.pid, signal.SIGKILL)
         self.process = None
+        self._was_asked = not self._pressed and status in (-self.part.stop_signal, 128 + self.part.stop_signal)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         self.last_exit = f"{how}, as asked" if self.state is PartState.STOPPING and not self._pressed else how
         self.become(PartState.DONE if self.part.once and status == 0 else PartState.STOPPED)
 
     def wait_before_restart(self) -> None:
-        """Put the next start off, twice as long as the last time unless it had lived well."""
-        lived_well = time.monotonic() - self.started > self.backoff.settled_s
+        """Put the next start off, twice as long as the last time unless it had lived well, or somebody has asked it to end."""
+        lived_well = self._was_asked or time.monotonic() - self.started > self.backoff.settled_s
         first_s = self.backoff.first_s if self.part.back_after_s is None else self.part.back_after_s
         self._delay_s = first_s if lived_well or not self._delay_s else min(2 * self._delay_s, self.backoff.most_s)
         self.due = time.monotonic() + self._delay_s
         self.become(PartState.BACKOFF)
 
     def restart(self) -> None:
-        """Start again; a failure to start counts as a death."""
-        self.restarts += 1
+        """Start again, which is counted unless somebody has asked it to end; a failure to start counts as a death."""
+        self.restarts += not self._was_asked
         try:
             self.start()
         except Exception as error:  # noqa: BLE001 - one part that cannot start must not end the others
-            self.last_exit = str(error)
+            self.last_exit, self._was_asked = str(error), False
             self.started = time.monotonic()
             self.wait_before_restart()
 

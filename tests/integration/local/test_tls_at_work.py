@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,17 +19,19 @@ import pytest
 from celery import Celery
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
+from pydantic import SecretStr
 
 from federation.cli.fleet import answers_http
-from federation.local import children, jars
-from federation.local.activemq import ADMIN, DOOR, USERS, WORKER, ActiveMQ
+from federation.local import children, jars, node_roles, node_settings
+from federation.local.activemq import ADMIN, DOOR, USERS, WORKER, ActiveMQ, user_of_node
 from federation.local.certificates import Certificates
+from federation.local.home import Home
 from federation.local.parts import Part, spawn
 from federation.local.ports import LOOPBACK, keep_or_choose
 from federation.local.postgres import DATABASE, OWNER, ROLES, Postgres
 from federation.results.tables import create_all
 from federation.services import agents
-from federation.settings import settings
+from federation.settings import Settings, settings
 from tests import forks
 from tests.integration.local.tapped import Tap, tapped
 from tests.integration.world import World
@@ -90,7 +93,10 @@ def secure(server_dir: Path, alembic: Callable[..., None]) -> Iterator[Secure]:
     postgres = Postgres(folder / "postgres", keep_or_choose(None), durable=False, certificates=certificates)
     passwords = {user: secrets.token_urlsafe(9) for user in USERS}
     found = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
-    activemq = ActiveMQ(folder / "activemq", keep_or_choose(None), passwords, found, certificates)
+    # A node that is let in alone.
+    passwords |= (node := {user_of_node("apart"): secrets.token_urlsafe(9)})
+    nodes = {"apart": node[user_of_node("apart")]}
+    activemq = ActiveMQ(folder / "activemq", keep_or_choose(None), passwords, found, certificates, nodes=nodes)
     with (
         running(folder, *postgres.parts(settings().cache_dir), activemq.part()),
         tapped(postgres.port) as database,
@@ -106,6 +112,24 @@ def secure(server_dir: Path, alembic: Callable[..., None]) -> Iterator[Secure]:
         world = World(folder, owner_url=urls[OWNER], database_url=urls["federation_app"], service_url=service, broker=Tapped(activemq, broker))
         yield Secure(world, certificates, distant, broker, database)
         world.close()
+
+
+def test_a_node_that_is_let_in_alone_does_so_over_tls_too(secure: Secure) -> None:
+    world = secure.world
+    (world.workers_dir / "apart.toml").write_text('role = "developer"')
+    urls = {"broker_url": world.broker.url_of(WORKER), "database_url": world.database_url, "database_service_url": world.service_url}
+    config = Settings(data_dir=world.folder, **{name: SecretStr(url) for name, url in urls.items()})
+    node_roles.let_in(secure.postgres.url(DATABASE), "apart", "secret", lasting=None)
+    broker = world.broker.server.passwords[user_of_node("apart")]
+    file = node_settings.write(
+        Home(world.folder), "apart", node_settings.variables(config, "apart", database="secret", broker=broker), None, secure.certificates
+    )
+    assert str(secure.certificates.authority) in file.read_text().splitlines()[1]
+    world.worker("apart", **dict(shlex.split(line)[0].split("=", 1) for line in file.read_text().splitlines() if not line.startswith("#")))
+    assert world.result(world.record("tests.where", {}, node="apart"))["node"] == "apart"
+    [sessions] = [one.sessions for one in node_roles.everybody(secure.postgres.url(DATABASE))]
+    assert sessions > 1
+    assert all(beginning.startswith(WANTS_TLS) for beginning in secure.database.beginnings)
 
 
 def test_a_worker_does_what_it_is_told_and_its_result_is_read_over_tls_alone(secure: Secure) -> None:

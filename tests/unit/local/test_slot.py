@@ -1,7 +1,9 @@
 """How a part is made to end: in good order, then at once without loss, then by the kernel."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,22 @@ def test_deaf_to_all_it_is_killed(begin: Begin, monkeypatch: pytest.MonkeyPatch)
     for _ in range(2):
         held.insist(at_once=True)
     assert ended(held) == "signal SIGKILL"
+
+
+def test_who_dies_again_waits_longer_and_who_was_asked_to_end_does_not_and_is_no_dead(begin: Begin) -> None:
+    waits = []
+    held = begin("")
+    for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGTERM):
+        assert held.process
+        held.process.send_signal(number)
+        ended(held)
+        before = time.monotonic()
+        held.wait_before_restart()
+        waits.append(round(held.due - before, 1))
+        held.restart()
+    assert (waits, held.restarts) == ([7.5, 15.0, 7.5, 7.5], 2)
+    assert held.process
+    children.stop(held.process, signal.SIGKILL)
+    soon = replace(held, part=replace(held.part, back_after_s=0.5), _delay_s=0.0)
+    soon.wait_before_restart()
+    assert soon.due - time.monotonic() < 1
