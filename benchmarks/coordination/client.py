@@ -138,7 +138,7 @@ async def claims(door: Door, names: Sequence[str], times: int) -> list[list[floa
 
 async def votes(door: Door, names: Sequence[str], times: int) -> list[list[float]]:
     """From the call to its answer: all vote in the same votes."""
-    prepared = [door.prepare_vote(names) for _ in range(_WARM_UP + times)]
+    prepared = [await door.prepare_vote(names) for _ in range(_WARM_UP + times)]
     left = [list(prepared) for _ in names]
 
     async def once(agent: int) -> Sequence[float]:

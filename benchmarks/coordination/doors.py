@@ -1,7 +1,6 @@
 """The same calls at the federation's front door and at the floor's server, under one set of names; measures nothing."""
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -59,7 +58,7 @@ class Door(Protocol):
         """Claim something; return whether it was won."""
         ...
 
-    def prepare_vote(self, voters: Sequence[str]) -> str:
+    async def prepare_vote(self, voters: Sequence[str]) -> str:
         """Return a vote in which all of these may vote now."""
         ...
 
@@ -117,7 +116,7 @@ class Federation:
             pass
         return bool(answer["claimed"])
 
-    def prepare_vote(self, voters: Sequence[str]) -> str:
+    async def prepare_vote(self, voters: Sequence[str]) -> str:
         # Not over MCP: to put it to the vote and to acknowledge it is not what is measured.
         asked = Asked(question="Which?", options=_OPTIONS, voters=voters, early=False, timeout_s=3600)
         with self._transactions.begin(voters[0]) as session:
@@ -178,8 +177,8 @@ class Floor:
     async def claim(self, who: str, resource: str) -> bool:
         return bool((await self._seat.call("claim", who=who, resource=resource))["claimed"])
 
-    def prepare_vote(self, voters: Sequence[str]) -> str:
-        return uuid.uuid4().hex
+    async def prepare_vote(self, voters: Sequence[str]) -> str:
+        return str((await self._seat.call("open_vote", voters=len(voters)))["vote"])
 
     async def vote(self, who: str, vote: str) -> None:
         await self._seat.call("vote", who=who, vote=vote, response=_OPTIONS[0])

@@ -28,10 +28,18 @@ SCHEMA = """
     CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, sender text, recipient text, content text);
     CREATE INDEX ON messages (recipient, id);
     CREATE TABLE states (agent text PRIMARY KEY, summary text);
-    CREATE TABLE claims (id uuid PRIMARY KEY, agent text, resource text, token bigint);
+    CREATE TABLE claims (id uuid PRIMARY KEY, agent text, resource text);
+    CREATE TABLE outbox (claim uuid PRIMARY KEY);
     CREATE TABLE held (resource text PRIMARY KEY, holder text, token bigint GENERATED ALWAYS AS IDENTITY);
-    CREATE TABLE ballots (vote text, agent text, response text, PRIMARY KEY (vote, agent));
+    CREATE TABLE results (claim uuid PRIMARY KEY, token bigint);
+    CREATE TABLE votes (id uuid PRIMARY KEY, voters int, winner text);
+    CREATE TABLE ballots (vote uuid, agent text, response text, PRIMARY KEY (vote, agent));
     CREATE TABLE tasks (id uuid PRIMARY KEY, author text, agent text, description text);
+"""
+# Nothing where a ballot is missing.
+END_VOTE = """
+    UPDATE votes SET winner = (SELECT mode() WITHIN GROUP (ORDER BY response) FROM ballots WHERE vote = %(vote)s)
+    WHERE id = %(vote)s AND voters = (SELECT count(*) FROM ballots WHERE vote = %(vote)s) RETURNING winner
 """
 
 
@@ -49,10 +57,10 @@ class Floor:
         # Of states, counted once they are committed.
         self.changes = 0
 
-    async def run(self, sql: str, *values: Any) -> list[TupleRow]:
-        """Run one statement, which is one commit."""
+    async def run(self, sql: str, *values: Any, **named: Any) -> list[TupleRow]:
+        """Run one statement, which is one commit if it writes."""
         async with self.pool.connection() as connection:
-            cursor = await connection.execute(sql, values)
+            cursor = await connection.execute(sql, values or named)
             return await cursor.fetchall() if cursor.description else []
 
     async def send(self, destination: str, body: str) -> None:
@@ -157,20 +165,31 @@ def build(floor: Floor) -> FastMCP[None]:  # noqa: PLR0915 - a statement is a to
 
     @server.tool
     async def claim(who: str, resource: str) -> dict[str, Any]:
-        """Claim something: recorded, sent with a receipt to a worker that decides it, read."""
+        """Claim something, which is an execution: recorded, sent with a receipt, not to be sent again; decided and answered by a worker; read."""
         identity = uuid.uuid4()
         event = floor.event(str(identity))
-        await floor.run("INSERT INTO claims VALUES (%s, %s, %s, NULL)", identity, who, resource)
+        await floor.run(
+            "WITH made AS (INSERT INTO claims VALUES (%s, %s, %s) RETURNING id) INSERT INTO outbox SELECT id FROM made", identity, who, resource
+        )
         await floor.send(QUEUE, str(identity))
+        await floor.run("DELETE FROM outbox WHERE claim = %s", identity)
         await event.wait()
-        [[token]] = await floor.run("SELECT token FROM claims WHERE id = %s", identity)
+        [[token]] = await floor.run("SELECT token FROM results WHERE claim = %s", identity)
         return {"claimed": token is not None, "fencing_token": token}
 
     @server.tool
+    async def open_vote(voters: int) -> dict[str, Any]:
+        """Put something to the vote; it ends with the last ballot."""
+        identity = uuid.uuid4()
+        await floor.run("INSERT INTO votes VALUES (%s, %s, NULL)", identity, voters)
+        return {"vote": str(identity)}
+
+    @server.tool
     async def vote(who: str, vote: str, response: str) -> dict[str, Any]:
-        """Vote: one commit."""
+        """Vote: one commit; the last one ends the vote, which is another, because of two at once neither sees the other's."""
         await floor.run("INSERT INTO ballots VALUES (%s, %s, %s)", vote, who, response)
-        return {"vote": vote}
+        ended = await floor.run(END_VOTE, vote=vote)
+        return {"vote": vote, "winner": ended[0][0] if ended else None}
 
     @server.tool
     async def delegate(who: str, description: str, agent: str) -> dict[str, Any]:

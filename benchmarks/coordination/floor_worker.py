@@ -1,4 +1,4 @@
-"""The floor's worker: takes each claim from its queue, decides it in one commit, wakes who waits, and only then acknowledges it."""
+"""The floor's worker: takes each claim from its queue, decides it, stores its result, wakes who waits, and only then acknowledges it."""
 
 import os
 import threading
@@ -12,12 +12,9 @@ from benchmarks.coordination.stomp_line import StompLine
 
 # As many as the federation's node has.
 THREADS = 4
-_DECIDE = """
-    WITH won AS (
-        INSERT INTO held (resource, holder) SELECT resource, agent FROM claims WHERE id = %(id)s ON CONFLICT DO NOTHING RETURNING token
-    )
-    UPDATE claims SET token = (SELECT token FROM won) WHERE id = %(id)s
-"""
+_DECIDE = "INSERT INTO held (resource, holder) SELECT resource, agent FROM claims WHERE id = %s ON CONFLICT DO NOTHING RETURNING token"
+# By who runs executions, whatever they do: a commit of its own.
+_STORE = "INSERT INTO results VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _here = threading.local()
 
 
@@ -25,7 +22,8 @@ def decide(frame: Any, line: StompLine) -> None:
     """Decide one claim."""
     if not hasattr(_here, "connection"):
         _here.connection = psycopg.connect(os.environ[DATABASE], autocommit=True)
-    _here.connection.execute(_DECIDE, {"id": frame.body})
+    won = _here.connection.execute(_DECIDE, [frame.body]).fetchone()
+    _here.connection.execute(_STORE, [frame.body, won and won[0]])
     # Its own statement: within the commit it would hold a lock of the whole database.
     _here.connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, frame.body])
     line.client.ack(frame.headers["ack"])

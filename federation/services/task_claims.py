@@ -36,16 +36,23 @@ def request_claim(
 
 
 def claim(
-    session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None, present_s: float | None = None
+    session: Session,
+    reference: str,
+    *,
+    description: str,
+    ttl_s: float,
+    conversation_id: str | None = None,
+    present_s: float | None = None,
+    is_first: bool = False,
 ) -> claims.ClaimOutcome:
     """Claim a task for the calling agent; the winner is its assignee and it counts as running.
 
     With `present_s` who loses waits in line, and counts as present for so long. Who leads may take what nobody took in time, whoever it was for.
-    Raises Conflict for a task that has ended, Refused for one that is a node's or another agent's.
+    `is_first` as `claims.claim` has it. Raises Conflict for a task that has ended, Refused for one that is a node's or another agent's.
     """
     task = tasks.find(session, reference, conversation_id=conversation_id)
     actor, is_at_it = context(session).actor, _is_at_it(session, task)
-    outcome = claims.claim(session, of_task(task.id), description=description, ttl_s=ttl_s, present_s=present_s)
+    outcome = claims.claim(session, of_task(task.id), description=description, ttl_s=ttl_s, present_s=present_s, is_first=is_first)
     if outcome.again:
         return outcome
     if not outcome.claimed:
