@@ -1,6 +1,6 @@
-"""What a search may look at, as a filter of LanceDB; every value is quoted, none is spliced as it came."""
+"""What a search may look at, as a filter of LanceDB, where every value is quoted and none is spliced as it came, and as tests of values."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 
@@ -39,6 +39,17 @@ class Scope:
             ends = [f"ends_with(lower(path), {quoted(suffix)})" for suffix in sorted(self.suffixes)]
             conditions.append(f"({' OR '.join(ends) or 'false'})")
         return " AND ".join(conditions) or None
+
+    def tests(self) -> Iterator[tuple[str, Callable[[str], bool]]]:
+        """Yield the same as columns, and what their values must pass."""
+        for column, values in (("document_id", self.document_ids), ("collection", self.collections), ("kind", self.kinds)):
+            if values is not None:
+                yield column, frozenset(values).__contains__
+        if prefix := self.path_prefix:
+            yield "path", lambda path: path.startswith(prefix)
+        if self.suffixes is not None:
+            ends = tuple(self.suffixes)
+            yield "path", lambda path: path.lower().endswith(ends)
 
 
 EVERYTHING = Scope()

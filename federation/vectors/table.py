@@ -17,15 +17,17 @@ from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
+from federation.vectors import held
 from federation.vectors.filters import EVERYTHING, Scope, one_of
+from federation.vectors.held import Held
 from federation.vectors.ranking import Entry, Ranking
 
 DIM: Final = 384
 TEXT: Final = "text"
 VECTOR: Final = "vector"
 COLLECTION: Final = "collection"
-# Below it a flat search takes some milliseconds and is exact; an index of 50,000 rows builds in 5 s, and finds the same.
-INDEX_ABOVE: Final = 10_000
+# Up to so many rows are held in memory, where all vectors are compared in some milliseconds; 384 numbers of each are 96 MiB. More get an index.
+INDEX_ABOVE: Final = 65_536
 # Readers that opened an old version must be able to finish.
 KEEP_VERSIONS: Final = timedelta(hours=2)
 
@@ -86,6 +88,8 @@ class Table:
         self._opened: Any = None
         self._reading: Any = None
         self._lock = Lock()
+        self._held: Held | None = None
+        self._holding = Lock()
 
     def _table(self) -> Any:
         if Table._user not in (None, os.getpid()):
@@ -124,7 +128,26 @@ class Table:
 
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Return the number of rows."""
+        if (rows := self._rows()) is not None:
+            return rows.count(scope)
         return int(self._table().count_rows(scope.condition()))
+
+    def _rows(self) -> Held | None:
+        """Return what is there by now, as one moment has it, read anew if it has changed; None if it is too much to be held."""
+        table = self._table()
+        version = int(table.version)
+        found = self._held
+        if found is None or found.version < version:
+            # Of those who find it changed one reads it.
+            with self._holding:
+                found = self._held
+                if found is None or found.version < version:
+                    self._held = None
+                    if table.count_rows() > self._index_above:
+                        return None
+                    # If another version came meanwhile, it is read once more.
+                    self._held = found = Held.of(version, self._read([*held.COLUMNS, VECTOR], None), self.dim)
+        return found
 
     def values(self, column: str, condition: str | None = None) -> set[str]:
         """Return what occurs in a column of texts."""
@@ -149,6 +172,8 @@ class Table:
 
     async def by_vector(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
         """Return the best `depth` rows by the dot product with `vector`, of unit length."""
+        if (rows := self._rows()) is not None:
+            return rows.nearest(vector, scope, depth)
         query = (await self._reader()).query().nearest_to(vector).column(VECTOR).distance_type("dot")
         nearest = await self._ranked(query, "_distance", scope, depth)
         entries = [Entry(entry.id, entry.document_id, entry.path, 1.0 - entry.score) for entry in nearest]

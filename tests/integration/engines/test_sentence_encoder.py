@@ -46,6 +46,49 @@ def test_question_is_answered_while_many_texts_are_computed(minilm: EmbeddingEng
         np.testing.assert_array_equal(tree[0].result(), tree[1].result())
 
 
+def test_questions_that_come_meanwhile_are_computed_together_and_answered_each_with_its_own(
+    minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [f"where is {'the ' * number}door {number}" for number in range(12)]
+    alone = np.concatenate([minilm.embed([question]) for question in questions])
+    began, go, forward, computed = Event(), Event(), minilm._forward, []
+
+    def held(rows: list[list[int]]) -> torch.Tensor:
+        computed.append(len(rows))
+        began.set()
+        assert go.wait(60)
+        return forward(rows)
+
+    monkeypatch.setattr(minilm, "_forward", held)
+    with ThreadPoolExecutor(len(questions)) as askers:
+        asked = [askers.submit(minilm.embed, [question]) for question in questions]
+        try:
+            assert began.wait(60)
+            while len(minilm._questions) < len(questions) - computed[0]:
+                assert not any(one.done() for one in asked)
+        finally:
+            go.set()
+        found = np.concatenate([one.result() for one in asked])
+    np.testing.assert_allclose((found * alone).sum(axis=1), 1.0, atol=1e-3)
+    assert sum(computed) == len(questions)
+    assert len(computed) < len(questions)
+
+
+def test_question_that_fails_fails_for_all_who_were_computed_with_it_and_for_nobody_after(
+    minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(rows: object) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(minilm, "_forward", broken)
+        with ThreadPoolExecutor(4) as askers:
+            for asked in [askers.submit(minilm.embed, ["text"]) for _ in range(8)]:
+                with pytest.raises(RuntimeError, match="broken"):
+                    asked.result()
+    assert minilm.embed(["text"]).shape == (1, minilm.dim)
+
+
 def test_too_long_text_is_refused_in_whichever_group_it_is(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentence_encoder, "_GROUP", 1)
     # Fewer letters than the first, and more tokens.

@@ -13,7 +13,7 @@ import pytest
 from federation.errors import InvalidInput
 from federation.vectors.filters import Scope
 from federation.vectors.index import MEANING, STATIC, STATIC_DIM, WORDS, Key, VectorIndex
-from federation.vectors.table import DIM
+from federation.vectors.table import DIM, together
 from federation.vectors.wording import searchable_text
 from tests.integration.vectors.conftest import along
 
@@ -118,6 +118,38 @@ def test_scope_limits_documents_collections_kinds_paths_and_suffixes(index: Vect
     for scope in (Scope(document_ids=[]), Scope(kinds=["class"]), Scope(suffixes=[".rs"]), Scope(suffixes=[])):
         assert index.search("apple", along(0, STATIC_DIM), along(0), scope=scope) == []
         assert index.words.count(scope) == 0
+
+
+def test_vectors_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: Path) -> None:
+    held, not_held = VectorIndex(tmp_path), VectorIndex(tmp_path, index_above=-1)
+    random = np.random.default_rng(7)
+    vectors = random.standard_normal((500, DIM)).astype("<f4")
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    keys = [Key(str(number), f"d{number % 50}", "xy"[number % 2], f"{'pq'[number % 3 > 0]}/{number % 50}.PY", "kind") for number in range(500)]
+    held.put_meanings(keys, [vector.tobytes() for vector in vectors])
+    scopes = (Scope(), Scope(collections=["x"]), Scope(["d1", "d2"], ["y"]), Scope(path_prefix="p/"), Scope(kinds=["no"]), Scope(suffixes=[".py"]))
+    for scope in (*scopes, Scope(collections=["x"], path_prefix="q/", suffixes=["1.py", "2.py"])):
+        assert held.meanings.count(scope) == not_held.meanings.count(scope)
+        for depth in (1, 20, 600):
+            one, other = together([index.meanings.by_vector(vectors[3], scope, depth) for index in (held, not_held)])
+            assert [(each.id, each.document_id, each.path) for each in one.entries] == [
+                (each.id, each.document_id, each.path) for each in other.entries
+            ]
+            np.testing.assert_allclose([each.score for each in one.entries], [each.score for each in other.entries], atol=1e-5)
+            assert one.floor == pytest.approx(other.floor, abs=1e-5)
+
+
+def test_what_was_held_before_a_change_is_not_answered_after_it(index: VectorIndex, put: Put) -> None:
+    put("1", "apple", axis=1)
+    assert [hit.id for hit in index.search("", None, along(1))] == ["1"]
+    put("2", "apple", axis=1)
+    assert {hit.id for hit in index.search("", None, along(1))} == {"1", "2"}
+    put("1", "apple", axis=2)
+    assert [hit.id for hit in index.search("", None, along(2))] == ["1", "2"]
+    index.delete(["1"])
+    assert [hit.id for hit in index.search("", None, along(2))] == ["2"]
+    index.optimize()
+    assert [hit.id for hit in index.search("", None, along(2))] == ["2"]
 
 
 @pytest.mark.parametrize("value", ["x' OR '1'='1", "x') OR (1=1", "x\\' OR 1=1 --", "'", "x\n' OR true"])
