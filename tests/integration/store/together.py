@@ -93,7 +93,9 @@ def investigate(transactions: Transactions) -> None:
     with transactions.begin("bob") as session:
         agent_keys.register(session, "bob", own.public)
     with transactions.begin("bob", voice=KeyVoice(own, "bob")) as session:
-        task = session_actions.propose(session, "INC-1", Proposed(content="Restart it", type="modify", target="cache"), slug="restart-cache")
+        task = session_actions.propose(
+            session, "INC-1", Proposed(content="Restart it", type="modify", target="cache", early=True), slug="restart-cache"
+        )
         vote = session_actions.vote_on(session, task)
         assert vote is not None
     for name in ("ada", "dan"):
