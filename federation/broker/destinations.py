@@ -61,6 +61,11 @@ def queue_name(destination: str, prefix: str = "") -> str:
     return decode_name(destination.removeprefix("/queue/").removeprefix(prefix))
 
 
+def replies(user: str | None) -> str:
+    """Return the topic where a user of the broker hears what the broker answers: his alone, where he may be given rights."""
+    return f"/topic/replies.federation.{quote(user or 'anybody', safe='').replace('.', '%2E')}"
+
+
 def dead_letters(destination: str, template: str) -> str:
     """Return the dead-letter queue of a queue destination; `{queue}` in the template stands for its name."""
     return "/queue/" + template.replace("{queue}", destination.removeprefix("/queue/"))

@@ -1,5 +1,6 @@
 """What the broker's scheduler keeps: a list of it, and removal; asks ActiveMQ's management topic on a connection of its own."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ SECONDS_TO_ANSWER = 10.0
 
 _MANAGEMENT = "/topic/ActiveMQ.Scheduler.Management"
 _ACTION = "AMQ_SCHEDULER_ACTION"
-_REPLIES = "/temp-queue/federation.scheduled"
 _LAST = "federation_last"
 _GUARDS = "/topic/ActiveMQ.Scheduler.Guard"
 
@@ -70,24 +70,29 @@ def _request(wire: StompConnection, destination: str, headers: dict[str, str]) -
 
 
 def _browse(wire: StompConnection) -> Iterator[Frame]:
-    with _replies(wire) as frames:
-        _request(wire, _MANAGEMENT, {_ACTION: "BROWSE", "reply-to": _REPLIES})
+    place, mine, listed = destinations.replies(wire.address.user), secrets.token_hex(16), set[str]()
+    with _replies(wire, place) as frames:
+        _request(wire, _MANAGEMENT, {_ACTION: "BROWSE", "reply-to": place})
         # The broker has sent all replies before it gives that receipt. Of no higher priority than any of them, this one comes last.
-        wire.send(encode("SEND", {"destination": _REPLIES, _LAST: "true", "priority": "0"}))
+        wire.send(encode("SEND", {"destination": place, _LAST: mine, "priority": "0"}))
         while True:
             if not wire.read(SECONDS_TO_ANSWER, lambda: bool(frames)):
                 raise ConnectionLost(f"{wire.address} did not list its schedule within {SECONDS_TO_ANSWER:g} s; look at its log, and try again")
             frame = frames.popleft()
-            if _LAST in frame.headers:
+            if frame.headers.get(_LAST) == mine:
                 return
-            if frame.headers.get("original-destination") != _GUARDS:
-                yield frame
+            # What another connection of this user is answered meanwhile is heard here too.
+            job = frame.headers.get(JOB_ID)
+            if job is None or job in listed or frame.headers.get("original-destination") == _GUARDS:
+                continue
+            listed.add(job)
+            yield frame
 
 
 @contextmanager
-def _replies(wire: StompConnection) -> Iterator[Any]:
+def _replies(wire: StompConnection, place: str) -> Iterator[Any]:
     identity, receipt = wire.next_id(), wire.next_id()
-    headers = {"id": identity, "destination": _REPLIES, "ack": "auto", "receipt": receipt}
+    headers = {"id": identity, "destination": place, "ack": "auto", "receipt": receipt}
     frames = wire.collect(identity)
     try:
         wire.request(encode("SUBSCRIBE", headers), receipt, SECONDS_TO_ANSWER)

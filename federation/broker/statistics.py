@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from federation.broker import destinations
 from federation.broker.connection import StompConnection
 from federation.broker.errors import BrokerError, ConfirmationMissing, ConnectionLost, RequestRefused, StatisticsMissing, StatisticsSilent
 from federation.broker.frames import Frame, encode
@@ -22,7 +24,6 @@ QUESTIONS_EXPIRE_S = 60
 _BROKER = "/queue/ActiveMQ.Statistics.Broker"
 _QUEUE = "/queue/ActiveMQ.Statistics.Destination."
 _TOPIC = "/topic/ActiveMQ.Statistics.Destination."
-_REPLIES = "/temp-queue/federation.statistics"
 _PROBED = "/queue/federation.probe"
 
 
@@ -55,10 +56,12 @@ class Statistics:
         self._wire = wire
         # One question at a time: whoever waits takes every reply.
         self._asking = threading.Lock()
-        self._id = wire.next_id()
-        self._replies = wire.collect(self._id)
-        receipt = wire.next_id()
-        headers = {"id": self._id, "destination": _REPLIES, "ack": "auto", "transformation": "jms-map-json", "receipt": receipt}
+        # All of this user's connections hear there, and each takes what it has asked for.
+        self._place, self._mine = destinations.replies(wire.address.user), secrets.token_hex(16)
+        subscription, receipt = wire.next_id(), wire.next_id()
+        self._replies = wire.collect(subscription)
+        headers = {"id": subscription, "destination": self._place, "ack": "auto", "transformation": "jms-map-json", "receipt": receipt}
+        headers["selector"] = f"JMSCorrelationID LIKE '{self._mine}%'"
         wire.request(encode("SUBSCRIBE", headers), receipt, SECONDS_TO_ANSWER)
 
     def size(self, destination: str, *, within_s: float | None = None) -> QueueSize | None:
@@ -83,7 +86,7 @@ class Statistics:
                 return True
 
     def _ask(self, name: str, kind: str = _QUEUE, *, within_s: float | None = None) -> dict[str, QueueSize]:
-        number = self._wire.next_id()
+        number = self._mine + self._wire.next_id()
         # The broker says nothing about a queue that it does not know, but always something about itself: that ends the wait.
         last = f"{number}-end"
         if kind == _TOPIC:
@@ -111,7 +114,7 @@ class Statistics:
 
     def _query(self, destination: str, correlation: str, **more: str) -> bytes:
         expires = str(int((time.time() + QUESTIONS_EXPIRE_S) * 1000))
-        return encode("SEND", {"destination": destination, "reply-to": _REPLIES, "correlation-id": correlation, "expires": expires, **more})
+        return encode("SEND", {"destination": destination, "reply-to": self._place, "correlation-id": correlation, "expires": expires, **more})
 
     def wait_for_broker(self) -> None:
         """Return when the broker has read all that was asked of it; raises ConfirmationMissing."""

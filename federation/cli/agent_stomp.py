@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from federation.cli.console import console, errors, inert, print_json
 from federation.cli.operator import transact
 from federation.errors import InvalidInput
-from federation.local import credentials
+from federation.local import anew, credentials
 from federation.local.activemq import user_of
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
@@ -32,12 +32,13 @@ def stomp(
 
     What is in its inbox is copied to a queue, and what it writes to another is sent in its name.
 
-    The broker knows the agent as a user of its own, from its next start on.
+    The broker knows the agent as a user of its own, for which it is started anew where it runs.
     """
     home = Home(settings().data_dir)
     if off:
         transact(lambda session: feeds.end(session, name))
         credentials.let_speak_no_more(home, name)
+        _tell_the_broker(home)
         if as_json:
             print_json(json.dumps({"name": name, "off": True}))
         else:
@@ -54,6 +55,8 @@ def stomp(
     feed = transact(work)
     local = not is_elsewhere(settings(), "broker_url")
     password = credentials.let_speak(home, name) if local else None
+    if local:
+        _tell_the_broker(home)
     told = {
         "name": name,
         "user": user_of(name),
@@ -69,5 +72,9 @@ def stomp(
         console.print(inert(f"{title:<10} {', '.join(value) if isinstance(value, list) else '' if value is None else value}"))
     if not local:
         errors.print(inert(f"Your ActiveMQ must have a user {user_of(name)} with these rights and no others: see docs/adr/0013-stomp-peers.md"))
-    elif holder(home) is not None:
-        errors.print("The broker knows this user from its next start on: federation down, then federation up")
+
+
+def _tell_the_broker(home: Home) -> None:
+    if holder(home) is not None:
+        errors.print("ActiveMQ starts anew, to go by it; all others come back to it by themselves.")
+        anew.start_anew("activemq", home)

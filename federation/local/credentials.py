@@ -97,7 +97,7 @@ def load_or_make(home: Home) -> Credentials:
 
 
 def let_speak(home: Home, agent: str) -> str:
-    """Return the password of an agent that speaks STOMP, made if it has none; the broker knows it from its next start on."""
+    """Return the password of an agent that speaks STOMP, made if it has none; the broker knows it from its next start on (`anew`)."""
     known = read_json(home.secrets_file)
     speakers = known.get("speakers", {})
     if agent not in speakers:

@@ -12,10 +12,18 @@ from federation.services.agents import Caller
 URI = "federation://charter"
 
 
-def resource() -> Resource:
+def resource(door: Door) -> Resource:
     """Return the resource as FastMCP registers it."""
+
+    async def text() -> str:
+        try:
+            await door.call()
+            return charter_text()
+        except FederationError as error:
+            raise readable(error) from error
+
     return Resource.from_function(
-        charter_text,
+        text,
         uri=URI,
         name="charter",
         title="The charter",

@@ -58,8 +58,8 @@ class Issuer:
         """Return the name of the agent that a JWT speaks for, None for a JWT that is not valid. Raises IssuerUnavailable."""
         try:
             found = await self._verifier.verify_token(token)
-        except (OverflowError, ValueError):
-            # Its issuer signed an end that is no moment, such as Infinity.
+        except (OverflowError, RecursionError, ValueError):
+            # Its issuer signed an end that is no moment, such as Infinity; or it is a list within lists, thousands deep, which anybody can write.
             return None
         # The verifier takes a token without an end, and looks for no beginning.
         if found is None or found.expires_at is None:

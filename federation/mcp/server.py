@@ -75,7 +75,7 @@ def build(door: Door) -> FastMCP[None]:
         # Done once, by `offer`.
         dereference_schemas=False,
     )
-    server.add_resource(charter.resource())
+    server.add_resource(charter.resource(door))
     server.add_prompt(charter.prompt(door))
     return server
 

@@ -287,6 +287,8 @@ def main() -> int:
             say(flaw)
             wrong += 1
         statements.tell()
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         print("This is no bundle of sealed events: %r" % error)
         return UNKNOWN
@@ -295,4 +297,11 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has read enough, as `head` does. Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNKNOWN
+    sys.exit(code)

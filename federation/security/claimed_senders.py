@@ -10,7 +10,9 @@ import re
 _WHO = "(?<!user[-_.])agent|actor|sender|caller|user|principal|author|identity|impersonate|on[-_.]behalf[-_.]of|act[-_.]as|run[-_.]as"
 _CALLED = "id|uid|name|login|e?mail"
 # `User-Agent` names a program, and `Sec-…` is the browser's own: `Sec-Fetch-User` tells of a click. `From` is whom to write to (RFC 9110).
-_CLAIMING = re.compile(rf"(?!sec-)(?:.*[-_.])?(?:{_WHO})(?:[-_.]?(?:{_CALLED}))?|x[-_.]from", re.IGNORECASE)
+# A proxy that has asked somebody else who it is says so in these too.
+_FORWARDED = "(?:.*[-_.])?(?:forwarded|remote)[-_.]?(?:login|e?mail)"
+_CLAIMING = re.compile(rf"(?!sec-)(?:.*[-_.])?(?:{_WHO})(?:[-_.]?(?:{_CALLED}))?|x[-_.]from|{_FORWARDED}", re.IGNORECASE)
 
 
 def claims_sender(header: str) -> bool:

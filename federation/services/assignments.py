@@ -40,7 +40,8 @@ def assign(
     role or parent, Refused for who may not designate, Conflict for a task that somebody holds or that has ended, InvalidInput, OverQuota.
     """
     agents.require(subtask, "subtask")
-    instead = "propose it: federation_delegate with requires_approval=true."
+    is_offering = charter.may(session, context(session).actor, Right.OFFER)
+    instead = "propose it: federation_delegate with requires_approval=true." if is_offering else charter.ASK
     charter.require(session, Right.DESIGNATE, instead=instead, where=conversation_id)
     agents.valid_role(role)
     agents.get(session, agent)

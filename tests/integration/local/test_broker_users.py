@@ -5,7 +5,9 @@ import os
 import queue
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.errors import RequestRefused
+from federation.broker.scheduled import list_scheduled
 from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, PEER, RELAY, USERS, WORKER, user_of, user_of_node
 
 WITHIN_S = 60
@@ -49,6 +52,7 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "/topic/celeryev.task.sent": ((*NODES, OBSERVER, OPERATOR), (*NODES, DOOR, RELAY, OPERATOR)),
     "/topic/federation.events.message.sent": ((OBSERVER, OPERATOR), (RELAY, OPERATOR)),
     f"/queue/ActiveMQ.Statistics.Destination.{TAG}": (NOBODY, (RELAY, OBSERVER, OPERATOR)),
+    **{f"/topic/replies.federation.{user}": ((user,), (user,)) for user in (RELAY, OBSERVER, OPERATOR)},
     "/topic/ActiveMQ.Scheduler.Management": (NOBODY, (OPERATOR,)),
     "/topic/ActiveMQ.Scheduler.Guard": (NOBODY, (OPERATOR,)),
     # Names of one word, and below `nobody`, are nobody's to write: who may read them is not in the way of who reads all.
@@ -266,6 +270,46 @@ def test_what_is_sent_to_a_wildcard_bears_its_name_and_reaches_no_agent_and_no_c
         witness.end()
 
 
+# To ActiveMQ a list that begins with a temporary place is one, and what it judges of a list it judges of all.
+TEMPORARY = ("/temp-queue/mine", "/temp-topic/mine")
+PLACES = {PEER: f"/queue/federation.peer.{TAG}", BOB: "/queue/federation.from.bob", OBSERVER: f"/topic/replies.federation.{OBSERVER}"}
+PLACES |= {RELAY: "/queue/federation.bob", DOOR: "/topic/celery.questions.pidbox"}
+PLACES |= dict.fromkeys((WORKER, APART), f"/queue/{TAG}.reply.celery.pidbox")
+
+
+@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, RELAY, OBSERVER, BOB])
+def test_what_is_sent_to_a_list_reaches_nothing_that_its_user_may_not_write_to(untouched: Clients, user: str) -> None:
+    own = PLACES[user]
+    forbidden = [name for name, (_, writers) in RIGHTS.items() if user not in writers and not name.startswith("/queue/ActiveMQ.")]
+    witness, prepared = untouched(ADMIN), untouched(ADMIN)
+    for name in (own, *forbidden):
+        # There before it is named: of what is not, nobody may make it.
+        witness.read(name)
+        prepared.write(name)
+    prepared.write(LAST)
+    witness.read(LAST)
+    prepared.write(LAST)
+    list(iter(partial(witness.arrived.get, timeout=WITHIN_S), LAST))
+    for name in forbidden:
+        foreign = name.replace("/queue/", "queue://").replace("/topic/", "topic://")
+        for aimed in (*((first, name) for first in (*TEMPORARY, own)), *((name, last) for last in (*TEMPORARY, own)), (own, foreign), (foreign,)):
+            client = untouched(user)
+            client.write(",".join(aimed))
+            client.end()
+    untouched(ADMIN).write(LAST)
+    assert set(iter(partial(witness.arrived.get, timeout=WITHIN_S), LAST)) == set()
+
+
+@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, RELAY, OBSERVER, BOB, OPERATOR])
+def test_nobody_has_temporary_places_or_writes_to_those_of_others(clients: Clients, user: str) -> None:
+    mine = clients(ADMIN)
+    assert mine.read("/temp-queue/mine") == ""
+    for name in (*TEMPORARY, f"/remote-temp-queue/ID:{TAG}-1:1:1:1"):
+        assert f"User {user} is not authorized to" in clients(user).write(name)
+        assert f"User {user} is not authorized to" in clients(user).read(name)
+    assert mine.arrived.empty()
+
+
 def test_our_own_connections_take_nothing_that_was_sent_to_a_wildcard(untouched: Clients) -> None:
     """An operator may do everything that others may, so whatever it reaches nobody else reaches."""
     exchange = kombu.Exchange("celery.pidbox", type="fanout", durable=False, delivery_mode="transient")
@@ -354,13 +398,17 @@ def test_nobody_has_kept_what_is_told_while_he_is_away(clients: Clients, user: s
         assert "Durable Consumers are not allowed" in keeper.read(pattern, **{"activemq.subscriptionName": "keeps"})
 
 
-@pytest.mark.parametrize("where", ["/queue/federation.from.{}", "/queue/federation.{}", "/queue/federation.node.{}", "/topic/celery.pidbox"])
+_ELSEWHERE = ("/queue/federation.from.{}", "/queue/federation.{}", "/queue/federation.node.{}", "/topic/celery.pidbox")
+_BEHIND = [f"{first},{_ELSEWHERE[-1]}" for first in (*TEMPORARY, PLACES[OBSERVER])]
+
+
+@pytest.mark.parametrize("where", [*_ELSEWHERE, *_BEHIND])
 def test_sizes_are_told_to_no_place_that_who_asks_may_not_write_to(clients: Clients, where: str) -> None:
     place = where.format(f"a-{TAG}")
     witness, asker = clients(ADMIN), clients(OBSERVER)
-    witness.read(place)
+    witness.read(place.rpartition(",")[2])
     asker.connection.send("/queue/ActiveMQ.Statistics.Broker", "", headers={"receipt": "1", "reply-to": place})
-    assert "User observer is not authorized to write to" in asker.told()
+    assert "User observer is not authorized to" in asker.told()
     witness.read(LAST)
     clients(ADMIN).write(LAST)
     assert witness.arrived.get(timeout=WITHIN_S) == LAST
@@ -377,3 +425,21 @@ def test_a_size_is_told_to_who_watches_and_no_size_to_who_works(activemq: Any) -
     for user, may in ((OBSERVER, True), (WORKER, False)):
         with kombu.Connection(activemq.url_of(user)) as connection:
             assert (connection.default_channel.connection.statistics_or_none() is not None) is may
+
+
+def test_each_connection_of_a_user_hears_the_answers_to_its_own_questions(activemq: Any) -> None:
+    """They come to one topic for all connections of that user."""
+    sizes = {f"federation.node.{uuid.uuid4().hex}": count for count in (1, 2, 3)}
+
+    def ask(name: str) -> set[tuple[int, int]]:
+        with kombu.Connection(activemq.url_of(OPERATOR)) as connection:
+            producer = connection.Producer()
+            for _ in range(sizes[name]):
+                producer.publish("x", routing_key=name)
+                producer.publish("later", routing_key=name, headers={"eta": "2099-01-01T00:00:00+00:00", "id": name, "task": name})
+            statistics = connection.default_channel.connection.statistics()
+            listed = {Counter(one.task_id for one in list_scheduled(connection))[name] for _ in range(5)}
+            return {(found.waiting, *listed) for _ in range(20) if (found := statistics.size(f"/queue/{name}"))}
+
+    with ThreadPoolExecutor(len(sizes)) as threads:
+        assert list(threads.map(ask, sizes)) == [{(count, count)} for count in sizes.values()]

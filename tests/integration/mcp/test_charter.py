@@ -2,12 +2,18 @@
 
 import asyncio
 import json
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import ToolError
+from mcp import MCPError
 
 from federation.charter import charter_text
+from federation.services import agents
 
 pytestmark = pytest.mark.anyio
 GATE = {
@@ -35,6 +41,23 @@ async def test_charter_is_a_resource_and_a_prompt(house: Any, era: str) -> None:
     assert "- propose: nobody may decide on tasks that await approval and work of the kind remediate is not begun in it.\n- discuss: " in told
     assert "- execute" not in told
     assert "Leave to others" not in leads
+
+
+async def test_who_reads_the_charter_as_another_is_refused_as_with_a_tool(house: Any) -> None:
+    for name, refused in (("ada", True), ("bob", False)):
+        transport = StreamableHttpTransport(f"{house.url}/mcp", auth=house.tokens["bob"], headers={"X-Agent": name})
+        async with Client(transport) as bob:
+            for read in (partial(bob.read_resource, "federation://charter"), partial(bob.get_prompt, "charter")):
+                with pytest.raises(MCPError, match="known from the token alone") if refused else nullcontext():
+                    await read()
+
+
+async def test_who_may_not_even_propose_is_told_whom_to_ask(house: Any) -> None:
+    with house.transactions.begin("test:hand") as session:
+        token = agents.add(session, "obs", "observer")
+    async with Client(f"{house.url}/mcp", auth=token) as obs:
+        with pytest.raises(ToolError, match="ask one of them with federation_send"):
+            await obs.call_tool("federation_assign_role", {"agent": "bob", "role": "developer", "subtask": "d", "conversation_id": "commons"})
 
 
 async def test_refusal_names_principle_and_remedy(house: Any) -> None:

@@ -87,6 +87,8 @@ def signed_with_the_public_key(told: dict[str, Any]) -> str:
     return f"{text}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
+# Deeper than a parser goes.
+DEEP = base64.urlsafe_b64encode(b"[" * 5000 + b"]" * 5000).rstrip(b"=").decode()
 WRONG: dict[str, Callable[[], str]] = {
     "for another audience": lambda: signed(claims(aud="https://other.example/mcp")),
     "for no audience": lambda: signed(claims(aud=None)),
@@ -107,6 +109,8 @@ WRONG: dict[str, Callable[[], str]] = {
     "for a list of names": lambda: signed(claims(sub=["ada"])),
     "for a name with NUL": lambda: signed(claims(sub="ada\0")),
     "for a name of two lines": lambda: signed(claims(sub="ada\nbob")),
+    "of lists within lists": lambda: f"{DEEP}.{DEEP}.{DEEP}",
+    "with lists within lists": lambda: f"{encoded({'alg': 'RS256', 'typ': 'JWT'})}.{DEEP}.AAAA",
     "altered": lambda: signed(claims(sub="bob")).rsplit(".", 1)[0] + "." + signed(claims()).rsplit(".", 1)[1],
 }
 

@@ -12,7 +12,7 @@ CLAIMING = """
     x-goog-authenticated-user-id cf-access-authenticated-user-email tailscale-user-login tailscale-user-name
     x-ms-client-principal x-ms-client-principal-name x-ms-client-principal-id x-amzn-oidc-identity x-consumer-username
     x-authentik-username impersonate-user x-impersonate x-on-behalf-of on_behalf_of x-act-as run-as x-author x-from
-    x-identity x.agent
+    x-identity x.agent x-forwarded-email X-Remote-Login x-remote-email forwarded-login
 """
 ORDINARY = """
     accept accept-encoding accept-language authorization baggage cache-control cdn-loop cf-connecting-ip cf-ipcountry

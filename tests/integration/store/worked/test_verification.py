@@ -1,5 +1,6 @@
 """Whatever a superuser does to the log shows, and is told by its number: changed, removed, inserted, moved, cut."""
 
+import os
 import re
 import subprocess
 import sys
@@ -359,6 +360,14 @@ def test_a_stranger_finds_the_statements_in_a_bundle_and_that_they_hold(log: Log
     for action, who, times in (("task.delegate: delegate", "dan", 2), ("task.delegate: delegate", "ada", 2), ("role.assign: assign", "ada", 2)):
         assert verified.stdout.count(f"{action} by {who}, signed\n") == times
     assert "Statements: 17 signed by their authors, 0 attested for them.\nNot stated by those who handed them out" in verified.stdout
+    # Who reads no further, as `head` does, gets no trace of Python's.
+    unread, written = os.pipe()
+    os.close(unread)
+    left = subprocess.run(
+        [sys.executable, "verify.py", "--statements"], cwd=tmp_path / "bundle", stdout=written, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(written)
+    assert (left.returncode, left.stderr) == (2, "")
     lines = (tmp_path / "bundle" / "events.jsonl").read_text()
     assert lines.count('"description": "Build it"') == 1
     (tmp_path / "bundle" / "events.jsonl").write_text(lines.replace('"description": "Build it"', '"description": "Break it"'))
