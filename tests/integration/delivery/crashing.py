@@ -1,7 +1,8 @@
 """Does the work of a door, or of a relay, in a child that kills itself at the step that it is told: `python -m crashing door`, a number a line.
 
-A step is each moment before and after a statement, a commit, a write to ActiveMQ and a receipt; at 0 it does not die. Answers with a line of JSON
-each: the id of the execution that a door was to record, the steps that the child came to, and whether it died at the last of them.
+A step is each moment before and after a statement, a commit, a write to ActiveMQ and a receipt; at 0 it does not die. A number with a point is
+seconds: so long after its first step it is killed, wherever it is. Answers with a line of JSON each: the id of the execution that a door was to
+record, the steps that the child came to, whether it died at the last of them, and how long it lived from the first.
 """
 
 import json
@@ -99,6 +100,16 @@ def door(identity: uuid.UUID, step: Steps) -> None:
         outbox.record(session, "tests.where", {}, execution_id=identity)
 
 
+def say_to_all(identity: uuid.UUID, step: Steps) -> None:
+    """What a door does for a message to everybody: its row, one in each inbox, and its event."""
+    given = load()
+    assert given.database_url is not None
+    engine = connect(given.database_url.get_secret_value())
+    watch(engine, step)
+    with Transactions(engine, Silent()).begin("ada") as session:
+        messages.send(session, f"about {identity}")
+
+
 def tell(identity: uuid.UUID, step: Steps) -> None:
     """What a relay does: numbers what happened, tells the topics of it, and copies inboxes to those who are fed."""
     given = load()
@@ -119,22 +130,30 @@ def tell(identity: uuid.UUID, step: Steps) -> None:
 
 
 def main() -> None:
-    work = {"door": door, "relay": tell}[sys.argv[1]]
+    work = {"door": door, "relay": tell, "speaker": say_to_all}[sys.argv[1]]
     for line in sys.stdin:
         identity = uuid.uuid4()
+        after_s = float(line) if "." in line else None
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            work(identity, Steps(int(line), writer))
+            work(identity, Steps(0 if after_s is not None else int(line), writer))
             os._exit(0)
         os.close(writer)
+        first = os.read(reader, 4096).decode()
+        began_s = time.perf_counter()
+        if after_s is not None:
+            time.sleep(after_s)
+            # It has not been waited for, so that its number is no other's.
+            os.kill(pid, signal.SIGKILL)
         with os.fdopen(reader) as told:
-            steps = told.read().splitlines()
+            steps = (first + told.read()).splitlines()
+        lived_s = time.perf_counter() - began_s
         _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
             raise SystemExit(f"the child failed with {os.WEXITSTATUS(status)}")
-        sys.stdout.write(json.dumps({"execution_id": str(identity), "steps": steps, "died": os.WIFSIGNALED(status)}) + "\n")
+        sys.stdout.write(json.dumps({"execution_id": str(identity), "steps": steps, "died": os.WIFSIGNALED(status), "lived_s": lived_s}) + "\n")
         sys.stdout.flush()
 
 

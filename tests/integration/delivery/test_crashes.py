@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from federation.broker.moving import waiting_messages
 from federation.delivery.publisher import CeleryPublisher
 from federation.delivery.relay import TOPIC
 from federation.placement.node import Gpu
-from federation.services import agents, feeds, messages, nodes
+from federation.services import agents, feeds, inboxes, messages, nodes
 from federation.services.nodes import Announcement
 from tests import forks
 from tests.integration.delivery.crashing import AT_ONCE, FOR_EVER_S
@@ -78,13 +79,14 @@ class Told:
     execution_id: str
     steps: list[str]
     died: bool
+    lived_s: float
 
     @property
     def died_at(self) -> str | None:
         return self.steps[-1] if self.died else None
 
 
-DieAt = Callable[[int], Told]
+DieAt = Callable[[float], Told]
 
 
 @contextmanager
@@ -99,7 +101,7 @@ def dying(world: World, part: str) -> Iterator[DieAt]:
         stack.callback(child.wait, 60)
         told, said = stack.enter_context(os.fdopen(answers)), stack.enter_context(os.fdopen(ask, "w"))
 
-        def die_at(step: int) -> Told:
+        def die_at(step: float) -> Told:
             print(step, file=said, flush=True)
             line = told.readline()
             assert line, world.log(part)
@@ -160,6 +162,57 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World, every: int) 
     assert {"before send", "after send", "before wait_for_receipt", "after wait_for_receipt"} <= set(steps)
     assert any(step.startswith("before WITH made AS") for step in steps)
     assert any(step.startswith("after WITH gone AS") for step in steps)
+
+
+# All that one broadcast made, at one moment: messages, events that tell of them, inboxes in which they are, and how many there are.
+SPREAD = """
+WITH said AS (SELECT id FROM messages WHERE content = 'about ' || %s::text)
+SELECT (SELECT count(*) FROM said), (SELECT count(*) FROM events JOIN said ON payload->>'message_id' = said.id::text WHERE type = 'message.sent'),
+    (SELECT count(DISTINCT agent) FROM message_receipts JOIN said ON message_id = said.id), (SELECT count(*) - 1 FROM agents)
+"""
+UNDER_WAY = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+AGENTS, AT_ANY_MOMENT = 60, 60
+
+
+@pytest.mark.timeout(600)
+def test_a_message_to_all_is_in_all_inboxes_or_in_none_whenever_its_sender_is_killed(world: World, tell: Callable[[str], None]) -> None:
+    names = [f"agent-{number}" for number in range(AGENTS)]
+    with world.transactions.begin("cli:tester") as session:
+        for name in ("ada", *names):
+            agents.add(session, name, "lead")
+    came: list[str] = []
+    dice = Random(8)
+
+    def spread(told: Told) -> bool:
+        """Say whether it came to all; it came to all or to none."""
+        world.until(lambda: world.rows(UNDER_WAY) == [(0,)], "PostgreSQL has ended what the dead had begun")
+        [(said, events, inboxes_, others)] = world.rows(SPREAD, told.execution_id)
+        assert (said, events, inboxes_) in {(0, 0, 0), (1, 1, others)}, told.died_at
+        if "after COMMIT" in told.steps:
+            assert said == 1, "what its sender knew to be recorded"
+        if said:
+            came.append(told.execution_id)
+        return bool(said)
+
+    with dying(world, "speaker") as die_at:
+        # The first of all opens the conversation.
+        assert spread(die_at(0))
+        whole = die_at(0)
+        assert spread(whole)
+        each = [(told.died_at, spread(told)) for told in deaths(die_at, 1)]
+        assert len(each) >= len(whole.steps), "at each of its steps"
+        assert [reached for died_at, reached in each if died_at == "before COMMIT"] == [False]
+        assert {reached for _, reached in each} == {True, False}
+        # And between the steps, within the writing of one of them.
+        at_any_moment = [spread(die_at(dice.uniform(0, 1.1 * whole.lived_s))) for _ in range(AT_ANY_MOMENT)]
+    tell(f"of {AT_ANY_MOMENT} senders killed at any moment {sum(at_any_moment)} had told all {AGENTS}, and the others nobody")
+    # What came came in one order, which has no gaps, and all have the same.
+    for name in names:
+        with world.transactions.begin(name) as session:
+            mine = inboxes.inbox(session, limit=200)
+        assert [message.content for message in mine.messages] == [f"about {identity}" for identity in came]
+        assert [message.cursor for message in mine.messages] == list(range(1, len(came) + 1))
+    assert world.rows("SELECT array_agg(position ORDER BY position) FROM messages") == [(list(range(1, len(came) + 1)),)]
 
 
 def marked(arrived: "SimpleQueue[dict[str, Any]]", say: Callable[[str], None]) -> list[dict[str, Any]]:

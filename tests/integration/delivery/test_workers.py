@@ -5,9 +5,12 @@ import uuid
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from federation.delivery import node_life
-from federation.services import nodes
+from federation.services import agents, approvals, inboxes, messages, nodes, tasks
+from federation.services.approvals import Decision
+from tests.integration.world import ROOT
 
 World = Any
 
@@ -25,6 +28,58 @@ def test_execution_runs_on_the_queue_of_its_node_and_nowhere_else(calm: World) -
     streams = [f"execution:{identity}" for identity in ids]
     assert world.rows("SELECT count(*) FROM events WHERE type = 'execution.placed' AND stream = ANY(%s)", streams) == [(6,)]
     world.stop(other)
+
+
+def test_a_worker_of_taichi_as_it_ships_runs_taichis_work_and_nothing_else(world: World) -> None:
+    shipped = {"FEDERATION_WORKERS_DIR": str(ROOT / "workers")}
+    for name in ("taichi", "baby"):
+        # `celery -A federation worker -Q taichi`, and no other flag.
+        world.worker(name, **shipped)
+    asked = {world.record("tests.where", {"n": n}, node=name): name for n in range(4) for name in ("taichi", "baby")}
+    by_role = {world.record("tests.where", role=role): name for role, name in (("lead", "taichi"), ("analyst", "baby"))}
+    ran = {identity: world.result(identity)["hostname"].partition("@")[0] for identity in asked | by_role}
+    assert ran == asked | by_role
+    # Neither of these machines has the cards that the files name.
+    waiting = world.state(world.record("tests.where", min_vram_gib=24))
+    assert (waiting.state, waiting.node) == ("unplaced", None)
+    assert waiting.waiting_for.startswith("no live node has 1 GPU with 24 GiB")
+
+
+def test_while_a_task_awaits_approval_its_node_has_its_one_place_for_others(world: World) -> None:
+    node = world.node("single", concurrency=1, engines=["minilm"])
+    world.worker(node)
+    with world.transactions.begin("cli:tester") as session:
+        for name, role in (("ada", "lead"), ("bob", "developer")):
+            agents.add(session, name, role)
+    with world.transactions.begin("bob") as session:
+        messages.send(session, "The cache was restarted at noon. Since then no request has failed.", conversation_id="talk", to="ada")
+        wanted = {"executor": "node", "task_type": "report", "requirements": {"node": node}, "conversation_id": "talk"}
+        parked = tasks.delegate(session, "Report", slug="report", requires_approval=True, **wanted).id
+    # Its only place does one after the other meanwhile.
+    assert {world.result(world.record("tests.where", {"n": n}))["node"] for n in range(3)} == {node}
+    assert world.rows("SELECT status FROM agent_tasks WHERE id = %s", parked) == [("awaiting_approval",)]
+    assert world.rows("SELECT FROM executions WHERE agent_task_id = %s", parked) == []
+    with world.transactions.begin("ada") as session:
+        approvals.decide(session, "report", Decision.APPROVE, conversation_id="talk")
+    world.until(lambda: world.rows("SELECT FROM agent_tasks WHERE id = %s AND status = 'completed'", parked), "it is done once it is approved")
+
+
+def test_a_message_is_its_addressees_alone_and_outlives_postgresql(world: World, postgres: Any) -> None:
+    with world.transactions.begin("cli:tester") as session:
+        for name in ("ada", "bob", "eve"):
+            agents.add(session, name, "lead")
+    with world.transactions.begin("ada") as session:
+        sent = messages.send(session, "Please review auth-module.py", to="bob", message_type="task")
+    postgres.kill()
+    postgres.start()
+
+    def read(who: str) -> list[uuid.UUID]:
+        with world.transactions.begin(who) as session:
+            return [message.message_id for message in inboxes.inbox(session).messages]
+
+    assert {who: read(who) for who in ("bob", "eve")} == {"bob": [sent.message_id], "eve": []}
+    with world.transactions.begin("eve") as session:
+        assert session.execute(text("SELECT count(*) FROM messages")).scalar_one() == 0
 
 
 def test_worker_with_no_other_flag_takes_its_node_from_the_file(world: World) -> None:

@@ -68,6 +68,32 @@ async def test_refusal_names_principle_and_remedy(house: Any) -> None:
         assert (await bob.call_tool("federation_delegate", parked)).data.state == "awaiting_approval"
 
 
+async def test_each_of_the_three_principles_refuses_who_breaks_it_by_its_name(house: Any) -> None:
+    """Only the Lead assigns, the Analyst proposes before it implements, the Developer claims before it codes."""
+
+    async def refused(client: Any, tool: str, **arguments: Any) -> str:
+        with pytest.raises(ToolError) as error:
+            await client.call_tool(tool, arguments)
+        return str(error.value)
+
+    async with house.client("ada") as ada, house.client("bob") as bob, house.client("eve") as eve:
+        given = {"conversation_id": "project-123", "agent": "dan", "role": "developer", "subtask": "Build it"}
+        for who in (bob, eve):
+            assert (await refused(who, "federation_assign_role", **given)).startswith("Explicit assignment prevents duplicate work: ")
+        assert (await ada.call_tool("federation_assign_role", given)).data.state == "assigned"
+
+        await bob.call_tool("federation_delegate", {"description": "Restart the cache", "task_type": "remediate", "task_id": "restart"})
+        said = await refused(eve, "federation_claim_task", task_id="restart")
+        assert said.startswith(
+            "Propose before you implement: eve, of the role analyst, begins work of the kind remediate from an accepted proposal only"
+        )
+
+        await ada.call_tool("federation_delegate", {"description": "Code it", "task_id": "code"})
+        said = await refused(bob, "federation_complete_task", task_id="code", fencing_token=1, result={"done": True})
+        assert said.startswith("Claim before you code: nobody holds task:")
+        assert "claim it first" in said
+
+
 async def test_request_reaches_who_may_decide_and_the_decision_who_asked(house: Any, publisher: Any) -> None:
     async with house.client("ada") as ada, house.client("bob") as bob:
         answers = [(await bob.call_tool("federation_delegate", GATE)).structured_content for _ in range(2)]

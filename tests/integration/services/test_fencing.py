@@ -99,6 +99,24 @@ def test_a_hundred_stale_writes_of_a_holder_that_stood_still_are_fenced(transact
     freeze(transactions, 100)
 
 
+def test_what_a_killed_process_held_lapses_by_itself_and_who_comes_back_with_its_token_is_refused(transactions: Transactions) -> None:
+    with holder_of(transactions) as holder:
+        holder.tell("claim", MAIN, 1)
+        old = int(holder.answer())
+        holder.tell("write", MAIN, old)
+        assert holder.answer() == "written"
+        holder.end()
+        # Nobody gave it back, and nobody ends it: its time does.
+        new = until(lambda: (won := take(transactions, "dan", MAIN)).claimed and won, "the claim of the dead lapses")
+        assert new.fencing_token == old + 1
+    with holder_of(transactions) as again:
+        again.tell("write", MAIN, old)
+        assert again.answer().startswith("Refused: Claim before you code: dan holds file:src/main.py until")
+    with transactions.begin("dan") as session:
+        claim_holder.write(session, MAIN, new.fencing_token)
+    assert written(transactions, MAIN) == [("bob", old), ("dan", new.fencing_token)]
+
+
 def test_who_stands_still_in_the_midst_of_a_write_holds_nobody_up_and_writes_nothing(transactions: Transactions) -> None:
     with holder_of(transactions) as holder:
         holder.tell("claim", MAIN, 1)

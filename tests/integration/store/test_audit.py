@@ -40,7 +40,7 @@ def test_nothing_but_the_log_itself_is_left_out(watch) -> None:
 UNTOLD = (
     ("ada", insert(Conversation).values(id="x", created_by="ada")),
     ("ada", update(AgentTask).values(completed_at=None)),
-    ("ada", update(AgentTask).values(assigned_to="bob")),
+    ("ada", update(AgentTask).values(handed_to="bob")),
     ("ada", delete(OutboxEntry)),
     ("service:outbox", update(OutboxEntry).values(waiting_for="a node")),
     ("node:aorus", update(Node).values(concurrency=9, load={})),

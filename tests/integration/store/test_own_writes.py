@@ -8,7 +8,8 @@ from psycopg import errors
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from federation.services import conversations, memories, messages, sessions, tasks
+from federation.services import approvals, conversations, memories, messages, sessions, task_claims, task_ends, tasks
+from federation.services.approvals import Decision
 from federation.services.sessions import Start
 from federation.store import event_log
 from federation.store.models import Base
@@ -111,6 +112,70 @@ def test_of_a_row_that_stands_an_agent_changes_only_what_changes(postgres: Any, 
 def test_what_others_made_stays_theirs(transactions: Transactions, streams: dict[str, str | None], statement: str) -> None:
     with pytest.raises(ProgrammingError, match="permission denied"), transactions.begin("bob") as session:
         session.execute(text(statement))
+
+
+NOW = "completed_at = clock_timestamp(), updated_by = 'bob'"
+NOT_HIS = "is not held by bob"
+# Where the task stands that bob writes into, what he writes, and why not.
+OF_OTHERS = [
+    ("pending", "status = 'running', assigned_to = 'bob'", NOT_HIS),
+    ("pending", """status = 'failed', assigned_to = 'bob', result = '{"by": "bob"}'""", NOT_HIS),
+    ("pending", "status = 'expired'", "ends by its time"),
+    ("pending", "status = 'cancelled', result = '{}'", "is ended by who says that he does"),
+    ("pending", """status = 'cancelled', result = '{"cancelled_by": "ada"}'""", "is ended by who says that he does"),
+    ("pending", "result = '{}'", "has a result when it ends"),
+    ("pending", "decided_by = 'bob'", "is decided on once"),
+    ("running", """status = 'completed', result = '{"by": "bob"}'""", NOT_HIS),
+    ("running", """status = 'completed', assigned_to = 'bob', result = '{"by": "bob"}'""", NOT_HIS),
+    ("running", "assigned_to = 'bob'", NOT_HIS),
+    ("running", "status = 'pending', assigned_to = NULL", "is held by ada"),
+    ("running", "result = '{}'", "has a result when it ends|is not held by bob"),
+    ("completed", "result = '{}'", "has a result when it ends|is not held by bob"),
+    ("awaiting_approval", "status = 'pending'", "is decided on once"),
+    ("awaiting_approval", "status = 'pending', decided_by = 'ada'", "is decided on once"),
+    ("awaiting_approval", """status = 'cancelled', decided_by = 'ada', result = '{"rejected_by": "bob"}'""", "is decided on once"),
+    ("approved", "decided_by = NULL", "is decided on once"),
+]
+
+
+def _task(transactions: Transactions, stands: str) -> Any:
+    with transactions.begin("ada") as session:
+        task = tasks.delegate(session, "Look", slug="look", requires_approval=stands in {"awaiting_approval", "approved"}).id
+    if stands == "approved":
+        with transactions.begin("cli:root") as session:
+            approvals.settle(session, tasks.find(session, "look"), Decision.APPROVE, reason="fine")
+    if stands in {"running", "completed"}:
+        with transactions.begin("ada") as session:
+            token = task_claims.claim(session, "look", description="", ttl_s=60).fencing_token
+    if stands == "completed":
+        with transactions.begin("ada") as session:
+            task_claims.complete(session, "look", fencing_token=token or 0, result={"by": "ada"})
+    return task
+
+
+@pytest.mark.parametrize(("stands", "written", "says"), OF_OTHERS)
+def test_who_does_not_hold_a_task_writes_no_step_of_it(transactions: Transactions, stands: str, written: str, says: str) -> None:
+    task = _task(transactions, stands)
+    with pytest.raises(ProgrammingError, match=says), transactions.begin("bob") as session:
+        session.execute(text(f"UPDATE agent_tasks SET {written}, {NOW} WHERE id = '{task}'"))
+
+
+def test_what_nobody_holds_any_more_goes_on_and_who_failed_takes_its_parts_with_it(transactions: Transactions) -> None:
+    _task(transactions, "running")
+    with transactions.begin("test:hand") as session:
+        session.execute(text("UPDATE claims SET expires_at = clock_timestamp()"))
+    with transactions.begin("bob") as session:
+        token = task_claims.claim(session, "look", description="", ttl_s=60).fencing_token
+        tasks.delegate(session, "A part", slug="part", parent="look")
+    with transactions.begin("test:hand") as session:
+        # What has lapsed and was taken by nobody is still his who held it last.
+        session.execute(text("UPDATE claims SET expires_at = clock_timestamp() + interval '1 minute'"))
+    with transactions.begin("bob") as session:
+        task_claims.complete(session, "look", fencing_token=token or 0, result={"why": "no logs"}, success=False)
+        assert tasks.find(session, "part").status == "cancelled"
+    with transactions.begin("ada") as session:
+        tasks.delegate(session, "Another", slug="other")
+        assert task_ends.cancel(session, "other", reason="enough").status == "cancelled"
 
 
 @pytest.mark.parametrize("table", ["agent_tasks", "conversations", "agent_sessions"])

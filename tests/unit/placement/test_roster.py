@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,7 @@ from federation.engines import catalogue
 from federation.placement import model_server
 from federation.placement.fitting import Unplaceable
 from federation.placement.node import Gpu, NodeView
+from federation.placement.node_file import node_file
 from federation.placement.requirements import CHAT, CHAT_ENGINES, Requirements
 from federation.placement.roster import BOUND, Roster
 
@@ -117,6 +119,25 @@ def test_equal_load_spreads(count: int, executions: int, key: str | None) -> Non
         assert max(loads) - min(loads) <= 1
     else:
         assert max(loads) <= BOUND * executions / count + 1
+
+
+SHIPPED = {name: node_file(name, Path(__file__).parents[3] / "workers") for name in ("taichi", "aorus", "baby")}
+
+
+@given(
+    st.sets(st.sampled_from(tuple(SHIPPED))),
+    st.builds(Requirements, gpus=st.integers(0, 3), min_vram_gib=st.sampled_from((0, 16, 24, 32, 48)), tags=st.sampled_from(((), ("frag",)))),
+)
+def test_what_needs_a_card_never_comes_to_baby_and_what_nobody_can_do_now_says_what_it_waits_for(alive: set[str], asked: Requirements) -> None:
+    """Of the three nodes that ship, whichever of them live."""
+    known = [
+        NodeView(name=name, role=file.role, tags=file.tags, gpus=file.cards(), concurrency=1, alive=name in alive) for name, file in SHIPPED.items()
+    ]
+    chosen = place(asked, known)
+    fitting = [node.name for node in known if node.alive and capable(node, asked)]
+    if asked.gpus or asked.min_vram_gib:
+        assert "baby" not in {chosen, *fitting}
+    assert chosen in fitting if fitting else str(chosen).startswith(("no live node has ", "no node is alive"))
 
 
 def test_idle_nodes_share_executions_that_come_one_by_one() -> None:
