@@ -10,6 +10,7 @@ import typer
 
 from federation.cli import operator
 from federation.cli.console import console, errors, inert, print_json, table
+from federation.delivery.app import service_url
 from federation.errors import InvalidInput, NotFound, SettingsError
 from federation.local import anew, credentials, node_roles, node_settings
 from federation.local.activemq import rights_of_node, user_of_node
@@ -55,6 +56,11 @@ class _Place:
         if self.config.database_owner_url is None:
             raise SettingsError("FEDERATION_DATABASE_OWNER_URL is not set: it names your PostgreSQL as a role that may make roles")
         return self.config.database_owner_url.get_secret_value()
+
+    @property
+    def service(self) -> str:
+        """The URL of the program's own role, which may see who there is."""
+        return service_url(self.config)
 
     def at_the_broker(self) -> list[str] | None:
         """Return the nodes that our ActiveMQ has as users; None where it is not ours to know."""
@@ -145,7 +151,7 @@ def list_nodes(as_json: AsJson = False) -> None:
     Until when PostgreSQL takes it, how many sessions are open there, and whether ActiveMQ knows the node.
     """
     place = _place(changes=False)
-    roles, users = node_roles.everybody(place.administrator), place.at_the_broker()
+    roles, users = node_roles.everybody(place.service), place.at_the_broker()
     known = {one.node: one for one in roles} | {name: None for name in users or () if name not in {one.node for one in roles}}
     if as_json:
         told = [
@@ -171,7 +177,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     Its sessions end, its logins are removed, and the keys that it signs with are revoked. What waits for it goes to other nodes.
     """
     place = _place()
-    with_role = {one.node for one in node_roles.everybody(place.administrator)}
+    with_role = {one.node for one in node_roles.everybody(place.service)}
     if name not in (known := with_role | set(place.at_the_broker() or ())):
         raise NotFound("node with a login of its own", name, known)
     ended = operator.transact(lambda session: node_logins.record_removed(session, name))

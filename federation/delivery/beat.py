@@ -40,6 +40,7 @@ from federation.services import (
     graph,
     indexing,
     memory_care,
+    node_logins,
     nodes,
     parts,
     summaries,
@@ -63,6 +64,8 @@ VOTES_S = TASKS_S = 1.0
 MEMORIES_S = 60.0
 # So late at most what was said is in the graph.
 GRAPH_S = 5.0
+# So late at most a node is cut off whose login has expired.
+LOGINS_S = 30.0
 CLEANUP_S = 3600.0
 COMPACT_EVERY = timedelta(minutes=30)
 
@@ -160,6 +163,7 @@ class FederationScheduler(Scheduler):
             Job("votes", VOTES_S, self._end_votes),
             Job("tasks", TASKS_S, self._end_tasks),
             Job("escalations", TASKS_S, self._escalate),
+            Job("logins", LOGINS_S, self._end_expired),
             Job("seals", given.seal_s, self._sealer.seal),
             Job("compaction", COMPACT_EVERY.total_seconds(), self._request_compaction),
             Job("lines", CLEANUP_S, self._forget_absent),
@@ -292,6 +296,12 @@ class FederationScheduler(Scheduler):
             due = summaries.request_due(session, window=self._summary_window)
         if due:
             logger.info("summaries.due", extra={"windows": len(due)})
+
+    def _end_expired(self) -> None:
+        with self._runtime.transactions.begin(ACTOR) as session:
+            ended = node_logins.end_expired(session)
+        for node, sessions in ended.items():
+            logger.warning("node.login_expired", extra={"node": node, "sessions": sessions})
 
     def _embed_again(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:

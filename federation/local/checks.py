@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 
 from federation import charter
-from federation.errors import LocalServiceError, SettingsError
-from federation.local import children, elsewhere, jars, java, postgres, state, stunnel
+from federation.errors import FederationError, LocalServiceError, SettingsError
+from federation.local import children, elsewhere, jars, java, node_roles, postgres, state, stunnel
 from federation.local.certificates import MAKE, Certificates
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
@@ -31,6 +31,7 @@ NEEDED_GIB, WANTED_GIB = 1.0, 5.0
 # Less than one segment of PostgreSQL's write-ahead log.
 FULL_MIB = 16
 CERTIFICATE_ENDS_SOON_DAYS = 30
+LOGIN_ENDS_SOON_DAYS = 9
 _SKEW_S = 2.0
 _SETTLED_S = Backoff().settled_s
 # So many times as long as beat takes between two seals.
@@ -239,7 +240,13 @@ def permissions(config: Settings) -> Iterator[Finding]:
     else:
         yield _ok("permissions", f"{config.data_dir} can be written")
     home = Home(config.data_dir)
-    for secret in (home.settings_file, home.secrets_file, *sorted(home.tls_dir.glob("*.key")), *_signing_keys(config)):
+    for secret in (
+        home.settings_file,
+        home.secrets_file,
+        *sorted(home.tls_dir.glob("*.key")),
+        *sorted(home.nodes_dir.glob("*.env")),
+        *_signing_keys(config),
+    ):
         if secret.exists() and secret.stat().st_mode & 0o077:
             yield Finding("permissions", Verdict.FAIL, f"{secret} can be read by others", f"chmod 600 {secret}")
 
@@ -309,6 +316,24 @@ def tokens(config: Settings) -> Iterator[Finding]:
         yield Finding("tokens", Verdict.WARN, saw, f"give it another one: federation agent token {agent}")
 
 
+def node_logins(config: Settings) -> Iterator[Finding]:
+    """No node is about to lose its login unawares, and none goes on whose day has come."""
+    if config.database_service_url is None:
+        return
+    try:
+        logins = node_roles.everybody(config.database_service_url.get_secret_value())
+    except FederationError:
+        return
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=LOGIN_ENDS_SOON_DAYS)
+    for one in logins:
+        if one.expires_at is None or one.expires_at > soon:
+            continue
+        saw = f"the login of the node {one.node} {'ended' if one.expired else 'ends'} on {one.expires_at:%Y-%m-%d %H:%M %Z}"
+        goes_on = f", and {one.sessions} sessions that it had opened go on" if one.expired and one.sessions else ""
+        remedy = f"give it another one: federation node rotate {one.node}; or shut it out: federation node remove {one.node}"
+        yield Finding("nodes' logins", Verdict.FAIL if goes_on else Verdict.WARN, saw + goes_on, remedy)
+
+
 def servers(config: Settings) -> Iterator[Finding]:
     """The servers elsewhere that the settings name take us."""
     wrong = list(elsewhere.problems(config))
@@ -356,6 +381,7 @@ CHECKS: Sequence[Check] = (
     clock,
     audit_log,
     tokens,
+    node_logins,
     encryption,
 )
 

@@ -78,6 +78,11 @@ def let_in(url: str, node: str, password: str, *, lasting: timedelta | None) -> 
             connection.execute(sql.SQL("GRANT {} TO {} WITH INHERIT FALSE, SET TRUE").format(sql.Identifier(acting), sql.Identifier(name_of(node))))
         database = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(name_of(node))))
+        # As whom the program ends what goes on after its day. By this he may act as the node no more than before.
+        query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database() AND pg_get_userbyid(datdba) <> current_user"
+        for (owner,) in connection.execute(query).fetchall():
+            statement = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
+            connection.execute(statement.format(sql.Identifier(name_of(node)), sql.Identifier(owner)))
         return _give(connection, node, password, lasting)
 
 

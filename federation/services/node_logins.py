@@ -1,8 +1,10 @@
 """Logins of nodes: who was let in until when, and who was shut out; what lets them in stands at PostgreSQL and ActiveMQ, and in no row."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from federation.services import signers
@@ -22,3 +24,8 @@ def record_removed(session: Session, node: str) -> Sequence[SignerView]:
     if all(one.state == "revoked" for one in signers.everybody(session) if one.name == name):
         return []
     return signers.revoke(session, name)
+
+
+def end_expired(session: Session) -> Mapping[str, int]:
+    """End what nodes have open at PostgreSQL whose day has come, which it looks at only when they log in; return how many sessions of each."""
+    return Counter(session.scalars(text("SELECT federation_end_expired()")))

@@ -70,8 +70,14 @@ def test_a_node_gets_a_role_and_a_file_and_the_broker_is_told_of_by_hand(
         psycopg.connect(variables["FEDERATION_DATABASE_URL"])
     psycopg.connect(given(renewed["file"])["FEDERATION_DATABASE_URL"]).close()
 
-    removed = acting(None, "node", "remove", node)
-    assert removed.stdout == f"{node} is shut out: 0 sessions ended, 0 keys revoked.\n"
+    assert told(acting(None, "node", "rotate", node, "--days", "3", "--json"))["expires_at"]
+    assert f"federation node rotate {node}; or shut it out" in acting(None, "doctor").stdout
+    with psycopg.connect(given(renewed["file"])["FEDERATION_DATABASE_URL"]), psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE \"federation_node_{node}\" VALID UNTIL '2026-01-01'")
+        [found] = [one for one in json.loads(acting(None, "doctor", "--json").stdout)["checks"] if one["check"] == "nodes' logins"]
+        assert (found["verdict"], "and 1 sessions that it had opened go on" in found["saw"]) == ("fail", True)
+        removed = acting(None, "node", "remove", node)
+    assert removed.stdout == f"{node} is shut out: 1 sessions ended, 0 keys revoked.\n"
     assert f"Remove node.{node} from the users of your ActiveMQ" in removed.stderr
     assert not Path(renewed["file"]).exists()
     for verb in ("rotate", "remove"):

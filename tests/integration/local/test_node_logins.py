@@ -182,5 +182,11 @@ def test_a_node_is_let_in_alone_and_shut_out_alone_while_all_others_go_on(local:
         "SELECT type, actor, payload->>'renewed' FROM events WHERE stream = %s AND actor LIKE 'cli:%%' ORDER BY position", f"node:{apart}"
     )
     assert [(kind, renewed) for kind, _, renewed in events] == [("node.admitted", "false"), ("node.admitted", "true"), ("node.removed", None)]
+
+    # And one whose day comes while its worker runs.
+    with psycopg.connect(local.database) as connection:
+        connection.execute(f"ALTER ROLE \"{node_roles.name_of(other)}\" VALID UNTIL '2026-01-01'")
+    world.until(lambda: local.sessions(other) == 0, "beat ends its sessions")
+    assert local.lets_in(theirs)[0] is False
     assert not (local.home.nodes_dir / f"{apart}.env").exists()
     assert world.rows("SELECT count(*) FROM events WHERE payload::text LIKE %s", f"%{urlsplit(second['FEDERATION_BROKER_URL']).password}%") == [(0,)]

@@ -12,7 +12,7 @@ from psycopg import errors, sql
 
 from federation.errors import Conflict, NotFound, Refused
 from federation.local import node_roles
-from federation.services import sessions
+from federation.services import node_logins, sessions
 from federation.services.sessions import Start
 from federation.transaction import Transactions, connect
 
@@ -118,6 +118,32 @@ def test_who_is_shut_out_is_out_at_once_and_others_are_not(database: str, node: 
     node_roles.shut_out(database, other)
     with pytest.raises(NotFound):
         node_roles.shut_out(database, node)
+
+
+def test_what_goes_on_after_its_day_is_ended_by_the_program_and_nothing_else_is(
+    postgres: Any, database: str, node: str, transactions: Transactions
+) -> None:
+    other = f"{node}-other"
+    for name in (node, other):
+        node_roles.let_in(database, name, "secret", lasting=LASTING)
+    with psycopg.connect(url(database, node, "secret")) as late, psycopg.connect(url(database, other, "secret")) as stays:
+        with transactions.begin("service:beat") as session:
+            assert node_logins.end_expired(session) == {}
+        with psycopg.connect(database) as connection:
+            connection.execute(sql.SQL("ALTER ROLE {} VALID UNTIL '2026-01-01'").format(sql.Identifier(node_roles.name_of(node))))
+        with psycopg.connect(postgres.as_role("federation_app", database)) as connection, pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("SELECT federation_end_expired()")
+        with transactions.begin("service:beat") as session:
+            assert node_logins.end_expired(session) == {node: 1}
+        with pytest.raises(psycopg.OperationalError):
+            late.execute("SELECT 1")
+        stays.execute("SELECT 1")
+    # He who ends them acts as none of them.
+    with psycopg.connect(postgres.as_role("federation_owner", database), autocommit=True) as connection:
+        for role in (node_roles.name_of(other), *node_roles.ACTING_AS):
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    node_roles.shut_out(database, other)
 
 
 @pytest.fixture
