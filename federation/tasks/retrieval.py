@@ -1,18 +1,18 @@
 """Indexing and search as executions: a scan and the writer on the node of the vectors, embeddings spread over all that can."""
 
-import hashlib
 import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import shared_task
 
+from federation.delivery.ranker import Question, Ranked
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
 from federation.errors import InvalidInput, ModelUnavailable
@@ -22,11 +22,11 @@ from federation.services.indexing import StoredChunk
 from federation.services.retrieval import Hit, RunView
 from federation.settings import settings
 from federation.vectors import chunking
+from federation.vectors.cutting import Cut, cut_all
 from federation.vectors.filters import Scope
 from federation.vectors.languages import SUFFIXES
-from federation.vectors.scan import UNREADABLE, read_file, require_apart, require_inside, scan
+from federation.vectors.scan import UNREADABLE, require_apart, require_inside, scan
 from federation.vectors.snippets import why
-from federation.vectors.sources import Skipped
 from federation.vectors.wording import query_text
 
 if TYPE_CHECKING:
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
 TOKENS = 128
 # Between two words of how far it is.
 TELL_S = 1.0
-# Places that are ranked first; if PostgreSQL shows too few of them, so many times as many.
-RANKED, MORE = 50, 4
-
-
 # Chunks that are read, worded and written at once.
 AT_ONCE = 8192
 
@@ -80,26 +76,24 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
         folder = indexed_folders.find(session, str(root), **for_whom)
         compared_with = folder.id if folder else None
         stale = indexing.changed(session, folder, digests)
+    # What takes seconds to import is there when the files are cut, which other processes do.
+    ready = _ready_for_words() if stale else None
     documents: list[NewDocument] = []
     skipped = list(found.skipped)
     tell_at = time.monotonic() + TELL_S
-    for done, name in enumerate(sorted(stale)):
+    for done, cut in enumerate(cut_all(root, sorted(stale))):
         if time.monotonic() >= tell_at:
             self.tell_progress(done, len(stale), "files read")
             tell_at = time.monotonic() + TELL_S
-        try:
-            content = read_file(root, name)
-        except OSError as error:
-            unreadable.append(name)
-            skipped.append(Skipped(name, f"{UNREADABLE}: {error.strerror or error}"))
-            continue
-        chunks = chunking.chunk_file(name, content)
-        if isinstance(chunks, Skipped):
-            skipped.append(chunks)
-            digests.pop(name)
-        else:
+        if isinstance(cut, Cut):
             # The digest of what was read now: a file that changed since the walk is taken as it is and looked at again next time.
-            documents.append(NewDocument(name, chunking.digest(hashlib.sha256(content).hexdigest()), len(content), chunks))
+            documents.append(NewDocument(cut.path, chunking.digest(cut.sha256), cut.size, cut.chunks))
+            continue
+        skipped.append(cut)
+        if cut.reason.startswith(UNREADABLE):
+            unreadable.append(cut.path)
+        else:
+            digests.pop(cut.path)
     with self.transaction() as session:
         indexing.record_scan(
             session,
@@ -113,9 +107,24 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
             **for_whom,
         )
     del documents
+    if ready is not None:
+        ready.result()
     run = _make_searchable(self)
     _give_back()
     return {**asdict(run), "run_id": str(run.run_id), "skipped": dict(Counter(refusal.reason for refusal in skipped))}
+
+
+def _ready_for_words() -> Future[Any]:
+    """Begin to load what writes words; the result waits for that, and raises what it raises."""
+
+    def load() -> None:
+        _vectors()
+        catalogue.embedding(retrieval.STATIC_ENGINE).embed(["word"])
+
+    ahead = ThreadPoolExecutor(1, thread_name_prefix="ready")
+    ready = ahead.submit(load)
+    ahead.shutdown(wait=False)
+    return ready
 
 
 def _make_searchable(task: FederationTask) -> RunView:
@@ -248,12 +257,8 @@ def search(
     with self.transaction() as session:
         seen = indexed_folders.collections(session, root=root, made_for=conversation_id)
     scope = Scope(collections=seen, kinds=[kind] if kind else None, path_prefix=path, suffixes=SUFFIXES[language] if language else None)
-    return [asdict(_explained(hit, query)) for _, hit in best(self, query, scope, limit=limit)]
-
-
-def _explained(hit: Hit, query: str) -> Hit:
-    words, line = why(query, hit.path, hit.title, hit.text)
-    return replace(hit, words=words, line=None if line is None else hit.start_line + line)
+    found = [hit for _, hit in best(self, query, scope, limit=limit)]
+    return [asdict(retrieval.explained(hit, *why(query, hit.path, hit.title, hit.text))) for hit in found]
 
 
 def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[tuple[uuid.UUID, Hit]]:
@@ -261,14 +266,31 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
 
     The scope names the indexes, so that what the asker may not see takes no part: neither a place, nor a share in a score.
     """
-    stored, depth = _vectors(), max(RANKED, limit)
-    [static] = catalogue.embedding(retrieval.STATIC_ENGINE).embed([query_text(query)])
-    # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
-    meaning = catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0] if stored.meanings.count() else None
+    if scope.is_empty:
+        return []
+    stored, depth = _vectors(), max(retrieval.RANKED, limit)
+    static, meaning = _vectors_of(query, stored)
     while True:
         hits = stored.search(query, static, meaning, limit=depth, scope=scope)
         with task.transaction() as session:
             found = retrieval.places(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits])
-        if len(found) >= limit or scope.is_empty or len(hits) < depth or depth >= stored.words.count(scope):
+        if len(found) >= limit or len(hits) < depth or depth >= stored.words.count(scope):
             return found[:limit]
-        depth *= MORE
+        depth *= retrieval.MORE
+
+
+def _vectors_of(query: str, stored: "VectorIndex") -> tuple["NDArray[np.float32]", "NDArray[np.float32] | None"]:
+    """Return the static vector of a question, and the model's."""
+    [static] = catalogue.embedding(retrieval.STATIC_ENGINE).embed([query_text(query)])
+    # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
+    return static, catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0] if stored.meanings.count() else None
+
+
+def rank(asked: Question, *, node: str) -> Ranked:
+    """Rank for who has asked PostgreSQL where the asker may look, and asks it next what he may see of this."""
+    stored = _vectors()
+    suffixes = SUFFIXES[asked.language] if asked.language else None
+    scope = Scope(collections=asked.collections, kinds=[asked.kind] if asked.kind else None, path_prefix=asked.path, suffixes=suffixes)
+    hits = stored.search(asked.query, *_vectors_of(asked.query, stored), limit=asked.depth, scope=scope)
+    chunks = [(hit.id, round(hit.score, 6), sorted(hit.ranks)) for hit in hits]
+    return Ranked(node, chunks, deeper=len(hits) == asked.depth and asked.depth < stored.words.count(scope))
