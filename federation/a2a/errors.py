@@ -28,8 +28,10 @@ class Failed(Exception):
     """A request of A2A that is answered with an error; `fields` are those of the request that do not fit, and why."""
 
     def __init__(self, code: Code, message: str, *, fields: Sequence[tuple[str, str]] = ()) -> None:
-        self.code, self.message, self.fields = code, message, fields
-        super().__init__(message)
+        # What it quotes may hold halves of characters, which no answer can.
+        self.code, self.message = code, _whole(message)
+        self.fields = [(_whole(field), _whole(why)) for field, why in fields]
+        super().__init__(self.message)
 
     def told(self) -> dict[str, Any]:
         """Return the error object of JSON-RPC."""
@@ -38,6 +40,10 @@ class Failed(Exception):
             violations = [{"field": field, "description": why} for field, why in self.fields]
             found = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}
         return {"code": self.code.value, "message": self.message, "data": [found]}
+
+
+def _whole(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def failed(error: BaseException | None, text: str) -> Failed:

@@ -78,13 +78,13 @@ def asked(message: Message) -> tuple[str, dict[str, Any]]:
     for place, part in enumerate(message.parts):
         if part.raw is not None or part.url is not None:
             raise Failed(Code.CONTENT_TYPE_NOT_SUPPORTED, f"message.parts.{place}: a file; say it as text or data, or share it in the federation")
-        if part.text is not None:
+        if part.text is not None and part.data is None:
             words.append(part.text)
-        elif isinstance(part.data, dict) and not part.data.keys() & inputs.keys():
+        elif part.text is None and isinstance(part.data, dict) and not part.data.keys() & inputs.keys():
             inputs |= part.data
         else:
-            wants = "text, or data that is an object whose names no other part has"
-            raise Failed(Code.INVALID_PARAMS, f"message.parts.{place}: wants {wants}", fields=[(f"message.parts.{place}", f"wants {wants}")])
+            wants = "wants either text, or data that is an object whose names no other part has"
+            raise Failed(Code.INVALID_PARAMS, f"message.parts.{place}: {wants}", fields=[(f"message.parts.{place}", wants)])
     if not any(each.strip() for each in words):
         raise Failed(Code.INVALID_PARAMS, "message.parts: want at least one text", fields=[("message.parts", "want at least one text")])
     return "\n\n".join(words), inputs

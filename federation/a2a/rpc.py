@@ -92,11 +92,20 @@ def _envelope(asked: object) -> tuple[str | int | float, str, object]:
     if not isinstance(asked, dict) or asked.get("jsonrpc") != "2.0":
         raise Failed(Code.INVALID_REQUEST, "wants one request of JSON-RPC: an object whose jsonrpc is '2.0'")
     identity, method = asked.get("id"), asked.get("method")
-    if not isinstance(identity, str | int | float) or isinstance(identity, bool):
+    if not isinstance(identity, str | int | float) or isinstance(identity, bool) or not _is_tellable(identity):
         raise Failed(Code.INVALID_REQUEST, "id: wants a text or a number, because each request is answered")
     if not isinstance(method, str):
         raise Failed(Code.INVALID_REQUEST, "method: wants a text")
     return identity, method, asked.get("params")
+
+
+def _is_tellable(identity: str | int | float) -> bool:
+    """Say whether JSON can have it: Python also reads numbers without an end, and halves of characters."""
+    try:
+        json.dumps(identity, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
 
 
 def _require_version(said: str | None) -> None:

@@ -1,8 +1,11 @@
 """The front door on a free port of loopback, and agents that call it with tokens of their own through the real client."""
 
 import asyncio
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,10 +22,12 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from federation import frontdoor
 from federation.mcp.door import Door
+from federation.mcp.tools import claims, memories, retrieval
 from federation.services import agents
 from federation.settings import Settings
 from federation.transaction import Transactions
 from tests.integration.conftest import Recorder, with_agents
+from tests.integration.mcp.publishing import STALE_S, publishing
 
 AGENTS = ("ada", "bob", "dan", "eve")
 # Made for each client, it would cost more than what most of them do, though none speaks TLS.
@@ -149,3 +154,65 @@ def lasting_house(postgres: Any, stock: Any, watch: Any) -> Iterator[House]:
         ):
             yield opened
         assert watch.flaws(url) == []
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the door, which is in this process, wait for a worker on a loaded machine."""
+    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 240.0)
+    monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
+    monkeypatch.setattr(memories, "RANKED_WITHIN_S", 240.0)
+
+
+@pytest.fixture(scope="module")
+def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.TempPathFactory, serve: Any) -> Iterator[Any]:
+    """A front door with ActiveMQ and the worker of one node, `solo` (developer), behind it."""
+    postgres.start()
+    activemq.start()
+    folder: Path = tmp_path_factory.mktemp("spine")
+    (folder / "solo.toml").write_text(
+        'role = "developer"\nconcurrency = 2\npool = "threads"\ntags = ["frag"]\n'
+        'engines = ["llamacpp", "minilm"]\nmodels = ["all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"]\n'
+    )
+    with postgres.database(owner="federation_owner", template=template) as owner_url:
+        database_url, service_url = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
+        transactions = publishing(database_url, service_url, activemq.url, folder)
+        with transactions.begin("test:setup") as session:
+            tokens = {name: agents.add(session, name, role) for name, role in {"ada": "lead", "bob": "developer", "dan": "developer"}.items()}
+        ours = {
+            "FEDERATION_DATA_DIR": str(folder),
+            "FEDERATION_WORKERS_DIR": str(folder),
+            "FEDERATION_DATABASE_URL": database_url,
+            "FEDERATION_DATABASE_SERVICE_URL": service_url,
+            "FEDERATION_BROKER_URL": activemq.url,
+            "FEDERATION_NODE_BEAT_S": "0.5",
+            "FEDERATION_NODE_STALE_S": str(STALE_S),
+        }
+        celery = [sys.executable, "-m", "celery", "-A", "federation"]
+        with (
+            (folder / "worker.log").open("wb") as log,
+            subprocess.Popen([*celery, "worker", "-Q", "solo"], env=os.environ | ours, stdout=log, stderr=log, cwd=folder) as worker,
+            # It sweeps what could not be sent at once.
+            subprocess.Popen([*celery, "beat"], env=os.environ | ours, stdout=log, stderr=log, cwd=folder) as beat,
+        ):
+            try:
+                with serve(transactions, database_url, tokens, vectors_dir=folder / "vectors") as house:
+                    asyncio.run(announced(house, worker, folder / "worker.log"))
+                    yield house
+            finally:
+                for process in (beat, worker):
+                    process.terminate()
+                    try:
+                        process.wait(20)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+        transactions.engine.dispose()
+        transactions.service.dispose()
+
+
+async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the worker's node is in the pulse."""
+    async with house.client("ada") as ada, asyncio.timeout(120):
+        while not any(row["kind"] == "node" and not row["stale"] for row in (await ada.call_tool("federation_pulse")).structured_content["rows"]):
+            assert worker.poll() is None, log.read_text()
+            await asyncio.sleep(0.1)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from functools import cache
@@ -137,6 +138,20 @@ async def test_task_goes_through(house: Any, outside: Client) -> None:
     assert [part.get("text", part.get("data")) for part in artifact["parts"]] == ["One leak.", {"leaks": 1, "text": "One leak."}]
 
 
+async def test_request_that_the_page_shows_makes_the_task_that_it_says(house: Any, outside: Client) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "a2a.md").read_text()
+    [request] = re.findall(r"```json\n(.*?)```", page, re.S)
+    task = (await outside.post(request.encode())).json()["result"]["task"]
+    async with house.client("bob") as bob:
+        stands = (await bob.call_tool("federation_task_status", {"task_id": task["id"]})).structured_content
+    assert stands["description"] == "Profile the memory of the auth module"
+    assert {name: stands["terms"][name] for name in ("task_type", "parameters", "timeout_s")} == {
+        "task_type": "analyze",
+        "parameters": {"module": "auth"},
+        "timeout_s": 3600,
+    }
+
+
 async def test_who_waits_is_answered_when_the_task_ends(house: Any, outside: Client) -> None:
     said = message("Look", metadata={"federation": {"agent": "bob"}})
     asking = asyncio.ensure_future(outside.ask("SendMessage", {"message": said}))
@@ -192,6 +207,16 @@ async def test_cancelled_and_rejected_tasks_are_told_apart(house: Any, outside: 
     assert "artifacts" not in rejected
 
 
+async def test_whoever_offers_fewer_tools_to_models_serves_all_of_a2a(
+    transactions: Any, postgres: Any, database: str, tokens: Any, serve: Any
+) -> None:
+    with serve(transactions, postgres.as_role("federation_app", database), tokens, tools="core") as house:
+        async with httpx2.AsyncClient() as http:
+            client = Client(http, house)
+            task = await client.send(message("Not that"))
+            assert (await client.ask("CancelTask", {"id": task["id"]}))["result"]["status"]["state"] == "TASK_STATE_CANCELED"
+
+
 async def test_what_has_ended_is_not_cancelled(house: Any, outside: Client) -> None:
     task = await outside.send(message("Quick", metadata={"federation": {"agent": "bob"}}))
     async with house.client("bob") as bob:
@@ -225,6 +250,12 @@ async def test_without_a_valid_token_nothing_is_said_but_401(house: Any, outside
         ("SendMessage", {"message": message("x", {"data": [1]})}, Code.INVALID_PARAMS, "message.parts.1"),
         ("SendMessage", {"message": message("x", {"data": {"a": 1}}, {"data": {"a": 2}})}, Code.INVALID_PARAMS, "message.parts.2"),
         ("SendMessage", {"message": message("x\0")}, Code.INVALID_PARAMS, "description"),
+        ("SendMessage", {"message": message("\ud800")}, Code.INVALID_PARAMS, "description"),
+        ("SendMessage", {"message": message("x", {"data": {"\ud800": 1}})}, Code.INVALID_PARAMS, "parameters"),
+        ("SendMessage", {"message": message("x", {"data": {"n": float("nan")}})}, Code.INVALID_PARAMS, "parameters.n"),
+        ("SendMessage", {"message": message({"text": "x", "data": {}})}, Code.INVALID_PARAMS, "message.parts.0"),
+        ("SendMessage", {"message": message("x", {})}, Code.INVALID_PARAMS, "message.parts.1"),
+        ("SendMessage", {"message": message("x", metadata={"federation": {"\ud800": 1}})}, Code.INVALID_PARAMS, ""),
         ("SendMessage", {"message": message("x", {"url": "https://elsewhere.example/x"})}, Code.CONTENT_TYPE_NOT_SUPPORTED, "message.parts.1"),
         ("SendMessage", {"message": message("x", {"raw": "AA=="})}, Code.CONTENT_TYPE_NOT_SUPPORTED, "message.parts.1"),
         ("SendMessage", {"message": message("x", contextId="a b")}, Code.INVALID_PARAMS, "conversation_id"),
@@ -246,6 +277,7 @@ async def test_without_a_valid_token_nothing_is_said_but_401(house: Any, outside
             Code.CONTENT_TYPE_NOT_SUPPORTED,
             "image/png",
         ),
+        ("SendMessage", {"message": {**message("x"), "messageId": "\ud800"}}, Code.INVALID_PARAMS, "message.messageId"),
         ("GetTask", {"id": 7}, Code.INVALID_PARAMS, "id"),
         ("CancelTask", {"id": "nothing-like-it"}, Code.TASK_NOT_FOUND, "no task"),
         ("SendStreamingMessage", {}, Code.UNSUPPORTED_OPERATION, "SendMessage"),
@@ -276,6 +308,11 @@ async def test_bad_request_is_told_what_it_wants_and_makes_nothing(
         (b'{"jsonrpc": "2.0", "method": "GetTask"}', Code.INVALID_REQUEST),
         (b'{"jsonrpc": "2.0", "id": true, "method": "GetTask"}', Code.INVALID_REQUEST),
         (b'{"jsonrpc": "2.0", "id": 1, "method": 7}', Code.INVALID_REQUEST),
+        (b'{"jsonrpc": "2.0", "id": NaN, "method": "GetTask"}', Code.INVALID_REQUEST),
+        (b'{"jsonrpc": "2.0", "id": 1e999, "method": "GetTask"}', Code.INVALID_REQUEST),
+        (b'{"jsonrpc": "2.0", "id": "\\ud800", "method": "GetTask"}', Code.INVALID_REQUEST),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "\\ud800"}', Code.METHOD_NOT_FOUND),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "\\ud800"}}', Code.INVALID_PARAMS),
     ],
 )
 async def test_what_is_no_request_is_told_so(outside: Client, body: bytes, code: Code) -> None:

@@ -1,13 +1,7 @@
 """Tools whose work runs as executions: a real ActiveMQ and a real worker."""
 
 import asyncio
-import os
-import re
-import runpy
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,76 +12,12 @@ from sqlalchemy import text
 from federation.delivery import ranker
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
-from federation.mcp.tools import claims, memories, retrieval
-from federation.services import agents, claim_lines, inference, summaries, task_claims
+from federation.services import claim_lines, inference, summaries
 from federation.store.models.executions import Execution
 from federation.store.models.inference import ModelRun
 from tests.integration.mcp.calls import CALLS
-from tests.integration.mcp.publishing import STALE_S, publishing
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the door, which is in this process, wait for a worker on a loaded machine."""
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 240.0)
-    monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
-    monkeypatch.setattr(memories, "RANKED_WITHIN_S", 240.0)
-
-
-@pytest.fixture(scope="module")
-def spine(postgres: Any, activemq: Any, template: str, tmp_path_factory: pytest.TempPathFactory, serve: Any) -> Iterator[Any]:
-    """A front door with ActiveMQ and the worker of one node, `solo` (developer), behind it."""
-    postgres.start()
-    activemq.start()
-    folder: Path = tmp_path_factory.mktemp("spine")
-    (folder / "solo.toml").write_text(
-        'role = "developer"\nconcurrency = 2\npool = "threads"\ntags = ["frag"]\n'
-        'engines = ["llamacpp", "minilm"]\nmodels = ["all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"]\n'
-    )
-    with postgres.database(owner="federation_owner", template=template) as owner_url:
-        database_url, service_url = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
-        transactions = publishing(database_url, service_url, activemq.url, folder)
-        with transactions.begin("test:setup") as session:
-            tokens = {name: agents.add(session, name, role) for name, role in {"ada": "lead", "bob": "developer", "dan": "developer"}.items()}
-        ours = {
-            "FEDERATION_DATA_DIR": str(folder),
-            "FEDERATION_WORKERS_DIR": str(folder),
-            "FEDERATION_DATABASE_URL": database_url,
-            "FEDERATION_DATABASE_SERVICE_URL": service_url,
-            "FEDERATION_BROKER_URL": activemq.url,
-            "FEDERATION_NODE_BEAT_S": "0.5",
-            "FEDERATION_NODE_STALE_S": str(STALE_S),
-        }
-        celery = [sys.executable, "-m", "celery", "-A", "federation"]
-        with (
-            (folder / "worker.log").open("wb") as log,
-            subprocess.Popen([*celery, "worker", "-Q", "solo"], env=os.environ | ours, stdout=log, stderr=log, cwd=folder) as worker,
-            # It sweeps what could not be sent at once.
-            subprocess.Popen([*celery, "beat"], env=os.environ | ours, stdout=log, stderr=log, cwd=folder) as beat,
-        ):
-            try:
-                with serve(transactions, database_url, tokens, vectors_dir=folder / "vectors") as house:
-                    asyncio.run(announced(house, worker, folder / "worker.log"))
-                    yield house
-            finally:
-                for process in (beat, worker):
-                    process.terminate()
-                    try:
-                        process.wait(20)
-                    except subprocess.TimeoutExpired:
-                        process.kill()
-        transactions.engine.dispose()
-        transactions.service.dispose()
-
-
-async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the worker's node is in the pulse."""
-    async with house.client("ada") as ada, asyncio.timeout(120):
-        while not any(row["kind"] == "node" and not row["stale"] for row in (await ada.call_tool("federation_pulse")).structured_content["rows"]):
-            assert worker.poll() is None, log.read_text()
-            await asyncio.sleep(0.1)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patience")]
 
 
 async def test_each_tool_answers_what_it_declares(spine: Any, tmp_path: Path) -> None:
@@ -172,56 +102,6 @@ async def test_who_waited_in_vain_keeps_the_place_for_the_next_call(spine: Any) 
         [held] = (await dan.call_tool("federation_claims", {"resource": "file:vain/**"})).structured_content["claims"]
         assert (held["holder"], held["waiting"], held["fencing_token"]) == ("ada", ["bob", "dan"], None)
         assert (await dan.call_tool("federation_release", {"resource": "file:vain/**"})).data.left_line
-
-
-async def test_lock_of_the_patterns_is_a_claim(spine: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    lock = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "agent_lock.py"))
-    async with spine.client("bob") as bob:
-        theirs = lock["AgentLock"](bob, "file:/lock/main.py")
-        assert await theirs.acquire()
-        await lock["main"](f"{spine.url}/mcp", "file:/lock/main.py", spine.tokens["dan"])
-        assert await theirs.release()
-        assert not await theirs.release()
-    await lock["main"](f"{spine.url}/mcp", "file:/lock/main.py", spine.tokens["dan"])
-    assert capsys.readouterr().out.splitlines() == ["another agent is working on file:/lock/main.py", "changing file:/lock/main.py with token 2"]
-
-
-@pytest.mark.parametrize("way", ["bus", "star", "ring", "tree"])
-async def test_agents_work_together_in_each_of_the_four_ways(spine: Any, capsys: pytest.CaptureFixture[str], way: str) -> None:
-    docs = Path(__file__).parents[3] / "docs"
-    await runpy.run_path(str(docs / "examples" / "ways_to_work.py"))["main"](way, f"{spine.url}/mcp", spine.tokens)
-    # The page shows what it prints.
-    [shown] = re.findall(rf"# end of {way}.*?```text\n(.*?)```", (docs / "how-to" / "work-together.md").read_text(), re.S)[:1]
-    assert capsys.readouterr().out == shown
-    # Others' tests recall by meaning, whatever it is about.
-    for name in ("ada", "bob", "dan"):
-        async with spine.client(name) as agent:
-            for memory in (await agent.call_tool("federation_recall", {"about": ["release-7"]})).data.memories:
-                if memory.by == name:
-                    await agent.call_tool("federation_forget", {"memory_id": str(memory.memory_id)})
-
-
-async def test_task_goes_through_to_an_agent_of_another_system(spine: Any, house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    bridge = runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "a2a_bridge.py"))
-    monkeypatch.setitem(bridge["Elsewhere"].does.__globals__, "LOOK_S", 0.05)
-    card = f"{house.url}/.well-known/agent-card.json"
-    tokens = {"federation": spine.tokens["dan"], "elsewhere": house.tokens["ada"]}
-    async with asyncio.TaskGroup() as group, spine.client("ada") as ada, house.client("bob") as bob:
-        passing = group.create_task(bridge["main"](f"{spine.url}/mcp", "translate", card, tokens))
-        asked = (await ada.call_tool("federation_delegate", {"description": "Translate the manual", "capability": "translate"})).data
-        found: list[Any] = []
-        while not found:
-            found = (await bob.call_tool("federation_inbox", {"wait_s": 60})).structured_content["messages"]
-        # What another system does with it is that one's; here it is a federation too, in which bob takes it.
-        there = found[0]["data"]["task_id"]
-        assert "Translate the manual" in found[0]["content"]
-        with house.transactions.begin("bob") as session:
-            token = task_claims.claim(session, there, description="", ttl_s=60).fencing_token
-        await bob.call_tool("federation_complete_task", {"task_id": there, "fencing_token": token, "result": {"pages": 12}})
-        ended = (await ada.call_tool("federation_task_result", {"task_id": str(asked.task_id), "wait_s": 240})).structured_content
-        passing.cancel()
-    assert (ended["state"], ended["done_by"]) == ("completed", "dan")
-    assert ended["result"]["artifacts"][0]["parts"][0]["data"] == {"pages": 12}
 
 
 async def test_who_waits_for_a_task_gets_it_when_it_is_given_back(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
