@@ -167,7 +167,7 @@ def serve_stdio() -> None:
     door = Door(transactions(), config, database_url=database_url(config), token=config.token.get_secret_value())
 
     async def run() -> None:
-        name = (await door.call()).caller.name
+        name = (await door.access.caller()).name
         door.voice = await anyio.to_thread.run_sync(agent_voice, config, door.transactions, name)
         await build(door).run_stdio_async(show_banner=False)
 

@@ -217,6 +217,9 @@ def config(
         str | None,
         typer.Option("--token", metavar=_FROM_STDIN, help="Read the token from standard input; unset: FEDERATION_TOKEN, or a place to fill in."),
     ] = None,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Through `federation mcp --url` on the client's machine, which signs with a key that stays there.")
+    ] = False,
 ) -> None:
     """Print the lines that connect an MCP client.
 
@@ -229,10 +232,15 @@ def config(
         errors.print(f"Put the token of {name} in; if it is lost: federation agent rotate {name}")
     else:
         errors.print("The lines hold the token: keep them out of version control.")
-    if settings().tls:
-        trusted = Certificates(Home(settings().data_dir).tls_dir).authority
+    trusted = Certificates(Home(settings().data_dir).tls_dir).authority if settings().tls else None
+    if sign:
+        errors.print(f"`federation` must be installed on the client's machine; it makes the key of {name} there.")
+        if trusted is not None:
+            errors.print(f"Copy {inert(str(trusted))} there, and name its place after --ca.")
+    elif trusted is not None:
         errors.print(f"The client must trust {inert(str(trusted))}; those on Node take its path from the variable NODE_EXTRA_CA_CERTS.")
-    print_json(configuration(client, url=mcp_url(settings(), for_others=True), token=secret or f"TOKEN-OF-{name}"))
+    url = mcp_url(settings(), for_others=True)
+    print_json(configuration(client, url=url, token=secret or f"TOKEN-OF-{name}", sign=sign, authority=trusted))
 
 
 def _secret(option: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 NAME = "federation"
@@ -25,19 +26,18 @@ FILES = {
     Client.VSCODE: ".vscode/mcp.json",
     Client.CURSOR: ".cursor/mcp.json",
 }
+_CONTINUE = (f"name: {NAME}", "version: 0.0.1", "schema: v1", "mcpServers:", f"  - name: {NAME}")
 
 
-def configuration(client: Client, *, url: str, token: str) -> str:
-    """Return the lines for this client's file."""
+def configuration(client: Client, *, url: str, token: str, sign: bool = False, authority: Path | None = None) -> str:
+    """Return the lines for this client's file; to `sign` it starts `federation mcp --url`, which trusts the authority of a file."""
+    if sign:
+        return _signing(client, ["mcp", "--url", url, *(["--ca", str(authority)] if authority else [])], {"FEDERATION_TOKEN": token})
     headers = {"Authorization": f"Bearer {token}"}
     if client is Client.CONTINUE:
         return "\n".join(
             (
-                f"name: {NAME}",
-                "version: 0.0.1",
-                "schema: v1",
-                "mcpServers:",
-                f"  - name: {NAME}",
+                *_CONTINUE,
                 "    type: streamable-http",
                 f"    url: {json.dumps(url)}",
                 "    requestOptions:",
@@ -50,4 +50,17 @@ def configuration(client: Client, *, url: str, token: str) -> str:
         server = {"type": "http", **server}
     elif client is Client.CLINE:
         server = {"type": "streamableHttp", **server}
+    return _json(client, server)
+
+
+def _signing(client: Client, arguments: list[str], environment: dict[str, str]) -> str:
+    if client is Client.CONTINUE:
+        variables = [f"      {name}: {json.dumps(value)}" for name, value in environment.items()]
+        given = [f"    args: {json.dumps(arguments)}", "    env:", *variables]
+        return "\n".join((*_CONTINUE, "    type: stdio", f"    command: {NAME}", *given))
+    server = {"command": NAME, "args": arguments, "env": environment}
+    return _json(client, {"type": "stdio", **server} if client in {Client.CLAUDE_CODE, Client.VSCODE} else server)
+
+
+def _json(client: Client, server: dict[str, Any]) -> str:
     return json.dumps({"servers" if client is Client.VSCODE else "mcpServers": {NAME: server}}, indent=2)

@@ -1,7 +1,6 @@
 """What is claimed, for who is about to commit: read from PostgreSQL where that is set, else asked of the front door with the agent's token."""
 
 import json
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,7 @@ from typing import Any
 from federation.cli import acting, repository
 from federation.cli.operator import transact
 from federation.errors import FederationError, SettingsError, TransientError
-from federation.local.certificates import Certificates
-from federation.local.home import Home
+from federation.local.certificates import trusted
 from federation.local.person import person
 from federation.mcp.where import mcp_url
 from federation.services import resource_claims
@@ -100,7 +98,7 @@ def call_tool(config: Settings, tool: str, arguments: dict[str, Any]) -> dict[st
     said = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
     request = urllib.request.Request(url, said, headers)  # noqa: S310 - the URL is a setting, http or https
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S, context=_trust(config)) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S, context=trusted(config)) as answer:  # noqa: S310
             body = _body(answer.read().decode())
     except urllib.error.HTTPError as error:
         if error.code == 401:
@@ -113,14 +111,6 @@ def call_tool(config: Settings, tool: str, arguments: dict[str, Any]) -> dict[st
         raise FederationError(f"the front door at {url} refuses: {json.dumps(body)[:500]}")
     found: dict[str, Any] = result["structuredContent"]
     return found
-
-
-def _trust(config: Settings) -> ssl.SSLContext:
-    own = Certificates(Home(config.data_dir).tls_dir).authority
-    context = ssl.create_default_context()
-    if own.is_file():
-        context.load_verify_locations(own)
-    return context
 
 
 def _body(text: str) -> dict[str, Any]:

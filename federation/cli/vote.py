@@ -1,6 +1,7 @@
 """`federation vote`: shows an agent what is voted on, acknowledges it by its hash, and votes under a signature of the agent's own."""
 
 import json
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -9,8 +10,9 @@ from sqlalchemy.orm import Session
 from federation.cli.as_agent import transact_as_agent
 from federation.cli.consensus import AsJson, InConversation, as_told, print_vote
 from federation.cli.console import console, inert, print_json
+from federation.cli.elsewhere import Authority, Url, ask, front_door
 from federation.cli.operator import transact
-from federation.errors import InvalidInput
+from federation.errors import InvalidInput, PermanentError
 from federation.services import consensus, consensus_results, decisions, votes
 
 # So much of a hash that nobody hits upon it.
@@ -32,12 +34,31 @@ def vote(
     confidence: Annotated[float | None, typer.Option(min=0, max=1, help="How sure you are, 0 to 1.")] = None,
     reason: Annotated[str, typer.Option(help="Why.")] = "",
     conversation: InConversation = None,
+    url: Url = None,
+    authority: Authority = None,
     as_json: AsJson = False,
 ) -> None:
     """Vote as the agent whose token FEDERATION_TOKEN is, and sign the ballot with the key of this machine.
 
     Without an option it shows what is voted on, and its hash.
     """
+    if url is not None:
+        door = front_door(url, authority)
+        results = partial(ask, door, "federation_consensus_results", consensus_id=reference, ballots=True, conversation_id=conversation)
+        if not response:
+            print_vote(results(), as_json=as_json)
+            return
+        if acknowledge is not None:
+            found = results()
+            read = {"consensus_id": found["consensus_id"], "options_hash": whole(acknowledge, found["options_hash"])}
+            ask(door, "federation_consensus_acknowledge", **read)
+        ballot = {"choices": response, "confidence": confidence, "reason": reason, "conversation_id": conversation}
+        counted = ask(door, "federation_consensus_respond", consensus_id=reference, **ballot)
+        if door.said is None:
+            raise PermanentError(f"{url} asks for no signature, because it is of an older version: the ballot counts, attested by it")
+        told = {name: counted[name] for name in ("consensus_id", "revision")} | {"voter": door.said.actor, "choice": door.said.choice}
+        _print(told | {name: counted[name] for name in ("mode", "state", "winner")}, reference, as_json=as_json)
+        return
 
     def show(session: Session) -> dict[str, Any]:
         return as_told(consensus_results.results(session, consensus.find(session, reference, conversation_id=conversation), with_ballots=True))
@@ -62,10 +83,14 @@ def vote(
         "state": ended.state,
         "winner": (ended.outcome or {}).get("winner"),
     }
+    _print(told, consensus.called(done.vote), as_json=as_json)
+
+
+def _print(told: dict[str, Any], called: str, *, as_json: bool) -> None:
     if as_json:
         print_json(json.dumps(told, indent=2))
         return
-    console.print(inert(f"{told['voter']} voted {told['choice']} in {consensus.called(done.vote)}, {told['mode']}. It is {told['state']}."))
+    console.print(inert(f"{told['voter']} voted {told['choice']} in {called}, {told['mode']}. It is {told['state']}."))
 
 
 def whole(given: str, known: str) -> str:

@@ -13,8 +13,9 @@ from kombu.exceptions import OperationalError
 
 from federation.broker.errors import ConnectionLost
 from federation.delivery.envelope import HEADER, SIGNATURE, settled
-from federation.delivery.signer import Signer, keys_folder, name_of_process
+from federation.delivery.signer import Signer, name_of_process
 from federation.errors import SettingsError, TransientError
+from federation.security.key_files import keys_folder
 
 logger = logging.getLogger(__name__)
 

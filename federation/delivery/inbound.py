@@ -23,7 +23,7 @@ from federation.delivery.spoken import Spoken, id_of, read
 from federation.delivery.wire import CONFIRM_S, Wire
 from federation.errors import InvalidInput, NotFound, PermanentError, RateLimited, TransientError
 from federation.services import actions, cop, feeds, inboxes, sessions
-from federation.store import outbox
+from federation.store.fixed_ids import fixed_id
 from federation.transaction import Transactions
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Inbound:
 
     def _do(self, transactions: Transactions, agent: str, spoken: Spoken, frame: Frame) -> Mapping[str, Any]:
         # Delivered again after a crash, it is the same message, and the same call.
-        slug = spoken.id or f"stomp:{outbox.fixed_id('stomp', frame.headers.get('message-id', ''))}"
+        slug = spoken.id or f"stomp:{fixed_id('stomp', frame.headers.get('message-id', ''))}"
 
         def work(session: Session) -> Mapping[str, Any]:
             if spoken.cursor is not None:

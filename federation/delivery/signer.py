@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from federation.delivery.envelope import canonical_bytes, signature_header
-from federation.errors import PermanentError, SettingsError, TransientError
+from federation.errors import PermanentError, TransientError
 from federation.local.person import person
-from federation.security.signing import SigningKey, load_or_make, public_file
+from federation.security.key_files import own_key
+from federation.security.signing import SigningKey
 from federation.services import signers
-from federation.settings import Settings
 from federation.transaction import Silent, Transactions, connect
 
 logger = logging.getLogger(__name__)
@@ -41,27 +41,9 @@ def name_of_process() -> str:
     return _names[0] if _names else person()
 
 
-def keys_folder(given: Settings) -> Path:
-    """Return the folder of the keys that this machine's parts sign with."""
-    return given.keys_dir or given.data_dir / "keys"
-
-
 def key_file(folder: Path, name: str) -> Path:
     """Return the file of the private key of a part."""
     return folder / f"{re.sub('[^A-Za-z0-9_.@-]', '-', name)}.pem"
-
-
-def own_key(path: Path) -> SigningKey:
-    """Return the private key of this file, made if there is none yet. Raises SettingsError where its folder cannot be read or written."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key = load_or_make(path)
-        # Who removed a private key has left the public half of that one.
-        if public_file(path).read_text() != key.public.pem:
-            public_file(path).write_text(key.public.pem)
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; set FEDERATION_KEYS_DIR to a folder that this user can write") from error
-    return key
 
 
 def revoked(path: Path, at: datetime) -> KeyRevoked:

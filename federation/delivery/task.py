@@ -24,7 +24,7 @@ from federation.delivery.sending import LOSSES, RETURNS
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
 from federation.services import executions, quarantine
 from federation.settings import settings
-from federation.store.outbox import fixed_id
+from federation.store.fixed_ids import fixed_id
 
 if TYPE_CHECKING:
     CeleryTask = Task[Any, Any]

@@ -1,10 +1,9 @@
 """Who signs what is stated: this process with its own key, which attests for others, or an agent with the key that stays on its side."""
 
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from federation.delivery.signer import Signer, keys_folder, own_key, revoked
+from federation.delivery.signer import Signer, revoked
+from federation.security.key_files import agent_key_file, own_key
 from federation.security.statements import Draft, KeyVoice, Signed
 from federation.services import agent_keys
 from federation.settings import Settings
@@ -24,17 +23,12 @@ class PartVoice:
         return KeyVoice(signer.key, signer.name).speak(draft)
 
 
-def _key_file(folder: Path, agent: str) -> Path:
-    # No part is called so. Two agents never have one file, nor one the public half of another: a dot in a name is escaped too.
-    return folder / f"agent-{quote(agent, safe='').replace('.', '%2E')}.pem"
-
-
 def agent_voice(config: Settings, transactions: Transactions, agent: str) -> KeyVoice:
     """Return what signs in the name of an agent who was authenticated here: the key of this machine, made and registered when it is first needed.
 
     Raises KeyRevoked, SettingsError, DatabaseUnavailable.
     """
-    path = _key_file(keys_folder(config), agent)
+    path = agent_key_file(config, agent)
     key = own_key(path)
     with transactions.begin(agent) as session:
         found = agent_keys.register(session, agent, key.public)

@@ -224,3 +224,16 @@ def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePubl
 
 def _usage(*named: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: name in named for name in _USAGES})
+
+
+def trusted(config: Settings, authority: Path | None = None) -> ssl.SSLContext:
+    """Return what trusts the authorities that this machine does, its own for the federation, and the one named. Raises SettingsError."""
+    own = Certificates(Home(config.data_dir).tls_dir).authority
+    context = ssl.create_default_context()
+    for file in (own if own.is_file() else None, authority):
+        try:
+            if file is not None:
+                context.load_verify_locations(file)
+        except OSError as error:
+            raise SettingsError(f"{file}: holds no certificate of an authority in PEM ({error.strerror or error}); copy the ca.pem") from error
+    return context

@@ -4,7 +4,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 
 import mcp_types
 from fastmcp.exceptions import ToolError, ValidationError
@@ -14,7 +14,9 @@ from pydantic import ValidationError as Misfits
 
 from federation.errors import FederationError, TransientError
 from federation.mcp.door import Call, Door
+from federation.mcp.signing import wanted
 from federation.mcp.words import misfit
+from federation.security.statements import SignatureWanted
 from federation.services.storable import refuse_unstorable
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,9 @@ def offered(tool: Callable[Concatenate[Call, P], Awaitable[T]]) -> Callable[P, A
             call = await _door.get().call()
             agent, trace_id = call.caller.name, call.trace_id
             return await tool(call, *args, **kwargs)
+        except SignatureWanted as error:
+            # An error is no value of the tool's, and FastMCP takes it as it is.
+            return cast("T", wanted(error))
         except FederationError as error:
             logger.info("mcp.refused", extra={"tool": tool.__name__, "agent": agent, "trace_id": trace_id, "reason": str(error)})
             raise readable(error) from error

@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 from federation.errors import DatabaseUnavailable
 from federation.mcp.access import Access
 from federation.mcp.issuer import Issuer
+from federation.mcp.signing import signatory
 from federation.results.options import Options
 from federation.results.waiting import Notifications
 from federation.security.issuer_keys import issuer_keys
-from federation.security.statements import Voice
+from federation.security.statements import Signatory, Voice
 from federation.services import parts
 from federation.services.agents import Caller
 from federation.settings import Settings
@@ -73,17 +74,18 @@ class Door:
                 self.transactions.tell = None
 
     async def call(self) -> "Call":
-        """Return the call that is being made. Raises Unauthenticated, DatabaseUnavailable, IssuerUnavailable."""
-        return Call(self, await self.access.caller(), new_trace_id())
+        """Return the call that is being made. Raises Unauthenticated, DatabaseUnavailable, IssuerUnavailable, InvalidInput."""
+        return Call(self, await self.access.caller(), new_trace_id(), signatory())
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a tool: who makes it, and the trace of all that it causes."""
+    """One call of a tool: who makes it, the trace of all that it causes, and who signs what is stated in it, if its caller does."""
 
     door: Door
     caller: Caller
     trace_id: str
+    signatory: Signatory | None = None
 
     @property
     def settings(self) -> Settings:
@@ -105,7 +107,8 @@ class Call:
         return await to_thread.run_sync(run, limiter=self.door.limiter)
 
     def _transact(self, work: Callable[[Session], T], voice: Voice | None) -> T:
-        with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id, voice=voice or self.door.voice) as session:
+        speaks = voice or self.signatory or self.door.voice
+        with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id, voice=speaks) as session:
             return work(session)
 
     async def with_files(self, work: Callable[[Contents], T]) -> T:

@@ -6,7 +6,7 @@ The form is RFC 8785: keys in order, no blanks, UTF-8. What is signed are the by
 import base64
 import binascii
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,13 +16,15 @@ from typing import Annotated, Any, Literal, Protocol
 import rfc8785
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from federation.errors import InvalidInput
-from federation.security.signing import SigningKey
+from federation.errors import FederationError, InvalidInput
+from federation.security.signing import PublicKey, SigningKey
 
 # In each of them, so that no text that is signed for another purpose (a message, a seal) is ever taken for a statement.
 TYPE: Literal["federation.statement/1"] = "federation.statement/1"
 LONGEST = 4_000
 SIGNATURE_BYTES = 64
+# In these two statements say the same of the same.
+SAME = ("actor", "action", "choice", "subject", "content_sha256")
 
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 # The name of a resource is longer than all others.
@@ -130,6 +132,35 @@ class Presented:
     def speak(self, draft: Draft) -> Signed:
         """Return what was presented, whatever is to be stated."""
         return self.signed
+
+
+class SignatureWanted(FederationError):
+    """Whoever calls signs what he is asked to, and has not signed this: nothing was done. `content` is what `draft` has the hash of."""
+
+    def __init__(self, draft: Draft, content: Mapping[str, Any]) -> None:
+        self.draft, self.content = draft, content
+        super().__init__("sign this, and call again with the statement")
+
+
+class Signatory:
+    """Says what a caller has signed so far who signs, elsewhere, what he is asked to; `key` is his, which may not be known yet."""
+
+    def __init__(self, signed: Iterable[Signed] = (), *, key: PublicKey | None = None) -> None:
+        """Raises NotAStatement."""
+        self.key = key
+        self._signed = {_same(parse(one.text)): one for one in signed}
+
+    def has_signed(self, draft: Draft) -> bool:
+        """Return whether this was signed, and not said yet."""
+        return _same(draft) in self._signed
+
+    def speak(self, draft: Draft) -> Signed:
+        """Return the statement that was signed of this, once."""
+        return self._signed.pop(_same(draft))
+
+
+def _same(one: Draft | Statement) -> tuple[str, ...]:
+    return tuple(getattr(one, name) for name in SAME)
 
 
 def presented(statement: str | None, signature: str | None) -> Presented | None:

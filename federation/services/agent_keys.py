@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from federation.errors import Conflict, NotFound
 from federation.security.signing import PublicKey
 from federation.services import agents, charter, signers
-from federation.store import event_log
+from federation.store import event_log, turns
 from federation.store.models.statements import AgentKey
 
 
@@ -67,6 +67,18 @@ def register(session: Session, agent: str, key: PublicKey) -> KeyView:
         _require_free(session, agent, key)  # two may have registered it at once
     found = session.execute(select(*_COLUMNS).where(AgentKey.identity == key.identity)).mappings().one()
     return KeyView(**found)
+
+
+def register_first(session: Session, agent: str, key: PublicKey) -> bool:
+    """Make the first key of an agent known; False, and nothing is done, for who has one, valid or revoked.
+
+    Whoever holds a token of an agent that has a key gets no other one known so. Raises as `register`.
+    """
+    turns.take(session, f"agent_keys:{agent}")
+    if of(session, agent):
+        return False
+    register(session, agent, key)
+    return True
 
 
 def _require_free(session: Session, agent: str, key: PublicKey) -> None:

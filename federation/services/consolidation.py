@@ -18,6 +18,7 @@ from federation.services.retrieval import EMBEDDING_ENGINE, FRAG
 from federation.store import event_log, outbox
 from federation.store.behalf import on_behalf_of
 from federation.store.context import context
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.memories import Memory
 
 CONSOLIDATE = "federation.tasks.memories.consolidate"
@@ -56,7 +57,7 @@ def request_due(session: Session) -> int:
     before = len(context(session).outbox)
     for owner in owners:
         with on_behalf_of(session, owner, trace_id=context(session).trace_id):
-            identity = outbox.fixed_id("consolidation", owner, day)
+            identity = fixed_id("consolidation", owner, day)
             outbox.record(session, CONSOLIDATE, {}, requirements={"tags": [FRAG], "engine": EMBEDDING_ENGINE}, execution_id=identity, priority=2)
     return len(context(session).outbox) - before
 

@@ -19,8 +19,9 @@ from federation.errors import Conflict, InvalidInput, NotFound, TransientError
 from federation.services import agents, charter, claims, envelopes, inboxes, limits, sessions
 from federation.services.names import valid_slug
 from federation.services.resources import Resource
-from federation.store import event_log, outbox
+from federation.store import event_log
 from federation.store.context import context, notify
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.claims import Claim
 from federation.store.models.sessions import AgentFinding, AgentSession, Category
 
@@ -204,7 +205,7 @@ def _tell_validated(session: Session, found: AgentSession, finding: AgentFinding
 
 def _identity(found: AgentSession, actor: str, slug: str) -> uuid.UUID:
     # As JSON, because names may contain whatever would separate them.
-    return outbox.fixed_id("finding", json.dumps([str(found.id), actor, slug]))
+    return fixed_id("finding", json.dumps([str(found.id), actor, slug]))
 
 
 def _same(former: AgentFinding, said: Said, evidence: list[dict[str, Any]], slug: str) -> AgentFinding:

@@ -17,6 +17,7 @@ from federation.services.indexed_documents import NewDocument
 from federation.services.retrieval import COMPACT, EMBED, EMBEDDING_ENGINE, FRAG, WRITE, RunView
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.cop import Visibility
 from federation.store.models.executions import Execution
 from federation.store.models.nodes import Node
@@ -174,7 +175,7 @@ def record_searchable(session: Session, run_id: uuid.UUID, gone: Sequence[uuid.U
         batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
         event_log.append(session, "index.searchable", f"index:{run_id}", payload={"batches": len(batches)})
         for number, chunk_ids in enumerate(batches):
-            identity = outbox.fixed_id("embed", run_id, number)
+            identity = fixed_id("embed", run_id, number)
             session.add(IndexBatch(execution_id=identity, run_id=run_id, chunk_ids=[str(chunk) for chunk in chunk_ids]))
         session.flush()
         for number in range(min(_at_once(session), len(batches))):
@@ -197,7 +198,7 @@ def _at_once(session: Session) -> int:
 
 def _call_for(session: Session, run_id: uuid.UUID, number: int) -> None:
     """Record the execution of the batch with this number, if there is one; the same twice is one."""
-    identity = outbox.fixed_id("embed", run_id, number)
+    identity = fixed_id("embed", run_id, number)
     if session.get(IndexBatch, identity) is not None:
         outbox.record(session, EMBED, {"run_id": str(run_id)}, requirements={"engine": EMBEDDING_ENGINE}, execution_id=identity, priority=1)
 
@@ -288,7 +289,7 @@ def record_vectors(session: Session, execution_id: uuid.UUID, *, node: str, mode
     called = session.scalar(select(func.count()).select_from(Execution).where(Execution.id.in_(_batches_of(found.run_id)))) or 0
     _call_for(session, found.run_id, called)
     if done == batches or done % WRITE_EVERY == 0:
-        identity = outbox.fixed_id("write", found.run_id, done)
+        identity = fixed_id("write", found.run_id, done)
         outbox.record(session, WRITE, {"run_id": str(found.run_id)}, requirements={"tags": [FRAG]}, execution_id=identity, priority=6)
 
 
@@ -342,7 +343,7 @@ def request_compaction(session: Session, *, every: timedelta) -> uuid.UUID | Non
     recent = sa.or_(IndexRun.created_at > now - 2 * every, IndexRun.finished_at > now - 2 * every)
     if session.scalar(select(IndexRun.id).where(recent).limit(1)) is None:
         return None
-    identity = outbox.fixed_id("compact", int(now.timestamp() // every.total_seconds()))
+    identity = fixed_id("compact", int(now.timestamp() // every.total_seconds()))
     return outbox.record(session, COMPACT, {}, requirements={"tags": [FRAG]}, execution_id=identity, priority=1)
 
 
@@ -355,7 +356,7 @@ def executions_of(session: Session, run_id: uuid.UUID) -> list[uuid.UUID]:
     """Return the ids of the executions that embed and write for a run."""
     embeddings = list(session.scalars(select(IndexBatch.execution_id).where(IndexBatch.run_id == run_id)))
     writes = [count for count in range(1, len(embeddings) + 1) if count == len(embeddings) or count % WRITE_EVERY == 0]
-    return [*embeddings, *(outbox.fixed_id("write", run_id, count) for count in writes)]
+    return [*embeddings, *(fixed_id("write", run_id, count) for count in writes)]
 
 
 def progress(session: Session, run_id: uuid.UUID) -> RunView:

@@ -27,6 +27,7 @@ from federation.services.retrieval import EMBEDDING_ENGINE, FRAG
 from federation.services.visibility import audience
 from federation.store import event_log, outbox
 from federation.store.context import context
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.conversations import Message
 from federation.store.models.cop import Visibility
 from federation.store.models.memories import Memory
@@ -197,7 +198,7 @@ def _remove_summary_of(session: Session, memory_id: uuid.UUID) -> None:
 
 def request_settling(session: Session, memory_id: uuid.UUID, why: str) -> None:
     """Record the execution that lets LanceDB hold of a memory what PostgreSQL does, in the name of who remembered it; once for each `why`."""
-    identity = outbox.fixed_id("memory", memory_id, why)
+    identity = fixed_id("memory", memory_id, why)
     needs = {"tags": [FRAG], "engine": EMBEDDING_ENGINE}
     outbox.record(session, SETTLE, {"memory_id": str(memory_id)}, requirements=needs, execution_id=identity, priority=4)
 

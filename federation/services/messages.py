@@ -16,8 +16,9 @@ from federation.errors import Conflict, InvalidInput, NotFound
 from federation.services import agents, audiences, conversations, envelopes, inboxes, limits, requests, statements
 from federation.services.audiences import Address
 from federation.services.names import valid_slug
-from federation.store import event_log, outbox
+from federation.store import event_log
 from federation.store.context import context
+from federation.store.fixed_ids import named_id
 from federation.store.models.conversations import Message, MessageType, Receipt
 
 # The digest as PostgreSQL writes it, so that replay can compare it. The position is taken before it is known whether the message is new.
@@ -209,8 +210,7 @@ def _record(
 
 
 def _identity(conversation_id: str, sender: str, slug: str) -> uuid.UUID:
-    # As JSON, because names may contain whatever would separate them.
-    return outbox.fixed_id("message", json.dumps([conversation_id, sender, slug]))
+    return named_id("message", conversation_id, sender, slug)
 
 
 def _sent_before(session: Session, identity: uuid.UUID, slug: str, said: Mapping[str, Any]) -> Sent:

@@ -18,7 +18,21 @@ from sqlalchemy.orm import Session, aliased
 
 from federation.errors import Equivocation, InvalidInput, Refused
 from federation.security.signing import PublicKey, parse_public
-from federation.security.statements import Draft, Mode, NotAStatement, Presented, Signed, Statement, Voice, content_sha256, nonce, parse
+from federation.security.statements import (
+    SAME,
+    Draft,
+    Mode,
+    NotAStatement,
+    Presented,
+    Signatory,
+    SignatureWanted,
+    Signed,
+    Statement,
+    Voice,
+    content_sha256,
+    nonce,
+    parse,
+)
 from federation.services import agent_keys, charter
 from federation.store import event_log
 from federation.store.context import context
@@ -35,7 +49,6 @@ _SIGNED_WITH = {
     "task.complete": "federation_complete_task",
     "consensus.vote": "federation_consensus_respond",
 }
-_SAME = ("actor", "action", "choice", "subject", "content_sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +112,22 @@ def say(
 
     What he states `besides` something else is attested where he has brought a signature, because that is of the other. Raises Refused for what is
     no statement of this by the caller, for a key that is unknown, revoked or another's, for one that is out of date, and for one that is
-    attested where a signature is `demanded`.
+    attested where a signature is `demanded`; SignatureWanted where he signs what he is asked to, and has not signed this.
     """
-    voice: Voice | None = session.info.get(_PART if besides and is_brought(session) else _VOICE)
+    by_caller = isinstance(session.info.get(_VOICE), Presented | Signatory)
+    voice: Voice | None = session.info.get(_PART if besides and by_caller else _VOICE)
     actor = context(session).actor
     if voice is None:
         _require_mode(None, demanded, actor=actor, action=action)
         return None
     now = context(session).now()
     draft = Draft(actor, action, choice, subject, hashed(content), now.isoformat(), nonce())
+    if isinstance(voice, Signatory) and not voice.has_signed(draft):
+        raise SignatureWanted(draft, content)
     signed = voice.speak(draft)
-    by_caller = isinstance(voice, Presented)
+    by_caller = isinstance(voice, Presented | Signatory)
     said = _understood(signed, draft, by_others=not by_caller)
-    _require_key(session, said, signed)
+    _require_key(session, said, signed, offered=voice.key if isinstance(voice, Signatory) else None)
     _require_mode(said.mode, demanded, actor=actor, action=action)
     # What was signed just now is new.
     again = by_caller and session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
@@ -134,7 +150,7 @@ def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:
         said = parse(signed.text)
     except NotAStatement as error:
         raise _refused(f"this is none, because {error}.") from error
-    for name in _SAME:
+    for name in SAME:
         told, done = getattr(said, name), getattr(draft, name)
         if told != done:
             raise _refused(f"this one has {name} {told!r}, and what is asked for has {str(done)!r}: sign that.")
@@ -143,11 +159,16 @@ def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:
     return said
 
 
-def _require_key(session: Session, said: Statement, signed: Signed) -> None:
-    """Pass if the statement is signed by a key that may; the key cannot be revoked before the commit. Raises Refused."""
+def _require_key(session: Session, said: Statement, signed: Signed, *, offered: PublicKey | None = None) -> None:
+    """Pass if the statement is signed by a key that may; the key cannot be revoked before the commit. Raises Refused.
+
+    Of an agent who has none yet, the one that is `offered` and signed this is made known with it.
+    """
     shown = said.key[:16]
     owner = said.attested_by or said.actor
     known = agent_keys.whose(session, said.key)
+    if known is None and offered is not None and _holds(offered.pem, said.key, signed) and agent_keys.register_first(session, owner, offered):
+        known = agent_keys.whose(session, said.key)
     if known is None:
         raise _refused(f"key {shown} is not known as {owner}'s: make it known with `federation agent key add {owner} FILE`.")
     if known.owner != owner:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from federation.services import conversations, summary_schedules
 from federation.store import event_log, outbox
 from federation.store.context import context, notify
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.conversations import Conversation, Message
 from federation.store.models.summaries import Summary
 
@@ -155,7 +156,7 @@ def _asked(session: Session, windows: Mapping[tuple[str, int], int], *, patient:
     left, attempt = dict(windows), 0
     while left:
         # The same window has the same id, so that all who ask for it meet in one execution; after a failure it has another.
-        ids = {key: [outbox.fixed_id("summary", *key, upto, attempt + more) for more in range(AT_ONCE)] for key, upto in left.items()}
+        ids = {key: [fixed_id("summary", *key, upto, attempt + more) for more in range(AT_ONCE)] for key, upto in left.items()}
         looked_at = [identity for several in ids.values() for identity in several]
         known = {row.id: row for row in session.execute(_FORMER, {"ids": looked_at, "task_ids": list(map(str, looked_at))})}
         for key, several in ids.items():

@@ -1,6 +1,5 @@
 """Tasks: delegated to agents, persons or a node, alone or as parts of others, and found again; how they are claimed and end is told elsewhere."""
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from federation.services.needs import valid
 from federation.services.summaries import ENGINE as EXTRACTING
 from federation.store import outbox
 from federation.store.context import context
+from federation.store.fixed_ids import fixed_id, named_id
 from federation.store.models.agents import Agent, Capability
 from federation.store.models.conversations import Member
 from federation.store.models.tasks import ENDED, AgentTask, Executor, TaskStatus, TaskType
@@ -128,7 +128,7 @@ def delegate(
 
 def _identity(conversation_id: str, author: str, slug: str) -> uuid.UUID:
     # As that of a message, so that who signs knows it beforehand.
-    return outbox.fixed_id("task", json.dumps([conversation_id, author, slug]))
+    return named_id("task", conversation_id, author, slug)
 
 
 def _state(session: Session, task: AgentTask, designated: str | None, *, besides: bool) -> None:
@@ -182,7 +182,7 @@ def send_to_node(session: Session, task: AgentTask) -> None:
 
 def send_with_sources(session: Session, task: AgentTask, chunk_ids: Sequence[uuid.UUID]) -> None:
     """Record the execution that does a task on a node with what the current one has found; recorded again it is the same."""
-    identity = outbox.fixed_id("run", context(session).execution_id)
+    identity = fixed_id("run", context(session).execution_id)
     sources = {"sources": [str(each) for each in chunk_ids]}
     _record_run(session, task, sources, execution_id=identity)
 

@@ -14,9 +14,6 @@ from federation.store import event_log
 from federation.store.context import Unsent, context, notify
 from federation.store.models.executions import OutboxEntry
 
-# Ids derived from what an execution is for make a second recording of it the same one.
-_NAMESPACE = uuid.UUID("6f0d3f0e-7c0c-5a55-9a53-0f4d2f1c8b11")
-
 # One statement, because two who ask for the same (beat and a caller, say) may do so at once; and as text, because every request records one.
 _RECORD = text(
     """
@@ -45,11 +42,6 @@ _UNSENT = text(
     RETURNING new.execution_id, new.waiting_for, executions.trace_id, old.waiting_for IS NULL AND new.waiting_for IS NOT NULL AS parked
     """
 )
-
-
-def fixed_id(*parts: object) -> uuid.UUID:
-    """Return the same id for the same parts, always."""
-    return uuid.uuid5(_NAMESPACE, "/".join(str(part) for part in parts))
 
 
 def record(

@@ -17,7 +17,7 @@ import pytest
 from federation.security.statements import Draft, content_sha256, nonce
 from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages, sessions
 from federation.services.sessions import Start
-from federation.store import outbox
+from federation.store.fixed_ids import fixed_id
 from tests.integration.services.stating import by_hand, made
 
 World = Any
@@ -203,7 +203,7 @@ def test_an_agent_that_speaks_stomp_may_sign_what_it_says(fed: World, peer: Call
         agent_keys.register(session, "bob", key.public)
     about = {"audience": None, "body_sha256": None, "content_sha256": sha256(b"hello").hexdigest(), "conversation_id": "project-123"}
     about |= {"message_type": "chat", "reply_to": None, "to": "eve"}
-    subject = f"message:{outbox.fixed_id('message', json.dumps(['project-123', 'bob', 'first']))}"
+    subject = f"message:{fixed_id('message', json.dumps(['project-123', 'bob', 'first']))}"
     said = Draft("bob", "message.send", "send", subject, content_sha256(about), datetime.now(UTC).isoformat(), nonce())
     signed = by_hand(key, said).signed
     bob = peer("bob")

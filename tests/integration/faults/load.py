@@ -24,6 +24,7 @@ from federation.delivery import app as configuration
 from federation.errors import TransientError
 from federation.services import task_claims, tasks
 from federation.store import outbox
+from federation.store.fixed_ids import fixed_id
 from federation.transaction import Transactions
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ class Steps(Worker):
         """Record one step after the other."""
         for number in self._numbers:
             began = time.monotonic()
-            identity = outbox.fixed_id("step", number)
+            identity = fixed_id("step", number)
             kwargs = {"number": number, "seconds": self._seconds}
             record = partial(outbox.record, task_name="tests.step", kwargs=kwargs, execution_id=identity, requirements={"tags": ["steps"]})
             self.until_recorded(self._transactions, "ada", record)

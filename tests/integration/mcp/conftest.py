@@ -19,8 +19,11 @@ import pytest
 import uvicorn
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
+from pydantic import SecretStr
 
 from federation import frontdoor
+from federation.delivery.app import make
+from federation.delivery.voices import PartVoice
 from federation.mcp.door import Door
 from federation.mcp.tools import claims, memories, retrieval
 from federation.services import agents
@@ -216,3 +219,14 @@ async def announced(house: Any, worker: subprocess.Popen[bytes], log: Path) -> N
         while not any(row["kind"] == "node" and not row["stale"] for row in (await ada.call_tool("federation_pulse")).structured_content["rows"]):
             assert worker.poll() is None, log.read_text()
             await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def attesting(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
+    """A front door whose own key attests, as in a running federation."""
+    url, service = (postgres.as_role(f"federation_{role}", database) for role in ("app", "service"))
+    given = Settings(data_dir=tmp_path, broker_url=SecretStr("activemq://nobody@127.0.0.1:9/"), database_service_url=SecretStr(service))
+    voice = PartVoice(make(lambda: given))
+    voiced = Transactions(transactions.engine, transactions._publisher, service=transactions.service, voice=voice)
+    with serve(voiced, url, tokens) as opened:
+        yield opened

@@ -16,9 +16,12 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from fastmcp import Client
-from fastmcp.client.transports import StreamableHttpTransport
+from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
+from fastmcp.exceptions import ToolError
+from mcp.shared.exceptions import MCPError
 
 from federation.local.ports import free_port
 from tests import forks
@@ -202,6 +205,8 @@ def test_agents_are_added_listed_rotated_and_revoked(run: Run) -> None:
     config = run("agent", "config", "gil", "--client", "vscode", "--token", "-", says=token)
     server = json.loads(config.stdout)["servers"]["federation"]
     assert server["headers"] == {"Authorization": f"Bearer {token}"}
+    signing = json.loads(run("agent", "config", "gil", "--client", "cursor", "--sign", "--token", "-", says=token).stdout)["mcpServers"]["federation"]
+    assert signing == {"command": "federation", "args": ["mcp", "--url", server["url"]], "env": {"FEDERATION_TOKEN": token}}
     assert "1 token revoked" in run("agent", "revoke", "gil").stdout
     assert server["url"].endswith("/mcp")
 
@@ -218,3 +223,77 @@ def test_refused_command_says_why_and_ends_with_1(run: Run, arguments: tuple[str
     done = run("agent", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
+
+
+def test_a_stub_outlives_the_front_door(environment: dict[str, str], database: str, run: Run, tmp_path: Path) -> None:
+    token = json.loads(run("agent", "add", "hal", "--role", "developer", "--json").stdout)["token"]
+    laptop = tmp_path / "laptop"
+    laptop.mkdir()
+    # No password of anything.
+    given = {"FEDERATION_DATA_DIR": str(laptop), "FEDERATION_TOKEN": token, "PYTHONPATH": str(Path(__file__).parents[3])}
+    url = f"http://127.0.0.1:{environment['FEDERATION_MCP_PORT']}/mcp"
+
+    @contextmanager
+    def served() -> Iterator[forks.Started]:
+        with (tmp_path / "door.log").open("ab") as log:
+            process = forks.start("federation.cli.main", "serve", cwd=tmp_path, env=environment, stdout=log)
+        with answering(process, environment, tmp_path):
+            yield process
+
+    async def calls() -> None:
+        arguments = ["-m", "federation.cli.main", "mcp", "--url", url]
+        with served() as door:
+            client = Client(StdioTransport(sys.executable, arguments, env=given, cwd=str(laptop), log_file=tmp_path / "stub.log"))
+            hal = await client.__aenter__()
+            assert (await hal.call_tool("federation_send", {"content": "one", "conversation_id": "mine"})).data
+            waiting = asyncio.create_task(hal.call_tool("federation_inbox", {"wait_s": 300}))
+            await asyncio.wait([waiting], timeout=1)
+            door.kill()
+            with pytest.raises(ToolError, match=f"the front door at {url} does not answer .*call again"):
+                await asyncio.wait_for(waiting, 60)
+        with pytest.raises(ToolError, match=f"the front door at {url} does not answer .*call again"):
+            await hal.call_tool("federation_send", {"content": "two", "conversation_id": "mine"})
+        with pytest.raises(MCPError, match=f"the front door at {url} does not answer .*call again"):
+            await hal.list_prompts()
+        with served():
+            await hal.call_tool("federation_send", {"content": "three", "conversation_id": "mine"})
+            said = (await hal.call_tool("federation_history", {"conversation_id": "mine"})).structured_content
+            await client.__aexit__(None, None, None)
+        assert [one["content"] for one in said["messages"]] == ["one", "three"]
+        with psycopg.connect(database) as connection:
+            assert connection.execute("SELECT action, mode FROM statements").fetchall() == [("message.send", "signed")] * 2
+
+    asyncio.run(calls())
+
+
+def test_a_vote_over_the_front_door_needs_a_token_alone_and_is_signed(
+    door: forks.Started, environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    tokens = {name: json.loads(run("agent", "add", name, "--role", "developer", "--json").stdout)["token"] for name in ("hal", "ivy")}
+    laptop = tmp_path / "laptop"
+    laptop.mkdir()
+    given = {"PATH": os.environ["PATH"], "FEDERATION_DATA_DIR": str(laptop), "PYTHONPATH": str(Path(__file__).parents[3])}
+    url = ("--url", f"http://127.0.0.1:{environment['FEDERATION_MCP_PORT']}/mcp")
+
+    def vote(*arguments: str, token: str = tokens["hal"]) -> "subprocess.CompletedProcess[str]":
+        return forks.run("federation.cli.main", "vote", "auth", *arguments, *url, cwd=laptop, env=given | {"FEDERATION_TOKEN": token}, timeout_s=120)
+
+    environment["FEDERATION_TOKEN"] = tokens["ivy"]
+    asked = run("consensus", "request", "Which?", "--option", "b", "--option", "a", "--mechanism", "ranked", "--voter", "hal", "--id", "auth")
+    assert asked.returncode == 0, asked.stderr
+    looked = vote("--json")
+    assert looked.returncode == 0, looked.stderr
+    shown = json.loads(looked.stdout)
+    assert shown["options"] == ["b", "a"]
+    early = vote("a", "b")
+    assert early.returncode == 1
+    assert "you have not acknowledged" in early.stderr
+    done = vote("a", "b", "--acknowledge", shown["options_hash"][:8], "--json")
+    assert done.returncode == 0, done.stderr
+    assert {name: json.loads(done.stdout)[name] for name in ("voter", "choice", "mode", "winner")} == {
+        "voter": "hal",
+        "choice": "2>1",
+        "mode": "signed",
+        "winner": "a",
+    }
+    assert "does not take the token" in vote(token="fed_x").stderr

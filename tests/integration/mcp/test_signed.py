@@ -4,7 +4,7 @@ import base64
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
@@ -18,32 +18,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
 from fastmcp.exceptions import ToolError
-from pydantic import SecretStr
 
 from federation.charter import charter_text
-from federation.delivery.app import make
 from federation.delivery.signer import KeyRevoked, name_of_process
-from federation.delivery.voices import PartVoice, agent_voice
+from federation.delivery.voices import agent_voice
 from federation.mcp.tools import claims
 from federation.security.signing import load, load_public, parse_public
 from federation.services import agent_keys, agents, resource_claims, signers, task_claims, tasks
 from federation.settings import Settings
-from federation.transaction import Transactions
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[3]
 GATE = {"description": "Restart the cache", "parameters": {"share": 0.5, "then": "look"}, "task_id": "gate", "requires_approval": True}
-
-
-@pytest.fixture
-def attesting(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
-    """A front door whose own key attests, as in a running federation."""
-    url, service = (postgres.as_role(f"federation_{role}", database) for role in ("app", "service"))
-    given = Settings(data_dir=tmp_path, broker_url=SecretStr("activemq://nobody@127.0.0.1:9/"), database_service_url=SecretStr(service))
-    voice = PartVoice(make(lambda: given))
-    voiced = Transactions(transactions.engine, transactions._publisher, service=transactions.service, voice=voice)
-    with serve(voiced, url, tokens) as opened:
-        yield opened
 
 
 def stated(database: str) -> list[Any]:

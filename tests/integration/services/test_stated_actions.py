@@ -17,14 +17,15 @@ from federation.security.statements import Draft, Presented, content_sha256, non
 from federation.services import actions, assignments, messages, resource_claims, statements, task_claims, task_ends, tasks
 from federation.services.approvals import Decision
 from federation.store import event_log, outbox
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.executions import Execution
 from federation.transaction import Transactions
 from tests.integration.services.stating import DOOR, Team, by_hand
 
 MAIN = "file:src/main.py"
-NOTE = outbox.fixed_id("message", json.dumps(["project", "bob", "note"]))
-GATE = outbox.fixed_id("task", json.dumps(["project", "bob", "gate"]))
-PART = outbox.fixed_id("task", json.dumps(["project", "ada", "part"]))
+NOTE = fixed_id("message", json.dumps(["project", "bob", "note"]))
+GATE = fixed_id("task", json.dumps(["project", "bob", "gate"]))
+PART = fixed_id("task", json.dumps(["project", "ada", "part"]))
 
 
 def _work(session: Session) -> str:
@@ -98,7 +99,7 @@ def _open(session: Session) -> str:
     return f"task:{tasks.delegate(session, 'Build it', slug='build', conversation_id='project').id}"
 
 
-WHOLE = str(outbox.fixed_id("task", json.dumps(["project", "ada", "ship"])))
+WHOLE = str(fixed_id("task", json.dumps(["project", "ada", "ship"])))
 DESIGNATED = {"conversation_id": "project", "slug": "part", "description": "Build it", "designated": "developer"}
 DESIGNATED |= {"terms": {"executor": "agent", "priority": 5, "reserved_for": "bob", "task_type": "investigate", "parent_id": WHOLE}}
 
@@ -250,7 +251,7 @@ def test_what_hands_out_one_task_hands_out_no_other(team: Team, name: str) -> No
     # Its nonce serves for no other either.
     again = json.loads(once.signed.text) | {"subject": f"task:{uuid.uuid4()}"}
     used = {field: again[field] for field in ("actor", "action", "choice", "subject", "at", "nonce")}
-    named = outbox.fixed_id("task", json.dumps(["project", act.who, "other"]))
+    named = fixed_id("task", json.dumps(["project", act.who, "other"]))
     draft = Draft(**used | {"subject": f"task:{named}", "content_sha256": content_sha256({**act.content, "slug": "other"})})
     with pytest.raises(Refused, match="used already"), team.transactions.begin(act.who, voice=by_hand(getattr(team, act.who), draft)) as session:
         do(session, slug="other")

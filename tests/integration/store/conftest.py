@@ -47,6 +47,7 @@ from federation.services.indexed_documents import NewDocument
 from federation.services.nodes import Announcement
 from federation.store import outbox
 from federation.store.contents import Stored
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.conversations import Message
 from federation.store.models.graph import Source
 from federation.transaction import Transactions
@@ -272,7 +273,7 @@ def _index(transactions: Transactions) -> None:
             indexing.record_scan(session, run_id, root, paths=paths, documents=documents, skipped=[], visibility=visibility)
             indexing.record_words(session, run_id, [chunk.id for chunk in indexing.unsearchable(session, run_id, limit=100)])
             done = indexing.record_searchable(session, run_id)
-            batches = [outbox.fixed_id("embed", run_id, number) for number in range(done.batches)]
+            batches = [fixed_id("embed", run_id, number) for number in range(done.batches)]
         for execution_id in batches:
             with transactions.begin("ada", execution_id=execution_id) as session:
                 vectors = {chunk.id: b"\0" * 4 for chunk in indexing.batch(session, execution_id)}

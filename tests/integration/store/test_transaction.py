@@ -9,12 +9,13 @@ from sqlalchemy.exc import IntegrityError
 
 from federation.errors import DatabaseUnavailable, TransientError
 from federation.store import outbox
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.executions import Execution
 from federation.transaction import Transactions, _refuse_ended, connect
 
 
 def test_two_who_record_the_same_execution_at_once_record_one(transactions, publisher) -> None:
-    identity = outbox.fixed_id("summary", "project-123", 1, 12)
+    identity = fixed_id("summary", "project-123", 1, 12)
     both = threading.Barrier(2)
 
     def record(who: str) -> None:

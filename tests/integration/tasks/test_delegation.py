@@ -17,7 +17,7 @@ from federation.engines.routing import Router, Source
 from federation.placement.node_file import NodeFile
 from federation.services import indexing, task_ends, tasks
 from federation.services.indexed_documents import NewDocument
-from federation.store import outbox
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask
 from federation.tasks import delegation, inference, retrieval
@@ -85,10 +85,10 @@ def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.Monkey
     retrieval._make_searchable(SimpleNamespace(execution_id=run_id, transaction=lambda: transactions.begin("ada"), tell_progress=lambda *_: None))
     with transactions.begin("ada") as session:
         for number in range(view.batches):
-            identity = outbox.fixed_id("embed", run_id, number)
+            identity = fixed_id("embed", run_id, number)
             vectors = {chunk.id: engine.embed([chunk.text])[0].tobytes() for chunk in indexing.batch(session, identity)}
             indexing.record_vectors(session, identity, node="aorus", model="words", vectors=vectors)
-    retrieval.write.apply(kwargs={"run_id": str(run_id)}, task_id=str(outbox.fixed_id("write", run_id, view.batches)), throw=True)
+    retrieval.write.apply(kwargs={"run_id": str(run_id)}, task_id=str(fixed_id("write", run_id, view.batches)), throw=True)
     return engine
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from federation.delivery.task import FederationTask
 from federation.services import indexing
 from federation.services.indexed_documents import NewDocument
-from federation.store import outbox
+from federation.store.fixed_ids import fixed_id
 from federation.store.models.retrieval import Chunk
 from federation.tasks import retrieval
 from federation.transaction import Transactions
@@ -47,7 +47,7 @@ def write(transactions: Transactions, index: VectorIndex, monkeypatch: pytest.Mo
     monkeypatch.setattr(retrieval, "_vectors", lambda: index)
 
     def run(run_id: uuid.UUID) -> Any:
-        identity = outbox.fixed_id("write", run_id, 0)
+        identity = fixed_id("write", run_id, 0)
         return retrieval.write.apply(kwargs={"run_id": str(run_id)}, task_id=str(identity), throw=True).get()
 
     return run
@@ -70,7 +70,7 @@ def embedded(transactions: Transactions, index: VectorIndex, monkeypatch: pytest
         retrieval._make_searchable(as_task(run_id))
         for number in range(view.batches):
             with transactions.begin(ASKER.get()) as session:
-                identity = outbox.fixed_id("embed", run_id, number)
+                identity = fixed_id("embed", run_id, number)
                 vectors = {chunk.id: _vector(chunk.text) for chunk in indexing.batch(session, identity)}
                 indexing.record_vectors(session, identity, node="aorus", model="m", vectors=vectors)
         return run_id

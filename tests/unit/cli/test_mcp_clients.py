@@ -1,6 +1,7 @@
 """The lines for each MCP client are what it reads, and hold the address and the token."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -20,6 +21,16 @@ def test_lines_can_be_read_and_hold_address_and_token(client: Client) -> None:
     assert server["url"] == "http://127.0.0.1:8765/mcp"
     assert headers == {"Authorization": "Bearer fed_x"}
     assert FILES[client]
+
+
+@pytest.mark.parametrize("client", Client)
+def test_lines_that_sign_start_a_stub_with_address_token_and_authority(client: Client) -> None:
+    text = configuration(client, url="https://fed.example/mcp", token="fed_x", sign=True, authority=Path("/a b/ca.pem"))
+    told = yaml.safe_load(text) if client is Client.CONTINUE else json.loads(text)
+    servers = told["servers" if client is Client.VSCODE else "mcpServers"]
+    server = servers[0] if client is Client.CONTINUE else servers["federation"]
+    assert (server["command"], server["args"]) == ("federation", ["mcp", "--url", "https://fed.example/mcp", "--ca", "/a b/ca.pem"])
+    assert server["env"] == {"FEDERATION_TOKEN": "fed_x"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ TIMES, PROCESSES = 25, 6
 PROGRAM = f"""
 import os, sys
 from pathlib import Path
-from federation.delivery.signer import own_key
+from federation.security.key_files import own_key
 
 for number in range({TIMES}):
     path = Path(sys.argv[1]) / str(number) / "part.pem"

@@ -1,0 +1,190 @@
+"""The front door seen by a client: calls its tools, signs with the agent's own key what a call states, says in plain words what is wrong.
+
+A connection of its own for each call, so that the next one after a restart of the front door is like any other.
+"""
+
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+import anyio
+import httpx2
+import mcp_types
+from fastmcp.client.progress import ProgressHandler
+from fastmcp.client.transports import StreamableHttpTransport
+from fastmcp.server.providers.proxy import ProxyClient
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+
+from federation.errors import FederationError, PermanentError, Refused, SettingsError, TransientError, Unauthenticated
+from federation.mcp.signing import MOST, SIGN, WANTED, Wanted, brought
+from federation.security.key_files import agent_key_file, own_key
+from federation.security.signing import public_file
+from federation.security.statements import Draft, KeyVoice, content_sha256, nonce
+from federation.settings import Settings
+from federation.stub import checks
+
+T = TypeVar("T")
+
+# The revision of the protocol that is stateless: a call is one request, and needs no session that a restart would end.
+REVISION = "2026-07-28"
+# The front door tells of a wait every few seconds; the longest wait that nobody tells of is that for a worker's answer.
+_SILENT_S = 300.0
+_CONNECT_S = 10.0
+_GONE = (httpx2.HTTPError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+# What the protocol's library says of a refusal that is none of the protocol's.
+_NO_ANSWER = ("Server returned an error response", "Not Found")
+_EXPLAINED = {
+    401: "does not take the token in FEDERATION_TOKEN: it is unknown, expired or revoked; get another with `federation agent rotate NAME`",
+    404: "knows no such path; the URL ends with /mcp",
+    421: "does not answer to this name: whoever runs it names it in FEDERATION_MCP_ALLOWED_HOSTS",
+}
+
+
+class DoorUnavailable(TransientError):
+    """The front door does not answer; its text says what to do."""
+
+
+class _Client(ProxyClient[StreamableHttpTransport]):
+    """One connection, which knows what the front door answered to it."""
+
+    status: int | None = None
+
+
+@dataclass
+class FrontDoor:
+    """A front door elsewhere, called with one agent's token; `trust` is whose certificates are believed."""
+
+    url: str
+    token: str
+    trust: ssl.SSLContext
+    config: Settings
+    # Whose token it is, as the front door told when it asked for the first signature.
+    _me: KeyVoice | None = field(default=None, init=False)
+    # What was signed last.
+    said: Draft | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise SettingsError(f"--url: got {self.url!r}, wants the URL of a front door, such as https://fed.example:8765/mcp")
+
+    def client(self) -> _Client:
+        """Return a client for one call, not yet connected."""
+
+        async def look(response: httpx2.Response) -> None:
+            made.status = response.status_code
+
+        def connection(**given: Any) -> httpx2.AsyncClient:
+            given.setdefault("timeout", httpx2.Timeout(_CONNECT_S, read=_SILENT_S))
+            return httpx2.AsyncClient(verify=self.trust, event_hooks={"response": [look]}, **given)
+
+        transport = StreamableHttpTransport(self.url, auth=self.token, httpx_client_factory=cast("Any", connection))
+        made = _Client(transport, mode=REVISION, forward_incoming_headers=False)
+        return made
+
+    async def tools(self) -> list[mcp_types.Tool]:
+        """Return what the front door offers. Raises DoorUnavailable, Unauthenticated, SettingsError, MCPError."""
+        return await self._at(lambda client: client.list_tools())
+
+    async def call(self, tool: str, arguments: dict[str, Any], *, progress: ProgressHandler | None = None) -> mcp_types.CallToolResult:
+        """Call a tool, and sign what it states, unless the caller has signed that himself.
+
+        Raises DoorUnavailable, Unauthenticated, SettingsError, MCPError; Refused where it is asked to sign something else than the call says.
+        """
+        if tool not in checks.SIGNED or arguments.get("statement") is not None or arguments.get("signature") is not None:
+            return await self._call(tool, arguments, progress, None)
+        if (argument := checks.name_of(tool)) is not None and arguments.get(argument) is None:
+            arguments = arguments | {argument: _name()}
+        signed: dict[tuple[str, ...], dict[str, str]] = {}
+        # One that must be done again, because somebody was quicker, is signed again.
+        for _ in range(MOST):
+            answer = await self._call(tool, arguments, progress, {SIGN: self._says(list(signed.values()))})
+            wanted = _wanted(answer)
+            if wanted is None:
+                return self._explained(answer)
+            if checks.is_unnamed(wanted):
+                arguments = arguments | {"task_id": _name()}
+                continue
+            if flaw := checks.flaw(tool, arguments, wanted):
+                raise Refused("Only what a call says is signed for it:", f"{self.url} asks to sign {flaw}. Nothing was signed, and nothing done.")
+            draft, made = self._signed(wanted)
+            signed[draft.action, draft.choice, draft.subject, draft.content_sha256] = made
+        raise PermanentError(f"{self.url} asks {MOST} times to sign the same call; look at its log. Nothing was done")
+
+    def _says(self, statements: list[dict[str, str]]) -> dict[str, Any]:
+        return {"key": self._me.key.public.pem if self._me else None, "statements": statements}
+
+    def _signed(self, wanted: Wanted) -> tuple[Draft, dict[str, str]]:
+        if self._me is None:
+            self._me = KeyVoice(own_key(agent_key_file(self.config, wanted.actor)), wanted.actor)
+        if wanted.actor != self._me.owner:
+            raise Refused("A token speaks for one agent:", f"{self.url} asks {self._me.owner} to sign as {wanted.actor}. Nothing was signed.")
+        digest, at = content_sha256(wanted.content), datetime.now(UTC).isoformat()
+        draft = Draft(wanted.actor, wanted.action, wanted.choice, wanted.subject, digest, at, nonce())
+        signed = self._me.speak(draft)
+        self.said = draft
+        return draft, brought(signed.text, signed.signature)
+
+    def _explained(self, answer: mcp_types.CallToolResult) -> mcp_types.CallToolResult:
+        """Return the answer; with where the key lies, if it is an error about that."""
+        text = "".join(part.text for part in answer.content if isinstance(part, mcp_types.TextContent))
+        if not answer.is_error or self._me is None or f"key {self._me.key.public.identity[:16]}" not in text:
+            return answer
+        file = agent_key_file(self.config, self._me.owner)
+        where = f"The key is {file}, its public half {public_file(file)}. Where the file is removed another is made, which an operator makes known."
+        # One text, because clients show the first.
+        return answer.model_copy(update={"content": [mcp_types.TextContent(type="text", text=f"{text} {where}")]})
+
+    async def _call(
+        self, tool: str, arguments: dict[str, Any], progress: ProgressHandler | None, meta: dict[str, Any] | None
+    ) -> mcp_types.CallToolResult:
+        return await self._at(lambda client: client.call_tool_mcp(tool, arguments, progress_handler=progress or _nobody, meta=meta))
+
+    async def _at(self, ask: Callable[[_Client], Awaitable[T]]) -> T:
+        client = self.client()
+        try:
+            async with client:
+                return await ask(client)
+        except (MCPError, RuntimeError, OSError, *_GONE) as error:
+            if (ours := self._why(error, client.status)) is None:
+                raise
+            raise ours from error
+
+    def _why(self, error: BaseException, status: int | None) -> FederationError | None:
+        """Return in the words of the settings why the front door could not be asked; None for what it answered itself."""
+        chain: list[BaseException] = [error]
+        while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 20:
+            chain.append(before)
+        why = next((str(one) for one in chain if isinstance(one, OSError | httpx2.HTTPError) and str(one)), str(error))
+        # The library tells it in OpenSSL's words, and no longer of what kind it was.
+        if "CERTIFICATE_VERIFY_FAILED" in why:
+            flaw = why.partition("verify failed: ")[2].partition(" (_ssl")[0]
+            trusted = "name the authority that signed it, the ca.pem of `federation tls init` there: --ca FILE"
+            return SettingsError(f"the certificate of {self.url} is not trusted ({flaw}); {trusted}")
+        if status is not None and (status in {401, 421} or (status >= 400 and getattr(error, "message", _NO_ANSWER[0]) in _NO_ANSWER)):
+            reason = f"the front door at {self.url} {_EXPLAINED.get(status, f'answers {status}; call again')}"
+            return Unauthenticated(reason) if status == 401 else SettingsError(reason) if status in _EXPLAINED else DoorUnavailable(reason)
+        if isinstance(error, MCPError) and error.error.code != mcp_types.CONNECTION_CLOSED:
+            return None
+        if isinstance(error, RuntimeError) and not any(isinstance(one, (*_GONE, MCPError)) for one in chain):
+            return None
+        return DoorUnavailable(f"the front door at {self.url} does not answer ({why}): see that it runs and that the URL is right, and call again")
+
+
+def _wanted(answer: mcp_types.CallToolResult) -> Wanted | None:
+    asks = (answer.meta or {}).get(WANTED) if answer.is_error else None
+    try:
+        return None if asks is None else Wanted.model_validate(asks)
+    except ValidationError as error:
+        raise PermanentError(f"the front door asks for a signature in a form that this version does not know: {error}") from error
+
+
+def _name() -> str:
+    return f"signed-{secrets.token_hex(8)}"
+
+
+async def _nobody(progress: float, total: float | None, message: str | None) -> None:
+    """Hear of progress, so that the front door tells of it and a long wait is not taken for a dead connection."""

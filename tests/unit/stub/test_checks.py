@@ -1,0 +1,221 @@
+"""What a call may be asked to sign: a front door that asks for anything that the call does not say gets no signature."""
+
+import uuid
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from federation.mcp.signing import Wanted
+from federation.security.statements import content_sha256
+from federation.store.fixed_ids import named_id
+from federation.stub.checks import SIGNED, flaw, is_unnamed
+
+TASK = "0b54c1de-4f5a-4c1e-9a57-2f6f3c1f0a11"
+QUESTION = "0b54c1de-4f5a-4c1e-9a57-2f6f3c1f0a12"
+TERMS = {"task_type": "investigate", "executor": "agent", "priority": 5}
+
+
+def words(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def message(**about: Any) -> dict[str, Any]:
+    said = {"conversation_id": "commons", "to": None, "audience": None, "message_type": "chat", "reply_to": None}
+    return said | {"content_sha256": words("hello"), "body_sha256": None} | about
+
+
+def handed_out(**about: Any) -> dict[str, Any]:
+    return {"conversation_id": "commons", "description": "Look", "slug": "look", "terms": TERMS} | about
+
+
+def of_message(conversation: str = "commons") -> str:
+    return f"message:{named_id('message', conversation, 'ada', 'm')}"
+
+
+def of_task(conversation: str = "commons") -> str:
+    return f"task:{named_id('task', conversation, 'ada', 'look')}"
+
+
+# The tool, its arguments, and what may be signed of them: action, choice, subject, content.
+HELLO = {"content": "hello", "message_id": "m"}
+LOOK = {"description": "Look", "task_id": "look"}
+RANKED = {"options_hash": "9f", "response": ["a", "b"], "confidence": 0.5, "reason": ""}
+GOOD: tuple[tuple[str, dict[str, Any], tuple[str, str, str, dict[str, Any]]], ...] = (
+    ("federation_send", HELLO, ("message.send", "send", of_message(), message())),
+    ("federation_send", HELLO | {"to": "bob"}, ("message.send", "send", of_message("direct"), message(to="bob", conversation_id="direct"))),
+    ("federation_send", HELLO | {"to": "role:lead"}, ("message.send", "send", of_message(), message(audience="role:lead"))),
+    (
+        "federation_send",
+        HELLO | {"reply_to": TASK.upper()},
+        # Where an answer goes, and what it is, follows from what it answers.
+        (
+            *("message.send", "send", of_message("x")),
+            message(conversation_id="x", to="bob", reply_to=TASK, message_type="response", body_sha256=content_sha256({"status": "success"})),
+        ),
+    ),
+    (
+        "federation_send",
+        HELLO | {"message_type": "finding", "body": {"category": "observation", "content": None, "evidence": [{"source": "x", "query": None}]}},
+        (
+            *("message.send", "send", of_message()),
+            message(message_type="finding", body_sha256=content_sha256({"category": "observation", "evidence": [{"source": "x"}]})),
+        ),
+    ),
+    (
+        "federation_ask",
+        HELLO | {"to": "bob", "parameters": {"n": 1.5}},
+        ("message.send", "send", of_message(), message(to="bob", message_type="request", body_sha256=content_sha256({"parameters": {"n": 1.5}}))),
+    ),
+    ("federation_delegate", LOOK, ("task.delegate", "delegate", of_task(), handed_out())),
+    (
+        "federation_delegate",
+        LOOK | {"role": "developer", "min_vram_gib": 8, "start_at": "2030-01-31T18:00:00+01:00", "parent": TASK.upper(), "conversation_id": None},
+        (
+            *("task.delegate", "delegate", of_task()),
+            handed_out(
+                terms=TERMS
+                | {"executor": "node", "requirements": {"role": "developer", "min_vram_gib": 8.0, "engine": "chat"}}
+                | {"start_at": "2030-01-31T17:00:00+00:00", "parent_id": TASK}
+            ),
+        ),
+    ),
+    (
+        "federation_delegate",
+        LOOK | {"agent": "bob", "parameters": {"x": 1}, "priority": 9, "timeout_s": 60, "requires_approval": True, "task_type": "modify"},
+        (
+            *("task.delegate", "delegate", of_task()),
+            handed_out(
+                requires_approval=True,
+                terms=TERMS | {"reserved_for": "bob", "parameters": {"x": 1}, "priority": 9, "timeout_s": 60.0, "task_type": "modify"},
+            ),
+        ),
+    ),
+    (
+        "federation_assign_role",
+        {"conversation_id": "commons", "agent": "bob", "role": "developer", "subtask": "Look", "task_id": "look"},
+        ("role.assign", "assign", of_task(), handed_out(designated="developer", terms=TERMS | {"reserved_for": "bob"})),
+    ),
+    (
+        "federation_assign_role",
+        {"conversation_id": "commons", "agent": "bob", "role": "developer", "subtask": TASK},
+        ("role.assign", "assign", f"task:{TASK}", {"agent": "bob", "role": "developer"}),
+    ),
+    ("federation_claim_task", {"task_id": TASK, "ttl_s": 60}, ("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": 60.0})),
+    ("federation_release_task", {"task_id": TASK}, ("task.release", "release", f"task:{TASK}", {})),
+    (
+        "federation_complete_task",
+        {"task_id": TASK, "fencing_token": 1, "result": {"leaks": 0}},
+        ("task.complete", "completed", f"task:{TASK}", {"result": {"leaks": 0}}),
+    ),
+    (
+        "federation_complete_task",
+        {"task_id": TASK, "fencing_token": 1, "result": {}, "success": False},
+        ("task.complete", "failed", f"task:{TASK}", {"result": {}}),
+    ),
+    ("federation_cancel_task", {"task_id": TASK}, ("task.cancel", "cancel", f"task:{TASK}", {"result": {"cancelled_by": "ada", "reason": ""}})),
+    ("federation_cancel_task", {"task_id": TASK, "reason": "x"}, ("execution.cancel", "cancel", f"execution:{TASK}", {"reason": "x"})),
+    (
+        "federation_claim",
+        {"resource": "file:src/a.py", "ttl_s": 60},
+        ("claim.take", "take", "claim:file:src/a.py", {"description": "", "ttl_s": 60, "fencing_token": None}),
+    ),
+    ("federation_release", {"resource": "file:src/**"}, ("claim.release", "release", "claim:file:src/**", {})),
+    (
+        "federation_approve",
+        {"task_id": TASK, "decision": "reject", "reason": "no"},
+        ("task.decide", "reject", f"task:{TASK}", {"description": "Restart", "terms": TERMS, "reason": "no"}),
+    ),
+    (
+        "federation_consensus_respond",
+        {"consensus_id": QUESTION, "response": "a", "reason": "x"},
+        (
+            *("consensus.vote", "a", f"consensus:{QUESTION}:1:ada"),
+            {"options_hash": "9f", "response": ["a"], "confidence": None, "reason": "x"},
+        ),
+    ),
+    (
+        "federation_consensus_respond",
+        {"consensus_id": "auth", "response": "abstain"},
+        ("consensus.vote", "abstain", f"consensus:{QUESTION}:1:ada", {"options_hash": "9f", "response": [], "confidence": None, "reason": ""}),
+    ),
+    (
+        "federation_consensus_respond",
+        {"consensus_id": QUESTION, "choices": ["a", "b"], "confidence": 0.5},
+        ("consensus.vote", "2>1", f"consensus:{QUESTION}:2:ada", RANKED),
+    ),
+    (
+        "federation_consensus_respond",
+        {"consensus_id": QUESTION, "choices": ["b", "a"], "confidence": 0.5},
+        ("consensus.vote", "1+2", f"consensus:{QUESTION}:2:ada", RANKED),
+    ),
+    (
+        "swarm_vote",
+        {"session_id": "s", "action_id": "x", "vote": "no", "options_hash": "9f"},
+        (
+            *("consensus.vote", "reject", f"consensus:{QUESTION}:1:ada"),
+            {"options_hash": "9f", "response": ["reject"], "confidence": None, "reason": ""},
+        ),
+    ),
+    ("swarm_claim_task", {"session_id": "s", "ttl_s": 60}, ("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": 60})),
+    (
+        "swarm_complete_task",
+        {"session_id": "s", "action_id": TASK, "fencing_token": 1, "result": {}},
+        ("task.complete", "completed", f"task:{TASK}", {"result": {}}),
+    ),
+)
+# What only the federation knows, where the call leaves it open.
+OPEN = {
+    "federation_send": {"conversation_id", "message_type"},
+    "federation_ask": {"conversation_id"},
+    "federation_delegate": {"conversation_id"},
+    "federation_approve": {"description", "terms"},
+    "federation_consensus_respond": {"options_hash"},
+}
+
+
+def wanted(action: str, choice: str, subject: str, content: Mapping[str, Any]) -> Wanted:
+    return Wanted(actor="ada", action=action, choice=choice, subject=subject, content=dict(content))
+
+
+def test_each_tool_that_is_signed_is_tried() -> None:
+    assert {tool for tool, *_ in GOOD} == SIGNED
+
+
+@pytest.mark.parametrize(("tool", "arguments", "asked"), GOOD)
+def test_what_a_call_says_may_be_signed_and_nothing_else(tool: str, arguments: dict[str, Any], asked: tuple[str, str, str, dict[str, Any]]) -> None:
+    good = wanted(*asked)
+    assert flaw(tool, arguments, good) is None
+    assert not is_unnamed(good)
+    kind, _, rest = good.subject.partition(":")
+    changed: list[dict[str, Any]] = [{"action": "task.forget"}, {"choice": "other"}, {"subject": f"other:{rest}"}]
+    for name, value in good.content.items():
+        if name == "terms" and tool in {"federation_delegate", "federation_assign_role"}:
+            changed += [{"content": good.content | {"terms": {**value, term: "other"}}} for term in value]
+            changed.append({"content": good.content | {"terms": {**value, "capability": "fly"}}})
+        elif name not in OPEN.get(tool, set()) or name in arguments:
+            # Of an answer the federation knows to whom it goes.
+            if arguments.get("reply_to") and name in {"to", "audience"}:
+                continue
+            changed.append({"content": good.content | {name: "other"}})
+    if kind not in {"claim", "consensus"} and tool != "swarm_claim_task":
+        changed.append({"subject": f"{kind}:{uuid.uuid4()}"})
+    if kind == "consensus":
+        changed.append({"subject": good.subject.replace(":ada", ":bob")})
+    if tool != "federation_approve":
+        changed.append({"content": good.content | {"more": 1}})
+    for change in changed:
+        assert flaw(tool, arguments, good.model_copy(update=change)) is not None, change
+
+
+def test_a_task_without_a_name_is_named_first() -> None:
+    unnamed = {name: value for name, value in handed_out().items() if name != "slug"}
+    assert is_unnamed(wanted("role.assign", "assign", f"task:{TASK}", unnamed))
+    assert flaw("federation_delegate", LOOK, wanted("task.delegate", "delegate", f"task:{TASK}", unnamed)) is not None
+
+
+def test_what_is_no_content_at_all_is_not_signed() -> None:
+    for tool, arguments, (action, choice, subject, _) in GOOD:
+        if tool not in {"federation_release_task", "federation_release"}:
+            assert flaw(tool, arguments, wanted(action, choice, subject, {})) is not None, tool
