@@ -302,7 +302,7 @@ def _story(session: Session, reference: str) -> dict[str, Any]:
         streams.append(f"task:{found.id}")
     for one in executions.of_task(session, found.id) if isinstance(found, AgentTask) else [found.id]:
         view = executions.state(session, one)
-        told[f"execution {one}"] = {name: getattr(view, name) for name in view.__slots__}
+        told[f"execution {one}"] = {name: getattr(view, name) for name in view.__slots__ if name not in {"value", "kept"}}
         streams.append(f"execution:{one}")
         with suppress(NotFound):  # few are in the quarantine
             told |= _story_of_entry(session, one)

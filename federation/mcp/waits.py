@@ -113,8 +113,7 @@ async def value_of(
         growing.hear(view.progress)
         looked = time.monotonic()
         stands = _standing(view)
-        ended = outcomes.ended(session, execution_id) if view.state in executions.FINISHED else None
-        return ended or given_up(stands), stands
+        return outcomes.of(session, view) or given_up(stands), stands
 
     def settled(session: Session) -> tuple[Outcome | None, Standing] | None:
         # Each part of an answer comes here: while it is told of, that it runs is known without asking where it stands.

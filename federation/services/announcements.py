@@ -119,13 +119,14 @@ def of_vote(session: Session, vote: Consensus) -> None:
 
 def of_outcome(session: Session, vote: Consensus) -> None:
     """Tell the voters how it ended, in the name of who asked, if he is an agent."""
-    if not is_agent(vote.created_by):
+    others = _voters(vote) - {vote.created_by}
+    if not others or not is_agent(vote.created_by):
         return
     outcome = vote.outcome or {}
     votes = ", ".join(f"{option} {count}" for option, count in outcome.get("votes", {}).items()) or "none"
     won = f"decided: {outcome['winner']}" if outcome.get("winner") else vote.state + (f" ({outcome['reason']})" if outcome.get("reason") else "")
     with on_behalf_of(session, vote.created_by, trace_id=vote.trace_id):
-        _tell_voters(session, vote, f"Vote {vote.slug or vote.id} is {won}. Votes: {votes}.", _voters(vote) - {vote.created_by}, MessageType.RESULT)
+        _tell_voters(session, vote, f"Vote {vote.slug or vote.id} is {won}. Votes: {votes}.", others, MessageType.RESULT)
 
 
 def of_session(session: Session, begun: AgentSession) -> None:

@@ -105,17 +105,24 @@ def told(outcome: ClaimOutcome) -> dict[str, Any]:
 
 
 def claim(
-    session: Session, resource: Resource, *, description: str, ttl_s: float, token: int | None = None, present_s: float | None = None
+    session: Session,
+    resource: Resource,
+    *,
+    description: str,
+    ttl_s: float,
+    token: int | None = None,
+    present_s: float | None = None,
+    is_first: bool = False,
 ) -> ClaimOutcome:
     """Claim a resource, or renew one's own claim; losing is an answer, not an error.
 
     With a `token` it renews the claim that has it, and wins nothing anew: Refused if that is over. With `present_s` who loses waits in line,
-    and counts as present for so long. Raises InvalidInput.
+    and counts as present for so long. An execution that was never delivered before, `is_first`, has won nothing yet. Raises InvalidInput.
     """
     valid_ttl(ttl_s)
     holder = context(session).actor
     take_turn(session, resource)
-    former = _claimed_before(session, resource)
+    former = None if is_first else _claimed_before(session, resource)
     if former is not None:
         return former
     asked = {"holder": holder, "description": description, "ttl_s": ttl_s, "token": token}

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, update
@@ -36,8 +35,10 @@ def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     row = session.execute(_STANDS, {"vote": consensus_id}, execution_options={"populate_existing": True}).one()
     vote: Consensus = row[0]
     cast: int = row[1]
-    # A look first that waits for nobody: of all whose ballots are cast at once, the last to commit sees those of the others.
-    if vote.state == ConsensusState.OPEN and (not _may_have_ended(session, vote, cast) or _ended(session, vote) is None):
+    # A look first that waits for nobody: of all whose ballots are cast at once, the last to commit sees those of the others. Where time or ballots
+    # say that it is over, they are counted once, with the turn.
+    is_over = context(session).now() >= vote.deadline or cast == len(vote.proposal["electorate"])
+    if vote.state == ConsensusState.OPEN and not is_over and not (vote.proposal["early"] and _ended(session, vote) is not None):
         return vote
     turns.take(session, consensus.turn(consensus_id))
     session.refresh(vote)
@@ -49,16 +50,10 @@ def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     return vote
 
 
-def _may_have_ended(session: Session, vote: Consensus, cast: int) -> bool:
-    """Return False for a vote that goes on whatever its ballots say: not all are cast, and there is time left."""
-    return bool(vote.proposal["early"]) or context(session).now() >= vote.deadline or cast == len(vote.proposal["electorate"])
-
-
 def _ended(session: Session, vote: Consensus) -> Outcome | None:
     """Return what the ballots come to, if the vote is over; else None."""
     found = tally(consensus.rules_of(vote), votes.counted(session, vote))
-    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    is_over = now >= vote.deadline or not found.outstanding or (vote.proposal["early"] and found.fixed)
+    is_over = context(session).now() >= vote.deadline or not found.outstanding or (vote.proposal["early"] and found.fixed)
     return found if is_over else None
 
 
@@ -77,8 +72,9 @@ def withdraw(session: Session, vote: Consensus, *, reason: str) -> Consensus:
 
 def _close(session: Session, vote: Consensus, state: ConsensusState, outcome: Mapping[str, Any]) -> None:
     values = {"state": state, "outcome": dict(outcome), "closed_at": func.clock_timestamp()}
-    session.execute(update(Consensus).where(Consensus.id == vote.id, Consensus.state == ConsensusState.OPEN).values(**values))
-    session.refresh(vote)
+    # Open it is, and nobody else changes it meanwhile: the caller has its turn.
+    ended = update(Consensus).where(Consensus.id == vote.id, Consensus.state == ConsensusState.OPEN).values(**values).returning(Consensus)
+    session.scalars(ended, execution_options={"populate_existing": True}).one()
     payload = {"consensus_id": vote.id, "revision": vote.revision, "state": state, "outcome": outcome}
     event_log.append(session, "consensus.closed", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
     notify(session, [consensus.stream(vote)])

@@ -57,6 +57,9 @@ class ExecutionView:
     started_at: datetime | None
     finished_at: datetime | None
     trace_id: str
+    # What a completed one came to, while that is kept.
+    value: Any
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ _STATE = text(
         CASE WHEN early AND o.waiting_for IS NULL THEN to_char(e.due_at AT TIME ZONE 'UTC', '"its time, "YYYY-MM-DD"T"HH24:MI:SS"Z"')
              ELSE o.waiting_for END AS waiting_for,
         CASE WHEN s.state = 'PROGRESS' THEN s.result END AS progress,
+        CASE WHEN s.state = 'SUCCESS' THEN s.result END AS value, s.task_id IS NOT NULL AS kept,
         d.worker, d.pid, coalesce(d.number, 0) AS deliveries, d.delivered_at AS started_at,
         CASE WHEN e.cancelled_at IS NOT NULL THEN e.cancelled_at
              WHEN q.execution_id IS NOT NULL THEN coalesce(r.date_done, q.created_at) ELSE r.date_done END AS finished_at,
@@ -221,8 +225,8 @@ def state(session: Session, execution_id: uuid.UUID) -> ExecutionView:
     if row is None:
         latest = session.scalars(select(Execution.id).order_by(Execution.created_at.desc()).limit(3))
         raise NotFound("execution", str(execution_id), map(str, latest))
-    told = None if row["progress"] is None else json.loads(row["progress"])
-    return ExecutionView(**{**row, "state": State(row["state"]), "progress": told})
+    read = {name: None if row[name] is None else json.loads(row[name]) for name in ("progress", "value")}
+    return ExecutionView(**{**row, **read, "state": State(row["state"])})
 
 
 def told(session: Session, execution_id: uuid.UUID) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from federation import errors
 from federation.errors import NotFound
+from federation.services.executions import FINISHED, ExecutionView, State
 from federation.store.context import context
 from federation.store.models.executions import Execution
 
@@ -61,6 +62,14 @@ def ended(session: Session, execution_id: uuid.UUID) -> Outcome | None:
     if row.state == "REVOKED":
         return Outcome(execution_id, False, None, f"execution {execution_id} was cancelled; ask again if it is still wanted")
     return Outcome(execution_id, False, None, _in_words(execution_id, value), row.kept)
+
+
+def of(session: Session, view: ExecutionView) -> Outcome | None:
+    """Return what an execution came to that was just looked at, for a caller whose right to know was; None before its end."""
+    # What succeeded was read with its state.
+    if view.state is State.COMPLETED:
+        return Outcome(view.id, True, view.value, None, view.kept)
+    return ended(session, view.id) if view.state in FINISHED else None
 
 
 def first_failure(session: Session, execution_ids: Sequence[uuid.UUID]) -> Outcome | None:

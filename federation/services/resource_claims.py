@@ -69,15 +69,23 @@ def request(
 
 
 def take(
-    session: Session, name: str, *, description: str = "", ttl_s: float, token: int | None = None, present_s: float | None = None
+    session: Session,
+    name: str,
+    *,
+    description: str = "",
+    ttl_s: float,
+    token: int | None = None,
+    present_s: float | None = None,
+    is_first: bool = False,
 ) -> ClaimOutcome:
-    """Claim a resource, or extend one's claim; losing is an answer. With `token` and `present_s` as `claims.claim` has them.
+    """Claim a resource, or extend one's claim; losing is an answer. With `token`, `present_s` and `is_first` as `claims.claim` has them.
 
     Raises InvalidInput, Refused for whom the charter does not let, and for a token whose claim is over, OverQuota.
     """
     resource = resources.parsed(name)
     _require_right(session)
-    outcome = claims.claim(session, resource, description=_valid_description(description), ttl_s=ttl_s, token=token, present_s=present_s)
+    said = _valid_description(description)
+    outcome = claims.claim(session, resource, description=said, ttl_s=ttl_s, token=token, present_s=present_s, is_first=is_first)
     if outcome.claimed and charter.is_agent(context(session).actor):
         limits.held_claims(session)
     if outcome.claimed and not outcome.again:

@@ -36,16 +36,23 @@ def request_claim(
 
 
 def claim(
-    session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None, present_s: float | None = None
+    session: Session,
+    reference: str,
+    *,
+    description: str,
+    ttl_s: float,
+    conversation_id: str | None = None,
+    present_s: float | None = None,
+    is_first: bool = False,
 ) -> claims.ClaimOutcome:
     """Claim a task for the calling agent; the winner is its assignee and it counts as running.
 
     With `present_s` who loses waits in line, and counts as present for so long. Who leads may take what nobody took in time, whoever it was for.
-    Raises Conflict for a task that has ended, Refused for one that is a node's or another agent's.
+    `is_first` as `claims.claim` has it. Raises Conflict for a task that has ended, Refused for one that is a node's or another agent's.
     """
     task = tasks.find(session, reference, conversation_id=conversation_id)
     actor, is_at_it = context(session).actor, _is_at_it(session, task)
-    outcome = claims.claim(session, of_task(task.id), description=description, ttl_s=ttl_s, present_s=present_s)
+    outcome = claims.claim(session, of_task(task.id), description=description, ttl_s=ttl_s, present_s=present_s, is_first=is_first)
     if outcome.again:
         return outcome
     if not outcome.claimed:
@@ -53,15 +60,17 @@ def claim(
         return outcome
     meant = func.coalesce(AgentTask.handed_to, AgentTask.reserved_for)
     mine = [meant.is_(None), meant == actor, *([AgentTask.escalated_at.is_not(None)] if _leads(session) else [])]
-    taken = session.scalar(
+    taking = (
         update(AgentTask)
         .where(AgentTask.id == task.id, AgentTask.status.in_(BEGUN))
         .where(AgentTask.executor.in_(task_terms.CLAIMING))
         .where(or_(*mine))
         .values(status=TaskStatus.RUNNING, assigned_to=actor)
-        .returning(AgentTask.id)
+        .returning(AgentTask)
     )
-    session.refresh(task)
+    taken = session.scalars(taking, execution_options={"populate_existing": True}).one_or_none()
+    if taken is None:
+        session.refresh(task)
     # What does not change (for whom it is) is looked at here; that it has not ended was decided above, with the row locked.
     _require_claimable(session, task, reference, is_at_it=is_at_it)
     if taken is None:

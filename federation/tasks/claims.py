@@ -31,7 +31,7 @@ class ClaimTask(FederationTask):
 def claim_task(self: FederationTask, *, task_id: str, description: str, ttl_s: float) -> dict[str, Any]:
     """Claim a task for the agent that asked; losing is an answer."""
     with self.transaction() as session:
-        outcome = task_claims.claim(session, task_id, description=description, ttl_s=ttl_s)
+        outcome = task_claims.claim(session, task_id, description=description, ttl_s=ttl_s, is_first=self.is_first_delivery)
     return told(outcome)
 
 
@@ -47,7 +47,8 @@ def claim(
     present_s = pause_s + claim_lines.PRESENT_S if wait_s else None
     lasting_s = settings().claim_ttl_s if ttl_s is None else ttl_s
     with self.acting() as session:
-        outcome = resource_claims.take(session, resource, description=description, ttl_s=lasting_s, token=fencing_token, present_s=present_s)
+        how: dict[str, Any] = {"description": description, "ttl_s": lasting_s, "token": fencing_token, "present_s": present_s}
+        outcome = resource_claims.take(session, resource, is_first=self.is_first_delivery, **how)
         if not outcome.claimed and 0 < wait_s <= outcome.waited_s:
             resource_claims.give_back(session, resource)
     if not outcome.claimed and outcome.waited_s < wait_s:
