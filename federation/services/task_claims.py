@@ -60,15 +60,17 @@ def claim(
         return outcome
     meant = func.coalesce(AgentTask.handed_to, AgentTask.reserved_for)
     mine = [meant.is_(None), meant == actor, *([AgentTask.escalated_at.is_not(None)] if _leads(session) else [])]
-    taken = session.scalar(
+    taking = (
         update(AgentTask)
         .where(AgentTask.id == task.id, AgentTask.status.in_(BEGUN))
         .where(AgentTask.executor.in_(task_terms.CLAIMING))
         .where(or_(*mine))
         .values(status=TaskStatus.RUNNING, assigned_to=actor)
-        .returning(AgentTask.id)
+        .returning(AgentTask)
     )
-    session.refresh(task)
+    taken = session.scalars(taking, execution_options={"populate_existing": True}).one_or_none()
+    if taken is None:
+        session.refresh(task)
     # What does not change (for whom it is) is looked at here; that it has not ended was decided above, with the row locked.
     _require_claimable(session, task, reference, is_at_it=is_at_it)
     if taken is None:

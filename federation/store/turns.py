@@ -11,7 +11,9 @@ _SHARE_ALL = text(f"SELECT {_SHARE}")
 _TAKE = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
 _TAKE_BELOW = text(
     f"""
-    WITH silence AS MATERIALIZED (SELECT set_config('idle_in_transaction_session_timeout', :silence, true)),
+    WITH silence AS MATERIALIZED (
+        SELECT set_config('idle_in_transaction_session_timeout', :silence, true), set_config('plan_cache_mode', 'force_generic_plan', true)
+    ),
     shared AS MATERIALIZED (SELECT {_SHARE})
     SELECT pg_advisory_xact_lock(hashtextextended(:key, 0)) FROM silence, (SELECT count(*) FROM shared) AS all_of_them
     """  # noqa: S608 - it is ours
@@ -21,7 +23,8 @@ _TAKE_BELOW = text(
 def take(session: Session, key: str, *, sharing: Sequence[str] = (), silent_s: float | None = None) -> None:
     """Wait until no other transaction has the turn of this key, and have it until the commit; what follows sees what they did.
 
-    Before it the turns of other keys are shared, as `share` does. With `silent_s` PostgreSQL ends the session of who then is silent for so long.
+    Before it the turns of other keys are shared, as `share` does. With `silent_s` PostgreSQL ends the session of who then is silent for so long, and
+    plans what follows once for all values: it is found by keys, and to plan the claim anew each time took three times as long as to run it.
     """
     if silent_s is None:
         share(session, sharing)
