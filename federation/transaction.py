@@ -6,7 +6,7 @@ import select
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -91,8 +91,7 @@ def _translated(error: DBAPIError, *, committing: bool) -> TransientError | None
         return TransientError("another transaction was in the way; call again")
     if not (error.connection_invalidated or _is_away(error)):
         return None
-    if _state(error) == "53100":
-        # It answers, and so has not committed.
+    if _state(error) == "53100" and not committing:
         return DatabaseUnavailable("PostgreSQL has no room left on its disk; nothing was recorded: make room, and call again")
     if committing:
         return DatabaseUnavailable("PostgreSQL went away while it committed; look whether it was recorded before you call again")
@@ -129,7 +128,9 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 def _began(session: Session, actor: str, *, fleeting: bool) -> datetime:
     """Begin, and say in the database who acts; return its time."""
-    connection, line = session.connection(), _line(session)
+    connection = session.connection()
+    line: psycopg.Connection | None = connection.connection.driver_connection
+    assert line is not None
     more = _FLEETING if fleeting else ""
     # As one message: to begin, and to say who acts, would be a journey each.
     found: PGresult | None = None
@@ -143,19 +144,6 @@ def _began(session: Session, actor: str, *, fleeting: bool) -> datetime:
     session.rollback()
     began: datetime = session.execute(text(_ACT + more), {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
     return began
-
-
-def _commit(session: Session) -> None:
-    """Commit, and with the same journey write what tells nothing: the events, and what was put off."""
-    with nullcontext() if event_log.is_written(session) else _line(session).pipeline():
-        event_log.write(session)
-        session.commit()
-
-
-def _line(session: Session) -> psycopg.Connection:
-    line: psycopg.Connection | None = session.connection().connection.driver_connection
-    assert line is not None
-    return line
 
 
 class Transactions:
@@ -193,8 +181,7 @@ class Transactions:
         committing = False
         equivocation: Equivocation | None = None
         try:
-            # The connection is ours until the end of the block, and not the pool's from the commit on, which may still be under way.
-            with (self.engine if is_agent(actor) else self.service).connect() as connection, Session(connection, expire_on_commit=False) as session:
+            with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
                 statements.give_voice(session, voice or self._voice, part=self._voice)
                 context.began = _began(session, actor, fleeting=fleeting)
@@ -204,8 +191,9 @@ class Transactions:
                 except Equivocation as error:
                     equivocation = error
                 session.flush()
+                event_log.write(session)
                 committing = True
-                _commit(session)
+                session.commit()
         except PoolTimeoutError as error:
             raise DatabaseUnavailable("no connection to PostgreSQL became free in time; call again later") from error
         except DBAPIError as error:

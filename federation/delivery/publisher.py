@@ -207,7 +207,7 @@ class CeleryPublisher:
                 priority=execution.priority - 1,
                 headers={HEADER: Envelope(actor=execution.actor, trace_id=execution.trace_id, requirements=placed.requirements).header()},
             )
-            event_log.put_off(session, _SENT, {"id": execution.id, "node": placed.node, "actor": context(session).actor})
+            session.execute(_SENT, {"id": execution.id, "node": placed.node, "actor": context(session).actor})
             payload = {"node": placed.node, "task_name": execution.task_name, "requirements": execution.requirements}
             event_log.append(session, "execution.placed", f"execution:{execution.id}", payload=payload)
             return True

@@ -74,7 +74,7 @@ def put_into(session: Session, receipts: Sequence[tuple[str, uuid.UUID]]) -> Non
     """Put messages into inboxes, and wake those who wait for them; the caller tells of it by an event."""
     # In order of name, so that two broadcasts never wait for each other.
     listed = sorted(receipts, key=lambda receipt: receipt[0])
-    event_log.put_off(session, _PUT, {"names": [name for name, _ in listed], "messages": [message_id for _, message_id in listed]})
+    session.execute(_PUT, {"names": [name for name, _ in listed], "messages": [message_id for _, message_id in listed]})
     notify(session, [f"inbox:{name}" for name, _ in receipts])
 
 

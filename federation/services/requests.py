@@ -132,8 +132,6 @@ def hand_on(session: Session, agent: str) -> None:
     able = [audiences.CAPABILITY + name for name in capabilities.of(session, agent)]
     if not able:
         return
-    # So that what was put into it a moment ago is not missed.
-    event_log.write(session)
     theirs = select(Member.conversation_id).where(Member.agent == agent)
     unanswered = (Message.message_type == MessageType.REQUEST) & func.federation_answered_by(Message.id).is_(None)
     told_of = AgentTask.id == cast(Message.data["task_id"].astext, Uuid)

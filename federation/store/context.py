@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
 _KEY = "federation"
@@ -36,10 +35,8 @@ class Context:
     notices: set[str] = field(default_factory=set)
     # Stream, position if it was taken, and all of it as JSON: what `event_log` appends before the commit.
     events: list[tuple[str, int | None, str]] = field(default_factory=list)
-    # Statements with their values whose answers nobody waits for: run before the events are appended.
-    put_off: list[tuple[TextClause, Mapping[str, Any]]] = field(default_factory=list)
-    # What there was of both when an attempt began.
-    attempts: dict[object, tuple[list[Any], list[Any]]] = field(default_factory=dict)
+    # Those that there were when an attempt began.
+    attempts: dict[object, list[tuple[str, int | None, str]]] = field(default_factory=dict)
     # A session forgets a row that nobody refers to, and would read it again.
     kept: list[object] = field(default_factory=list)
     # By PostgreSQL's clock, and by this process's stopwatch at that moment.

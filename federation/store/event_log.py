@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import TextClause, event, text
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
 from federation.store.context import context, found_context
@@ -75,25 +75,12 @@ def _as_text(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def put_off(session: Session, statement: TextClause, values: Mapping[str, Any]) -> None:
-    """Run a statement that tells nothing, and whose rows this transaction does not read, with the events before the commit, in one journey."""
-    context(session).put_off.append((statement, values))
-
-
-def is_written(session: Session) -> bool:
-    """Return whether `write` has nothing to do."""
-    who = context(session)
-    return not (who.events or who.put_off)
-
-
 def write(session: Session) -> None:
-    """Do what was put off and append what was put down so far: before the commit, and before somebody else acts in this transaction."""
-    who = context(session)
-    while who.put_off:
-        session.execute(*who.put_off.pop(0))
-    if who.events:
-        told = ",".join(one for *_, one in who.events)
-        who.events.clear()
+    """Append what was put down so far: before the commit, and before somebody else acts in this transaction."""
+    events = context(session).events
+    if events:
+        told = ",".join(one for *_, one in events)
+        events.clear()
         session.execute(_APPEND, {"events": f"[{told}]"})
 
 
@@ -108,7 +95,7 @@ def attempt(session: Session) -> SessionTransaction:
     """Begin what is committed, or rolled back together with the events that were put down in it."""
     attempted = session.begin_nested()
     who = context(session)
-    who.attempts[attempted] = list(who.events), list(who.put_off)
+    who.attempts[attempted] = list(who.events)
     return attempted
 
 
@@ -116,4 +103,4 @@ def attempt(session: Session) -> SessionTransaction:
 def _forget(session: Session, undone: SessionTransaction) -> None:
     # What was undone did not happen; what was put down before an attempt did, and may have been written in it.
     if (who := found_context(session)) is not None:
-        who.events[:], who.put_off[:] = who.attempts.pop(undone, ([], []))
+        who.events[:] = who.attempts.pop(undone, [])

@@ -7,7 +7,6 @@ import psycopg
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from federation.store import event_log
 from federation.store.models.events import OrderedEvent
 
 # An event as the audit has it: JSON as PostgreSQL writes jsonb, the same text for the same values. What is hashed, published and
@@ -107,7 +106,7 @@ def oldest(session: Session) -> int:
 
 def settle(session: Session, sequence: int) -> None:
     """Remember that no event can appear at or below this sequence any more."""
-    event_log.put_off(session, _SETTLE, {"sequence": sequence})
+    session.execute(_SETTLE, {"sequence": sequence})
 
 
 def lines(session: Session, first: int, last: int) -> Sequence[Line]:
@@ -130,4 +129,4 @@ def last_number(session: Session) -> int:
 
 def mark_published(session: Session, number: int) -> None:
     """Remember that the topics were told of all events up to this number."""
-    event_log.put_off(session, _PUBLISHED, {"number": number})
+    session.execute(_PUBLISHED, {"number": number})
