@@ -1,5 +1,6 @@
 """A model loaded once per process, on first use; refuses to use one that a parent process loaded."""
 
+import gc
 import os
 from collections.abc import Callable
 from threading import Lock
@@ -35,6 +36,9 @@ class OncePerProcess(Generic[T]):
                 loaded = self._loaded
                 if loaded is None:
                     loaded = self._loaded = (os.getpid(), self._make(threads))
+                    # What came with it stays, and need not be looked through again and again while it is asked.
+                    gc.collect()
+                    gc.freeze()
         pid, model = loaded
         if pid != os.getpid():
             # The runners' own threads do not survive a fork: a call would hang for ever.

@@ -1,9 +1,21 @@
-"""Gives memory back to the system that the indexing of a tree has used; frees nothing that is in use."""
+"""Gives memory back to the system that the indexing of a tree has used, and has threads share what they free; frees nothing that is in use."""
 
 import ctypes
+import os
 from contextlib import suppress
+from typing import Final
 
 import pyarrow as pa
+
+# Of glibc's malloc.h.
+_ARENA_MAX: Final = -8
+
+
+def share_arenas() -> None:
+    """Have the threads that come share as many heaps as there are cores, in place of eight a core, each of which keeps what it was once asked for."""
+    # Of glibc alone.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, len(os.sched_getaffinity(0)))
 
 
 def give_back() -> None:

@@ -38,7 +38,8 @@ class Held:
     version: int
     _ids: pa.ChunkedArray
     _columns: dict[str, _Column]
-    _vectors: NDArray[np.float32]
+    # As they were read, because one array of all would be a copy.
+    _blocks: Sequence[NDArray[np.float32]]
 
     @classmethod
     def of(cls, version: int, rows: pa.Table, dim: int) -> "Held":
@@ -47,7 +48,7 @@ class Held:
         for name in _LIMITED:
             coded = rows[name].combine_chunks().dictionary_encode()
             columns[name] = _Column(coded.dictionary.to_pylist(), coded.indices.to_numpy())
-        return cls(version, rows["id"], columns, rows[_VECTOR].combine_chunks().flatten().to_numpy().reshape(-1, dim))
+        return cls(version, rows["id"], columns, [block.flatten().to_numpy().reshape(-1, dim) for block in rows[_VECTOR].chunks])
 
     def count(self, scope: Scope) -> int:
         """Return how many rows a scope lets through."""
@@ -56,7 +57,7 @@ class Held:
 
     def nearest(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
         """Return the best `depth` rows by the dot product with `vector`."""
-        scores = self._vectors @ vector
+        scores = np.concatenate([np.empty(0, dtype=np.float32), *(block @ vector for block in self._blocks)])
         passing = self._passing(scope)
         if passing is not None:
             scores[~passing] = -np.inf
