@@ -14,11 +14,17 @@ SEEN_FOLDER = "folder_id IN (SELECT id FROM indexed_folders)"
 SEEN_DOCUMENT = "EXISTS (SELECT FROM documents d WHERE d.id = document_id OFFSET 0)"
 # A row at a place that nobody took stands in the way of who takes it: nobody could write there any more.
 PLACES = {
-    "messages": "federation_taken('messages:' || conversation_id, position)",
-    "message_receipts": "federation_taken('inbox:' || agent, position)",
-    "agent_findings": "federation_taken('session:' || session_id, position)",
+    "messages": "federation_stream('messages:' || conversation_id, position) IS NOT NULL",
+    "agent_findings": "federation_stream('session:' || session_id, position) IS NOT NULL",
+    "message_receipts": "federation_received(agent, position)",
     "conversation_phases": "number = federation_next_phase(conversation_id)",
+    "artifacts": "version = federation_next_version(conversation_id, name)",
 }
+# What gives the next number, the table and column where it is counted, and within what beside the conversation.
+COUNTED = (
+    ("federation_next_phase(conversation text)", "conversation_phases", "number", ""),
+    ("federation_next_version(conversation text, called text)", "artifacts", "version", " AND t.name = called"),
+)
 MY_EXECUTION = f"EXISTS (SELECT FROM executions e WHERE e.id = execution_id AND e.actor = {ME} OFFSET 0)"
 # The conversation of two is opened by one of them, under the name that they both find it by.
 DIRECT = f"""
@@ -49,26 +55,26 @@ ROWS = {
 
 
 def upgrade() -> None:
-    definer = _definer()
-    # Volatile, so that it sees what the same statement took.
+    # Tells of an inbox no more than its next place does, which whoever writes there is given. Volatile, so that it sees what the same statement took.
     op.execute(
         f"""
-        CREATE FUNCTION federation_taken(stream text, place bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE {definer} AS $$
+        CREATE FUNCTION federation_received(reader text, place bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER {_path()} AS $$
         BEGIN
-            RETURN place >= 1 AND EXISTS (SELECT FROM streams s WHERE s.name = stream AND s.position >= place);
+            RETURN place >= 1 AND EXISTS (SELECT FROM streams s WHERE s.name = 'inbox:' || reader AND s.position >= place);
         END $$
         """
     )
-    # Policies cannot ask their own table.
-    op.execute(
-        f"""
-        CREATE FUNCTION federation_next_phase(conversation text) RETURNS integer LANGUAGE plpgsql VOLATILE {definer} AS $$
-        BEGIN
-            RETURN 1 + coalesce((SELECT max(p.number) FROM conversation_phases p WHERE p.conversation_id = conversation), 0);
-        END $$
-        """  # noqa: S608 - it is ours
-    )
-    for function in ("federation_taken(text, bigint)", "federation_next_phase(text)"):
+    # Policies cannot ask their own table. These see what their caller sees.
+    for function, table, number, rest in COUNTED:
+        op.execute(
+            f"""
+            CREATE FUNCTION {function} RETURNS integer LANGUAGE plpgsql VOLATILE {_path()} AS $$
+            BEGIN
+                RETURN 1 + coalesce((SELECT max(t.{number}) FROM {table} t WHERE t.conversation_id = conversation{rest}), 0);
+            END $$
+            """  # noqa: S608 - it is ours
+        )
+    for function in ("federation_received(text, bigint)", *(function for function, *_ in COUNTED)):
         op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO federation_app")
     for table, taken in PLACES.items():
@@ -78,7 +84,7 @@ def upgrade() -> None:
         _hold(table, verb, rows)
     _drop_answers(
         f"""
-        plpgsql VOLATILE {definer} AS $$
+        plpgsql VOLATILE SECURITY DEFINER {_path()} AS $$
         BEGIN
             IF {ME} IS NULL THEN
                 RAISE EXCEPTION 'cached answers are dropped by who says who he is' USING ERRCODE = 'insufficient_privilege';
@@ -90,18 +96,19 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _drop_answers(f"sql VOLATILE {_definer()} AS $$ {DROPPED} $$")
+    _drop_answers(f"sql VOLATILE SECURITY DEFINER {_path()} AS $$ {DROPPED} $$")
     for (table, verb), (_, rows) in ROWS.items():
         _hold(table, verb, rows)
     for table in PLACES:
         op.execute(f"DROP POLICY app_place ON {table}")
-    op.execute("DROP FUNCTION federation_next_phase(text)")
-    op.execute("DROP FUNCTION federation_taken(text, bigint)")
+    for function, *_ in COUNTED:
+        op.execute(f"DROP FUNCTION {function}")
+    op.execute("DROP FUNCTION federation_received(text, bigint)")
 
 
-def _definer() -> str:
+def _path() -> str:
     schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
-    return f"SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp"
+    return f"SET search_path = pg_catalog, {schema}, pg_temp"
 
 
 def _hold(table: str, verb: str, rows: str) -> None:

@@ -216,7 +216,8 @@ MAY = {
     "feeds": ("", "", "", "SIUD"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
     # A version stays as it was put.
-    "artifacts": ("", "SI", "SI", "SI"),
+    # Members add the next version, which this is not.
+    "artifacts": ("", "S", "S", "SI"),
     # What was designated, and where a conversation was moved, nobody changes.
     "role_assignments": ("", "SI", "SI", "SI"),
     # Members add the next one, which this is not.

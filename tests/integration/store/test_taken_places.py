@@ -9,10 +9,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from federation.errors import Conflict
-from federation.services import executions, indexing, inference, messages, phase_moves, sessions
+from federation.services import artifacts, executions, indexing, inference, messages, phase_moves, sessions
+from federation.services.artifacts import Offered
 from federation.services.findings import Said, post
 from federation.services.indexing import NewDocument
 from federation.services.sessions import Start
+from federation.store.contents import Stored
 from federation.transaction import Transactions
 from federation.vectors import chunking
 
@@ -27,7 +29,11 @@ FINDING = """
     SELECT gen_random_uuid(), id, :place, :me, 'observation', '{"text": "x"}', '[]', 't' FROM agent_sessions WHERE slug = 'INC-1'
 """
 PHASE = "INSERT INTO conversation_phases (conversation_id, number, phase, reason, created_by) VALUES ('nt', :place, 'discuss', '', :me)"
-IN_THE_WAY = {"messages": MESSAGE, "message_receipts": RECEIPT, "agent_findings": FINDING, "conversation_phases": PHASE}
+ARTIFACT = """
+    INSERT INTO artifacts (id, conversation_id, name, version, kind, media_type, size, sha256, created_by)
+    VALUES (gen_random_uuid(), 'nt', 'plan.md', :place, 'design', 'text/plain', 1, repeat('1', 64), :me)
+"""
+IN_THE_WAY = {"messages": MESSAGE, "message_receipts": RECEIPT, "agent_findings": FINDING, "conversation_phases": PHASE, "artifacts": ARTIFACT}
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def ahead(transactions: Transactions) -> Mapping[str, int]:
         found = {table: session.scalar(text(f"SELECT {NEXT}"), {"stream": stream}) for table, stream in streams.items()}
         looked_into = session.scalar(text("SELECT 'session:' || id FROM agent_sessions"))
         found["agent_findings"] = session.scalar(text(f"SELECT {NEXT}"), {"stream": looked_into})
-    return {**found, "conversation_phases": 1}
+    return {**found, "conversation_phases": 1, "artifacts": 1}
 
 
 TOOLS: Mapping[str, Callable[[Any], object]] = {
@@ -52,12 +58,13 @@ TOOLS: Mapping[str, Callable[[Any], object]] = {
     "message_receipts": lambda session: messages.send(session, "and on", conversation_id="nt", to="bob"),
     "agent_findings": lambda session: post(session, "INC-1", Said(content="It leaks", category="observation")),
     "conversation_phases": lambda session: phase_moves.move(session, "nt", "propose"),
+    "artifacts": lambda session: artifacts.record(session, Offered(conversation_id="nt", name="plan.md", kind="design"), Stored("2" * 64, 10)),
 }
 
 
 @pytest.mark.parametrize("table", IN_THE_WAY)
 def test_nobody_puts_a_row_where_no_place_was_taken(transactions: Transactions, ahead: Mapping[str, int], table: str) -> None:
-    places = (0, -1, ahead[table] + (table == "conversation_phases"), ahead[table] + 7, 2**31 - 1)
+    places = (0, -1, ahead[table] + (table in {"conversation_phases", "artifacts"}), ahead[table] + 7, 2**31 - 1)
     for place in places:
         with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("bob") as session:
             session.execute(text(IN_THE_WAY[table]), {"place": place, "me": "bob"})
