@@ -248,7 +248,7 @@ MAY = {
     "memories": ("", "SI", "SIUD", "SD"),
     # Who sees what was read sees what it says; only the program reads.
     "graph_relations": ("", "S", "S", "SI"),
-    "model_runs": ("I", "I", "SI", "SI"),
+    "model_runs": ("", "", "SI", "SI"),
     # Who reads the conversation has its answers, and who asked adds them. That one was used is noted, nothing else; a function makes room.
     "cached_answers": ("", "SU", "SIU", "SIUD"),
     "nodes": ("S", "S", "S", "SIU"),
@@ -386,17 +386,5 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         query = "SELECT proname, pg_get_userbyid(proowner), proconfig[1] FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
         found = connection.execute(query).fetchall()
     path = "search_path=pg_catalog, public, pg_temp"
-    names = (
-        "answered_by",
-        "conversations",
-        "drop_answers",
-        "end_expired",
-        "key",
-        "next_phase",
-        "next_position",
-        "stream",
-        "taken",
-        "task_held",
-        "voted",
-    )
+    names = ("answered_by", "conversations", "drop_answers", "end_expired", "key", "next_position", "received", "stream", "task_held", "voted")
     assert sorted(found) == [(f"federation_{name}", "federation_owner", path) for name in names]
