@@ -41,6 +41,11 @@ def _at_work(folder: str) -> str:
     )"""  # noqa: S608 - it is ours
 
 
+# Of who acts for agents, as in 0037: the place is taken in a function that runs as its owner.
+ACTING = "coalesce(nullif(current_setting('role'), 'none'), session_user)"
+BY_AGENTS = f"pg_has_role({ACTING}, 'federation_app', 'USAGE') AND NOT pg_has_role({ACTING}, 'federation_service', 'USAGE')"
+
+
 # Table and verb: which rows, and which before.
 ROWS = {
     ("execution_effects", "INSERT"): (f"actor = {ME} AND {MY_EXECUTION}", f"actor = {ME}"),
@@ -77,6 +82,27 @@ def upgrade() -> None:
     for function in ("federation_received(text, bigint)", *(function for function, *_ in COUNTED)):
         op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO federation_app")
+    # At the end of the transaction, because a place is taken before its event is written. Of an inbox there are none. Who acts is asked in the
+    # function, because a condition is made ready anew for each statement.
+    op.execute(
+        f"""
+        CREATE FUNCTION federation_place_told() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {_path()} AS $$
+        BEGIN
+            IF {BY_AGENTS} AND NOT EXISTS (SELECT FROM events e WHERE e.stream = NEW.name AND e.position = NEW.position) THEN
+                RAISE EXCEPTION 'place % of stream % was taken, and no event stands there', NEW.position, NEW.name
+                    USING ERRCODE = 'insufficient_privilege';
+            END IF;
+            RETURN NULL;
+        END $$
+        """
+    )
+    op.execute("REVOKE ALL ON FUNCTION federation_place_told() FROM PUBLIC")
+    op.execute(
+        """
+        CREATE CONSTRAINT TRIGGER told AFTER INSERT OR UPDATE ON streams DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+        WHEN (NOT starts_with(NEW.name, 'inbox:')) EXECUTE FUNCTION federation_place_told()
+        """
+    )
     for table, taken in PLACES.items():
         # Besides what the others demand.
         op.execute(f"CREATE POLICY app_place ON {table} AS RESTRICTIVE FOR INSERT TO federation_app WITH CHECK ({taken})")
@@ -99,6 +125,8 @@ def downgrade() -> None:
     _drop_answers(f"sql VOLATILE SECURITY DEFINER {_path()} AS $$ {DROPPED} $$")
     for (table, verb), (_, rows) in ROWS.items():
         _hold(table, verb, rows)
+    op.execute("DROP TRIGGER told ON streams")
+    op.execute("DROP FUNCTION federation_place_told()")
     for table in PLACES:
         op.execute(f"DROP POLICY app_place ON {table}")
     for function, *_ in COUNTED:

@@ -386,5 +386,17 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         query = "SELECT proname, pg_get_userbyid(proowner), proconfig[1] FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
         found = connection.execute(query).fetchall()
     path = "search_path=pg_catalog, public, pg_temp"
-    names = ("answered_by", "conversations", "drop_answers", "end_expired", "key", "next_position", "received", "stream", "task_held", "voted")
+    names = (
+        "answered_by",
+        "conversations",
+        "drop_answers",
+        "end_expired",
+        "key",
+        "next_position",
+        "place_told",
+        "received",
+        "stream",
+        "task_held",
+        "voted",
+    )
     assert sorted(found) == [(f"federation_{name}", "federation_owner", path) for name in names]
