@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import psycopg
+from psycopg.errors import UniqueViolation
 from psycopg.pq import Escaping, ExecStatus
 from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine, create_engine, event, make_url, text
@@ -18,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQ
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from federation.errors import DatabaseUnavailable, Equivocation, TransientError
+from federation.errors import Conflict, DatabaseUnavailable, Equivocation, TransientError
 from federation.results.patience import patience
 from federation.security.statements import Voice
 from federation.services import statements
@@ -37,6 +38,14 @@ _FLEETING = ", set_config('synchronous_commit', 'off', true)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
+# What is written there takes its place first, and nobody else has taken that.
+_PLACES = {
+    "pk_conversation_phases",
+    "pk_message_receipts",
+    "uq_agent_findings_session_id_position",
+    "uq_events_stream_position",
+    "uq_messages_conversation_id_position",
+}
 
 
 class Publisher(Protocol):
@@ -86,9 +95,11 @@ def _refuse_ended(connection: psycopg.Connection, *_: object) -> None:
             raise InvalidatePoolError("the server has ended the connection") from error
 
 
-def _translated(error: DBAPIError, *, committing: bool) -> TransientError | None:
+def _translated(error: DBAPIError, *, committing: bool) -> TransientError | Conflict | None:
     if _state(error) in _IN_THE_WAY:
         return TransientError("another transaction was in the way; call again")
+    if isinstance(error.orig, UniqueViolation) and error.orig.diag.constraint_name in _PLACES:
+        return event_log.occupied(f"{error.orig.diag.table_name}: {error.orig.diag.message_detail}")
     if not (error.connection_invalidated or _is_away(error)):
         return None
     if _state(error) == "53100" and not committing:

@@ -18,7 +18,7 @@ from federation.charter import Right
 from federation.charter import charter as rules
 from federation.errors import Conflict, InvalidInput
 from federation.security.statements import Mode
-from federation.services import announcements, charter, conversations, phases, statements, task_ends, task_events, task_terms, tasks
+from federation.services import announcements, charter, conversations, gates, phases, statements, task_ends, task_events, task_terms, tasks
 from federation.services.task_terms import Terms
 from federation.store.behalf import on_behalf_of
 from federation.store.context import context
@@ -122,7 +122,8 @@ def locked_vote(session: Session, task: AgentTask) -> Consensus | None:
 def _open_vote(session: Session, task: AgentTask) -> Consensus | None:
     unsettled = or_(Consensus.state == ConsensusState.OPEN, Consensus.applied_at.is_(None))
     latest = select(Consensus).where(Consensus.task_id == task.id, unsettled).order_by(Consensus.created_at.desc()).limit(1)
-    return session.scalars(latest).one_or_none()
+    vote = session.scalars(latest).one_or_none()
+    return vote if vote is not None and gates.counts(session, vote, task) else None
 
 
 def _won(session: Session, task: AgentTask, decision: Decision, *, reason: str, decided_by: str) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from federation.consensus.ballots import Outcome
 from federation.consensus.tally import tally
 from federation.errors import Conflict, FederationError
-from federation.services import announcements, approvals, consensus, votes
+from federation.services import announcements, approvals, consensus, gates, votes
 from federation.services.approvals import Decision
 from federation.store import event_log, turns
 from federation.store.context import context, notify
@@ -90,7 +90,8 @@ def _apply(session: Session, vote: Consensus, task_id: uuid.UUID) -> None:
     try:
         task = session.get_one(AgentTask, task_id)
         reason = f"by the vote {consensus.called(vote)}: {_in_words(vote)}"
-        done = approvals.settle_by_vote(session, task, decision, reason=reason, decided_by=f"consensus:{vote.id}")
+        counts = gates.counts(session, vote, task)
+        done = counts and approvals.settle_by_vote(session, task, decision, reason=reason, decided_by=f"consensus:{vote.id}")
         _applied(session, vote, effect=decision if done else None)
         attempt.commit()
     except FederationError:

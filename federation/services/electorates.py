@@ -21,6 +21,7 @@ from federation.services import agents, approvals, conversations, task_terms, ta
 from federation.services.approvals import Decision
 from federation.store.context import context
 from federation.store.models.agents import Agent
+from federation.store.models.consensus import Consensus, ConsensusState
 from federation.store.models.tasks import AgentTask, TaskStatus
 
 DEFAULT_S, LONGEST_S = 300.0, 30 * 86_400.0
@@ -83,6 +84,10 @@ def require_undecided(session: Session, task: AgentTask) -> None:
     named = task.slug or task.id
     if (vote := approvals.locked_vote(session, task)) is not None:
         raise Conflict(f"task {named} is put to the vote {vote.slug or vote.id} already; vote there with federation_consensus_respond")
+    is_open = (Consensus.task_id == task.id) & (Consensus.state == ConsensusState.OPEN)
+    if (idle := session.scalar(select(Consensus.id).where(is_open))) is not None:
+        instead = "decide with federation_approve, or ask an operator to withdraw that (federation consensus withdraw)"
+        raise Conflict(f"task {named} has the open vote {idle}, which decides nothing, because who asked for it may not: {instead}")
     session.refresh(task)
     if task.status != TaskStatus.AWAITING_APPROVAL:
         raise Conflict(f"task {named} is {task.status} and awaits no approval; look at it with federation_task_status")

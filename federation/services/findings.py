@@ -89,7 +89,7 @@ def post(
     limits.message(session)
     finding = _record(session, found, said, evidence, identity)
     if finding is None:
-        raise _decided(session, about)
+        raise _decided(session, found, identity, about)
     duplicates = _duplicates(session, finding)
     if completes:
         outcome = {"finding_id": str(finding.id), "conclusion": said.content, "confidence": said.confidence}
@@ -226,13 +226,15 @@ def _same(former: AgentFinding, said: Said, evidence: list[dict[str, Any]], slug
     return former
 
 
-def _decided(session: Session, about: AgentFinding | None) -> Conflict | TransientError:
+def _decided(session: Session, found: AgentSession, identity: uuid.UUID, about: AgentFinding | None) -> Conflict | TransientError:
     """Return why a finding could not be posted."""
     if about is not None:
         query = select(AgentFinding).where(AgentFinding.hypothesis_id == about.id, AgentFinding.validates.is_not(None))
         if (by := session.scalars(query).one_or_none()) is not None:
             how = "confirmed" if by.validates else "refuted"
             return Conflict(f"hypothesis {about.id} was {how} by {by.agent_id} already; leave out validates, or propose another hypothesis")
+    if session.get(AgentFinding, identity) is None:
+        return event_log.occupied(f"at the next position of session {found.slug or found.id}")
     return TransientError("another call of yours posts this finding; call again")
 
 

@@ -216,6 +216,8 @@ def _identity(conversation_id: str, sender: str, slug: str) -> uuid.UUID:
 def _sent_before(session: Session, identity: uuid.UUID, slug: str, said: Mapping[str, Any]) -> Sent:
     """Return what was sent under this slug. Raises Conflict if it was something else, or if what was sent now is an answer that came too late."""
     former = session.get(Message, identity)
+    if former is None and said["message_type"] is not MessageType.RESPONSE:
+        raise event_log.occupied(f"at the next position of conversation {said['conversation_id']}")
     if former is None:
         raise requests.beaten(session, said["reply_to"])
     others = [name for name, value in said.items() if getattr(former, name) != value]

@@ -10,10 +10,22 @@ from pydantic import Field
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from federation.charter import Right
 from federation.consensus.ballots import ABSTAIN
 from federation.errors import Conflict, InvalidInput, NotFound
-from federation.services import agents, announcements, approvals, charter, consensus, consensus_results, envelopes, sessions, task_terms, tasks, votes
+from federation.services import (
+    agents,
+    announcements,
+    approvals,
+    charter,
+    consensus,
+    consensus_results,
+    envelopes,
+    gates,
+    sessions,
+    task_terms,
+    tasks,
+    votes,
+)
 from federation.services.actions import WORK
 from federation.services.approvals import Decision
 from federation.services.electorates import DEFAULT_S, Asked
@@ -104,7 +116,8 @@ def propose(session: Session, reference: str, said: Proposed, *, slug: str | Non
     # One that was there already has been announced, and put to the vote, by the call that made it.
     if task.trace_id != context(session).trace_id:
         return task
-    vote = _put_to_the_vote(session, found, task, said) if said.requires_approval and _is_left_to_voters(session, found) else None
+    left = said.requires_approval and gates.is_left_to_voters(session, found, proposer=task.created_by)
+    vote = _put_to_the_vote(session, found, task, said) if left else None
     if vote is None and said.requires_approval:
         announcements.of_request(session, task, approvals.deciders(session, task))
     elif vote is None:
@@ -121,16 +134,6 @@ def propose(session: Session, reference: str, said: Proposed, *, slug: str | Non
     event_log.append(session, "action.proposed", f"session:{found.id}", payload=payload, **sessions.belonging(found))
     notify(session, [sessions.key(found.id)])
     return task
-
-
-def _is_left_to_voters(session: Session, found: AgentSession) -> bool:
-    """Say whether who began a session, and might decide on this action of the caller's himself, left that to voters whom he named."""
-    # Voters whose role may vote no more decide nothing, and neither do the others without them.
-    if found.voters is None or not all(charter.may(session, name, Right.VOTE) for name in (*found.voters, context(session).actor)):
-        return False
-    # Else he would have chosen who lets his own through.
-    right = Right.APPROVE_OWN if found.created_by == context(session).actor else Right.APPROVE
-    return charter.may(session, found.created_by, right)
 
 
 def _put_to_the_vote(session: Session, found: AgentSession, task: AgentTask, said: Proposed) -> Consensus:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
+from federation.errors import Conflict
 from federation.store.context import context, found_context
 from federation.store.payloads.catalogue import version
 
@@ -89,6 +90,14 @@ def advance(session: Session, stream: str) -> int:
     if any(name == stream and position is None for name, position, _ in context(session).events):
         write(session)
     return int(session.execute(_ADVANCE, {"stream": stream}).scalar_one())
+
+
+def occupied(place: str) -> Conflict:
+    """Return what somebody is told whose place, in words, has a row already that was written beside the program, without taking it."""
+    return Conflict(
+        f"nothing was recorded: a row stands already where this belongs, {place}, and was not written by the program; "
+        "tell an operator, who removes it as the owner of the tables"
+    )
 
 
 def attempt(session: Session) -> SessionTransaction:

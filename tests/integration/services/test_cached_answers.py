@@ -210,7 +210,7 @@ def test_it_goes_with_the_execution_that_it_came_from(transactions: Transactions
 
 
 @pytest.mark.usefixtures("allow")
-def test_nobody_puts_words_into_a_cache_that_no_model_has_said(transactions: Transactions, room: str) -> None:
+def test_nobody_puts_words_into_a_cache_that_are_not_recorded_as_an_answer_to_him(transactions: Transactions, room: str) -> None:
     answered, cache = kept(transactions, "ada", conversation_id=room)
     mine, _ = asked(transactions, "bob", conversation_id=room)
     with transactions.begin("bob", execution_id=mine) as session:

@@ -15,6 +15,7 @@ from federation.services.board import HypothesisView, Verdict
 from federation.services.confidence import Judgement, aggregated
 from federation.services.findings import Posted, Said
 from federation.services.sessions import Start
+from federation.store import event_log
 from federation.store.models.sessions import AgentFinding
 from federation.transaction import Transactions
 
@@ -87,10 +88,11 @@ def test_the_table_too_refuses_what_no_finding_can_be(room: Room) -> None:
         {"hypothesis_id": uuid.uuid4()},
         {"position": 1},
     ):
-        with pytest.raises(IntegrityError), room.transactions.begin("bob") as session:
+        with pytest.raises((IntegrityError, Conflict)), room.transactions.begin("bob") as session:
             found = sessions.find(session, NAME)
+            taken = event_log.advance(session, f"session:{found.id}")
             session.add(
-                AgentFinding(**{"session_id": found.id, "position": 99, "finding_type": "observation", "content": {}, "trace_id": ""} | columns)
+                AgentFinding(**{"session_id": found.id, "position": taken, "finding_type": "observation", "content": {}, "trace_id": ""} | columns)
             )
             session.add(AgentFinding(session_id=found.id, position=1, finding_type="observation", content={}, trace_id=""))
 

@@ -222,7 +222,7 @@ def test_nobody_puts_into_anothers_inbox_what_is_not_for_him(transactions: Trans
     asked = ask(transactions, to="any", conversation_id="project-123", body={"capability": "analyze_logs"})
     with transactions.begin("ada") as session:
         messages.send(session, "come in", to="bob", conversation_id="project-123")
-    put = text("INSERT INTO message_receipts (agent, position, message_id) VALUES (:name, 99, :id)")
+    put = text("INSERT INTO message_receipts (agent, position, message_id) VALUES (:name, federation_next_position('inbox:' || :name), :id)")
     for name in ("dan", "eve", "bob"):  # one who can and is no member, one who cannot and is none, and a member who cannot
         with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("bob") as session:
             session.execute(put, {"name": name, "id": asked.message_id})

@@ -216,10 +216,12 @@ MAY = {
     "feeds": ("", "", "", "SIUD"),
     "agent_tasks": ("", "SIU", "SIU", "SIU"),
     # A version stays as it was put.
-    "artifacts": ("", "SI", "SI", "SI"),
+    # Members add the next version, which this is not.
+    "artifacts": ("", "S", "S", "SI"),
     # What was designated, and where a conversation was moved, nobody changes.
     "role_assignments": ("", "SI", "SI", "SI"),
-    "conversation_phases": ("", "SI", "SI", "SI"),
+    # Members add the next one, which this is not.
+    "conversation_phases": ("", "S", "S", "SI"),
     # Who asked may change it while it is open; only the program ends it.
     "consensus": ("", "SI", "SIU", "SIU"),
     "consensus_acks": ("", "SI", "SI", "SI"),
@@ -237,8 +239,8 @@ MAY = {
     "executions": ("", "SIU", "SIU", "SIU"),
     "outbox": ("I", "SID", "SID", "SIUD"),
     "execution_deliveries": ("", "S", "S", "SI"),
-    # Of what executions did, one may write in one's own name, and see that.
-    "execution_effects": ("I", "I", "SI", "SI"),
+    # Of what one's own executions did, one may write, and see that.
+    "execution_effects": ("", "", "SI", "SI"),
     "quarantine": ("", "S", "S", "SI"),
     "redrives": ("", "S", "S", "SI"),
     "dismissals": ("", "", "", "SI"),
@@ -246,7 +248,7 @@ MAY = {
     "memories": ("", "SI", "SIUD", "SD"),
     # Who sees what was read sees what it says; only the program reads.
     "graph_relations": ("", "S", "S", "SI"),
-    "model_runs": ("I", "I", "SI", "SI"),
+    "model_runs": ("", "", "SI", "SI"),
     # Who reads the conversation has its answers, and who asked adds them. That one was used is noted, nothing else; a function makes room.
     "cached_answers": ("", "SU", "SIU", "SIUD"),
     "nodes": ("S", "S", "S", "SIU"),
@@ -255,12 +257,12 @@ MAY = {
     "services": ("", "", "", "SI"),
     "agent_keys": ("I", "I", "SI", "SI"),
     "statements": ("I", "SI", "SI", "SI"),
-    # Those whom an index is for keep it up to date; who made it withdraws it, and for whom it is nobody changes.
+    # Those whom an index is for keep it up to date, by runs of their own; who made it withdraws it, and for whom it is nobody changes.
     "indexed_folders": ("", "SI", "SID", "SID"),
     "index_runs": ("", "SI", "SIU", "SIU"),
     "index_batches": ("", "S", "SIU", "SIU"),
-    "documents": ("", "SIUD", "SIUD", "SIUD"),
-    "chunks": ("", "SIUD", "SIUD", "SIUD"),
+    "documents": ("", "SIU", "SIUD", "SIUD"),
+    "chunks": ("", "SIU", "SIUD", "SIUD"),
     "vector_changes": ("", "SU", "SIUD", "SIUD"),
     "celery_results": ("", "S", "S", "SIUD"),
     "celery_group_results": ("", "", "", "SIUD"),
@@ -297,6 +299,7 @@ def planted(database: str, transactions: Transactions) -> str:
                 if not column.nullable and column.name not in row:
                     connection.execute(f"ALTER TABLE {table} ALTER {column.name} DROP NOT NULL")
             connection.execute(*_insert(table, row))
+        connection.execute("INSERT INTO streams VALUES ('inbox:dan', 1), (%s, 1) ON CONFLICT DO NOTHING", [f"session:{ONE}"])
         connection.execute("INSERT INTO agents VALUES ('zoe', 'observer', 'cli:root')")
         connection.execute("INSERT INTO conversation_members VALUES ('secret', 'bob', 'bob')")
     return database
@@ -383,5 +386,17 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         query = "SELECT proname, pg_get_userbyid(proowner), proconfig[1] FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
         found = connection.execute(query).fetchall()
     path = "search_path=pg_catalog, public, pg_temp"
-    names = ("answered_by", "conversations", "drop_answers", "end_expired", "key", "next_position", "stream", "task_held", "voted")
+    names = (
+        "answered_by",
+        "conversations",
+        "drop_answers",
+        "end_expired",
+        "key",
+        "next_position",
+        "place_told",
+        "received",
+        "stream",
+        "task_held",
+        "voted",
+    )
     assert sorted(found) == [(f"federation_{name}", "federation_owner", path) for name in names]

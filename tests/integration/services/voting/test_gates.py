@@ -102,6 +102,22 @@ def test_only_who_may_decide_puts_it_to_the_vote(team: Team) -> None:
         team.ask(options=None, mechanism="majority", task=gate)
 
 
+@pytest.mark.parametrize("who", ["bob", "eve"])
+def test_a_vote_that_was_put_beside_the_program_by_who_may_not_decide_opens_no_gate(team: Team, who: str) -> None:
+    gate = team.gate()
+    # As plain SQL would, which no charter holds back.
+    vote = team.ask(who=who, options=None, mechanism="majority", task=gate, voters=[who], left_to_voters=True)
+    with team.transactions.begin("ada") as session:
+        assert approvals.waits_for(session, tasks.find(session, gate)) == "the approval of ada"
+    with pytest.raises(Conflict, match="which decides nothing"):
+        team.ask(options=None, mechanism="majority", task=gate, slug="another")
+    ended = team.vote(who, vote, "approve")
+    assert (ended.state, ended.applied_at is None, team.status(gate)) == ("decided", False, "awaiting_approval")
+    assert team.rows("SELECT payload->>'effect' FROM events WHERE type = 'consensus.applied'") == [(None,)]
+    with team.transactions.begin("ada") as session:
+        assert approvals.decide(session, gate, Decision.APPROVE).status == "pending"
+
+
 def test_a_task_that_was_cancelled_meanwhile_stays_so(team: Team) -> None:
     gate = team.gate()
     vote = team.ask(options=None, mechanism="majority", task=gate, voters=["ada"])
