@@ -29,7 +29,7 @@ MY_EXECUTION = f"EXISTS (SELECT FROM executions e WHERE e.id = execution_id AND 
 # The conversation of two is opened by one of them, under the name that they both find it by.
 DIRECT = f"""
     id NOT LIKE 'direct:%' OR {ME} IN (split_part(id, ':', 2), split_part(id, ':', 3)) AND split_part(id, ':', 4) = ''
-        AND split_part(id, ':', 2) COLLATE "C" < split_part(id, ':', 3) COLLATE "C"
+        AND split_part(id, ':', 2) COLLATE "C" <= split_part(id, ':', 3) COLLATE "C"
 """
 
 

@@ -112,10 +112,8 @@ def _show(told: dict[str, Any], console: Console) -> None:
         console.print(parts)
     if queue := told["through the queue"]:
         for name, floor in queue["floors"].items():
-            # Where it goes through the queue, beside what the queue takes.
-            same = ("through the queue" in name, name.rpartition(", ")[2])
             for when, took in queue["search"].items():
-                if (("through the queue" in when), when.rpartition(", ")[2]) == same:
+                if when.rpartition(", ")[2] == name.rpartition(", ")[2]:
                     ratio = took["p50_ms"] / floor["p50_ms"]
                     console.print(f"A search {when}: {ratio:.1f} × {name} (p50 {floor['p50_ms']:.0f} ms).", highlight=False)
     load = told["machine"]

@@ -1,8 +1,7 @@
 """The same tree through the front door and the queue of a federation of one node, whose worker has done nothing before."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,8 @@ class Found:
 
     `background_per_s` is how many chunks a second got their better vector, over `watched_s` seconds in which nobody asked; after `embedded_s`,
     in which was searched too, `background_left` had none yet. `warm` is a second tree with nothing beside it, if none were left.
-    Searches are those `while embedding` and those `when embedded`, in milliseconds as an agent sees them: answered at once by the worker, which is
-    near, and `through the queue`, as where it is not. `floors` are what the door takes for a call that reads a row, and door, queue and worker for a
-    search with nothing to look in.
+    Searches are those `while embedding` and those `when embedded`, in milliseconds as an agent sees them. `floors` are what the door takes for a call
+    that reads a row, and door, queue and worker for a search with nothing to look in.
     """
 
     files: int
@@ -57,8 +55,7 @@ def measure(running: Running, limit_bytes: int, questions: list[str], watch_s: f
     again = running.folder_of("again")
     copy(again, limit_bytes)
     with broker(running) as activemq, federation(running, activemq, {"ada": "lead"}, node_files={NODE: _NODE_FILE}) as house:
-        near = running.folder_of("data") / "vectors" / "ranker"
-        return anyio.run(_measured, _Plan(house, tree, again, near, questions, watch_s, tell), (count, total))
+        return anyio.run(_measured, _Plan(house, tree, again, questions, watch_s, tell), (count, total))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,6 @@ class _Plan:
     house: House
     tree: Path
     again: Path
-    near: Path
     questions: list[str]
     watch_s: float
     tell: Callable[[str], None]
@@ -138,7 +134,7 @@ class _Asked:
         await self._at_one_and_at_many(when, self.searches, ask)
 
     async def all(self, when: str, look: Callable[[], Awaitable[object]]) -> None:
-        """Ask them of who is near and through the queue, each with its floor beside it."""
+        """Ask them, with the floors beside it."""
 
         async def read(_: str) -> None:
             await look()
@@ -149,9 +145,7 @@ class _Asked:
         await self.search(when)
         await self._at_one_and_at_many("a call that reads a row", self.floors, read)
         await self._ada.call("federation_send", content="nothing is indexed for us", conversation_id=_EMPTY)
-        with _hidden(self._plan.near):
-            await self.search(f"{when}, through the queue")
-            await self._at_one_and_at_many("a search of nothing, through the queue", self.floors, ask_about_nothing)
+        await self._at_one_and_at_many("a search of nothing", self.floors, ask_about_nothing)
 
     async def _at_one_and_at_many(self, what: str, found: dict[str, dict[str, float]], ask: Callable[[str], Awaitable[None]]) -> None:
         for clients in (1, 16):
@@ -175,19 +169,6 @@ async def _took(ask: Callable[[str], Awaitable[None]], questions: list[str], cli
         for _ in range(clients):
             group.start_soon(client)
     return {"p50_ms": percentile(took, 50), "p99_ms": percentile(took, 99)}
-
-
-@contextmanager
-def _hidden(path: Path) -> Iterator[None]:
-    """Have nobody find a path meanwhile, if it is there."""
-    if not path.exists():
-        yield
-        return
-    away = path.rename(path.with_name("hidden"))
-    try:
-        yield
-    finally:
-        away.rename(path)
 
 
 def _peak_mib(pid: int) -> float:

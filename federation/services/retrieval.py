@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -28,8 +28,6 @@ FRAG = "frag"
 EMBEDDING_ENGINE = "minilm"
 STATIC_ENGINE = "wordllama"
 COMPACT = "federation.tasks.retrieval.compact"
-# Places that are ranked first; if PostgreSQL shows too few of them, so many times as many.
-RANKED, MORE = 50, 4
 
 
 class Language(StrEnum):
@@ -124,39 +122,25 @@ class Narrower:
     conversation_id: str | None = None
 
 
-def require_search(session: Session, query: str, narrower: Narrower, *, limit: int) -> list[str]:
-    """Count a search of the caller; return by what LanceDB knows the indexes that it may look in.
+def request_search(session: Session, query: str, narrower: Narrower | None = None, *, limit: int = 5) -> uuid.UUID:
+    """Record the execution that searches what is indexed; return its id.
 
     Raises InvalidInput, NotFound for a folder that is not indexed or a conversation of which the caller is no member, RateLimited.
     """
     agents.require(query, "query")
     if not 1 <= limit <= 50:
         raise InvalidInput("limit", limit, "1 to 50 hits")
-    root = _root(narrower)
-    if root is not None and root not in (known := indexed_folders.roots(session)):
-        raise NotFound("indexed folder", root, known)
-    if narrower.conversation_id is not None:
-        conversations.require_member(session, narrower.conversation_id)
+    limited = {name: value for name, value in asdict(narrower or Narrower()).items() if value is not None}
+    if "root" in limited:
+        limited["root"] = limited["root"].rstrip("/") or "/"
+        if limited["root"] not in (known := indexed_folders.roots(session)):
+            raise NotFound("indexed folder", limited["root"], known)
+    if "conversation_id" in limited:
+        conversations.require_member(session, limited["conversation_id"])
     limits.search(session)
-    return indexed_folders.collections(session, root=root, made_for=narrower.conversation_id)
-
-
-def record_search(session: Session, query: str, narrower: Narrower, *, limit: int) -> uuid.UUID:
-    """Record the execution that searches what is indexed, which the caller may; return its id."""
-    limited = {name: value for name, value in asdict(replace(narrower, root=_root(narrower))).items() if value is not None}
     requirements = {"tags": [FRAG], "engine": EMBEDDING_ENGINE}
-    return outbox.record(session, SEARCH, {"query": query, "limit": limit, **limited}, requirements=requirements, priority=8)
-
-
-def request_search(session: Session, query: str, narrower: Narrower | None = None, *, limit: int = 5) -> uuid.UUID:
-    """Do both. Raises as `require_search`."""
-    wanted = narrower or Narrower()
-    require_search(session, query, wanted, limit=limit)
-    return record_search(session, query, wanted, limit=limit)
-
-
-def _root(narrower: Narrower) -> str | None:
-    return None if narrower.root is None else narrower.root.rstrip("/") or "/"
+    asked = {"query": query, "limit": limit, **limited}
+    return outbox.record(session, SEARCH, asked, requirements=requirements, priority=8)
 
 
 def show(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[Hit]:
@@ -181,8 +165,3 @@ def places(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[s
             where = (root, path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind)
             hits.setdefault((root, path, chunk.title or chunk.start_line), (identity, Hit(*where, score, list(rankers), chunk.text)))
     return list(hits.values())
-
-
-def explained(hit: Hit, words: Sequence[str], line: int | None) -> Hit:
-    """Return a place with the words of the query that stand in it, and the line of its text, from 0, that has most of them."""
-    return replace(hit, words=words, line=None if line is None else hit.start_line + line)

@@ -1,4 +1,4 @@
-"""The modules whose tasks a worker runs, or that do something beside them while it does, one line each."""
+"""The modules whose tasks a worker runs, one line each."""
 
 from typing import Final
 
@@ -8,7 +8,6 @@ MODULES: Final = (
     "federation.tasks.delegation",
     "federation.tasks.inference",
     "federation.tasks.memories",
-    "federation.tasks.ranker",
     "federation.tasks.retrieval",
     "federation.tasks.summaries",
 )

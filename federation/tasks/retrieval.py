@@ -5,14 +5,13 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import shared_task
 
-from federation.delivery.ranker import Question, Ranked
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
 from federation.errors import InvalidInput, ModelUnavailable
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 TOKENS = 128
 # Between two words of how far it is.
 TELL_S = 1.0
+# Places that are ranked first; if PostgreSQL shows too few of them, so many times as many.
+RANKED, MORE = 50, 4
 # Chunks that are read, worded and written at once.
 AT_ONCE = 8192
 
@@ -259,8 +260,12 @@ def search(
     with self.transaction() as session:
         seen = indexed_folders.collections(session, root=root, made_for=conversation_id)
     scope = Scope(collections=seen, kinds=[kind] if kind else None, path_prefix=path, suffixes=SUFFIXES[language] if language else None)
-    found = [hit for _, hit in best(self, query, scope, limit=limit)]
-    return [asdict(retrieval.explained(hit, *why(query, hit.path, hit.title, hit.text))) for hit in found]
+    return [asdict(_explained(hit, query)) for _, hit in best(self, query, scope, limit=limit)]
+
+
+def _explained(hit: Hit, query: str) -> Hit:
+    words, line = why(query, hit.path, hit.title, hit.text)
+    return replace(hit, words=words, line=None if line is None else hit.start_line + line)
 
 
 def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[tuple[uuid.UUID, Hit]]:
@@ -270,7 +275,7 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
     """
     if scope.is_empty:
         return []
-    stored, depth = _vectors(), max(retrieval.RANKED, limit)
+    stored, depth = _vectors(), max(RANKED, limit)
     static, meaning = _vectors_of(query, stored)
     while True:
         hits = stored.search(query, static, meaning, limit=depth, scope=scope)
@@ -278,7 +283,7 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
             found = retrieval.places(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits])
         if len(found) >= limit or len(hits) < depth or depth >= stored.words.count(scope):
             return found[:limit]
-        depth *= retrieval.MORE
+        depth *= MORE
 
 
 def _vectors_of(query: str, stored: "VectorIndex") -> tuple["NDArray[np.float32]", "NDArray[np.float32] | None"]:
@@ -286,13 +291,3 @@ def _vectors_of(query: str, stored: "VectorIndex") -> tuple["NDArray[np.float32]
     [static] = catalogue.embedding(retrieval.STATIC_ENGINE).embed([query_text(query)])
     # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
     return static, catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0] if stored.meanings.count() else None
-
-
-def rank(asked: Question, *, node: str) -> Ranked:
-    """Rank for who has asked PostgreSQL where the asker may look, and asks it next what he may see of this."""
-    stored = _vectors()
-    suffixes = SUFFIXES[asked.language] if asked.language else None
-    scope = Scope(collections=asked.collections, kinds=[asked.kind] if asked.kind else None, path_prefix=asked.path, suffixes=suffixes)
-    hits = stored.search(asked.query, *_vectors_of(asked.query, stored), limit=asked.depth, scope=scope)
-    chunks = [(hit.id, round(hit.score, 6), sorted(hit.ranks)) for hit in hits]
-    return Ranked(node, chunks, deeper=len(hits) == asked.depth and asked.depth < stored.words.count(scope))

@@ -9,10 +9,8 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
-from federation.mcp import nearby
 from federation.mcp.door import Call
 from federation.mcp.index_runs import IndexProgress, progress
-from federation.mcp.nearby import Answer
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, WaitS, folder, name, text
 from federation.mcp.waits import value_of
 from federation.services import retrieval
@@ -31,7 +29,7 @@ class Found:
     hits: Annotated[
         Sequence[Hit] | None, Field(description="Best first. Null: the search is late; read it with federation_task_result(execution_id).")
     ]
-    execution_id: Annotated[UUID | None, Field(description="Null: it was answered at once, without an execution.")]
+    execution_id: UUID
     state: State
     node: str | None
     waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; it starts when one comes.")]
@@ -107,10 +105,11 @@ async def federation_search(
     Each definition comes once. No hits: ask in other words, or index the folder first.
     """
 
-    narrower = Narrower(root=root, path=path, language=language, kind=kind, conversation_id=conversation_id)
-    found = await nearby.search(call, query, narrower, limit=limit)
-    if isinstance(found, Answer):
-        return Found(found.hits, None, State.COMPLETED, found.node, None, None)
-    value, stands = await value_of(call, found, wait_s=FOUND_WITHIN_S, waiting="searching")
+    def ask(session: Session) -> UUID:
+        narrower = Narrower(root=root, path=path, language=language, kind=kind, conversation_id=conversation_id)
+        return retrieval.request_search(session, query, narrower, limit=limit)
+
+    execution_id = await call.transact(ask)
+    value, stands = await value_of(call, execution_id, wait_s=FOUND_WITHIN_S, waiting="searching")
     hits: list[dict[str, Any]] | None = value
-    return Found(None if hits is None else [Hit(**hit) for hit in hits], found, stands.state, stands.node, stands.waiting_for, stands.note)
+    return Found(None if hits is None else [Hit(**hit) for hit in hits], execution_id, stands.state, stands.node, stands.waiting_for, stands.note)

@@ -9,7 +9,6 @@ import pytest
 from fastmcp.exceptions import ToolError
 from sqlalchemy import text
 
-from federation.delivery import ranker
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
 from federation.services import claim_lines, inference, summaries
@@ -223,53 +222,6 @@ async def test_what_is_remembered_is_recalled_in_other_words_by_who_may(spine: A
         assert await recalled(bob, "when do the animals get their meal?") == ["The colour of the roof is green"]
         await ada.call_tool("federation_forget", {"memory_id": mine["memory_id"]})
         assert await recalled(ada, "when are the otters fed at noon?") == ["The colour of the roof is green"]
-
-
-async def test_search_is_answered_at_once_by_a_worker_nearby_and_through_the_queue_without_one(
-    spine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "moles.py").write_text("def dig(mole):\n    return mole\n\n\ndef sleep(mole):\n    return not mole\n")
-    (tmp_path / "notes.md").write_text("# Moles\n\nA mole digs.\n")
-    async with spine.client("ada") as ada:
-        run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240, "visibility": "nobody"})).structured_content
-        await ada.call_tool("federation_index", {"run_id": run["run_id"], "wait_s": 240})
-
-        async def found(**limits: Any) -> Any:
-            return (await ada.call_tool("federation_search", {"query": "mole digs", "root": str(tmp_path), **limits})).structured_content
-
-        for limits in ({}, {"limit": 1}, {"language": "python"}, {"kind": "section"}, {"path": "moles"}):
-            near = await found(**limits)
-            assert (near["state"], near["execution_id"], near["node"]) == ("completed", None, "solo")
-            with monkeypatch.context() as patched:
-                patched.setattr(ranker, "socket_of", lambda _: tmp_path / "nobody")
-                through_queue = await found(**limits)
-            assert (through_queue["state"], through_queue["execution_id"] is None) == ("completed", False)
-            assert near["hits"] == through_queue["hits"] != []
-        with pytest.raises(ToolError, match="no indexed folder"):
-            await found(root="/srv/unknown")
-    async with spine.client("bob") as bob:
-        hits = (await bob.call_tool("federation_search", {"query": "mole digs"})).structured_content["hits"]
-    assert not [hit for hit in hits if hit["root"] == str(tmp_path)]
-
-
-async def test_search_goes_through_the_queue_when_who_listens_nearby_does_not_answer(
-    spine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "voles.py").write_text("def hide(vole):\n    return vole\n")
-
-    def fails(_: Any) -> Any:
-        raise ValueError("it cannot")
-
-    broken = ranker.Listener(tmp_path / "ranker", fails, threads=1)
-    broken.start()
-    try:
-        monkeypatch.setattr(ranker, "socket_of", lambda _: tmp_path / "ranker")
-        async with spine.client("ada") as ada:
-            await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})
-            found = (await ada.call_tool("federation_search", {"query": "voles", "root": str(tmp_path)})).structured_content
-    finally:
-        broken.stop()
-    assert ([hit["path"] for hit in found["hits"]], found["execution_id"] is None) == (["voles.py"], False)
 
 
 async def test_who_indexes_a_folder_says_who_finds_it(spine: Any, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_what_one_may_not_see_neither_shortens_the_answer_nor_shows_in_its_score
     before = ask("eve")
     assert len(before) == 5
     with acting_as("bob"):
-        write(embedded(visibility="nobody", **{f"kept_{number}": "otters" for number in range(2 * retrieval.retrieval.RANKED)}))
+        write(embedded(visibility="nobody", **{f"kept_{number}": "otters" for number in range(2 * retrieval.RANKED)}))
     assert ask("eve") == before
     assert ask("eve", root=ROOT) == before
     # As vectors all are alike.
@@ -181,7 +181,7 @@ def test_what_one_may_not_see_neither_shortens_the_answer_nor_shows_in_its_score
 def test_what_is_not_recorded_any_more_does_not_shorten_the_answer(write, embedded, ask, index: VectorIndex) -> None:
     """As it is while a withdrawn index still has its vectors, or after a writer was killed."""
     write(embedded(**{f"badgers_{number}": f"badgers {number}" for number in range(5)}))
-    left = [Key(str(uuid.uuid4()), str(uuid.uuid4()), ROOT, f"left_{number}", "function") for number in range(3 * retrieval.retrieval.RANKED)]
+    left = [Key(str(uuid.uuid4()), str(uuid.uuid4()), ROOT, f"left_{number}", "function") for number in range(3 * retrieval.RANKED)]
     index.put_words(left, ["otters"] * len(left), Words(STATIC_DIM).embed(["otters"] * len(left)))
     index.put_meanings(left, [_vector("otters")] * len(left))
     assert {path.partition("_")[0] for path, _ in ask("eve")} == {"badgers"}
