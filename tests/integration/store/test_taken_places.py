@@ -91,7 +91,7 @@ def test_what_an_execution_did_is_written_by_who_asked_for_it(transactions: Tran
         assert executions.once(session, "model_run", {})
 
 
-@pytest.mark.parametrize("name", ["ada:zed", "zed:eve", "eve", "", "eve:zed:ada", "ada:eve:zed", "eve:eve"])
+@pytest.mark.parametrize("name", ["ada:zed", "zed:eve", "eve", "", "eve:zed:ada", "ada:eve:zed"])
 def test_the_conversation_of_two_is_opened_by_one_of_them(transactions: Transactions, name: str) -> None:
     opened = text("INSERT INTO conversations (id, created_by) VALUES (:id, 'eve')")
     with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("eve") as session:
@@ -102,6 +102,8 @@ def test_either_of_two_opens_it(transactions: Transactions) -> None:
     for name, other in (("eve", "bob"), ("bob", "dan")):
         with transactions.begin(name) as session:
             assert messages.send(session, "psst", to=other).conversation_id == f"direct:bob:{max(name, other)}"
+    with transactions.begin("eve") as session:
+        assert messages.send(session, "do not forget", to="eve").conversation_id == "direct:eve:eve"
 
 
 def test_cached_answers_are_dropped_by_nobody_without_a_name(transactions: Transactions) -> None:
