@@ -240,7 +240,7 @@ def config(
     elif trusted is not None:
         errors.print(f"The client must trust {inert(str(trusted))}; those on Node take its path from the variable NODE_EXTRA_CA_CERTS.")
     url = mcp_url(settings(), for_others=True)
-    print_json(configuration(client, url=url, token=secret or f"TOKEN-OF-{name}", sign=sign, authority=trusted))
+    print_json(configuration(client, url=url, token=secret or f"TOKEN-OF-{name}", sign_as=name if sign else None, authority=trusted))
 
 
 def _secret(option: str | None) -> str | None:

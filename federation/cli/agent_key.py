@@ -74,7 +74,8 @@ def revoke(
         return
     for one in ended:
         console.print(inert(f"Revoked key {one.identity[:SHOWN]} of {one.agent}."))
-    console.print(inert(f"Whoever has a token of {name} can make another one known; to end that, too: federation agent revoke {name}"))
+    console.print(inert(f"Over HTTP a token of {name} makes no other key known; an operator does: federation agent key add {name} FILE"))
+    console.print(inert(f"With the database's passwords it makes any known; to end the tokens, too: federation agent revoke {name}"))
 
 
 def _read(where: str) -> PublicKey:

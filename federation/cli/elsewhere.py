@@ -8,24 +8,32 @@ import typer
 
 from federation.errors import PermanentError, SettingsError
 from federation.local.certificates import trusted
+from federation.services.names import valid_agent
 from federation.settings import settings
 
 if TYPE_CHECKING:
     from federation.stub.door import FrontDoor
 
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="The front door of another machine: no database is needed here.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="NAME", help="With --url: the agent whose token FEDERATION_TOKEN is; nothing is signed for another.")
+]
 Authority = Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="With --url: the authority to trust, as `tls init` made it (ca.pem).")]
 
 
-def front_door(url: str, authority: Path | None) -> "FrontDoor":
-    """Return the front door at a URL, for the agent whose token FEDERATION_TOKEN is. Raises SettingsError."""
+def front_door(url: str, authority: Path | None, agent: str | None) -> "FrontDoor":
+    """Return the front door at a URL, for the agent whose token FEDERATION_TOKEN is. Raises SettingsError, InvalidInput."""
     # It loads FastMCP, for which who asks the database has no use.
     from federation.stub.door import FrontDoor  # noqa: PLC0415
 
     config = settings()
     if config.token is None:
         raise SettingsError("FEDERATION_TOKEN is not set: it says who you are; an operator gets one with `federation agent add NAME --role ROLE`")
-    return FrontDoor(url, config.token.get_secret_value(), trusted(config, authority), config)
+    if agent is None:
+        raise SettingsError(
+            "--as: with --url, name the agent whose token FEDERATION_TOKEN is: --as NAME; `federation agent config NAME --sign` prints it"
+        )
+    return FrontDoor(url, config.token.get_secret_value(), valid_agent(agent), trusted(config, authority), config)
 
 
 def ask(door: "FrontDoor", tool: str, **arguments: Any) -> dict[str, Any]:

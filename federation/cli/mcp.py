@@ -2,10 +2,10 @@
 
 import logging
 
-from federation.cli.elsewhere import Authority, Url, front_door
+from federation.cli.elsewhere import As, Authority, Url, front_door
 
 
-def mcp(url: Url = None, authority: Authority = None) -> None:
+def mcp(url: Url = None, authority: Authority = None, agent: As = None) -> None:
     """Serve MCP over standard input and output to the client that started it; FEDERATION_TOKEN says who that is.
 
     What that agent states is signed with the key of this machine.
@@ -20,4 +20,4 @@ def mcp(url: Url = None, authority: Authority = None) -> None:
 
     # Standard output is the protocol's, and what goes wrong is told to who calls.
     logging.disable(logging.WARNING)
-    server.serve(front_door(url, authority))
+    server.serve(front_door(url, authority, agent))

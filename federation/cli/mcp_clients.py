@@ -29,10 +29,10 @@ FILES = {
 _CONTINUE = (f"name: {NAME}", "version: 0.0.1", "schema: v1", "mcpServers:", f"  - name: {NAME}")
 
 
-def configuration(client: Client, *, url: str, token: str, sign: bool = False, authority: Path | None = None) -> str:
-    """Return the lines for this client's file; to `sign` it starts `federation mcp --url`, which trusts the authority of a file."""
-    if sign:
-        return _signing(client, ["mcp", "--url", url, *(["--ca", str(authority)] if authority else [])], {"FEDERATION_TOKEN": token})
+def configuration(client: Client, *, url: str, token: str, sign_as: str | None = None, authority: Path | None = None) -> str:
+    """Return the lines for this client's file; to `sign_as` an agent it starts `federation mcp --url`, which trusts the authority."""
+    if sign_as is not None:
+        return _signing(client, ["mcp", "--url", url, "--as", sign_as, *(["--ca", str(authority)] if authority else [])], {"FEDERATION_TOKEN": token})
     headers = {"Authorization": f"Bearer {token}"}
     if client is Client.CONTINUE:
         return "\n".join(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from federation.cli.as_agent import transact_as_agent
 from federation.cli.consensus import AsJson, InConversation, as_told, print_vote
 from federation.cli.console import console, inert, print_json
-from federation.cli.elsewhere import Authority, Url, ask, front_door
+from federation.cli.elsewhere import As, Authority, Url, ask, front_door
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, PermanentError
 from federation.services import consensus, consensus_results, decisions, votes
@@ -36,6 +36,7 @@ def vote(
     conversation: InConversation = None,
     url: Url = None,
     authority: Authority = None,
+    agent: As = None,
     as_json: AsJson = False,
 ) -> None:
     """Vote as the agent whose token FEDERATION_TOKEN is, and sign the ballot with the key of this machine.
@@ -43,7 +44,7 @@ def vote(
     Without an option it shows what is voted on, and its hash.
     """
     if url is not None:
-        door = front_door(url, authority)
+        door = front_door(url, authority, agent)
         results = partial(ask, door, "federation_consensus_results", consensus_id=reference, ballots=True, conversation_id=conversation)
         if not response:
             print_vote(results(), as_json=as_json)

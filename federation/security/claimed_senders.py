@@ -7,11 +7,14 @@ What proxies, browsers and tracers add says which way a request went, and ends o
 
 import re
 
-_WHO = "(?<!user[-_.])agent|actor|sender|caller|user|principal|author|identity|impersonate|on[-_.]behalf[-_.]of|act[-_.]as|run[-_.]as"
+_WHO = (
+    "(?<!user[-_.])agent|actor|sender|caller|user|principal|author|identity|impersonate|on[-_.]behalf[-_.]of"
+    "|act[-_.]as|run[-_.]as|(?<!bucket[-_.])owner"
+)
 _CALLED = "id|uid|name|login|e?mail"
 # `User-Agent` names a program, and `Sec-…` is the browser's own: `Sec-Fetch-User` tells of a click. `From` is whom to write to (RFC 9110).
-# A proxy that has asked somebody else who it is says so in these too.
-_FORWARDED = "(?:.*[-_.])?(?:forwarded|remote)[-_.]?(?:login|e?mail)"
+# `X-Amz-Expected-Bucket-Owner` names whose a bucket is. A proxy that has asked somebody else who it is says so in these too.
+_FORWARDED = "(?:.*[-_.])?(?:forwarded|remote|request)[-_.]?(?:login|e?mail)"
 _CLAIMING = re.compile(rf"(?!sec-)(?:.*[-_.])?(?:{_WHO})(?:[-_.]?(?:{_CALLED}))?|x[-_.]from|{_FORWARDED}", re.IGNORECASE)
 
 

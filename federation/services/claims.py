@@ -13,13 +13,12 @@ from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput, Refused
 from federation.services import charter, claim_lines, executions
-from federation.services.resources import Resource
+from federation.services.resources import LONGEST_TTL_S, SHORTEST_TTL_S, Resource
 from federation.store import event_log, turns
 from federation.store.context import context, notify
 from federation.store.models.claims import Claim
 from federation.store.models.executions import Effect
 
-SHORTEST_TTL_S, LONGEST_TTL_S = 1, 86_400
 # A process that stands still while it has the turn would keep all others from theirs; PostgreSQL ends its session.
 SILENT_AT_MOST_S = 15
 

@@ -17,6 +17,8 @@ TASK = "task"
 FILE = "file"
 PATTERN = r"^[a-z][a-z0-9-]{0,39}:[^\x00-\x1f\x7f]+$"
 EVERYTHING = "**"
+# How long a claim may hold.
+SHORTEST_TTL_S, LONGEST_TTL_S = 1, 86_400
 
 WANTED = "a kind and a path, such as file:docs/index.md, or a folder with all below it, such as file:src/**"
 

@@ -14,13 +14,17 @@ from typing import Any
 from federation.consensus.ballots import ABSTAIN
 from federation.errors import InvalidInput
 from federation.mcp.signing import Wanted
+from federation.placement.requirements import CHAT
 from federation.security.statements import content_sha256
 from federation.services import resources
+from federation.services.resources import LONGEST_TTL_S, SHORTEST_TTL_S
 from federation.store.fixed_ids import named_id
 
 Arguments = Mapping[str, Any]
 _MESSAGE = {"conversation_id", "to", "audience", "message_type", "reply_to", "content_sha256", "body_sha256"}
 _NEEDS = ("role", "node", "engine", "model", "min_vram_gib", "gpus", "tags")
+# What extracts a report.
+_EXTRACTING = "minilm"
 _SWARM_VOTES = {"yes": "approve", "no": "reject", "abstain": ABSTAIN}
 
 
@@ -87,7 +91,11 @@ def _message(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     yield "content_sha256", about["content_sha256"], sha256(arguments["content"].encode()).hexdigest()
     yield "reply_to", about["reply_to"], None if reply_to is None else str(uuid.UUID(str(reply_to)))
     yield from _given(arguments, about, conversation_id="conversation_id")
-    yield from _given({"message_type": "request"} if tool == "federation_ask" else arguments, about, message_type="message_type")
+    kind = "request" if tool == "federation_ask" else arguments.get("message_type")
+    if kind is None:
+        # An answer to a request is a response, once; to another message it is none.
+        kind = "response" if reply_to is not None and about["message_type"] == "response" else "chat"
+    yield "message_type", about["message_type"], kind
     if to is None and body.get("capability"):
         to = f"capability:{body['capability']}"
     if to is not None:
@@ -99,16 +107,17 @@ def _message(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     if tool == "federation_ask":
         yield "body_sha256", about["body_sha256"], content_sha256({"parameters": arguments["parameters"]} if arguments.get("parameters") else {})
     else:
-        yield "body_sha256", about["body_sha256"] in _bodies(arguments.get("body")), True
+        yield "body_sha256", about["body_sha256"], _body_sha256(arguments.get("body"), kind)
 
 
-def _bodies(body: Mapping[str, Any] | None) -> set[str | None]:
-    """Return what may be signed of a body, as the page about keys has it; a response without a status is a success."""
+def _body_sha256(body: Mapping[str, Any] | None, kind: str) -> str | None:
+    """Return what is signed of a body, as the page about keys has it; a response without a status is a success."""
+    if body is None and kind != "response":
+        return None
     found = {name: value for name, value in (body or {}).items() if name not in {"content", "to", "request_id"} and value is not None}
     if isinstance(evidence := found.get("evidence"), list):
         found["evidence"] = [{name: value for name, value in each.items() if value is not None} for each in evidence]
-    said: set[str | None] = {content_sha256(found), content_sha256({"status": "success", **found})}
-    return said if body is not None else said | {None}
+    return content_sha256({"status": "success", **found} if kind == "response" else found)
 
 
 def _handed_out(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
@@ -118,16 +127,15 @@ def _handed_out(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Loo
     yield "slug", about["slug"], arguments["task_id"]
     yield "description", about["description"], arguments["description"]
     yield from _given(arguments, about, conversation_id="conversation_id")
-    if arguments.get("requires_approval"):
-        yield "requires_approval", about.get("requires_approval"), True
+    yield "requires_approval", about.get("requires_approval", False), bool(arguments.get("requires_approval"))
     yield "fields", set(about) - {"conversation_id", "slug", "description", "terms", "requires_approval"}, set()
     needs = {name: arguments[name] for name in _NEEDS if arguments.get(name)}
     by_agents = arguments.get("agent") is not None or arguments.get("capability") is not None or not needs
-    yield "executor", terms.pop("executor"), arguments.get("executor") or ("agent" if by_agents else "node")
-    requirements = dict(terms.pop("requirements", {}))
-    if "engine" not in needs:
-        requirements.pop("engine", None)
-    yield "requirements", requirements, needs
+    executor, work = arguments.get("executor") or ("agent" if by_agents else "node"), arguments.get("task_type") or "investigate"
+    yield "executor", terms.pop("executor"), executor
+    if executor == "node":
+        needs = {"engine": _EXTRACTING if work == "report" else CHAT} | needs
+    yield "requirements", terms.pop("requirements", {}), needs
     yield "parent_id", (parent := terms.pop("parent_id", None)) is not None, bool(arguments.get("parent"))
     if parent is not None and (known := _uuid(arguments["parent"])):
         yield "parent_id", parent, str(known)
@@ -136,7 +144,7 @@ def _handed_out(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Loo
     yield "start_at", told and datetime.fromisoformat(told), starts and datetime.fromisoformat(starts)
     same = ("parameters", "capability", "look_up", "timeout_s")
     asked = {name: arguments[name] for name in same if arguments.get(name)}
-    asked |= {"task_type": arguments.get("task_type") or "investigate", "priority": arguments.get("priority") or 5}
+    asked |= {"task_type": work, "priority": arguments.get("priority") or 5}
     if arguments.get("agent"):
         asked["reserved_for"] = arguments["agent"]
     yield "terms", terms, asked
@@ -159,8 +167,15 @@ def _task_claimed(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[L
     yield "choice", wanted.choice, "claim"
     reference = arguments.get("task_id" if tool == "federation_claim_task" else "action_id")
     yield from _subject(wanted, "task", reference and _uuid(reference))
-    ttl_s = arguments.get("ttl_s")
-    yield from _exactly(wanted.content, description=arguments.get("description") or "", ttl_s=wanted.content["ttl_s"] if ttl_s is None else ttl_s)
+    yield from _exactly(wanted.content, description=arguments.get("description") or "", ttl_s=_ttl_s(arguments, wanted))
+
+
+def _ttl_s(arguments: Arguments, wanted: Wanted) -> float | str:
+    """Return how long a claim holds: where the call leaves it open as the operator has set it, which is as long as a call could say."""
+    if (said := arguments.get("ttl_s")) is not None:
+        return float(said)
+    told = wanted.content["ttl_s"]
+    return told if SHORTEST_TTL_S <= told <= LONGEST_TTL_S else f"{SHORTEST_TTL_S} to {LONGEST_TTL_S}"
 
 
 def _task_released(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
@@ -190,9 +205,8 @@ def _execution_cancelled(tool: str, arguments: Arguments, wanted: Wanted) -> Ite
 def _taken(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     yield "choice", wanted.choice, "take"
     yield from _subject(wanted, "claim", resources.parsed(arguments["resource"]).name)
-    ttl_s, token = arguments.get("ttl_s"), arguments.get("fencing_token")
-    said = {"description": arguments.get("description") or "", "ttl_s": wanted.content["ttl_s"] if ttl_s is None else ttl_s, "fencing_token": token}
-    yield from _exactly(wanted.content, **said)
+    said = {"description": arguments.get("description") or "", "fencing_token": arguments.get("fencing_token")}
+    yield from _exactly(wanted.content, ttl_s=_ttl_s(arguments, wanted), **said)
 
 
 def _given_back(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:

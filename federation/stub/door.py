@@ -56,13 +56,15 @@ class _Client(ProxyClient[StreamableHttpTransport]):
 
 @dataclass
 class FrontDoor:
-    """A front door elsewhere, called with one agent's token; `trust` is whose certificates are believed."""
+    """A front door elsewhere, called with the token of one `agent`, whose key alone signs; `trust` is whose certificates are believed."""
 
     url: str
     token: str
+    # Known here: a front door that could say whose key signs would have the keys of all agents of this machine.
+    agent: str
     trust: ssl.SSLContext
     config: Settings
-    # Whose token it is, as the front door told when it asked for the first signature.
+    # Made, or read, for the first signature.
     _me: KeyVoice | None = field(default=None, init=False)
     # What was signed last.
     said: Draft | None = field(default=None, init=False)
@@ -100,30 +102,33 @@ class FrontDoor:
             arguments = arguments | {argument: _name()}
         signed: dict[tuple[str, ...], dict[str, str]] = {}
         # One that must be done again, because somebody was quicker, is signed again.
+        count = 0
         for _ in range(MOST):
             answer = await self._call(tool, arguments, progress, {SIGN: self._says(list(signed.values()))})
             wanted = _wanted(answer)
             if wanted is None:
                 return self._explained(answer)
+            if wanted.actor != self.agent:
+                why = f"{self.url} asks {self.agent} to sign as {wanted.actor!r}. {_done(count)}"
+                raise Refused("A token speaks for one agent:", f"{why} If the token is of another agent, name that one after --as.")
             if checks.is_unnamed(wanted):
                 arguments = arguments | {"task_id": _name()}
                 continue
             if flaw := checks.flaw(tool, arguments, wanted):
-                raise Refused("Only what a call says is signed for it:", f"{self.url} asks to sign {flaw}. Nothing was signed, and nothing done.")
+                raise Refused("Only what a call says is signed for it:", f"{self.url} asks to sign {flaw}. {_done(count)}")
             draft, made = self._signed(wanted)
+            count += 1
             signed[draft.action, draft.choice, draft.subject, draft.content_sha256] = made
-        raise PermanentError(f"{self.url} asks {MOST} times to sign the same call; look at its log. Nothing was done")
+        raise PermanentError(f"{self.url} asks {MOST} times to sign the same call; look at its log. {_done(count)}")
 
     def _says(self, statements: list[dict[str, str]]) -> dict[str, Any]:
         return {"key": self._me.key.public.pem if self._me else None, "statements": statements}
 
     def _signed(self, wanted: Wanted) -> tuple[Draft, dict[str, str]]:
         if self._me is None:
-            self._me = KeyVoice(own_key(agent_key_file(self.config, wanted.actor)), wanted.actor)
-        if wanted.actor != self._me.owner:
-            raise Refused("A token speaks for one agent:", f"{self.url} asks {self._me.owner} to sign as {wanted.actor}. Nothing was signed.")
+            self._me = KeyVoice(own_key(agent_key_file(self.config, self.agent)), self.agent)
         digest, at = content_sha256(wanted.content), datetime.now(UTC).isoformat()
-        draft = Draft(wanted.actor, wanted.action, wanted.choice, wanted.subject, digest, at, nonce())
+        draft = Draft(self.agent, wanted.action, wanted.choice, wanted.subject, digest, at, nonce())
         signed = self._me.speak(draft)
         self.said = draft
         return draft, brought(signed.text, signed.signature)
@@ -180,6 +185,13 @@ def _wanted(answer: mcp_types.CallToolResult) -> Wanted | None:
         return None if asks is None else Wanted.model_validate(asks)
     except ValidationError as error:
         raise PermanentError(f"the front door asks for a signature in a form that this version does not know: {error}") from error
+
+
+def _done(count: int) -> str:
+    if not count:
+        return "Nothing was signed, and nothing done."
+    signed = "One statement of the call was signed and sent" if count == 1 else f"{count} statements of the call were signed and sent"
+    return f"{signed}: look what was done before you call again."
 
 
 def _name() -> str:

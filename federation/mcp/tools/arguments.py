@@ -9,9 +9,9 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from federation.security.statements import LONGEST as LONGEST_STATEMENT
-from federation.services.claims import LONGEST_TTL_S, SHORTEST_TTL_S
 from federation.services.names import PATTERN
 from federation.services.resources import LONGEST as LONGEST_RESOURCE
+from federation.services.resources import LONGEST_TTL_S, SHORTEST_TTL_S
 from federation.services.resources import PATTERN as RESOURCE_PATTERN
 from federation.services.storable import LONGEST_TEXT
 

@@ -67,7 +67,7 @@ async def federation_update_state(
         Visibility,
         Field(
             description="Who sees this: all; members (of conversations, beside commons, that you opened or spoke in); role (agents of your role); "
-            "nobody. The others see you as if you had never said anything."
+            "nobody. The others see of you nothing but your capabilities."
         ),
     ] = Visibility.ALL,
     capabilities: Annotated[

@@ -171,6 +171,10 @@ def test_keys_of_agents_and_what_is_signed_with_them_as_a_script_sees_it(
     assert json.loads(agents("key", "revoke", "ada", own.public.identity[:10], "--json").stdout)[0]["identity"] == own.public.identity
     assert [row.split()[1] for row in agents("key", "list", "ada").stdout.splitlines()[1:]] == ["revoked"]
     assert agents("key", "add", "ada", str(file)).returncode == 1
+    assert agents("key", "add", "ada", "-", text=SigningKey(Ed25519PrivateKey.generate()).public.pem).returncode == 0
+    told = agents("key", "revoke", "ada").stdout
+    assert "Over HTTP a token of ada makes no other key known; an operator does: federation agent key add ada FILE" in told
+    assert "With the database's passwords it makes any known" in told
 
 
 def test_an_agent_is_added_with_a_key_that_stays_in_its_file(agents: Callable[..., Any], transactions: Any, tmp_path: Any) -> None:

@@ -48,7 +48,7 @@ def test_a_claim_that_was_waited_for_is_signed_when_it_is_won(calm: World, url: 
             *("federation.cli.main", "agent", "add", name, "--role", "developer", "--json"), cwd=tmp_path, env=calm.environment(), timeout_s=120
         )
         assert added.returncode == 0, added.stderr
-        return FrontDoor(url, json.loads(added.stdout)["token"], ssl.create_default_context(), Settings(data_dir=tmp_path / name))
+        return FrontDoor(url, json.loads(added.stdout)["token"], name, ssl.create_default_context(), Settings(data_dir=tmp_path / name))
 
     async def said(door: FrontDoor, tool: str, **arguments: Any) -> dict[str, Any]:
         answer = await door.call(tool, RESOURCE | arguments)

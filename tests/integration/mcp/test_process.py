@@ -206,7 +206,7 @@ def test_agents_are_added_listed_rotated_and_revoked(run: Run) -> None:
     server = json.loads(config.stdout)["servers"]["federation"]
     assert server["headers"] == {"Authorization": f"Bearer {token}"}
     signing = json.loads(run("agent", "config", "gil", "--client", "cursor", "--sign", "--token", "-", says=token).stdout)["mcpServers"]["federation"]
-    assert signing == {"command": "federation", "args": ["mcp", "--url", server["url"]], "env": {"FEDERATION_TOKEN": token}}
+    assert signing == {"command": "federation", "args": ["mcp", "--url", server["url"], "--as", "gil"], "env": {"FEDERATION_TOKEN": token}}
     assert "1 token revoked" in run("agent", "revoke", "gil").stdout
     assert server["url"].endswith("/mcp")
 
@@ -241,7 +241,7 @@ def test_a_stub_outlives_the_front_door(environment: dict[str, str], database: s
             yield process
 
     async def calls() -> None:
-        arguments = ["-m", "federation.cli.main", "mcp", "--url", url]
+        arguments = ["-m", "federation.cli.main", "mcp", "--url", url, "--as", "hal"]
         with served() as door:
             client = Client(StdioTransport(sys.executable, arguments, env=given, cwd=str(laptop), log_file=tmp_path / "stub.log"))
             hal = await client.__aenter__()
@@ -273,7 +273,7 @@ def test_a_vote_over_the_front_door_needs_a_token_alone_and_is_signed(
     laptop = tmp_path / "laptop"
     laptop.mkdir()
     given = {"PATH": os.environ["PATH"], "FEDERATION_DATA_DIR": str(laptop), "PYTHONPATH": str(Path(__file__).parents[3])}
-    url = ("--url", f"http://127.0.0.1:{environment['FEDERATION_MCP_PORT']}/mcp")
+    url = ("--url", f"http://127.0.0.1:{environment['FEDERATION_MCP_PORT']}/mcp", "--as", "hal")
 
     def vote(*arguments: str, token: str = tokens["hal"]) -> "subprocess.CompletedProcess[str]":
         return forks.run("federation.cli.main", "vote", "auth", *arguments, *url, cwd=laptop, env=given | {"FEDERATION_TOKEN": token}, timeout_s=120)

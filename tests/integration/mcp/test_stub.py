@@ -29,6 +29,7 @@ from federation.local.certificates import DOOR, Certificates
 from federation.mcp.signing import SIGN, WANTED
 from federation.mcp.tools import claims
 from federation.security import seals
+from federation.security.key_files import agent_key_file, own_key
 from federation.security.signing import load
 from federation.services import agent_keys, resource_claims, task_claims
 from federation.settings import Settings
@@ -47,8 +48,8 @@ def environment(folder: Path, token: str) -> dict[str, str]:
     return {"FEDERATION_DATA_DIR": str(folder), "FEDERATION_TOKEN": token, "PYTHONPATH": str(ROOT)}
 
 
-def command(url: str) -> list[str]:
-    return ["-m", "federation.cli.main", "mcp", "--url", f"{url}/mcp"]
+def command(url: str, *more: str) -> list[str]:
+    return ["-m", "federation.cli.main", "mcp", "--url", f"{url}/mcp", *more]
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 def stub(house: Any, name: str, folder: Path, **options: Any) -> Client[StdioTransport]:
     given = environment(folder, house.tokens[name])
-    return Client(StdioTransport(sys.executable, command(house.url), env=given, cwd=str(folder), log_file=folder / "log"), **options)
+    return Client(StdioTransport(sys.executable, command(house.url, "--as", name), env=given, cwd=str(folder), log_file=folder / "log"), **options)
 
 
 def stated(database: str) -> list[Any]:
@@ -259,23 +260,67 @@ async def test_a_front_door_that_asks_for_something_else_gets_no_signature(folde
     content["content_sha256"] = sha256(b"hello").hexdigest()
     good = {"actor": "ada", "action": "message.send", "choice": "send", "content": content}
     good["subject"] = f"message:{named_id('message', 'project', 'ada', 'm')}"
+    as_lead = good | {"actor": "lead1", "subject": f"message:{named_id('message', 'project', 'lead1', 'm')}"}
     for asks, says in (
         (good | {"content": content | {"to": "eve"}}, "asks to sign to 'eve', and the call says 'bob'"),
         (good | {"action": "task.decide"}, "asks to sign action 'task.decide', which is none of federation_send"),
+        (
+            good | {"content": content | {"message_type": "action"}},
+            "asks to sign message_type 'action', and the call says 'chat'. Nothing was signed",
+        ),
+        (as_lead, "asks ada to sign as 'lead1'. Nothing was signed, and nothing done.*--as"),
         ({"actor": "ada"}, "in a form that this version does not know"),
     ):
         with answering(200, {"content": [], "isError": True, "_meta": {WANTED: asks}}) as url, pytest.raises(PermanentError, match=says):
-            await FrontDoor(url, "fed_x", ssl.create_default_context(), config).call("federation_send", hello)
+            await FrontDoor(url, "fed_x", "ada", ssl.create_default_context(), config).call("federation_send", hello)
     # No key was made for what is not signed.
     assert not (folder / "keys").exists()
-    with answering(200, {"content": [], "isError": True, "_meta": {WANTED: good}}) as url, pytest.raises(PermanentError, match="sign the same call"):
-        await FrontDoor(url, "fed_x", ssl.create_default_context(), config).call("federation_send", hello)
+    with (
+        answering(200, {"content": [], "isError": True, "_meta": {WANTED: good}}) as url,
+        pytest.raises(PermanentError, match=r"8 times to sign the same call.* 8 statements of the call were signed"),
+    ):
+        await FrontDoor(url, "fed_x", "ada", ssl.create_default_context(), config).call("federation_send", hello)
+    assert sorted(file.name for file in (folder / "keys").iterdir() if file.suffixes == [".pem"]) == ["agent-ada.pem"]
+
+
+async def test_no_front_door_has_a_call_signed_with_the_key_of_another_agent_of_the_folder(folder: Path) -> None:
+    config = Settings(data_dir=folder)
+    theirs = own_key(agent_key_file(config, "lead1"))
+    content = {"description": "Drop the tables", "reason": "", "terms": {}}
+    task = "0b54c1de-4f5a-4c1e-9a57-2f6f3c1f0a11"
+    asks = {"actor": "lead1", "action": "task.decide", "choice": "approve", "subject": f"task:{task}", "content": content}
+    with answering(200, {"content": [], "isError": True, "_meta": {WANTED: asks}}) as url:
+        door = FrontDoor(url, "fed_x", "ada", ssl.create_default_context(), config)
+        with pytest.raises(PermanentError, match=r"asks ada to sign as 'lead1'\. Nothing was signed"):
+            await door.call("federation_approve", {"task_id": task, "decision": "approve"})
+    assert door.said is None
+    assert load(agent_key_file(config, "lead1")).public == theirs.public
+    assert not agent_key_file(config, "ada").exists()
+
+
+def test_whose_token_it_is_must_be_said(folder: Path) -> None:
+    for more, says in (((), "--as NAME; `federation agent config NAME --sign` prints it"), (("--as", "a:b"), "'a:b'"), (("--as", "any"), "'any'")):
+        for arguments in (
+            command("http://127.0.0.1:9", *more),
+            [*command("http://127.0.0.1:9", *more)[:2], "vote", "auth", "--url", "http://127.0.0.1:9/mcp", *more],
+        ):
+            done = subprocess.run(
+                [sys.executable, *arguments], cwd=folder, env=os.environ | environment(folder, "fed_x"), capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+            assert says in done.stderr
+    assert not (folder / "keys").exists()
 
 
 def started(url: str, folder: Path, token: str = "fed_x", *more: str) -> "subprocess.Popen[bytes]":
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, *command(url), *more], cwd=folder, env=os.environ | environment(folder, token), stdin=pipe, stdout=pipe, stderr=pipe
+        [sys.executable, *command(url, "--as", "ada", *more)],
+        cwd=folder,
+        env=os.environ | environment(folder, token),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
     )
 
 

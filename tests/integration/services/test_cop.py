@@ -98,6 +98,13 @@ def test_nothing_is_suggested_to_who_may_not_see_it(transactions: Transactions) 
     assert suggested(transactions, who="bob") == [("ada", "bob", ["refresh", "token"])]
 
 
+def test_what_one_can_do_is_seen_by_all_whatever_the_visibility_and_nothing_else_is(transactions: Transactions) -> None:
+    says(transactions, "bob", "Reading the vault", thinking="x", offering="keys", visibility="nobody", able=["open_vaults"])
+    with transactions.begin("dan") as session:
+        [row] = [row for row in cop.pulse(session, **STALE) if row.name == "bob"]
+    assert (row.summary, row.thinking, row.offering, row.status, row.capabilities) == ("", None, None, "IDLE", ["open_vaults"])
+
+
 def test_nobody_matches_himself(transactions: Transactions) -> None:
     says(transactions, "ada", "Refactoring", wondering="refresh tokens?", offering="refresh tokens")
     assert suggested(transactions) == []

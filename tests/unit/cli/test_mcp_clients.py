@@ -25,11 +25,11 @@ def test_lines_can_be_read_and_hold_address_and_token(client: Client) -> None:
 
 @pytest.mark.parametrize("client", Client)
 def test_lines_that_sign_start_a_stub_with_address_token_and_authority(client: Client) -> None:
-    text = configuration(client, url="https://fed.example/mcp", token="fed_x", sign=True, authority=Path("/a b/ca.pem"))
+    text = configuration(client, url="https://fed.example/mcp", token="fed_x", sign_as="carol", authority=Path("/a b/ca.pem"))
     told = yaml.safe_load(text) if client is Client.CONTINUE else json.loads(text)
     servers = told["servers" if client is Client.VSCODE else "mcpServers"]
     server = servers[0] if client is Client.CONTINUE else servers["federation"]
-    assert (server["command"], server["args"]) == ("federation", ["mcp", "--url", "https://fed.example/mcp", "--ca", "/a b/ca.pem"])
+    assert (server["command"], server["args"]) == ("federation", ["mcp", "--url", "https://fed.example/mcp", "--as", "carol", "--ca", "/a b/ca.pem"])
     assert server["env"] == {"FEDERATION_TOKEN": "fed_x"}
 
 

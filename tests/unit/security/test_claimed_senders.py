@@ -13,6 +13,7 @@ CLAIMING = """
     x-ms-client-principal x-ms-client-principal-name x-ms-client-principal-id x-amzn-oidc-identity x-consumer-username
     x-authentik-username impersonate-user x-impersonate x-on-behalf-of on_behalf_of x-act-as run-as x-author x-from
     x-identity x.agent x-forwarded-email X-Remote-Login x-remote-email forwarded-login
+    X-Auth-Request-Email x-auth-request-login X-Token-Owner x-owner owner-id
 """
 ORDINARY = """
     accept accept-encoding accept-language authorization baggage cache-control cdn-loop cf-connecting-ip cf-ipcountry
@@ -30,7 +31,7 @@ ORDINARY = """
     x-http-method-override x-kong-request-id x-ms-useragent x-original-forwarded-for x-original-host x-original-uri
     x-original-url x-original-user-agent x-real-ip x-real-port x-request-id x-request-start x-requested-with x-scheme
     x-session-id x-stainless-lang x-stainless-os x-stainless-package-version x-stainless-retry-count x-stainless-runtime
-    x-tenant-id x-user-agent amq-msg-type content-type destination federation-id in-reply-to JMSXUserID JMSXGroupID
+    x-amz-expected-bucket-owner x-tenant-id x-user-agent amq-msg-type content-type destination federation-id in-reply-to JMSXUserID JMSXGroupID
     receipt to conversation
 """
 

@@ -167,7 +167,7 @@ GOOD: tuple[tuple[str, dict[str, Any], tuple[str, str, str, dict[str, Any]]], ..
 )
 # What only the federation knows, where the call leaves it open.
 OPEN = {
-    "federation_send": {"conversation_id", "message_type"},
+    "federation_send": {"conversation_id"},
     "federation_ask": {"conversation_id"},
     "federation_delegate": {"conversation_id"},
     "federation_approve": {"description", "terms"},
@@ -207,6 +207,58 @@ def test_what_a_call_says_may_be_signed_and_nothing_else(tool: str, arguments: d
         changed.append({"content": good.content | {"more": 1}})
     for change in changed:
         assert flaw(tool, arguments, good.model_copy(update=change)) is not None, change
+
+
+ON_A_NODE = TERMS | {"executor": "node", "requirements": {"gpus": 1, "engine": "chat"}}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "asked"),
+    [
+        ("federation_send", HELLO, ("message.send", "send", of_message(), message(message_type="action"))),
+        ("federation_send", HELLO, ("message.send", "send", of_message(), message(message_type="response"))),
+        ("federation_send", HELLO, ("message.send", "send", of_message(), message(body_sha256=content_sha256({"status": "success"})))),
+        ("federation_send", HELLO | {"reply_to": TASK}, ("message.send", "send", of_message(), message(reply_to=TASK, message_type="action"))),
+        ("federation_delegate", LOOK, ("task.delegate", "delegate", of_task(), handed_out(requires_approval=True))),
+        (
+            "federation_delegate",
+            LOOK,
+            ("task.delegate", "delegate", of_task(), handed_out(terms=TERMS | {"requirements": {"engine": "llamacpp"}})),
+        ),
+        (
+            "federation_delegate",
+            LOOK | {"gpus": 1},
+            ("task.delegate", "delegate", of_task(), handed_out(terms=ON_A_NODE | {"requirements": {"gpus": 1, "engine": "openai"}})),
+        ),
+        (
+            "federation_delegate",
+            LOOK | {"gpus": 1, "task_type": "report"},
+            ("task.delegate", "delegate", of_task(), handed_out(terms=ON_A_NODE | {"task_type": "report"})),
+        ),
+        ("federation_claim_task", {"task_id": TASK}, ("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": 1e9})),
+        (
+            "federation_claim",
+            {"resource": "file:a.py"},
+            ("claim.take", "take", "claim:file:a.py", {"description": "", "ttl_s": 0, "fencing_token": None}),
+        ),
+    ],
+)
+def test_what_a_call_leaves_open_is_signed_as_what_it_means(
+    tool: str, arguments: dict[str, Any], asked: tuple[str, str, str, dict[str, Any]]
+) -> None:
+    assert flaw(tool, arguments, wanted(*asked)) is not None
+
+
+def test_what_a_call_leaves_open_may_be_as_the_operator_has_set_it() -> None:
+    claimed = wanted("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": 300.0})
+    assert flaw("federation_claim_task", {"task_id": TASK}, claimed) is None
+
+
+@pytest.mark.parametrize(("work", "engine"), [("analyze", "chat"), ("report", "minilm")])
+def test_a_node_needs_the_engine_of_the_work(work: str, engine: str) -> None:
+    terms = TERMS | {"task_type": work, "executor": "node", "requirements": {"gpus": 1, "engine": engine}}
+    asked = wanted("task.delegate", "delegate", of_task(), handed_out(terms=terms))
+    assert flaw("federation_delegate", LOOK | {"gpus": 1, "task_type": work}, asked) is None
 
 
 def test_a_task_without_a_name_is_named_first() -> None:
