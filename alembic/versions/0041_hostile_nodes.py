@@ -39,7 +39,7 @@ def upgrade() -> None:
         """
     )
     op.execute("CREATE TRIGGER agent_tokens_only_ended BEFORE UPDATE ON agent_tokens FOR EACH ROW EXECUTE FUNCTION only_end_agent_token()")
-    # As the owner, who may end sessions and is a member of no node's role: by it he would come under the policies for the program's roles.
+    # All in one CASE, or others' sessions would be asked for first. As the owner, who may end sessions and is a member of no node's role: by it he would come under the policies for the program's roles.
     _end_expired(
         "regexp_replace(r.rolname, '^federation_node(service)?_', '')",
         "r.rolname ~ '^federation_node(service)?_'",
@@ -64,7 +64,7 @@ def _end_expired(node: str, is_node: str, may: str) -> None:
         CREATE OR REPLACE FUNCTION federation_end_expired() RETURNS SETOF text LANGUAGE sql VOLATILE
         SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp AS $$
             SELECT {node} FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
-            WHERE {is_node} AND r.rolvaliduntil <= clock_timestamp() AND CASE WHEN {may} THEN pg_terminate_backend(a.pid) END
+            WHERE CASE WHEN {is_node} AND r.rolvaliduntil <= clock_timestamp() AND {may} THEN pg_terminate_backend(a.pid) END
         $$
         """  # noqa: S608 - it is ours
     )

@@ -67,8 +67,8 @@ def test_no_name_of_a_node_is_anothers_second_role(database: str, node: str) -> 
 
 def test_a_hostile_node_takes_nothing_over_and_makes_no_one(postgres: Any, database: str, node: str, transactions: Transactions) -> None:
     with transactions.begin("cli:root") as session:
-        kept = agents.add(session, "bob", "developer")
-        agents.add(session, "eve", "developer")
+        kept = agents.rotate(session, "bob")
+        agents.rotate(session, "eve")
         agents.revoke(session, "eve")
     shared = (
         "SELECT r.rolname, r.rolpassword, r.rolvaliduntil, s.setconfig FROM pg_authid r LEFT JOIN pg_db_role_setting s ON s.setrole = r.oid "
@@ -109,14 +109,14 @@ def test_a_hostile_node_takes_nothing_over_and_makes_no_one(postgres: Any, datab
             assert hostile.execute("SELECT count(*) FROM agents").fetchone() != (0,)
         assert (root.execute(shared).fetchall(), root.execute(rows).fetchall()) == before
     # Nor does the program's own role: a token ends once, and no later.
-    with psycopg.connect(postgres.as_role("federation_service", database), autocommit=True) as program:
+    with psycopg.connect(postgres.as_role("federation_service", database), autocommit=True) as program, program.transaction(force_rollback=True):
         program.execute("SELECT set_config('federation.actor', 'service:beat', false)")
         for change in ("revoked_at = NULL", "revoked_at = now()", "agent = 'bob'", "token_sha256 = '\\x02'"):
-            with pytest.raises(errors.InsufficientPrivilege):
+            with pytest.raises(errors.InsufficientPrivilege), program.transaction():
                 program.execute(f"UPDATE agent_tokens SET {change} WHERE agent = 'eve'")
         program.execute("UPDATE agent_tokens SET expires_at = now() + interval '1 day' WHERE agent = 'bob'")
         for later in ("'infinity'", "NULL"):
-            with pytest.raises(errors.InsufficientPrivilege):
+            with pytest.raises(errors.InsufficientPrivilege), program.transaction():
                 program.execute(f"UPDATE agent_tokens SET expires_at = {later} WHERE agent = 'bob'")
     with transactions.begin("cli:root") as session:
         fresh = agents.rotate(session, "bob")
