@@ -39,7 +39,8 @@ def upgrade() -> None:
         """
     )
     op.execute("CREATE TRIGGER agent_tokens_only_ended BEFORE UPDATE ON agent_tokens FOR EACH ROW EXECUTE FUNCTION only_end_agent_token()")
-    # All in one CASE, or others' sessions would be asked for first. As the owner, who may end sessions and is a member of no node's role: by it he would come under the policies for the program's roles.
+    # All in one CASE, or others' sessions would be asked for first.
+    # As the owner, who may end sessions and is a member of no node's role: by it he would come under the policies for the program's roles.
     _end_expired(
         "regexp_replace(r.rolname, '^federation_node(service)?_', '')",
         "r.rolname ~ '^federation_node(service)?_'",

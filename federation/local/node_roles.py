@@ -18,6 +18,8 @@ _PREFIXES = {"federation_app": "federation_node_", "federation_service": "federa
 ACTING_AS = tuple(_PREFIXES)
 _ANY = "^federation_node(service)?_"
 _ENDS_WITHIN_MS = 10_000
+# Nobody who is to be shut out has this wait for him.
+_WAITS, _TRIES = "SET lock_timeout = '3s'", 10
 # As whom the program ends what goes on after a node's day.
 _SIGNALS = "GRANT pg_signal_backend TO {owner} WITH INHERIT TRUE, SET FALSE"
 # What the owner of a database elsewhere needs to let nodes in, who is no superuser.
@@ -80,7 +82,6 @@ def let_in(url: str, node: str, password: str, *, lasting: timedelta | None) -> 
                 _execute(connection, "CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS", name_of(node, acting))
             except errors.DuplicateObject as error:
                 raise Conflict(f"{node} has a login already; give it a new one with: federation node rotate {node}") from error
-            _execute(connection, "GRANT CONNECT ON DATABASE {database} TO {role}", name_of(node, acting))
         _let_signal(connection)
         return _give(connection, node, password, lasting)
 
@@ -114,6 +115,7 @@ def shut_out(url: str, node: str) -> int:
             for role in roles:
                 for database in _with_something_of(connection, role):
                     with psycopg.connect(**{**completed(url), "dbname": database}, autocommit=True) as there:
+                        there.execute(_WAITS)
                         _execute(there, "DROP OWNED BY {role}", role)
                 _execute(connection, "DROP ROLE {role}", role)
         except psycopg.Error as error:
@@ -155,23 +157,37 @@ def _is_superuser(connection: psycopg.Connection[Any]) -> bool:
 
 
 def _close(connection: psycopg.Connection[Any], roles: Iterable[str]) -> int:
-    """Let nobody log in as these, take what they may from them, and end their sessions; return how many these were."""
+    """Take what they may from these, end their sessions, and let nobody log in; return how many sessions these were."""
     ended = 0
+    connection.execute(_WAITS)
     for role in roles:
-        with connection.transaction():
-            _execute(connection, "ALTER ROLE {role} NOLOGIN PASSWORD NULL", role)
-            for acting in ACTING_AS:
-                connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(acting), sql.Identifier(role)))
-            if not _is_superuser(connection):
-                # Who made it is no member of it, and may do the rest as one.
-                _execute(connection, "GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET FALSE", role)
+        # With it goes the right to connect to this database.
+        for acting in ACTING_AS:
+            connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(acting), sql.Identifier(role)))
+        if not _is_superuser(connection):
+            # Who made it is no member of it, and may do the rest as one.
+            _execute(connection, "GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET FALSE", role)
+        for _ in range(_TRIES):
+            ended += _end_sessions(connection, role)
+            try:
+                _execute(connection, "ALTER ROLE {role} NOLOGIN PASSWORD NULL", role)
+            except (errors.LockNotAvailable, errors.InternalError):
+                # One that came meanwhile, to another database, is changing its own role.
+                continue
+            break
+        else:
+            raise DatabaseUnavailable(f"The sessions of {role} keep its role from being changed; it may do nothing in this database any more")
         # One that was logging in may come after the others.
-        query = "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE usename = %s"
-        while found := connection.execute(query, [_ENDS_WITHIN_MS, role]).fetchall():
-            ended += sum(gone for (gone,) in found)
-            if (False,) in found:
-                raise DatabaseUnavailable(f"PostgreSQL does not end the sessions of {role}, with which nobody can log in any more")
+        ended += _end_sessions(connection, role)
     return ended
+
+
+def _end_sessions(connection: psycopg.Connection[Any], role: str) -> int:
+    query = "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE usename = %s"
+    found = [gone for (gone,) in connection.execute(query, [_ENDS_WITHIN_MS, role])]
+    if not all(found):
+        raise DatabaseUnavailable(f"PostgreSQL does not end the sessions of {role}, which may do nothing in this database any more")
+    return len(found)
 
 
 def _with_something_of(connection: psycopg.Connection[Any], role: str) -> list[str]:
@@ -185,5 +201,4 @@ def _with_something_of(connection: psycopg.Connection[Any], role: str) -> list[s
 
 
 def _execute(connection: psycopg.Connection[Any], statement: str, role: str, **literals: str) -> None:
-    names = {"role": sql.Identifier(role), "database": sql.Identifier(connection.info.dbname)}
-    connection.execute(sql.SQL(statement).format(**names, **{name: sql.Literal(text) for name, text in literals.items()}))
+    connection.execute(sql.SQL(statement).format(role=sql.Identifier(role), **{name: sql.Literal(text) for name, text in literals.items()}))

@@ -77,8 +77,15 @@ def test_a_node_gets_a_role_and_a_file_and_the_broker_is_told_of_by_hand(
         connection.execute(f"ALTER ROLE \"federation_node_{node}\" VALID UNTIL '2026-01-01'")
         [found] = [one for one in json.loads(acting(None, "doctor", "--json").stdout)["checks"] if one["check"] == "nodes' logins"]
         assert (found["verdict"], "and 1 sessions that it had opened go on" in found["saw"]) == ("fail", True)
+        connection.execute(f'CREATE TABLE kept (); ALTER TABLE kept OWNER TO "federation_node_{node}"; CREATE VIEW seen AS SELECT FROM kept')
+        kept = acting(None, "node", "remove", node)
+        assert (kept.returncode, f"{node} is shut out, and its role federation_node_{node} is left" in kept.stderr) == (1, True)
+        assert "Traceback" not in kept.stderr
+        assert "shut out" in acting(None, "node", "list").stdout
+        assert f"the node {node} is shut out, and PostgreSQL kept a role of it" in json.dumps(json.loads(acting(None, "doctor", "--json").stdout))
+        connection.execute("DROP VIEW seen")
         removed = acting(None, "node", "remove", node)
-    assert removed.stdout == f"{node} is shut out: 1 sessions ended, 0 keys revoked.\n"
+    assert removed.stdout == f"{node} is shut out: 0 sessions ended, 0 keys revoked.\n"
     assert f"Remove node.{node} from the users of your ActiveMQ" in removed.stderr
     assert not Path(renewed["file"]).exists()
     for verb in ("rotate", "remove"):

@@ -138,9 +138,13 @@ def test_what_a_hostile_node_leaves_behind_keeps_it_in_nowhere(database: str, no
             connection.execute("SELECT lo_create(0)")
             connection.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
         hostile.execute(sql.SQL("ALTER ROLE {} PASSWORD 'mine'").format(sql.Identifier(role)))
+        # An open change of its own role locks it.
+        there.execute("BEGIN")
+        there.execute(sql.SQL("ALTER ROLE {} PASSWORD 'mine too'").format(sql.Identifier(role)))
         node_roles.renew(database, node, "another", lasting=LASTING)
-        with pytest.raises(psycopg.OperationalError):
-            hostile.execute("SELECT 1")
+        for connection in (hostile, there):
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
     for former in ("secret", "mine"):
         assert "password authentication failed" in refusal(url(database, node, former, acting))
     psycopg.connect(url(database, node, "another", acting)).close()
