@@ -93,6 +93,10 @@ def renew(url: str, node: str, password: str, *, lasting: timedelta | None) -> d
     """
     with _administered(url) as connection:
         roles = _known(connection, node)
+        if len(roles) < len(ACTING_AS):
+            # One that could set the program's roles, of before there were two.
+            shut_out(url, node)
+            return let_in(url, node, password, lasting=lasting)
         # First: who is connected could give himself a password of his own.
         _close(connection, roles)
         with connection.transaction():

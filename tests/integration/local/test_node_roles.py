@@ -152,6 +152,20 @@ def test_what_a_hostile_node_leaves_behind_keeps_it_in_nowhere(database: str, no
     assert node not in [one.node for one in node_roles.everybody(database)]
 
 
+def test_one_role_that_could_become_the_programs_is_replaced_by_two(database: str, node: str) -> None:
+    with psycopg.connect(database, autocommit=True) as root:
+        former = sql.Identifier(node_roles.name_of(node))
+        root.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(former))
+        root.execute(sql.SQL("GRANT federation_app, federation_service TO {} WITH INHERIT FALSE, SET TRUE").format(former))
+        root.execute(sql.SQL("GRANT {} TO federation_owner WITH INHERIT TRUE, SET FALSE").format(former))
+        node_roles.renew(database, node, "another", lasting=LASTING)
+        assert root.execute("SELECT pg_has_role('federation_owner', 'federation_app', 'USAGE')").fetchone() == (False,)
+    for acting, other in (node_roles.ACTING_AS, node_roles.ACTING_AS[::-1]):
+        with psycopg.connect(url(database, node, "another", acting)) as connection:
+            query = "SELECT pg_has_role(%(one)s, 'USAGE'), pg_has_role(%(one)s, 'SET'), pg_has_role(%(two)s, 'MEMBER')"
+            assert connection.execute(query, {"one": acting, "two": other}).fetchone() == (True, False, False)
+
+
 def test_what_postgresql_does_not_drop_is_told_and_lets_nobody_in(database: str, node: str) -> None:
     node_roles.let_in(database, node, "secret", lasting=LASTING)
     role = sql.Identifier(node_roles.name_of(node))
