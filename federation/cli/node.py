@@ -89,7 +89,7 @@ def _valid(name: str) -> str:
 def add(name: Name, days: Days = _USUAL_DAYS, as_json: AsJson = False) -> None:
     """Let a node in, and write what it needs to a file.
 
-    It gets a role of PostgreSQL, which ends by itself, and a user of ActiveMQ, which reads its own queue and no other node's.
+    It gets two roles of PostgreSQL, which end by themselves, and a user of ActiveMQ, which reads its own queue and no other node's.
     """
     place, lasting = _place(), timedelta(days=days) or None
     password = credentials.new_password()
@@ -119,7 +119,7 @@ def _hand_over(place: _Place, name: str, password: str, ends: datetime | None, *
     if as_json:
         told = {
             "name": name,
-            "role": node_roles.name_of(name),
+            "roles": [node_roles.name_of(name, acting) for acting in node_roles.ACTING_AS],
             "user": user_of_node(name),
             "expires_at": ends and ends.isoformat(),
             "file": str(file),
@@ -163,7 +163,7 @@ def list_nodes(as_json: AsJson = False) -> None:
         return
     rows = table("node", "login at PostgreSQL", "expires at", "sessions", "user of ActiveMQ")
     for name, one in sorted(known.items()):
-        state = "none" if one is None else "expired" if one.expired else "valid"
+        state = "none" if one is None else "shut out" if one.shut_out else "expired" if one.expired else "valid"
         ends = "" if one is None else f"{one.expires_at:%Y-%m-%d %H:%M}" if one.expires_at else "never"
         user = "yours to know" if users is None else user_of_node(name) if name in users else "none"
         rows.add_row(inert(name), state, ends, "" if one is None else str(one.sessions), inert(user))
@@ -181,11 +181,14 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     if name not in (known := with_role | set(place.at_the_broker() or ())):
         raise NotFound("node with a login of its own", name, known)
     ended = operator.transact(lambda session: node_logins.record_removed(session, name))
-    sessions = node_roles.shut_out(place.administrator, name) if name in with_role else 0
     node_settings.path(place.home, name).unlink(missing_ok=True)
     if place.own_broker:
         credentials.shut_node_out(place.home, name)
-    _tell_the_broker(place)
+    try:
+        _tell_the_broker(place)
+    finally:
+        # Last, because PostgreSQL may refuse to drop a role.
+        sessions = node_roles.shut_out(place.administrator, name) if name in with_role else 0
     if as_json:
         print_json(json.dumps({"name": name, "sessions": sessions, "signers": [one.identity for one in ended]}, indent=2))
     else:

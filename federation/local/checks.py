@@ -326,6 +326,10 @@ def node_logins(config: Settings) -> Iterator[Finding]:
         return
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=LOGIN_ENDS_SOON_DAYS)
     for one in logins:
+        if one.shut_out:
+            saw = f"the node {one.node} is shut out, and PostgreSQL kept a role of it"
+            yield Finding("nodes' logins", Verdict.WARN, saw, f"federation node remove {one.node} says why")
+            continue
         if one.expires_at is None or one.expires_at > soon:
             continue
         saw = f"the login of the node {one.node} {'ended' if one.expired else 'ends'} on {one.expires_at:%Y-%m-%d %H:%M %Z}"

@@ -1,6 +1,7 @@
-"""A login of its own at PostgreSQL for each node: may act as the roles of the program, ends on its day; knows no broker and writes no event."""
+"""Logins of its own at PostgreSQL for each node: may what the roles of the program may, and be neither; knows no broker and writes no event."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,30 +13,37 @@ from psycopg import errors, sql
 from federation.errors import Conflict, DatabaseUnavailable, NotFound, Refused, SettingsError
 from federation.results.patience import completed
 
-# What a node does is done as one of these.
-ACTING_AS = ("federation_app", "federation_service")
-_PREFIX = "federation_node_"
+# What a node may is what these may: for each it has a role that inherits it and cannot become it. Neither name begins as the other does.
+_PREFIXES = {"federation_app": "federation_node_", "federation_service": "federation_nodeservice_"}
+ACTING_AS = tuple(_PREFIXES)
+_ANY = "^federation_node(service)?_"
 _ENDS_WITHIN_MS = 10_000
+# Nobody who is to be shut out has this wait for him.
+_WAITS, _TRIES = "SET lock_timeout = '3s'", 10
+# As whom the program ends what goes on after a node's day.
+_SIGNALS = "GRANT pg_signal_backend TO {owner} WITH INHERIT TRUE, SET FALSE"
 # What the owner of a database elsewhere needs to let nodes in, who is no superuser.
 RIGHTS = (
     "ALTER ROLE federation_owner CREATEROLE",
     "GRANT federation_app, federation_service TO federation_owner WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+    _SIGNALS.format(owner="federation_owner"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRole:
-    """A node's role; `expires_at` is None where it lasts for ever, `sessions` how many are open now."""
+    """A node's logins; `expires_at` None where they last for ever, `shut_out` where PostgreSQL kept a role, `sessions` those open now."""
 
     node: str
     expires_at: datetime | None
     expired: bool
+    shut_out: bool
     sessions: int
 
 
-def name_of(node: str) -> str:
-    """Return the name of a node's role."""
-    return _PREFIX + node
+def name_of(node: str, acting: str = ACTING_AS[0]) -> str:
+    """Return the name of a node's role that may what this one may."""
+    return _PREFIXES[acting] + node
 
 
 @contextmanager
@@ -55,34 +63,26 @@ def _administered(url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def everybody(url: str) -> list[NodeRole]:
-    """Return the roles of all nodes, by name."""
+    """Return the logins of all nodes, by name."""
     query = """
-        SELECT rolname, nullif(rolvaliduntil, 'infinity'), coalesce(rolvaliduntil <= clock_timestamp(), false),
-            (SELECT count(*) FROM pg_stat_activity WHERE usesysid = pg_roles.oid)
-        FROM pg_roles WHERE starts_with(rolname, %s) ORDER BY rolname
+        SELECT regexp_replace(rolname, %(any)s, '') AS node, nullif(min(coalesce(rolvaliduntil, 'infinity')), 'infinity'),
+            coalesce(min(rolvaliduntil) <= clock_timestamp(), false), NOT bool_or(rolcanlogin),
+            (sum((SELECT count(*) FROM pg_stat_activity WHERE usesysid = pg_roles.oid)))::int
+        FROM pg_roles WHERE rolname ~ %(any)s GROUP BY node ORDER BY node
     """
     with _administered(url) as connection:
-        return [NodeRole(role.removeprefix(_PREFIX), *others) for role, *others in connection.execute(query, [_PREFIX])]
+        return [NodeRole(*row) for row in connection.execute(query, {"any": _ANY})]
 
 
 def let_in(url: str, node: str, password: str, *, lasting: timedelta | None) -> datetime | None:
-    """Make the role of a node, with this password, and return when it ends. Raises Conflict where there is one, and as `renew`."""
+    """Make the roles of a node, with this password, and return when they end. Raises Conflict where there are some, and as `renew`."""
     with _administered(url) as connection, connection.transaction():
-        # The owner of a database elsewhere, who is no superuser, then may end the sessions of who he lets in.
-        connection.execute("SET LOCAL createrole_self_grant = 'inherit'")
-        try:
-            _execute(connection, "CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS", node)
-        except errors.DuplicateObject as error:
-            raise Conflict(f"{node} has a login already; give it a new one with: federation node rotate {node}") from error
         for acting in ACTING_AS:
-            connection.execute(sql.SQL("GRANT {} TO {} WITH INHERIT FALSE, SET TRUE").format(sql.Identifier(acting), sql.Identifier(name_of(node))))
-        database = sql.Identifier(connection.info.dbname)
-        connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(name_of(node))))
-        # As whom the program ends what goes on after its day. By this he may act as the node no more than before.
-        query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database() AND pg_get_userbyid(datdba) <> current_user"
-        for (owner,) in connection.execute(query).fetchall():
-            statement = sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE")
-            connection.execute(statement.format(sql.Identifier(name_of(node)), sql.Identifier(owner)))
+            try:
+                _execute(connection, "CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS", name_of(node, acting))
+            except errors.DuplicateObject as error:
+                raise Conflict(f"{node} has a login already; give it a new one with: federation node rotate {node}") from error
+        _let_signal(connection)
         return _give(connection, node, password, lasting)
 
 
@@ -92,43 +92,117 @@ def renew(url: str, node: str, password: str, *, lasting: timedelta | None) -> d
     Raises NotFound, Refused for a URL whose role may not do so, DatabaseUnavailable.
     """
     with _administered(url) as connection:
-        _known(connection, node)
-        ends = _give(connection, node, password, lasting)
-        _end_sessions(connection, node)
-        return ends
+        roles = _known(connection, node)
+        if len(roles) < len(ACTING_AS):
+            # One that could set the program's roles, of before there were two.
+            shut_out(url, node)
+            return let_in(url, node, password, lasting=lasting)
+        # First: who is connected could give himself a password of his own.
+        _close(connection, roles)
+        with connection.transaction():
+            for role in roles:
+                _execute(connection, "ALTER ROLE {role} RESET ALL", role)
+                if not _is_superuser(connection):
+                    _execute(connection, "REVOKE {role} FROM CURRENT_USER GRANTED BY CURRENT_USER", role)
+            return _give(connection, node, password, lasting)
 
 
 def shut_out(url: str, node: str) -> int:
-    """End the role of a node, and its sessions at once; return how many these were. Raises as `renew`."""
+    """End the roles of a node, and their sessions at once; return how many these were.
+
+    Raises as `renew`, and Refused where PostgreSQL keeps a role that nobody can log in with any more.
+    """
     with _administered(url) as connection:
-        _known(connection, node)
-        _execute(connection, "ALTER ROLE {role} NOLOGIN", node)
-        ended = _end_sessions(connection, node)
-        _execute(connection, "REVOKE CONNECT ON DATABASE {database} FROM {role}", node)
-        _execute(connection, "DROP ROLE {role}", node)
+        roles = _known(connection, node)
+        ended = _close(connection, roles)
+        try:
+            for role in roles:
+                for database in _with_something_of(connection, role):
+                    with psycopg.connect(**{**completed(url), "dbname": database}, autocommit=True) as there:
+                        there.execute(_WAITS)
+                        _execute(there, "DROP OWNED BY {role}", role)
+                _execute(connection, "DROP ROLE {role}", role)
+        except psycopg.Error as error:
+            told = str(error).partition("\n")[0]
+            raise Refused(f"{node} is shut out, and its role {role} is left: {told}.", f"Then again: federation node remove {node}") from error
         return ended
 
 
+def _let_signal(connection: psycopg.Connection[Any]) -> None:
+    # A node's role given to the owner would put him under the policies for the program's roles.
+    if _is_superuser(connection):
+        query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
+        for (owner,) in connection.execute(query).fetchall():
+            connection.execute(sql.SQL(_SIGNALS).format(owner=sql.Identifier(owner)))
+
+
 def _give(connection: psycopg.Connection[Any], node: str, password: str, lasting: timedelta | None) -> datetime | None:
-    # The server gets a verifier and never the password, because it logs a statement that fails.
-    verifier = connection.pgconn.encrypt_password(password.encode(), name_of(node).encode(), b"scram-sha-256").decode()
     [now] = connection.execute("SELECT clock_timestamp()").fetchone() or [datetime.now(UTC)]
     ends = None if lasting is None else now + lasting
-    _execute(connection, "ALTER ROLE {role} LOGIN PASSWORD {password} VALID UNTIL {ends}", node, password=verifier, ends=str(ends or "infinity"))
+    for acting in ACTING_AS:
+        role = name_of(node, acting)
+        connection.execute(sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE").format(sql.Identifier(acting), sql.Identifier(role)))
+        # The server gets a verifier and never the password, because it logs a statement that fails.
+        verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+        _execute(connection, "ALTER ROLE {role} LOGIN PASSWORD {password} VALID UNTIL {ends}", role, password=verifier, ends=str(ends or "infinity"))
     return ends
 
 
-def _known(connection: psycopg.Connection[Any], node: str) -> None:
-    roles = [role for (role,) in connection.execute("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", [_PREFIX])]
-    if name_of(node) not in roles:
-        raise NotFound("node with a login of its own", node, [role.removeprefix(_PREFIX) for role in roles])
+def _known(connection: psycopg.Connection[Any], node: str) -> list[str]:
+    roles = [role for (role,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s ORDER BY rolname", [_ANY])]
+    found = [role for acting in ACTING_AS if (role := name_of(node, acting)) in roles]
+    if not found:
+        raise NotFound("node with a login of its own", node, sorted({re.sub(_ANY, "", role) for role in roles}))
+    return found
 
 
-def _end_sessions(connection: psycopg.Connection[Any], node: str) -> int:
+def _is_superuser(connection: psycopg.Connection[Any]) -> bool:
+    return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper").fetchone() is not None
+
+
+def _close(connection: psycopg.Connection[Any], roles: Iterable[str]) -> int:
+    """Take what they may from these, end their sessions, and let nobody log in; return how many sessions these were."""
+    ended = 0
+    connection.execute(_WAITS)
+    for role in roles:
+        # With it goes the right to connect to this database.
+        for acting in ACTING_AS:
+            connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(acting), sql.Identifier(role)))
+        if not _is_superuser(connection):
+            # Who made it is no member of it, and may do the rest as one.
+            _execute(connection, "GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET FALSE", role)
+        for _ in range(_TRIES):
+            ended += _end_sessions(connection, role)
+            try:
+                _execute(connection, "ALTER ROLE {role} NOLOGIN PASSWORD NULL", role)
+            except (errors.LockNotAvailable, errors.InternalError):
+                # One that came meanwhile, to another database, is changing its own role.
+                continue
+            break
+        else:
+            raise DatabaseUnavailable(f"The sessions of {role} keep its role from being changed; it may do nothing in this database any more")
+        # One that was logging in may come after the others.
+        ended += _end_sessions(connection, role)
+    return ended
+
+
+def _end_sessions(connection: psycopg.Connection[Any], role: str) -> int:
     query = "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE usename = %s"
-    return len(connection.execute(query, [_ENDS_WITHIN_MS, name_of(node)]).fetchall())
+    found = [gone for (gone,) in connection.execute(query, [_ENDS_WITHIN_MS, role])]
+    if not all(found):
+        raise DatabaseUnavailable(f"PostgreSQL does not end the sessions of {role}, which may do nothing in this database any more")
+    return len(found)
 
 
-def _execute(connection: psycopg.Connection[Any], statement: str, node: str, **literals: str) -> None:
-    names = {"role": sql.Identifier(name_of(node)), "database": sql.Identifier(connection.info.dbname)}
-    connection.execute(sql.SQL(statement).format(**names, **{name: sql.Literal(text) for name, text in literals.items()}))
+def _with_something_of(connection: psycopg.Connection[Any], role: str) -> list[str]:
+    """Return the databases that a role has something in, this one too."""
+    query = """
+        SELECT datname FROM pg_database WHERE datname = current_database() OR oid IN (
+            SELECT dbid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = %s)
+        ) ORDER BY datname
+    """
+    return [name for (name,) in connection.execute(query, [role])]
+
+
+def _execute(connection: psycopg.Connection[Any], statement: str, role: str, **literals: str) -> None:
+    connection.execute(sql.SQL(statement).format(role=sql.Identifier(role), **{name: sql.Literal(text) for name, text in literals.items()}))

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from federation.local import node_roles
 from federation.local.activemq import user_of_node
@@ -12,20 +12,14 @@ from federation.local.certificates import Certificates, write_secret
 from federation.local.home import Home
 from federation.settings import Settings, variable
 
-# As which role the node acts at each of its two URLs of PostgreSQL.
+# What the node may at each of its two URLs of PostgreSQL.
 _ROLES = {"database_url": "federation_app", "database_service_url": "federation_service"}
 
 
 def variables(config: Settings, node: str, *, database: str, broker: str) -> dict[str, str]:
     """Return the node's variables with these two passwords; the URLs, and what they say of TLS, are those of the settings here."""
     urls = {"broker_url": ";".join(_as(url, user_of_node(node), broker) for url in _given(config, "broker_url").split(";"))}
-    for name, role in _ROLES.items():
-        url = _as(_given(config, name), node_roles.name_of(node), database)
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query))
-        query["options"] = f"{query.get('options', '')} -c role={role}".strip()
-        # Not with a plus for a blank, which libpq does not read so.
-        urls[name] = parts._replace(query=urlencode(query, quote_via=quote)).geturl()
+    urls |= {name: _as(_given(config, name), node_roles.name_of(node, role), database) for name, role in _ROLES.items()}
     return {variable(name): url for name, url in urls.items()}
 
 

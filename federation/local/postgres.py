@@ -211,8 +211,9 @@ class Postgres:
                 )
 
     def ensure_database(self, database: str = DATABASE, *, owner: str = OWNER) -> None:
-        """Make the database if there is none; only our roles may connect to it."""
+        """Make the database if there is none; only our roles may connect to it, and they to no other."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute("revoke connect, temporary on database postgres, template1 from public")
             if connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone() is None:
                 connection.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(database), sql.Identifier(owner)))
             connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))

@@ -174,7 +174,7 @@ class Watch:
             WHERE told.relation = 'events' AND told.xact = written.xact AND told.written_by = written.actor
         )
         FROM watch.writes AS written
-        WHERE (role IN ('federation_app', 'federation_service') OR starts_with(role, 'federation_node_')) AND relation <> 'events'
+        WHERE (role IN ('federation_app', 'federation_service') OR starts_with(role, 'federation_node')) AND relation <> 'events'
             AND actor IS DISTINCT FROM %s ORDER BY at
     """
 

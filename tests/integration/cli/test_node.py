@@ -54,7 +54,7 @@ def test_a_node_gets_a_role_and_a_file_and_the_broker_is_told_of_by_hand(
     assert f'<authenticationUser username="node.{node}" password="…" groups="workers,node.{node}"/>' in shown.stderr
     assert f'<authorizationEntry queue="federation.node.{node}.&gt;" read="node.{node}"/>' in shown.stderr
     assert Path(shown.stdout.strip()).stat().st_mode & 0o777 == 0o600
-    for name, role in (("FEDERATION_DATABASE_URL", "federation_app"), ("FEDERATION_DATABASE_SERVICE_URL", "federation_service")):
+    for name, role in (("FEDERATION_DATABASE_URL", f"federation_node_{node}"), ("FEDERATION_DATABASE_SERVICE_URL", f"federation_nodeservice_{node}")):
         with psycopg.connect(variables[name]) as connection:
             assert connection.execute("SELECT current_user").fetchone() == (role,)
     # What `doctor` asks of the role of agents holds for it too.
@@ -65,7 +65,8 @@ def test_a_node_gets_a_role_and_a_file_and_the_broker_is_told_of_by_hand(
     [listed] = [one for one in told(acting(None, "node", "list", "--json")) if one["name"] == node]
     assert (listed["database"], listed["broker"], listed["expired"]) == (True, None, False)
     renewed = told(acting(None, "node", "rotate", node, "--json"))
-    assert (renewed["role"], renewed["user"], renewed["file"]) == (f"federation_node_{node}", f"node.{node}", shown.stdout.strip())
+    assert (renewed["user"], renewed["file"]) == (f"node.{node}", shown.stdout.strip())
+    assert renewed["roles"] == [f"federation_node_{node}", f"federation_nodeservice_{node}"]
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(variables["FEDERATION_DATABASE_URL"])
     psycopg.connect(given(renewed["file"])["FEDERATION_DATABASE_URL"]).close()
@@ -76,8 +77,15 @@ def test_a_node_gets_a_role_and_a_file_and_the_broker_is_told_of_by_hand(
         connection.execute(f"ALTER ROLE \"federation_node_{node}\" VALID UNTIL '2026-01-01'")
         [found] = [one for one in json.loads(acting(None, "doctor", "--json").stdout)["checks"] if one["check"] == "nodes' logins"]
         assert (found["verdict"], "and 1 sessions that it had opened go on" in found["saw"]) == ("fail", True)
+        connection.execute(f'CREATE TABLE kept (); ALTER TABLE kept OWNER TO "federation_node_{node}"; CREATE VIEW seen AS SELECT FROM kept')
+        kept = acting(None, "node", "remove", node)
+        assert (kept.returncode, f"{node} is shut out, and its role federation_node_{node} is left" in kept.stderr) == (1, True)
+        assert "Traceback" not in kept.stderr
+        assert "shut out" in acting(None, "node", "list").stdout
+        assert f"the node {node} is shut out, and PostgreSQL kept a role of it" in json.dumps(json.loads(acting(None, "doctor", "--json").stdout))
+        connection.execute("DROP VIEW seen")
         removed = acting(None, "node", "remove", node)
-    assert removed.stdout == f"{node} is shut out: 1 sessions ended, 0 keys revoked.\n"
+    assert removed.stdout == f"{node} is shut out: 0 sessions ended, 0 keys revoked.\n"
     assert f"Remove node.{node} from the users of your ActiveMQ" in removed.stderr
     assert not Path(renewed["file"]).exists()
     for verb in ("rotate", "remove"):

@@ -185,7 +185,8 @@ def test_a_node_is_let_in_alone_and_shut_out_alone_while_all_others_go_on(local:
 
     # And one whose day comes while its worker runs.
     with psycopg.connect(local.database) as connection:
-        connection.execute(f"ALTER ROLE \"{node_roles.name_of(other)}\" VALID UNTIL '2026-01-01'")
+        for acting in node_roles.ACTING_AS:
+            connection.execute(f"ALTER ROLE \"{node_roles.name_of(other, acting)}\" VALID UNTIL '2026-01-01'")
     world.until(lambda: local.sessions(other) == 0, "beat ends its sessions")
     assert local.lets_in(theirs)[0] is False
     assert not (local.home.nodes_dir / f"{apart}.env").exists()

@@ -1,10 +1,9 @@
-"""A node's own role of PostgreSQL: it acts as the roles of the program and no others, ends on its day, and ends at once where it is shut out."""
+"""A node's own roles of PostgreSQL: they may what the roles of the program may, end on their day, and end at once where the node is shut out."""
 
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -12,7 +11,7 @@ from psycopg import errors, sql
 
 from federation.errors import Conflict, NotFound, Refused
 from federation.local import node_roles
-from federation.services import node_logins, sessions
+from federation.services import agents, node_logins, sessions
 from federation.services.sessions import Start
 from federation.transaction import Transactions, connect
 
@@ -28,10 +27,8 @@ def node(database: str) -> Iterator[str]:
         node_roles.shut_out(database, name)
 
 
-def url(database: str, node: str, password: str, acting: str | None = None) -> str:
-    server = database.rpartition("@")[2]
-    options = f"?options={quote(f'-c role={acting}')}" if acting else ""
-    return f"postgresql://{node_roles.name_of(node)}:{password}@{server}{options}"
+def url(database: str, node: str, password: str, acting: str = "federation_app") -> str:
+    return f"postgresql://{node_roles.name_of(node, acting)}:{password}@{database.rpartition('@')[2]}"
 
 
 def refusal(address: str) -> str:
@@ -40,25 +37,147 @@ def refusal(address: str) -> str:
     return str(caught.value)
 
 
-def test_it_acts_as_the_roles_of_the_program_and_is_nothing_by_itself(database: str, node: str) -> None:
+def test_it_may_what_the_roles_of_the_program_may_and_becomes_none_of_them(database: str, node: str) -> None:
     ends = node_roles.let_in(database, node, "secret", lasting=LASTING)
     assert ends is not None
     assert timedelta(hours=23) < ends - datetime.now(UTC) < timedelta(hours=25)
-    for acting in node_roles.ACTING_AS:
-        with psycopg.connect(url(database, node, "secret", acting)) as connection:
-            assert connection.execute("SELECT current_user, session_user").fetchone() == (acting, node_roles.name_of(node))
-            # What a pool leaves behind does not lead out of it.
-            connection.execute("RESET ROLE")
-            assert connection.execute("SELECT current_user").fetchone() == (acting,)
-    with psycopg.connect(url(database, node, "secret"), autocommit=True) as connection:
-        with pytest.raises(errors.InsufficientPrivilege):
+    for acting, sees in (("federation_app", 0), ("federation_service", 1)):
+        with psycopg.connect(url(database, node, "secret", acting), autocommit=True) as connection:
             connection.execute("SELECT 1 FROM agents")
-        for other in ("federation_owner", "federation_auditor", "postgres"):
-            with pytest.raises(errors.InsufficientPrivilege):
-                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(other)))
+            privileged = "SELECT has_table_privilege('event_order', 'insert')::int"
+            assert connection.execute(privileged).fetchone() == (sees,)
+            for other in ("federation_app", "federation_service", "federation_owner", "federation_auditor", "postgres"):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(other)))
     with psycopg.connect(database) as connection:
-        [verifier] = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [node_roles.name_of(node)]).fetchone() or [""]
-    assert verifier.startswith("SCRAM-SHA-256$")
+        verifiers = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname ~ %s", [f"^federation_node.*_{node}$"]).fetchall()
+    assert [verifier.startswith("SCRAM-SHA-256$") for (verifier,) in verifiers] == [True, True]
+
+
+def test_no_name_of_a_node_is_anothers_second_role(database: str, node: str) -> None:
+    names = (node, f"{node}_service", f"{node}service", f"service_{node}")
+    for name in names:
+        node_roles.let_in(database, name, "secret", lasting=LASTING)
+    assert {one.node for one in node_roles.everybody(database)} >= set(names)
+    for name in names[1:]:
+        node_roles.shut_out(database, name)
+    assert node in [one.node for one in node_roles.everybody(database)]
+    assert len(node_roles.name_of("a" * 40, "federation_service")) <= 63
+
+
+def test_a_hostile_node_takes_nothing_over_and_makes_no_one(postgres: Any, database: str, node: str, transactions: Transactions) -> None:
+    with transactions.begin("cli:root") as session:
+        kept = agents.rotate(session, "bob")
+        agents.rotate(session, "eve")
+        agents.revoke(session, "eve")
+    shared = (
+        "SELECT r.rolname, r.rolpassword, r.rolvaliduntil, s.setconfig FROM pg_authid r LEFT JOIN pg_db_role_setting s ON s.setrole = r.oid "
+        "WHERE r.rolname IN ('federation_app', 'federation_service', 'federation_owner') ORDER BY 1"
+    )
+    rows = "SELECT (SELECT array_agg(t ORDER BY t.id) FROM agent_tokens t)::text, (SELECT array_agg(a ORDER BY a.name) FROM agents a)::text"
+    with psycopg.connect(database, autocommit=True) as root:
+        before = root.execute(shared).fetchall(), root.execute(rows).fetchall()
+        node_roles.let_in(database, node, "secret", lasting=LASTING)
+        for acting in node_roles.ACTING_AS:
+            with psycopg.connect(url(database, node, "secret", acting), autocommit=True) as hostile:
+                hostile.execute("SELECT set_config('federation.actor', 'service:worker', false)")
+                for role in node_roles.ACTING_AS:
+                    for statement in (
+                        *(f"ALTER ROLE {role} {what}" for what in ("PASSWORD 'mine'", "SET search_path = 'evil'", "VALID UNTIL '2020-01-01'")),
+                        f"ALTER ROLE {role} RENAME TO mine",
+                        f"SET SESSION AUTHORIZATION {role}",
+                        f"GRANT {role} TO federation_auditor",
+                        f"ALTER ROLE {node_roles.name_of(node, acting)} VALID UNTIL 'infinity'",
+                    ):
+                        with pytest.raises(errors.InsufficientPrivilege):
+                            hostile.execute(sql.SQL(statement))  # type: ignore[arg-type]
+                for statement in (
+                    "INSERT INTO agents (name, role, created_by) VALUES ('mine', 'lead', 'service:worker')",
+                    "INSERT INTO agent_tokens (agent, token_sha256, created_by) VALUES ('bob', '\\x01', 'service:worker')",
+                    "INSERT INTO agent_keys (identity, agent, public_key) VALUES ('i', 'bob', 'k')",
+                ):
+                    with pytest.raises(errors.InsufficientPrivilege):
+                        hostile.execute(statement)
+        with psycopg.connect(url(database, node, "secret", "federation_service"), autocommit=True) as hostile:
+            for statement in (
+                "UPDATE agent_tokens SET revoked_at = NULL",
+                "UPDATE agent_tokens SET expires_at = 'infinity'",
+                "UPDATE agents SET role = 'lead'",
+                "SELECT FROM agent_tokens",
+            ):
+                assert hostile.execute(statement).rowcount == 0, statement
+            assert hostile.execute("SELECT count(*) FROM agents").fetchone() != (0,)
+        assert (root.execute(shared).fetchall(), root.execute(rows).fetchall()) == before
+    # Nor does the program's own role: a token ends once, and no later.
+    with psycopg.connect(postgres.as_role("federation_service", database), autocommit=True) as program, program.transaction(force_rollback=True):
+        program.execute("SELECT set_config('federation.actor', 'service:beat', false)")
+        for change in ("revoked_at = NULL", "revoked_at = now()", "agent = 'bob'", "token_sha256 = '\\x02'"):
+            with pytest.raises(errors.InsufficientPrivilege), program.transaction():
+                program.execute(f"UPDATE agent_tokens SET {change} WHERE agent = 'eve'")
+        program.execute("UPDATE agent_tokens SET expires_at = now() + interval '1 day' WHERE agent = 'bob'")
+        for later in ("'infinity'", "NULL"):
+            with pytest.raises(errors.InsufficientPrivilege), program.transaction():
+                program.execute(f"UPDATE agent_tokens SET expires_at = {later} WHERE agent = 'bob'")
+    with transactions.begin("cli:root") as session:
+        fresh = agents.rotate(session, "bob")
+    with transactions.begin("cli:root") as session:
+        assert agents.whose(session, [agents.digest(kept), agents.digest(fresh)]).keys() == {agents.digest(fresh)}
+
+
+@pytest.mark.parametrize("acting", node_roles.ACTING_AS)
+def test_what_a_hostile_node_leaves_behind_keeps_it_in_nowhere(database: str, node: str, acting: str) -> None:
+    node_roles.let_in(database, node, "secret", lasting=LASTING)
+    address = url(database, node, "secret", acting)
+    elsewhere = f"{database.rpartition('/')[0]}/postgres"
+    with psycopg.connect(elsewhere, autocommit=True) as root:
+        # As on a server that others set up, or that ours was before.
+        root.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(sql.Identifier(node_roles.name_of(node, acting))))
+    role = node_roles.name_of(node, acting)
+    with psycopg.connect(address, autocommit=True) as hostile, psycopg.connect(f"{address.rpartition('/')[0]}/postgres", autocommit=True) as there:
+        for connection in (hostile, there):
+            connection.execute("SELECT lo_create(0)")
+            connection.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+        hostile.execute(sql.SQL("ALTER ROLE {} PASSWORD 'mine'").format(sql.Identifier(role)))
+        # An open change of its own role locks it.
+        there.execute("BEGIN")
+        there.execute(sql.SQL("ALTER ROLE {} PASSWORD 'mine too'").format(sql.Identifier(role)))
+        node_roles.renew(database, node, "another", lasting=LASTING)
+        for connection in (hostile, there):
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+    for former in ("secret", "mine"):
+        assert "password authentication failed" in refusal(url(database, node, former, acting))
+    psycopg.connect(url(database, node, "another", acting)).close()
+    assert node_roles.shut_out(database, node) == 0
+    assert node not in [one.node for one in node_roles.everybody(database)]
+
+
+def test_one_role_that_could_become_the_programs_is_replaced_by_two(database: str, node: str) -> None:
+    with psycopg.connect(database, autocommit=True) as root:
+        former = sql.Identifier(node_roles.name_of(node))
+        root.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(former))
+        root.execute(sql.SQL("GRANT federation_app, federation_service TO {} WITH INHERIT FALSE, SET TRUE").format(former))
+        root.execute(sql.SQL("GRANT {} TO federation_owner WITH INHERIT TRUE, SET FALSE").format(former))
+        node_roles.renew(database, node, "another", lasting=LASTING)
+        assert root.execute("SELECT pg_has_role('federation_owner', 'federation_app', 'USAGE')").fetchone() == (False,)
+    for acting, other in (node_roles.ACTING_AS, node_roles.ACTING_AS[::-1]):
+        with psycopg.connect(url(database, node, "another", acting)) as connection:
+            query = "SELECT pg_has_role(%(one)s, 'USAGE'), pg_has_role(%(one)s, 'SET'), pg_has_role(%(two)s, 'MEMBER')"
+            assert connection.execute(query, {"one": acting, "two": other}).fetchone() == (True, False, False)
+
+
+def test_what_postgresql_does_not_drop_is_told_and_lets_nobody_in(database: str, node: str) -> None:
+    node_roles.let_in(database, node, "secret", lasting=LASTING)
+    role = sql.Identifier(node_roles.name_of(node))
+    with psycopg.connect(database, autocommit=True) as root:
+        root.execute(sql.SQL("CREATE TABLE kept (); ALTER TABLE kept OWNER TO {}; CREATE VIEW seen AS SELECT FROM kept").format(role))
+        with pytest.raises(Refused, match=f"{node} is shut out, and its role federation_node_{node} is left: cannot drop"):
+            node_roles.shut_out(database, node)
+        assert "password authentication failed" in refusal(url(database, node, "secret"))
+        assert [one.shut_out for one in node_roles.everybody(database) if one.node == node] == [True]
+        root.execute("DROP VIEW seen")
+    node_roles.shut_out(database, node)
+    assert node not in [one.node for one in node_roles.everybody(database)]
 
 
 def test_what_agents_ask_for_over_it_is_held_to_what_they_may_write(database: str, node: str, transactions: Transactions, publisher: Any) -> None:
@@ -126,17 +245,23 @@ def test_what_goes_on_after_its_day_is_ended_by_the_program_and_nothing_else_is(
     other = f"{node}-other"
     for name in (node, other):
         node_roles.let_in(database, name, "secret", lasting=LASTING)
-    with psycopg.connect(url(database, node, "secret")) as late, psycopg.connect(url(database, other, "secret")) as stays:
+    with (
+        psycopg.connect(url(database, node, "secret")) as late,
+        psycopg.connect(url(database, node, "secret", "federation_service")) as later,
+        psycopg.connect(url(database, other, "secret")) as stays,
+    ):
         with transactions.begin("service:beat") as session:
             assert node_logins.end_expired(session) == {}
         with psycopg.connect(database) as connection:
-            connection.execute(sql.SQL("ALTER ROLE {} VALID UNTIL '2026-01-01'").format(sql.Identifier(node_roles.name_of(node))))
+            for acting in node_roles.ACTING_AS:
+                connection.execute(sql.SQL("ALTER ROLE {} VALID UNTIL '2026-01-01'").format(sql.Identifier(node_roles.name_of(node, acting))))
         with psycopg.connect(postgres.as_role("federation_app", database)) as connection, pytest.raises(errors.InsufficientPrivilege):
             connection.execute("SELECT federation_end_expired()")
         with transactions.begin("service:beat") as session:
-            assert node_logins.end_expired(session) == {node: 1}
-        with pytest.raises(psycopg.OperationalError):
-            late.execute("SELECT 1")
+            assert node_logins.end_expired(session) == {node: 2}
+        for ended in (late, later):
+            with pytest.raises(psycopg.OperationalError):
+                ended.execute("SELECT 1")
         stays.execute("SELECT 1")
     # He who ends them acts as none of them.
     with psycopg.connect(postgres.as_role("federation_owner", database), autocommit=True) as connection:
