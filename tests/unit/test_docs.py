@@ -157,8 +157,8 @@ def test_settings_and_tools_that_a_page_names_exist(page: Path) -> None:
     known = {f"FEDERATION_{name.upper()}" for name in Settings.model_fields}
     assert set(re.findall(r"\bFEDERATION_[A-Z_]+\b", text)) <= known
     tools = {function.__name__ for function, _, _ in TOOLS}
-    # Each node that is let in has a role of its own.
-    assert set(re.findall(r"\bfederation_(?!node_)[a-z_]+\b", text)) <= tools | ROLES
+    # Each node that is let in has roles of its own.
+    assert set(re.findall(r"\bfederation_(?!node(?:service)?_)[a-z_]+\b", text)) <= tools | ROLES
 
 
 def commands() -> dict[str, click.Command]:

@@ -4,9 +4,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from federation.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from federation.local import checks
@@ -122,9 +123,13 @@ def test_doctor_warns_of_an_agents_last_token_when_it_is_about_to_end(transactio
     with transactions.begin("cli:root") as session:
         agents.add(session, "zoe", "observer", lasting=timedelta(days=1))
     assert [told.verdict for told in checks.tokens(config)] == [checks.Verdict.OK]
-    with transactions.begin("test:hand") as session:
-        nearly_over = {"created_at": func.clock_timestamp() - timedelta(days=1), "expires_at": func.clock_timestamp() + timedelta(hours=1)}
-        session.execute(update(AgentToken).where(AgentToken.agent == "zoe").values(**nearly_over))
+    with psycopg.connect(database) as connection:
+        # The clock is turned by who may: no role of the program says that a token was made at another time.
+        connection.execute("SELECT set_config('federation.actor', 'test:hand', true)")
+        connection.execute(
+            "UPDATE agent_tokens SET created_at = clock_timestamp() - interval '1 day', expires_at = clock_timestamp() + interval '1 hour' "
+            "WHERE agent = 'zoe'"
+        )
     [told] = checks.tokens(config)
     assert (told.verdict, told.remedy) == (checks.Verdict.WARN, "give it another one: federation agent token zoe")
     with transactions.begin("cli:root") as session:
