@@ -11,9 +11,10 @@ from psycopg import errors, sql
 
 from federation.errors import Conflict, NotFound, Refused
 from federation.local import node_roles
-from federation.services import agents, node_logins, sessions
+from federation.services import agent_keys, agents, node_logins, sessions
 from federation.services.sessions import Start
 from federation.transaction import Transactions, connect
+from tests.integration.services.stating import made
 
 LASTING = timedelta(days=1)
 
@@ -70,6 +71,7 @@ def test_a_hostile_node_takes_nothing_over_and_makes_no_one(postgres: Any, datab
         kept = agents.rotate(session, "bob")
         agents.rotate(session, "eve")
         agents.revoke(session, "eve")
+        key = agent_keys.register(session, "bob", made().public).identity
     shared = (
         "SELECT r.rolname, r.rolpassword, r.rolvaliduntil, s.setconfig FROM pg_authid r LEFT JOIN pg_db_role_setting s ON s.setrole = r.oid "
         "WHERE r.rolname IN ('federation_app', 'federation_service', 'federation_owner') ORDER BY 1"
@@ -81,6 +83,8 @@ def test_a_hostile_node_takes_nothing_over_and_makes_no_one(postgres: Any, datab
         for acting in node_roles.ACTING_AS:
             with psycopg.connect(url(database, node, "secret", acting), autocommit=True) as hostile:
                 hostile.execute("SELECT set_config('federation.actor', 'service:worker', false)")
+                # What it must know to do its work it knows.
+                assert hostile.execute("SELECT whose FROM federation_key(%s)", [key]).fetchone() == ("bob",)
                 for role in node_roles.ACTING_AS:
                     for statement in (
                         *(f"ALTER ROLE {role} {what}" for what in ("PASSWORD 'mine'", "SET search_path = 'evil'", "VALID UNTIL '2020-01-01'")),
@@ -103,6 +107,7 @@ def test_a_hostile_node_takes_nothing_over_and_makes_no_one(postgres: Any, datab
                 "UPDATE agent_tokens SET revoked_at = NULL",
                 "UPDATE agent_tokens SET expires_at = 'infinity'",
                 "UPDATE agents SET role = 'lead'",
+                "UPDATE agent_keys SET revoked_at = now()",
                 "SELECT FROM agent_tokens",
             ):
                 assert hostile.execute(statement).rowcount == 0, statement
