@@ -26,6 +26,11 @@ COUNTED = (
     ("federation_next_version(conversation text, called text)", "artifacts", "version", " AND t.name = called"),
 )
 MY_EXECUTION = f"EXISTS (SELECT FROM executions e WHERE e.id = execution_id AND e.actor = {ME} OFFSET 0)"
+# One that was called with Celery's own tools is in no row; of those that the actor does not see, the function knows.
+NOT_ANOTHERS = f"""
+    federation_stream('execution:' || execution_id, NULL) IS NOT NULL
+    AND NOT EXISTS (SELECT FROM executions e WHERE e.id = execution_id AND e.actor <> {ME} OFFSET 0)
+"""
 # The conversation of two is opened by one of them, under the name that they both find it by.
 DIRECT = f"""
     id NOT LIKE 'direct:%' OR {ME} IN (split_part(id, ':', 2), split_part(id, ':', 3)) AND split_part(id, ':', 4) = ''
@@ -48,7 +53,7 @@ BY_AGENTS = f"pg_has_role({ACTING}, 'federation_app', 'USAGE') AND NOT pg_has_ro
 
 # Table and verb: which rows, and which before.
 ROWS = {
-    ("execution_effects", "INSERT"): (f"actor = {ME} AND {MY_EXECUTION}", f"actor = {ME}"),
+    ("execution_effects", "INSERT"): (f"actor = {ME} AND {NOT_ANOTHERS}", f"actor = {ME}"),
     ("model_runs", "INSERT"): (f"actor = {ME} AND {MY_EXECUTION}", f"actor = {ME}"),
     ("conversations", "INSERT"): (f"created_by = {ME} AND ({DIRECT})", f"created_by = {ME}"),
     ("documents", "DELETE"): (f"{SEEN_FOLDER} AND {_at_work('folder_id')}", SEEN_FOLDER),

@@ -177,18 +177,19 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     Its sessions end, its logins are removed, and the keys that it signs with are revoked. What waits for it goes to other nodes.
     """
     place = _place()
-    with_role = {one.node for one in node_roles.everybody(place.service)}
+    with_role = {one.node for one in node_roles.everybody(place.administrator)}
     if name not in (known := with_role | set(place.at_the_broker() or ())):
         raise NotFound("node with a login of its own", name, known)
-    ended = operator.transact(lambda session: node_logins.record_removed(session, name))
+    # First, and as nobody whom the node could keep from it.
+    sessions = node_roles.close(place.administrator, name) if name in with_role else 0
     node_settings.path(place.home, name).unlink(missing_ok=True)
     if place.own_broker:
         credentials.shut_node_out(place.home, name)
-    try:
-        _tell_the_broker(place)
-    finally:
-        # Last, because PostgreSQL may refuse to drop a role.
-        sessions = node_roles.shut_out(place.administrator, name) if name in with_role else 0
+    _tell_the_broker(place)
+    ended = operator.transact(lambda session: node_logins.record_removed(session, name))
+    if name in with_role:
+        # Last, because PostgreSQL may refuse it.
+        node_roles.shut_out(place.administrator, name)
     if as_json:
         print_json(json.dumps({"name": name, "sessions": sessions, "signers": [one.identity for one in ended]}, indent=2))
     else:

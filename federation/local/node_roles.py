@@ -1,10 +1,11 @@
 """Logins of its own at PostgreSQL for each node: may what the roles of the program may, and be neither; knows no broker and writes no event."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import psycopg
@@ -107,8 +108,14 @@ def renew(url: str, node: str, password: str, *, lasting: timedelta | None) -> d
             return _give(connection, node, password, lasting)
 
 
+def close(url: str, node: str) -> int:
+    """Let nobody log in as a node, and end its sessions at once; return how many these were. Raises as `renew`."""
+    with _administered(url) as connection:
+        return _close(connection, _known(connection, node))
+
+
 def shut_out(url: str, node: str) -> int:
-    """End the roles of a node, and their sessions at once; return how many these were.
+    """Do as `close`, and remove the roles of a node with all that they have; return how many sessions were ended.
 
     Raises as `renew`, and Refused where PostgreSQL keeps a role that nobody can log in with any more.
     """
@@ -144,7 +151,13 @@ def _give(connection: psycopg.Connection[Any], node: str, password: str, lasting
         connection.execute(sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE").format(sql.Identifier(acting), sql.Identifier(role)))
         # The server gets a verifier and never the password, because it logs a statement that fails.
         verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-        _execute(connection, "ALTER ROLE {role} LOGIN PASSWORD {password} VALID UNTIL {ends}", role, password=verifier, ends=str(ends or "infinity"))
+        _execute(
+            connection,
+            "ALTER ROLE {role} LOGIN PASSWORD {password} VALID UNTIL {ends} CONNECTION LIMIT 50",
+            role,
+            password=verifier,
+            ends=str(ends or "infinity"),
+        )
     return ends
 
 
@@ -160,17 +173,18 @@ def _is_superuser(connection: psycopg.Connection[Any]) -> bool:
     return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper").fetchone() is not None
 
 
-def _close(connection: psycopg.Connection[Any], roles: Iterable[str]) -> int:
+def _close(connection: psycopg.Connection[Any], roles: Sequence[str]) -> int:
     """Take what they may from these, end their sessions, and let nobody log in; return how many sessions these were."""
     ended = 0
     connection.execute(_WAITS)
-    for role in roles:
-        # With it goes the right to connect to this database.
-        for acting in ACTING_AS:
-            connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(acting), sql.Identifier(role)))
-        if not _is_superuser(connection):
-            # Who made it is no member of it, and may do the rest as one.
+    # Of all first: with it goes the right to connect to this database.
+    for role, acting in product(roles, ACTING_AS):
+        connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(acting), sql.Identifier(role)))
+    if not _is_superuser(connection):
+        # Who made them is no member of them, and may do the rest as one.
+        for role in roles:
             _execute(connection, "GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET FALSE", role)
+    for role in roles:
         for _ in range(_TRIES):
             ended += _end_sessions(connection, role)
             try:
@@ -181,17 +195,21 @@ def _close(connection: psycopg.Connection[Any], roles: Iterable[str]) -> int:
             break
         else:
             raise DatabaseUnavailable(f"The sessions of {role} keep its role from being changed; it may do nothing in this database any more")
-        # One that was logging in may come after the others.
-        ended += _end_sessions(connection, role)
+    for role in roles:
+        for _ in range(_TRIES):
+            # Those that were logging in may come after the others.
+            if not (late := _end_sessions(connection, role)):
+                break
+            ended += late
+        else:
+            raise DatabaseUnavailable(f"PostgreSQL does not end the sessions of {role}, which may do nothing in this database any more")
     return ended
 
 
 def _end_sessions(connection: psycopg.Connection[Any], role: str) -> int:
+    # What has gone by itself meanwhile counts as ended.
     query = "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE usename = %s"
-    found = [gone for (gone,) in connection.execute(query, [_ENDS_WITHIN_MS, role])]
-    if not all(found):
-        raise DatabaseUnavailable(f"PostgreSQL does not end the sessions of {role}, which may do nothing in this database any more")
-    return len(found)
+    return len(connection.execute(query, [_ENDS_WITHIN_MS, role]).fetchall())
 
 
 def _with_something_of(connection: psycopg.Connection[Any], role: str) -> list[str]:

@@ -219,6 +219,26 @@ class Postgres:
             connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
             for role in ROLES:
                 connection.execute(sql.SQL("grant connect on database {} to {}").format(sql.Identifier(database), sql.Identifier(role)))
+        with psycopg.connect(self.url(database=database), autocommit=True) as connection:
+            # A node's logins inherit what the program's roles may, and by that might take all policies and grants from these.
+            connection.execute(KEPT)
+
+
+# Large objects are nobody's; what is the owner's, of a database elsewhere, he may drop when he shuts a node out.
+KEPT = """
+    revoke execute on function lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) from public;
+    create or replace function public.keep_rights() returns event_trigger language plpgsql set search_path = pg_catalog as $$
+    begin
+        if session_user ~ '^federation_' and session_user <> 'federation_owner' then
+            raise exception 'roles of the program are stripped of nothing' using errcode = 'insufficient_privilege';
+        end if;
+    end $$;
+    do $$ begin
+        if not exists (select from pg_event_trigger where evtname = 'keep_rights') then
+            create event trigger keep_rights on ddl_command_start when tag in ('DROP OWNED') execute function public.keep_rights();
+        end if;
+    end $$
+"""
 
 
 def url(port: int, user: str, password: str, database: str, certificates: Certificates | None = None) -> str:

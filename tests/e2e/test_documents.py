@@ -125,7 +125,13 @@ def shell(surroundings: dict[str, str]) -> dict[str, str]:
 
 
 # With what a reader puts in, or with an end that a test of its own looks at.
-OTHERWISE = ("celery -A federation worker -Q <node>", "compose/make-secrets.sh", "federation down", "federation down --purge")
+OTHERWISE = (
+    "celery -A federation worker -Q <node>",
+    "compose/make-secrets.sh",
+    "federation down",
+    "federation down --purge",
+    "federation node add <node>",
+)
 
 
 def test_worker_of_a_readers_node_announces_it(surroundings: dict[str, str], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A node's own roles of PostgreSQL: they may what the roles of the program may, end on their day, and end at once where the node is shut out."""
 
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from psycopg import errors, sql
 
 from federation.errors import Conflict, NotFound, Refused
 from federation.local import node_roles
+from federation.local.postgres import KEPT
 from federation.services import agent_keys, agents, node_logins, sessions
 from federation.services.sessions import Start
 from federation.transaction import Transactions, connect
@@ -155,6 +157,69 @@ def test_what_a_hostile_node_leaves_behind_keeps_it_in_nowhere(database: str, no
     psycopg.connect(url(database, node, "another", acting)).close()
     assert node_roles.shut_out(database, node) == 0
     assert node not in [one.node for one in node_roles.everybody(database)]
+
+
+def test_a_node_that_comes_again_and_again_is_shut_out_with_both_roles(database: str, node: str) -> None:
+    node_roles.let_in(database, node, "secret", lasting=LASTING)
+    stop = threading.Event()
+
+    def come_again(acting: str) -> None:
+        while not stop.is_set():
+            try:
+                with psycopg.connect(url(database, node, "secret", acting), autocommit=True) as connection:
+                    connection.execute("SELECT pg_sleep(0.01)")
+            except psycopg.OperationalError:
+                stop.wait(0.005)
+
+    threads = [threading.Thread(target=come_again, args=[acting]) for acting in node_roles.ACTING_AS for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        # With a table locked that the program writes to.
+        with psycopg.connect(url(database, node, "secret", "federation_service")) as holding:
+            holding.execute("LOCK TABLE streams IN ACCESS EXCLUSIVE MODE")
+            node_roles.close(database, node)
+            with pytest.raises(psycopg.OperationalError):
+                holding.execute("SELECT 1")
+        [gone] = [one for one in node_roles.everybody(database) if one.node == node]
+        assert (gone.shut_out, gone.sessions) == (True, 0)
+        node_roles.shut_out(database, node)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert node not in [one.node for one in node_roles.everybody(database)]
+
+
+def test_a_node_makes_no_key_known_but_its_own_and_revokes_no_other(database: str, node: str) -> None:
+    node_roles.let_in(database, node, "secret", lasting=LASTING)
+    address = url(database, node, "secret", "federation_service")
+    with psycopg.connect(address, autocommit=True) as hostile, hostile.transaction(force_rollback=True):
+        hostile.execute("SELECT set_config('federation.actor', 'service:worker', true)")
+        adding = "INSERT INTO signers (identity, name, public_key, created_by, updated_by) VALUES (%s, %s, 'k', 'service:worker', 'service:worker')"
+        for name in ("service:door", "node:baby", f"node:{node}x"):
+            with pytest.raises(errors.InsufficientPrivilege), hostile.transaction():
+                hostile.execute(adding, [uuid.uuid4().hex, name])
+        hostile.execute(adding, [uuid.uuid4().hex, f"node:{node}"])
+        revoking = "UPDATE signers SET revoked_at = now() WHERE revoked_at IS NULL RETURNING name"
+        assert hostile.execute(revoking).fetchall() == [(f"node:{node}",)]
+
+
+def test_a_node_takes_no_policy_and_no_right_from_the_programs_roles(database: str, node: str) -> None:
+    node_roles.let_in(database, node, "secret", lasting=LASTING)
+    policies = "SELECT count(*) FROM pg_policies WHERE roles && '{federation_app,federation_service}'"
+    with psycopg.connect(database, autocommit=True) as root:
+        # As `up` does where it makes the database.
+        root.execute(KEPT)
+        root.execute(KEPT)
+        before = root.execute(policies).fetchone()
+        for acting in node_roles.ACTING_AS:
+            with psycopg.connect(url(database, node, "secret", acting), autocommit=True) as hostile:
+                for statement in (f"DROP OWNED BY {acting}", f"DO $$ BEGIN DROP OWNED BY {acting}; END $$", "SELECT lo_create(0)"):
+                    with pytest.raises(errors.InsufficientPrivilege):
+                        hostile.execute(sql.SQL(statement))  # type: ignore[arg-type]
+        assert root.execute(policies).fetchone() == before != (0,)
+    node_roles.shut_out(database, node)
 
 
 def test_one_role_that_could_become_the_programs_is_replaced_by_two(database: str, node: str) -> None:
