@@ -18,11 +18,10 @@ from celery import Celery
 
 from federation.broker.errors import BrokerError
 from federation.delivery import relay
-from federation.services import agents, cop, findings, limits, messages, quarantine, session_actions, sessions, task_claims, tasks
+from federation.services import agents, cop, findings, messages, quarantine, session_actions, sessions, task_claims, tasks
 from federation.services.findings import Said
 from federation.services.session_actions import Proposed
 from federation.services.sessions import Start
-from federation.settings import Settings
 from federation.store import event_log
 from federation.store.event_order import Line
 
@@ -175,9 +174,8 @@ def test_nothing_is_told_before_its_commit(agents_of: World, activemq: Any) -> N
     assert after[-1]["number"] > before[-1]["number"]
 
 
-def test_events_survive_a_broker_and_a_relay_that_are_killed(agents_of: World, activemq: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_survive_a_broker_and_a_relay_that_are_killed(agents_of: World, activemq: Any) -> None:
     """Who is there when it is told gets each event at least once, whatever dies between the commit and the receipt."""
-    monkeypatch.setattr(limits, "settings", lambda: Settings(messages_per_minute=0))
     first, second = (agents_of.celery("beat", name=name) for name in ("beat", "standby"))
     agents_of.until(lambda: "relay.leads" in agents_of.log("beat") + agents_of.log("standby"), "a relay leads")
     leads, stands_by = ("beat", "standby") if "relay.leads" in agents_of.log("beat") else ("standby", "beat")
