@@ -56,6 +56,9 @@ class LlamaServer:
     def send(self, signum: signal.Signals) -> None:
         assert self._process
         os.kill(self._process.pid, signum)
+        if signum == signal.SIGSTOP:
+            # It may go on for a moment, and answer.
+            os.waitpid(self._process.pid, os.WUNTRACED)
 
     def kill(self) -> None:
         if self._process is not None:

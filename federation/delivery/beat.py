@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from federation.delivery import publisher
 from federation.delivery.app import database_url, service_url
+from federation.delivery.hanging import GIVE_WAY, end_what_hangs
 from federation.delivery.inbound import Inbound
 from federation.delivery.rebalance import Rebalancer
 from federation.delivery.relay import Relay
@@ -81,7 +82,7 @@ class Job:
 
 
 class Leadership:
-    """Holds an advisory lock on a connection of its own: who holds it acts, and who dies loses it.
+    """Holds an advisory lock on a connection of its own: who holds it acts, and who dies or hangs loses it.
 
     Beat asks often whether it still acts, so the same statement looks whether there is anything to do.
     """
@@ -113,6 +114,7 @@ class Leadership:
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}).scalar_one():
             connection.close()
             return None
+        connection.execute(text(GIVE_WAY))
         # In a statement of its own, so that whoever led before did all that it did earlier than this.
         self._since = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         logger.info("beat.leads")
@@ -145,6 +147,7 @@ class FederationScheduler(Scheduler):
         act_as(ACTOR)
         url = service_url(given)
         self._runtime: Runtime = build(url)
+        end_what_hangs(self._runtime.transactions.engine)
         self._stale_s, self._heartbeat_s, self._summary_window = given.node_stale_s, given.heartbeat_s, given.summary_window
         self._escalate_after = timedelta(seconds=given.escalate_s) if given.escalate_s else None
         self._leadership = Leadership(self._runtime.transactions.engine, _look(self._escalate_after))

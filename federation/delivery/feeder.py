@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 
 from celery import Celery
 
@@ -32,10 +33,10 @@ class Feeder:
         self._not_before = 0.0
         self._refused: dict[str, float] = {}
 
-    def feed(self) -> bool:
+    def feed(self, after_each: Callable[[], None]) -> bool:
         """Copy all that is there; return whether that was all. What the broker does not take is tried by a later call, and holds up nobody else.
 
-        Raises the errors of the database.
+        `after_each` batch is called. Raises the errors of the database, and what it raises.
         """
         if time.monotonic() < self._not_before:
             return False
@@ -50,7 +51,7 @@ class Feeder:
                 all_fed = False
                 continue
             try:
-                self._feed(feed)
+                self._feed(feed, after_each)
             except RequestRefused as error:
                 # STOMP 1.2: a server closes the connection after an ERROR. The others have nothing to do with it.
                 self.close()
@@ -64,7 +65,7 @@ class Feeder:
                 return False
         return all_fed
 
-    def _feed(self, feed: FeedView) -> None:
+    def _feed(self, feed: FeedView, after_each: Callable[[], None]) -> None:
         while True:
             with self._transactions.begin(ACTOR) as session:
                 copies = feeds.waiting(session, feed, limit=AT_ONCE)
@@ -73,6 +74,7 @@ class Feeder:
                 self._wire.send(transaction, [_frame(feed, copy, transaction) for copy in copies])
                 with self._transactions.begin(ACTOR) as session:
                     feeds.advance(session, feed, copies)
+            after_each()
             if len(copies) < AT_ONCE:
                 return
             with self._transactions.begin(ACTOR) as session:

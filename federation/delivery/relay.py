@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from federation.broker.errors import BrokerError
 from federation.broker.frames import encode
 from federation.delivery.feeder import Feeder
+from federation.delivery.hanging import GIVE_WAY
 from federation.delivery.wire import Wire
 from federation.errors import TransientError
 from federation.results.notices import wait_for_notices
@@ -92,6 +93,7 @@ class Relay:
         if held:
             # Before the first look, so that nothing falls between the two.
             line.execute(f"LISTEN {NOTICE_CHANNEL}")
+            line.execute(GIVE_WAY)
             # Whoever led before may have left either half-way.
             self._behind, self._fed = True, False
             logger.info("relay.leads")
@@ -110,8 +112,9 @@ class Relay:
                 break
         while self._behind and not self._stopped.is_set():
             self._behind = self._publish() == TOLD_AT_ONCE
+            _still_leads(line)
         if not self._fed:
-            self._fed = self._feeder.feed()
+            self._fed = self._feeder.feed(lambda: _still_leads(line))
         if worked:
             self._stopped.wait(min(time.monotonic() - began, LONGEST_REST_S))
         wait_for_notices(line, LOOK_S)
@@ -135,6 +138,11 @@ class Relay:
     def _mark(self, upto: int) -> None:
         with self._transactions.begin(ACTOR) as session:
             event_order.mark_published(session, upto)
+
+
+def _still_leads(line: psycopg.Connection) -> None:
+    """Keep the lock through long work. Raises psycopg.Error where it is lost."""
+    line.execute("SELECT")
 
 
 def number(transactions: Transactions, awaited: Horizon | None) -> tuple[Horizon | None, int]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
-from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
@@ -37,14 +36,23 @@ class _Cursor:
 
 def _read(after: str) -> _Cursor:
     """Return a cursor that `_write` wrote. Raises InvalidInput."""
+    refused = InvalidInput("after", after, "the cursor of an earlier call")
     if not re.fullmatch(CURSOR, after):
-        raise InvalidInput("after", after, "the cursor of an earlier call")
+        raise refused
     seen, *rest = after.split("~")
-    if not rest:
-        return _Cursor(seen)
-    since, place = rest
+    since, place = rest or ("", "")
+    # PostgreSQL would refuse it too, but only where there are rows to look at.
+    if not all(_is_snapshot(each) for each in (seen, since) if each):
+        raise refused
     kind, _, name = place.partition(":")
-    return _Cursor(seen, since, (SubjectKind(kind), name))
+    return _Cursor(seen, since, (SubjectKind(kind), name) if place else None)
+
+
+def _is_snapshot(written: str) -> bool:
+    """Say whether PostgreSQL takes it for a pg_snapshot: no transaction is running that is not between its ends."""
+    first, beyond, running = written.split(":")
+    ends = [int(first), *(int(each) for each in running.split(",") if each), int(beyond)]
+    return ends[0] > 0 and ends == sorted(ends) and (not running or ends[-2] < ends[-1])
 
 
 def _write(seen: str, since: str, last: PulseRow) -> str:
@@ -66,10 +74,7 @@ def page(session: Session, after: str | None = None, *, limit: int, node_stale_s
         seen: str = session.execute(_NOW).scalar_one()
         known = _Cursor(seen, "" if known is None else known.seen)
     since = known.since or None
-    try:
-        rows = cop.pulse(session, node_stale_s=node_stale_s, agent_stale_s=agent_stale_s, since=since, behind=known.behind, limit=limit + 1)
-    except DataError as error:
-        raise InvalidInput("after", after, "the cursor of an earlier call") from error
+    rows = cop.pulse(session, node_stale_s=node_stale_s, agent_stale_s=agent_stale_s, since=since, behind=known.behind, limit=limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(rows, _write(known.seen, known.since, rows[-1]) if more else known.seen, more)

@@ -46,7 +46,7 @@ _LINES = text(
 _PUBLISHED_UPTO = text("SELECT published, (SELECT coalesce(max(number), 0) FROM event_order) AS last FROM event_relay")
 _SETTLED = text("SELECT settled FROM event_relay")
 _SETTLE = text("UPDATE event_relay SET settled = :sequence")
-_PUBLISHED = text("UPDATE event_relay SET published = :number")
+_PUBLISHED = text("UPDATE event_relay SET published = greatest(published, :number)")
 # Not a SELECT from the sequence: that reads it unlocked, and may see what `nextval` writes ahead into the log for a moment.
 _TAKEN = text("SELECT coalesce(pg_sequence_last_value('events_sequence_seq'), 0)")
 # Not the end of a snapshot: that lies behind the last transaction that ended, and others may have begun after it.

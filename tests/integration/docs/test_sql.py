@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from federation.local.postgres import KEPT
 from federation.services import messages, task_claims, tasks
 from federation.store import outbox
 from federation.transaction import Transactions
@@ -50,6 +52,26 @@ def test_story_of_a_task_is_found_by_its_slug_which_may_stand_in_several_convers
     assert [row[1:4] for row in rows if row[0] == f"task:{task.id}"] == [(1, "task.created", "ada"), (2, "task.claimed", "bob")]
     assert [row[1:4] for row in rows if row[0] == f"task:{other.id}"] == [(1, "task.created", "eve")]
     assert len(rows) == 3
+
+
+def test_what_a_superuser_runs_in_a_database_of_ones_own_keeps_what_up_keeps_in_its_own(database: str) -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "use-your-own-servers.md"
+    [block] = re.findall(r"^```plpgsql\n(.*?)^```", page.read_text(), re.S | re.M)
+    made = """
+        SELECT p.prosrc, p.proconfig, t.evtevent, t.evttags, (SELECT array_agg(f.oid::regprocedure::text ORDER BY 1) FROM pg_proc f
+            WHERE proname ~ '^lo_(creat|from)' AND has_function_privilege('federation_app', f.oid, 'EXECUTE'))
+        FROM pg_event_trigger t JOIN pg_proc p ON p.oid = t.evtfoid WHERE t.evtname = 'keep_rights'
+    """
+    rights: dict[str, Any] = {}
+    for name, statements in {"up": KEPT, "page": block}.items():
+        with psycopg.connect(database) as connection:
+            connection.execute(statements)
+            [rights[name]] = connection.execute(made).fetchall()
+            connection.rollback()
+    (up, *of_up), (page_s, *of_page) = rights["up"], rights["page"]
+    assert page_s.upper().split() == up.upper().split()
+    assert of_page == of_up
+    assert of_up[-1] is None, "nobody makes large objects"
 
 
 STATEMENTS_BY_NAME = {str(parameter.id): parameter.values[0] for parameter in STATEMENTS}

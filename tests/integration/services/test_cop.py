@@ -227,7 +227,24 @@ def test_the_past_comes_in_pages_too(transactions: Transactions) -> None:
 
 @pytest.mark.parametrize(
     "since",
-    ["", "~", "1", "1:2", "x:y:z", "5:1:", "1:2:3;drop", "99999999999999999999:1:", "1:2:~", "1:2:~agent:ada", "1:2:~~dog:ada", "1:2:~5:1:~node:x"],
+    [
+        "",
+        "~",
+        "1",
+        "1:2",
+        "x:y:z",
+        "5:1:",
+        "1:2:3;drop",
+        "99999999999999999999:1:",
+        "1:2:~",
+        "1:2:~agent:ada",
+        "1:2:~~dog:ada",
+        "1:2:~5:1:~node:x",
+        "0:2:",
+        "3:6:5,4",
+        "3:6:2",
+        "3:6:6",
+    ],
 )
 def test_what_is_no_cursor_is_refused(transactions: Transactions, since: str) -> None:
     with pytest.raises(InvalidInput, match="after"):
