@@ -42,7 +42,10 @@ class Signing(BaseModel):
 
 
 class Wanted(BaseModel):
-    """What a caller is asked to sign: all of the statement but `at`, `nonce` and `key`, and the content whose hash it has."""
+    """What a caller is asked to sign: all of the statement but `at`, `nonce` and `key`, and the content whose hash it has.
+
+    Of a ballot also the `proposal` whose hash is in the content: by that the subject and the choice can be looked at.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -51,6 +54,7 @@ class Wanted(BaseModel):
     choice: str
     subject: str
     content: dict[str, Any]
+    proposal: dict[str, Any] | None = None
 
 
 def signatory() -> Signatory | None:
@@ -85,8 +89,9 @@ def wanted(error: SignatureWanted) -> ToolResult:
     draft = error.draft
     # Read back, so that what is hashed there is what was hashed here.
     content = json.loads(canonical(error.content))
-    asks = Wanted(actor=draft.actor, action=draft.action, choice=draft.choice, subject=draft.subject, content=content)
-    return ToolResult(content=[mcp_types.TextContent(type="text", text=str(error))], meta={WANTED: asks.model_dump()}, is_error=True)
+    proposal = None if error.proposal is None else json.loads(canonical(error.proposal))
+    asks = Wanted(actor=draft.actor, action=draft.action, choice=draft.choice, subject=draft.subject, content=content, proposal=proposal)
+    return ToolResult(content=[mcp_types.TextContent(type="text", text=str(error))], meta={WANTED: asks.model_dump(exclude_none=True)}, is_error=True)
 
 
 def brought(text: str, signature: bytes) -> dict[str, str]:

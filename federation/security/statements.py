@@ -135,10 +135,13 @@ class Presented:
 
 
 class SignatureWanted(FederationError):
-    """Whoever calls signs what he is asked to, and has not signed this: nothing was done. `content` is what `draft` has the hash of."""
+    """Whoever calls signs what he is asked to, and has not signed this: nothing was done.
 
-    def __init__(self, draft: Draft, content: Mapping[str, Any]) -> None:
-        self.draft, self.content = draft, content
+    `content` is what `draft` has the hash of; `proposal`, of a ballot, what the `options_hash` in it is the hash of.
+    """
+
+    def __init__(self, draft: Draft, content: Mapping[str, Any], proposal: Mapping[str, Any] | None = None) -> None:
+        self.draft, self.content, self.proposal = draft, content, proposal
         super().__init__("sign this, and call again with the statement")
 
 

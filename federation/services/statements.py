@@ -107,9 +107,11 @@ def say(
     content: Mapping[str, Any],
     demanded: Mode = Mode.ATTESTED,
     besides: bool = False,
+    proposal: Mapping[str, Any] | None = None,
 ) -> Heard | None:
     """Have the caller state this, and look at what was signed; records nothing. None in a transaction without a voice.
 
+    Who signs what he is asked to is shown the `proposal` that he votes on.
     What he states `besides` something else is attested where he has brought a signature, because that is of the other. Raises Refused for what is
     no statement of this by the caller, for a key that is unknown, revoked or another's, for one that is out of date, and for one that is
     attested where a signature is `demanded`; SignatureWanted where he signs what he is asked to, and has not signed this.
@@ -123,7 +125,7 @@ def say(
     now = context(session).now()
     draft = Draft(actor, action, choice, subject, hashed(content), now.isoformat(), nonce())
     if isinstance(voice, Signatory) and not voice.has_signed(draft):
-        raise SignatureWanted(draft, content)
+        raise SignatureWanted(draft, content, proposal)
     signed = voice.speak(draft)
     by_caller = isinstance(voice, Presented | Signatory)
     said = _understood(signed, draft, by_others=not by_caller)

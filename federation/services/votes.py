@@ -93,6 +93,7 @@ def respond(
         subject=subject(vote, me),
         content={"options_hash": vote.options_hash, **ballot},
         demanded=Mode.SIGNED if vote.proposal["signed"] else Mode.ATTESTED,
+        proposal=vote.proposal,
     )
     if former is not None:
         return _again(session, vote, former, ballot, said)

@@ -4,7 +4,6 @@ A key that stays with its agent proves something only if it signs what the agent
 names is looked at; a conversation, a UUID, the terms of a task that is there are taken as the front door tells them.
 """
 
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -12,6 +11,8 @@ from hashlib import sha256
 from typing import Any
 
 from federation.consensus.ballots import ABSTAIN
+from federation.consensus.proposal import rules
+from federation.consensus.tally import ordered, spoken
 from federation.errors import InvalidInput
 from federation.mcp.signing import Wanted
 from federation.placement.requirements import CHAT
@@ -223,25 +224,22 @@ def _decided(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
 
 
 def _voted(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
-    about = wanted.content
-    kind, identity, _, voter = wanted.subject.split(":", 3)
-    yield "subject", (kind, voter), ("consensus", wanted.actor)
+    about, proposal = wanted.content, wanted.proposal or {}
+    # What it is the hash of says which vote it is, at which revision, and which option stands in which place.
+    yield "options_hash", about["options_hash"], content_sha256(proposal)
+    yield "subject", wanted.subject, f"consensus:{proposal['consensus_id']}:{proposal['revision']}:{wanted.actor}"
     if tool == "swarm_vote":
         said: list[str] = [_SWARM_VOTES[arguments["vote"]]]
         yield "options_hash", about["options_hash"], arguments["options_hash"]
     else:
         said = list(arguments.get("choices") or ()) if arguments.get("response") is None else [arguments["response"]]
         if (known := _uuid(arguments["consensus_id"])) is not None:
-            yield "subject", identity, str(known)
-    if said == [ABSTAIN]:
-        said = []
-    # Where the order means nothing, it is that of the options.
-    response = about["response"]
-    yield "response", (sorted(response) if "+" in wanted.choice else response), (sorted(said) if "+" in wanted.choice else said)
-    # Of several options their places, which only whoever has read the options knows.
-    places = re.fullmatch(r"\d+([>+]\d+)*", wanted.choice) and len(re.split("[>+]", wanted.choice)) == len(said)
-    yield "choice", wanted.choice if not places else "", (said[0] if said else ABSTAIN) if not places else ""
-    looked = {"options_hash": about["options_hash"], "response": response}
+            yield "consensus_id", proposal["consensus_id"], str(known)
+        yield from _given(arguments, proposal, conversation_id="conversation_id")
+    counted = rules(proposal)
+    choice = ordered(counted, said)
+    yield "choice", wanted.choice, spoken(counted, choice)
+    looked = {"options_hash": about["options_hash"], "response": list(choice)}
     yield from _exactly(about, confidence=arguments.get("confidence"), reason=arguments.get("reason") or "", **looked)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from federation.consensus.proposal import TYPE
 from federation.mcp.signing import Wanted
 from federation.security.statements import content_sha256
 from federation.store.fixed_ids import named_id
@@ -41,8 +42,31 @@ def of_task(conversation: str = "commons") -> str:
 # The tool, its arguments, and what may be signed of them: action, choice, subject, content.
 HELLO = {"content": "hello", "message_id": "m"}
 LOOK = {"description": "Look", "task_id": "look"}
-RANKED = {"options_hash": "9f", "response": ["a", "b"], "confidence": 0.5, "reason": ""}
-GOOD: tuple[tuple[str, dict[str, Any], tuple[str, str, str, dict[str, Any]]], ...] = (
+
+
+def proposed(*options: str, mechanism: str = "majority", revision: int = 1) -> dict[str, Any]:
+    return {
+        "type": TYPE,
+        "consensus_id": QUESTION,
+        "revision": revision,
+        "conversation_id": "commons",
+        "options": list(options),
+        "mechanism": mechanism,
+        "base": "cast",
+        "electorate": [{"agent": "ada", "weight": 1000}],
+        "quorum": 0,
+        "threshold": None,
+    }
+
+
+def ballot(about: dict[str, Any], *response: str, **more: Any) -> dict[str, Any]:
+    return {"options_hash": content_sha256(about), "response": list(response), "confidence": None, "reason": ""} | more
+
+
+PLAIN, ACTION = proposed("a", "b"), proposed("approve", "reject")
+RANKING, APPROVING = proposed("b", "a", mechanism="ranked", revision=2), proposed("a", "b", mechanism="approval", revision=2)
+# The fifth, of a ballot, is what is voted on.
+GOOD: tuple[tuple[str, dict[str, Any], tuple[Any, ...]], ...] = (
     ("federation_send", HELLO, ("message.send", "send", of_message(), message())),
     ("federation_send", HELLO | {"to": "bob"}, ("message.send", "send", of_message("direct"), message(to="bob", conversation_id="direct"))),
     ("federation_send", HELLO | {"to": "role:lead"}, ("message.send", "send", of_message(), message(audience="role:lead"))),
@@ -132,31 +156,34 @@ GOOD: tuple[tuple[str, dict[str, Any], tuple[str, str, str, dict[str, Any]]], ..
         {"consensus_id": QUESTION, "response": "a", "reason": "x"},
         (
             *("consensus.vote", "a", f"consensus:{QUESTION}:1:ada"),
-            {"options_hash": "9f", "response": ["a"], "confidence": None, "reason": "x"},
+            ballot(PLAIN, "a", reason="x"),
+            PLAIN,
         ),
     ),
     (
         "federation_consensus_respond",
         {"consensus_id": "auth", "response": "abstain"},
-        ("consensus.vote", "abstain", f"consensus:{QUESTION}:1:ada", {"options_hash": "9f", "response": [], "confidence": None, "reason": ""}),
+        ("consensus.vote", "abstain", f"consensus:{QUESTION}:1:ada", ballot(PLAIN), PLAIN),
     ),
     (
         "federation_consensus_respond",
         {"consensus_id": QUESTION, "choices": ["a", "b"], "confidence": 0.5},
-        ("consensus.vote", "2>1", f"consensus:{QUESTION}:2:ada", RANKED),
+        ("consensus.vote", "2>1", f"consensus:{QUESTION}:2:ada", ballot(RANKING, "a", "b", confidence=0.5), RANKING),
+    ),
+    (
+        "federation_consensus_respond",
+        {"consensus_id": "auth", "choices": ["b"]},
+        ("consensus.vote", "1", f"consensus:{QUESTION}:2:ada", ballot(RANKING, "b"), RANKING),
     ),
     (
         "federation_consensus_respond",
         {"consensus_id": QUESTION, "choices": ["b", "a"], "confidence": 0.5},
-        ("consensus.vote", "1+2", f"consensus:{QUESTION}:2:ada", RANKED),
+        ("consensus.vote", "1+2", f"consensus:{QUESTION}:2:ada", ballot(APPROVING, "a", "b", confidence=0.5), APPROVING),
     ),
     (
         "swarm_vote",
-        {"session_id": "s", "action_id": "x", "vote": "no", "options_hash": "9f"},
-        (
-            *("consensus.vote", "reject", f"consensus:{QUESTION}:1:ada"),
-            {"options_hash": "9f", "response": ["reject"], "confidence": None, "reason": ""},
-        ),
+        {"session_id": "s", "action_id": "x", "vote": "no", "options_hash": content_sha256(ACTION)},
+        ("consensus.vote", "reject", f"consensus:{QUESTION}:1:ada", ballot(ACTION, "reject"), ACTION),
     ),
     ("swarm_claim_task", {"session_id": "s", "ttl_s": 60}, ("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": 60})),
     (
@@ -171,12 +198,11 @@ OPEN = {
     "federation_ask": {"conversation_id"},
     "federation_delegate": {"conversation_id"},
     "federation_approve": {"description", "terms"},
-    "federation_consensus_respond": {"options_hash"},
 }
 
 
-def wanted(action: str, choice: str, subject: str, content: Mapping[str, Any]) -> Wanted:
-    return Wanted(actor="ada", action=action, choice=choice, subject=subject, content=dict(content))
+def wanted(action: str, choice: str, subject: str, content: Mapping[str, Any], proposal: dict[str, Any] | None = None) -> Wanted:
+    return Wanted(actor="ada", action=action, choice=choice, subject=subject, content=dict(content), proposal=proposal)
 
 
 def test_each_tool_that_is_signed_is_tried() -> None:
@@ -184,7 +210,7 @@ def test_each_tool_that_is_signed_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("tool", "arguments", "asked"), GOOD)
-def test_what_a_call_says_may_be_signed_and_nothing_else(tool: str, arguments: dict[str, Any], asked: tuple[str, str, str, dict[str, Any]]) -> None:
+def test_what_a_call_says_may_be_signed_and_nothing_else(tool: str, arguments: dict[str, Any], asked: tuple[Any, ...]) -> None:
     good = wanted(*asked)
     assert flaw(tool, arguments, good) is None
     assert not is_unnamed(good)
@@ -202,7 +228,14 @@ def test_what_a_call_says_may_be_signed_and_nothing_else(tool: str, arguments: d
     if kind not in {"claim", "consensus"} and tool != "swarm_claim_task":
         changed.append({"subject": f"{kind}:{uuid.uuid4()}"})
     if kind == "consensus":
-        changed.append({"subject": good.subject.replace(":ada", ":bob")})
+        changed += [{"subject": good.subject.replace(":ada", ":bob")}, {"subject": good.subject.replace(":ada", "1:ada")}]
+        # The place of another option; a proposal that is not what the hash is of, and one with its hash that has the options elsewhere.
+        changed += [{"choice": other} for other in ("1", "2", "1>2", "2+1", "a", "b", "abstain") if other != good.choice]
+        assert good.proposal
+        turned = good.proposal | {"options": good.proposal["options"][::-1]}
+        changed += [{"proposal": None}, {"proposal": {}}, {"proposal": turned}]
+        if good.choice not in {"abstain", "a", "reject"}:
+            changed.append({"proposal": turned, "content": good.content | {"options_hash": content_sha256(turned)}})
     if tool != "federation_approve":
         changed.append({"content": good.content | {"more": 1}})
     for change in changed:
@@ -268,6 +301,6 @@ def test_a_task_without_a_name_is_named_first() -> None:
 
 
 def test_what_is_no_content_at_all_is_not_signed() -> None:
-    for tool, arguments, (action, choice, subject, _) in GOOD:
+    for tool, arguments, (action, choice, subject, *_) in GOOD:
         if tool not in {"federation_release_task", "federation_release"}:
             assert flaw(tool, arguments, wanted(action, choice, subject, {})) is not None, tool
