@@ -20,7 +20,7 @@ from federation.local.credentials import Credentials, load_or_make
 from federation.local.home import Home
 from federation.local.postgres import DATABASE, Postgres
 from tests import forks
-from tests.integration.local.test_broker_users import Client
+from tests.integration.local.stomp_clients import Client
 from tests.integration.world import World
 
 WITHIN_S = 240.0
