@@ -20,7 +20,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from federation.errors import FederationError, PermanentError, Refused, SettingsError, TransientError, Unauthenticated
-from federation.mcp.signing import MOST, SIGN, WANTED, Wanted, brought
+from federation.mcp.signing import SIGN, WANTED, Wanted, brought
 from federation.security.key_files import agent_key_file, own_key
 from federation.security.signing import public_file
 from federation.security.statements import Draft, KeyVoice, content_sha256, nonce
@@ -28,6 +28,9 @@ from federation.settings import Settings
 from federation.stub import checks
 
 T = TypeVar("T")
+
+# A call states one thing; another time it is signed if somebody was quicker, or what it is about has changed meanwhile.
+SIGNED_AT_MOST = 3
 
 # The revision of the protocol that is stateless: a call is one request, and needs no session that a restart would end.
 REVISION = "2026-07-28"
@@ -103,23 +106,24 @@ class FrontDoor:
         signed: dict[tuple[str, ...], dict[str, str]] = {}
         # One that must be done again, because somebody was quicker, is signed again.
         count = 0
-        for _ in range(MOST):
+        while True:
             answer = await self._call(tool, arguments, progress, {SIGN: self._says(list(signed.values()))})
             wanted = _wanted(answer)
             if wanted is None:
-                return self._explained(answer)
+                return _counted(self._explained(answer), count)
             if wanted.actor != self.agent:
                 why = f"{self.url} asks {self.agent} to sign as {wanted.actor!r}. {_done(count)}"
                 raise Refused("A token speaks for one agent:", f"{why} If the token is of another agent, name that one after --as.")
-            if checks.is_unnamed(wanted):
+            if checks.is_unnamed(wanted) and arguments.get("task_id") is None:
                 arguments = arguments | {"task_id": _name()}
                 continue
             if flaw := checks.flaw(tool, arguments, wanted):
                 raise Refused("Only what a call says is signed for it:", f"{self.url} asks to sign {flaw}. {_done(count)}")
+            if count == SIGNED_AT_MOST:
+                raise PermanentError(f"{self.url} asks for more than {SIGNED_AT_MOST} signatures of one call; look at its log. {_done(count)}")
             draft, made = self._signed(wanted)
             count += 1
             signed[draft.action, draft.choice, draft.subject, draft.content_sha256] = made
-        raise PermanentError(f"{self.url} asks {MOST} times to sign the same call; look at its log. {_done(count)}")
 
     def _says(self, statements: list[dict[str, str]]) -> dict[str, Any]:
         return {"key": self._me.key.public.pem if self._me else None, "statements": statements}
@@ -192,6 +196,14 @@ def _done(count: int) -> str:
         return "Nothing was signed, and nothing done."
     signed = "One statement of the call was signed and sent" if count == 1 else f"{count} statements of the call were signed and sent"
     return f"{signed}: look what was done before you call again."
+
+
+def _counted(answer: mcp_types.CallToolResult, count: int) -> mcp_types.CallToolResult:
+    """Return the answer; with how many statements were signed, where one would do."""
+    if count <= 1:
+        return answer
+    told = f"{count} statements of this call were signed: what it is about has changed meanwhile, or the front door asks for more than it needs."
+    return answer.model_copy(update={"content": [*answer.content, mcp_types.TextContent(type="text", text=told)]})
 
 
 def _name() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import mcp_types
 import psycopg
 import pytest
 from fastmcp import Client
@@ -24,7 +25,7 @@ from fastmcp.exceptions import ToolError
 
 from federation.cli.bundle import write
 from federation.delivery.sealing import key_file, seals_file
-from federation.errors import PermanentError
+from federation.errors import PermanentError, Refused
 from federation.local.certificates import DOOR, Certificates
 from federation.mcp.signing import SIGN, WANTED
 from federation.mcp.tools import claims
@@ -221,17 +222,16 @@ async def test_what_a_caller_signs_is_asked_before_anything_is_done(attesting: A
 
 
 @contextmanager
-def answering(status: int, result: dict[str, Any] | None = None, *, certificates: Certificates | None = None) -> Iterator[str]:
-    """Something that gives this answer to whatever is asked."""
+def answering(status: int, *results: dict[str, Any], certificates: Certificates | None = None) -> Iterator[str]:
+    """Something that gives these answers to whatever is asked, one after the other, and the last one from then on."""
+    left = list(results)
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            body = (
-                b""
-                if result is None
-                else json.dumps({"jsonrpc": "2.0", "id": asked.get("id"), "result": {"resultType": "complete", **result}}).encode()
-            )
+            result = left.pop(0) if len(left) > 1 else left[0] if left else None
+            answer = {"jsonrpc": "2.0", "id": asked.get("id"), "result": {"resultType": "complete", **(result or {})}}
+            body = b"" if result is None else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
@@ -277,10 +277,22 @@ async def test_a_front_door_that_asks_for_something_else_gets_no_signature(folde
     assert not (folder / "keys").exists()
     with (
         answering(200, {"content": [], "isError": True, "_meta": {WANTED: good}}) as url,
-        pytest.raises(PermanentError, match=r"8 times to sign the same call.* 8 statements of the call were signed"),
+        pytest.raises(PermanentError, match=r"more than 3 signatures of one call.* 3 statements of the call were signed"),
     ):
         await FrontDoor(url, "fed_x", "ada", ssl.create_default_context(), config).call("federation_send", hello)
     assert sorted(file.name for file in (folder / "keys").iterdir() if file.suffixes == [".pem"]) == ["agent-ada.pem"]
+    asks = {"content": [], "isError": True, "_meta": {WANTED: good}}
+    with answering(200, asks, asks, {"content": [], "isError": False}) as url:
+        answer = await FrontDoor(url, "fed_x", "ada", ssl.create_default_context(), config).call("federation_send", hello)
+    [told] = [part.text for part in answer.content if isinstance(part, mcp_types.TextContent)]
+    assert told.startswith("2 statements of this call were signed")
+    # It gets a name once.
+    unnamed = {"conversation_id": "commons", "description": "Look", "designated": "analyst", "terms": {}}
+    asks = good | {"action": "role.assign", "choice": "assign", "subject": "task:0b54c1de-4f5a-4c1e-9a57-2f6f3c1f0a11", "content": unnamed}
+    with answering(200, {"content": [], "isError": True, "_meta": {WANTED: asks}}) as url, pytest.raises(Refused, match="asks to sign subject"):
+        await FrontDoor(url, "fed_x", "ada", ssl.create_default_context(), config).call(
+            "federation_assign_role", {"agent": "bob", "role": "analyst", "subtask": "Look"}
+        )
 
 
 async def test_no_front_door_has_a_call_signed_with_the_key_of_another_agent_of_the_folder(folder: Path) -> None:
