@@ -21,8 +21,9 @@ from federation.delivery.pause import database_away
 from federation.delivery.runtime import transactions
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
 from federation.placement.node import NodeView
-from federation.services import parts, quarantine
+from federation.services import nodes, parts, quarantine
 from federation.settings import settings
+from federation.store import outbox
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,9 @@ class QuarantiningConsumer(Consumer):
             verdict = self._gate.judge(message, by_last=by_last)
             if isinstance(verdict, Unread):
                 self._reader.do(self._read_signer, verdict.identity, message, on_message)
+                return
+            if verdict is not None and verdict.lacks is not None:
+                self._quarantine.do(self._send_back, message, verdict.reason, verdict.lacks)
                 return
             if verdict is not None:
                 self._put_aside(message, verdict.reason, final=verdict.final)
@@ -186,9 +190,34 @@ class QuarantiningConsumer(Consumer):
         logger.error("message.malformed", extra={"reason": reason})
         self._quarantine.do(self._keep_record, message, reason, final)
 
+    def _send_back(self, message: Message, reason: str, lacks: str) -> None:
+        """Have placed anew what was sent to this node, which cannot do it any more; put aside what was not."""
+
+        def keep() -> None:
+            if not self._taken_back(message, lacks):
+                self._record(message, reason, False)
+
+        self._settle(message, reason, keep, final=False)
+
+    def _taken_back(self, message: Message, lacks: str) -> bool:
+        identity, queue = _uuid(message.headers.get("id")), _queue(message)
+        if identity is None:
+            return False
+        with transactions().begin(f"node:{queue}") as session:
+            # Who may write to a queue may send there what was sent elsewhere.
+            execution = nodes.sent_to(session, queue, identity)
+            if execution is None:
+                return False
+            outbox.take_back(session, execution, lacks)
+        logger.warning("execution.sent_back", extra={"execution_id": str(identity), "waiting_for": lacks})
+        return True
+
     def _keep_record(self, message: Message, reason: str, final: bool) -> None:
+        self._settle(message, reason, lambda: self._record(message, reason, final), final=final)
+
+    def _settle(self, message: Message, reason: str, keep: Callable[[], object], *, final: bool) -> None:
         try:
-            self._record(message, reason, final)
+            keep()
         except TransientError as error:
             if isinstance(error, DatabaseUnavailable):
                 self.pause()
@@ -212,7 +241,7 @@ class QuarantiningConsumer(Consumer):
 
     def _record(self, message: Message, reason: str, final: bool) -> None:
         headers = message.headers if isinstance(message.headers, dict) else {"headers": message.headers}
-        queue = str((message.delivery_info or {}).get("routing_key") or "unknown")
+        queue = _queue(message)
         task_id, task_name = headers.get("id"), headers.get("task")
         kept = {
             **headers,
@@ -244,6 +273,10 @@ class QuarantiningConsumer(Consumer):
             self.app.backend.store_result(task_id, PermanentError(reason), "FAILURE")
         except Exception:  # a courtesy: the message is put aside already, and not every foreign id fits into the table of results
             logger.exception("message.result_not_stored", extra={"reason": reason})
+
+
+def _queue(message: Message) -> str:
+    return str((message.delivery_info or {}).get("routing_key") or "unknown")
 
 
 def _uuid(value: Any) -> uuid.UUID | None:

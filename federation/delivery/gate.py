@@ -19,10 +19,14 @@ from federation.services.signers import SHOWN
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a message is not run; `final` if that holds for the execution itself, and not only for this message, which may be anybody's."""
+    """Why a message is not run; `final` if that holds for the execution itself, and not only for this message, which may be anybody's.
+
+    `lacks` is what this node has not that it wants, where nothing else is wrong with it: the node may have had it when it was sent.
+    """
 
     reason: str
     final: bool
+    lacks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +58,39 @@ class Gate:
             return Unread(signature.signer)
         if not by_last and not self.signers.is_fresh(known):
             self._refresh(signature.signer)
-        reason = signature_flaw(message, signature, known) or self._audience_flaw(message, signature)
-        return self._judge_content(message) if reason is None else Refusal(reason, final=False)
+        if (reason := signature_flaw(message, signature, known)) is not None:
+            return Refusal(reason, final=False)
+        return self._judge_audience(message, signature) or self._judge_content(message)
 
     def _judge_content(self, message: Message) -> Refusal | None:
         reason = _expiry_flaw(message.headers) or content_flaw(message, self._app.tasks)
         return None if reason is None else Refusal(reason, final=True)
 
-    def _audience_flaw(self, message: Message, signature: Signature) -> str | None:
-        """Return why this node is not whom it is for."""
+    def _judge_audience(self, message: Message, signature: Signature) -> Refusal | None:
+        """Refuse what is not for this node."""
         consumed = set(self._app.amqp.queues.consume_from)
         info = message.delivery_info or {}
         if not info.get("exchange") and info.get("routing_key") not in consumed:
             # Nobody signs this, and a retry would go there.
-            return f"it says that it came by the queue {info.get('routing_key')!r}, which this worker does not consume"
+            return Refusal(f"it says that it came by the queue {info.get('routing_key')!r}, which this worker does not consume", final=False)
         if signature.node is not None:
-            return (
-                None if signature.node in consumed else f"it was sent to {signature.node!r}, and this worker consumes {', '.join(sorted(consumed))}"
-            )
+            if signature.node in consumed:
+                return None
+            return Refusal(f"it was sent to {signature.node!r}, and this worker consumes {', '.join(sorted(consumed))}", final=False)
         header: Any = message.headers.get(HEADER)
-        node = self._node()
         if header is None:
-            return "it does not say for whom it is"
-        if node is None:
-            return None
+            return Refusal("it does not say for whom it is", final=False)
+        node = self._node()
         try:
-            chosen = capable(read(header).requirements, [node])
+            chosen = capable(read(header).requirements, [node]) if node is not None else None
         except ValueError:
             # What is wrong with an envelope that was signed so is told with the rest of the content.
             return None
-        return f"it is not for {node.name}: {chosen}" if isinstance(chosen, Unplaceable) else None
+        return (
+            Refusal(f"it is not for {node.name}: {chosen}", final=False, lacks=str(chosen))
+            if node is not None and isinstance(chosen, Unplaceable)
+            else None
+        )
 
 
 def signature_flaw(message: Message, signature: Signature, known: KnownSigner) -> str | None:

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from celery import Celery
 from kombu.exceptions import KombuError
@@ -82,24 +81,23 @@ class Rebalancer:
         chosen = self._nodes.place(requirements, key=execution.affinity)
         if isinstance(chosen, Unplaceable):
             # First recorded, then taken: who dies between the two leaves it twice, under one id.
-            self._record(execution, None, {"from": node.name, "waiting_for": str(chosen)})
+            with self._transactions.begin(ACTOR) as session:
+                attach(session, replace(context(session), trace_id=execution.trace_id, execution_id=execution.id))
+                outbox.take_back(session, execution, str(chosen))
             message.drop()
             return True
         if chosen == node.name:
             return False
         # First moved: who dies between the two leaves it on its new node, and only the row is behind.
         message.move(chosen)
-        self._record(execution, chosen, {"from": node.name, "to": chosen})
+        self._record(execution, chosen, node.name)
         return True
 
-    def _record(self, execution: Execution, to: str | None, payload: dict[str, Any]) -> None:
+    def _record(self, execution: Execution, to: str, former: str) -> None:
         with self._transactions.begin(ACTOR) as session:
             attach(session, replace(context(session), trace_id=execution.trace_id, execution_id=execution.id))
-            sent_at = func.clock_timestamp() if to else None
-            session.execute(update(Execution).where(Execution.id == execution.id).values(node=to, sent_at=sent_at))
-            event_log.append(session, "execution.moved", f"execution:{execution.id}", payload=payload)
-            if to is None:
-                outbox.put_back(session, execution.id, str(payload["waiting_for"]))
+            session.execute(update(Execution).where(Execution.id == execution.id).values(node=to, sent_at=func.clock_timestamp()))
+            event_log.append(session, "execution.moved", f"execution:{execution.id}", payload={"from": former, "to": to})
 
 
 def _surplus(node: NodeView, known: Sequence[NodeView]) -> int:

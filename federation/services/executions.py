@@ -161,7 +161,10 @@ _DELIVER = text(
         coalesce((SELECT state FROM celery_results WHERE task_id = :task_id), (SELECT outcome FROM executions WHERE id = :id)) AS result_state,
         EXISTS (SELECT FROM executions WHERE id = :id AND cancelled_at IS NOT NULL) AS cancelled,
         EXISTS (SELECT FROM earlier WHERE retries > :retries
-            AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')) AS passed,
+            AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')
+            AND delivered_at > coalesce((
+                SELECT max(created_at) FROM events WHERE stream = :stream AND type = 'execution.moved' AND payload ->> 'to' IS NULL
+            ), '-infinity')) AS passed,
         (SELECT signature AND NOT message FROM known) AND CAST(:message_id AS text) IS NOT NULL AS copied
     """
 )
@@ -278,6 +281,7 @@ def record_delivery(
         "worker": worker,
         "pid": pid,
         "retries": retries,
+        "stream": f"execution:{execution_id}",
         "returns": returns,
         "losses": losses,
         "redelivered": redelivered,

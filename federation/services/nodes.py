@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Text, and_, cast, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Integer, Row, Select, Text, and_, cast, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -201,13 +201,18 @@ def load(session: Session, name: str) -> Load:
 
 def movable(session: Session, name: str) -> Sequence[Execution]:
     """Return the unfinished executions of this node that were not asked of it by name."""
-    query = (
-        select(Execution)
-        .outerjoin(celery_results, celery_results.c.task_id == cast(Execution.id, Text))
-        .where(Execution.node == name, _unfinished(), celery_results.c.state.is_(None) | celery_results.c.state.not_in(_ENDED))
-        .where(Execution.requirements["node"].astext.is_distinct_from(name))
-    )
-    return session.scalars(query).all()
+    return session.scalars(_sent_to(name).where(Execution.requirements["node"].astext.is_distinct_from(name))).all()
+
+
+def sent_to(session: Session, name: str, execution_id: uuid.UUID) -> Execution | None:
+    """Return this execution if it is unfinished and was sent to this node; nobody changes it until the commit."""
+    return session.scalars(_sent_to(name).where(Execution.id == execution_id).with_for_update(of=Execution)).one_or_none()
+
+
+def _sent_to(name: str) -> Select[Execution]:
+    ended = celery_results.c.state
+    query = select(Execution).outerjoin(celery_results, celery_results.c.task_id == cast(Execution.id, Text))
+    return query.where(Execution.node == name, _unfinished(), ended.is_(None) | ended.not_in(_ENDED))
 
 
 def _unfinished() -> ColumnElement[bool]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from federation.store import event_log
 from federation.store.context import Unsent, context, notify
-from federation.store.models.executions import OutboxEntry
+from federation.store.models.executions import Execution, OutboxEntry
 
 # One statement, because two who ask for the same (beat and a caller, say) may do so at once; and as text, because every request records one.
 _RECORD = text(
@@ -108,6 +108,14 @@ def record_unsent(session: Session, reasons: Mapping[uuid.UUID, str | None], *, 
             payload = {"waiting_for": row.waiting_for}
             event_log.append(session, "execution.parked", f"execution:{row.execution_id}", payload=payload, trace_id=row.trace_id)
             notify(session, [parked_key(row.execution_id)])
+
+
+def take_back(session: Session, execution: Execution, waiting_for: str) -> None:
+    """Have an execution that was sent to a node, which is gone or cannot do it any more, placed anew; its tries begin anew too."""
+    payload = {"from": execution.node, "waiting_for": waiting_for}
+    session.execute(update(Execution).where(Execution.id == execution.id).values(node=None, sent_at=None))
+    event_log.append(session, "execution.moved", f"execution:{execution.id}", payload=payload, trace_id=execution.trace_id)
+    put_back(session, execution.id, waiting_for)
 
 
 def put_back(session: Session, execution_id: uuid.UUID, waiting_for: str | None) -> None:

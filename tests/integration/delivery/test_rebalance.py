@@ -177,3 +177,33 @@ def test_a_node_that_is_told_to_stop_finishes_what_runs_and_others_do_the_rest(w
     assert worker.returncode == 0
     assert world.rows("SELECT count(*) FROM execution_deliveries WHERE execution_id = %s", running) == [(1,)]
     assert world.rows("SELECT count(*) FROM events WHERE type = 'node.left' AND stream = %s", f"node:{leaving}") == [(1,)]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_waits_on_a_node_that_comes_back_without_what_it_wants_waits_for_it(world: World, named: bool) -> None:
+    """Also what was in the middle; a model that is taken out of a node's file is one such thing."""
+    node = world.node("poorer", concurrency=1, tags=["licensed"])
+    worker = world.worker(node)
+    paths = [(world.folder / f"started-{number}", world.folder / f"go-{number}") for number in range(3)]
+    needs = {"tags": ["licensed"]} | ({"node": node} if named else {})
+    sent = [world.record("tests.effect", {"started": str(started), "go": str(go)}, **needs) for started, go in paths]
+    world.until(paths[0][0].exists, "the first one runs")
+    world.until(lambda: all(world.state(one).node == node for one in sent), "all were sent")
+    worker.kill()
+    worker.wait()
+    file = world.workers_dir / f"{node}.toml"
+    with_it = file.read_text()
+    file.write_text(with_it.replace("licensed", "unlicensed"))
+    worker = world.worker(node)
+    world.until(lambda: all(world.state(one).state == "unplaced" for one in sent), lambda: str([world.state(one) for one in sent]))
+    assert all("licensed" in str(world.state(one).waiting_for) for one in sent)
+    assert world.rows("SELECT reason FROM quarantine WHERE queue = %s", node) == []
+    moved = "SELECT DISTINCT stream, payload ->> 'from' FROM events WHERE type = 'execution.moved'"
+    assert {(f"execution:{one}", node) for one in sent} <= set(world.rows(moved))
+    world.stop(worker)
+    file.write_text(with_it)
+    world.worker(node)
+    for _, go in paths:
+        go.touch()
+    for one in sent:
+        assert world.result(one)["first"] is (one != sent[0])

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from federation.services import executions, nodes
 from federation.services.nodes import Announcement
 from federation.store import event_log, outbox
+from federation.store.models.executions import Execution
 from federation.transaction import Transactions
 
 
@@ -36,10 +37,15 @@ Delivered = Callable[..., executions.Recorded]
 
 
 @pytest.fixture
-def delivered(transactions: Transactions) -> Delivered:
-    """Hands one execution over to a node, as a message of this name with a signature of its own, unless one is given."""
+def recorded(transactions: Transactions) -> uuid.UUID:
     with transactions.begin("cli:ada") as session:
-        identity = outbox.record(session, "some.task", {})
+        return outbox.record(session, "some.task", {})
+
+
+@pytest.fixture
+def delivered(transactions: Transactions, recorded: uuid.UUID) -> Delivered:
+    """Hands one execution over to a node, as a message of this name with a signature of its own, unless one is given."""
+    identity = recorded
 
     def deliver(message: str, *, marked: bool, node: str = "here", signature: str | None = None, **counts: int) -> executions.Recorded:
         said = {"message_id": message, "signature": signature or f"signature of {message}", "redelivered": marked, **counts}
@@ -77,6 +83,15 @@ def test_what_a_worker_gave_back_for_a_loss_counts_once_for_each_that_it_signed(
     assert delivered("c", marked=False, losses=2).redeliveries == 2
     # A later try bears the count of the earlier.
     assert delivered("d", marked=False, losses=2, retries=1).redeliveries == 2
+
+
+def test_what_was_taken_back_after_a_retry_is_not_taken_for_an_old_try(transactions: Transactions, recorded: uuid.UUID, delivered: Delivered) -> None:
+    delivered("a", marked=False)
+    delivered("b", marked=False, retries=1)
+    assert delivered("a", marked=True).finished
+    with transactions.begin("service:beat") as session:
+        outbox.take_back(session, session.get_one(Execution, recorded), "no live node has tag=licensed")
+    assert not delivered("c", marked=False).finished
 
 
 def test_what_was_moved_is_repeated_and_a_copy_for_another_node_is_not(transactions: Transactions, delivered: Delivered) -> None:
