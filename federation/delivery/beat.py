@@ -15,14 +15,15 @@ from typing import Any
 import psycopg
 from celery import Celery
 from celery.beat import Scheduler
-from sqlalchemy import Connection, Engine, Executable, Select, false, func, select, text
+from sqlalchemy import Select, false, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from federation.delivery import publisher
 from federation.delivery.app import database_url, service_url
-from federation.delivery.hanging import GIVE_WAY, end_what_hangs
+from federation.delivery.hanging import end_what_hangs
 from federation.delivery.inbound import Inbound
+from federation.delivery.leadership import Leadership
 from federation.delivery.rebalance import Rebalancer
 from federation.delivery.relay import Relay
 from federation.delivery.runtime import Runtime, build
@@ -54,8 +55,6 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = "federation.tasks.cop.heartbeat"
 
 ACTOR = parts.BEAT
-# The advisory lock of the beat that acts: the bytes of «beat».
-LOCK = 0x62656174
 STANDBY_S = 2.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
 OUTCOMES_S = 5.0
@@ -79,54 +78,6 @@ class Job:
     every_s: float
     action: Callable[[], float | None]
     next_at: float = 0.0
-
-
-class Leadership:
-    """Holds an advisory lock on a connection of its own: who holds it acts, and who dies or hangs loses it.
-
-    Beat asks often whether it still acts, so the same statement looks whether there is anything to do.
-    """
-
-    def __init__(self, engine: Engine, look: Executable) -> None:
-        self._engine, self._look = engine, look
-        self._connection: Connection | None = None
-        self._since: datetime | None = None
-        # The answer of the look.
-        self.seen: Any = None
-
-    def since(self) -> datetime | None:
-        """Look, and return since when this beat acts, by the database's clock; None if another does.
-
-        Raises sqlalchemy's DBAPIError where PostgreSQL does not answer.
-        """
-        self._connection = self._connection or self._taken()
-        if self._connection is None:
-            return None
-        try:
-            self.seen = self._connection.execute(self._look).one()
-        except DBAPIError:
-            self.release()
-            raise
-        return self._since
-
-    def _taken(self) -> Connection | None:
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}).scalar_one():
-            connection.close()
-            return None
-        connection.execute(text(GIVE_WAY))
-        # In a statement of its own, so that whoever led before did all that it did earlier than this.
-        self._since = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-        logger.info("beat.leads")
-        return connection
-
-    def release(self) -> None:
-        """Let another beat act."""
-        if self._connection is not None:
-            # Not back into the pool: the lock lives as long as the connection.
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
 
 
 def _look(escalate_after: timedelta | None) -> Select[bool, bool, bool, bool]:
@@ -154,6 +105,8 @@ class FederationScheduler(Scheduler):
         self._rebalancer = Rebalancer(app, self._runtime.transactions, stale_s=given.node_stale_s)
         self._sealer = Sealer(self._runtime.transactions, folder=seals_folder(given))
         amqp: Any = app.amqp
+        # Also while another holds the lock by which one acts: it may be a node that has come to its end.
+        self._logins = Job("logins", LOGINS_S, self._end_expired)
         self._jobs = [
             # So that the key is known before it signs something, and that it was revoked is said where it is looked for.
             Job("key", LOOK_AGAIN_S, amqp.signer.register),
@@ -166,7 +119,7 @@ class FederationScheduler(Scheduler):
             Job("votes", VOTES_S, self._end_votes),
             Job("tasks", TASKS_S, self._end_tasks),
             Job("escalations", TASKS_S, self._escalate),
-            Job("logins", LOGINS_S, self._end_expired),
+            self._logins,
             Job("seals", given.seal_s, self._sealer.seal),
             Job("compaction", COMPACT_EVERY.total_seconds(), self._request_compaction),
             Job("lines", CLEANUP_S, self._forget_absent),
@@ -216,6 +169,8 @@ class FederationScheduler(Scheduler):
         try:
             self._since = self._leadership.since()
             if self._since is None:
+                if time.monotonic() >= self._logins.next_at:
+                    self._run(self._logins)
                 return STANDBY_S
             due = [job for job in self._jobs if time.monotonic() >= job.next_at]
             # Each has its turn, whatever became of the one before it.

@@ -8,7 +8,8 @@ from federation.local import children, state
 from federation.local.home import Home
 from federation.local.state import PartState, PartView, Phase
 
-_WITHIN_S = 90.0
+# One that hangs is killed after so long, and is to answer again after so long.
+_GRACE_S, _WITHIN_S = 30.0, 90.0
 
 
 def check(home: Home) -> None:
@@ -19,13 +20,18 @@ def check(home: Home) -> None:
 
 
 def start_anew(name: str, home: Home) -> bool:
-    """End a part and wait until it answers again; False where no supervisor of this data directory runs it. Raises LocalServiceError, Conflict."""
+    """End a part, by force where it does not end, and wait until it answers again; False where no supervisor of this data directory runs it.
+
+    Raises LocalServiceError, Conflict.
+    """
     check(home)
     before = _part(name, home)
     if before is None:
         return False
     if before.pid is not None and before.alive:
         os.kill(before.pid, signal.SIGTERM)
+        if not children.wait_until(lambda: not _lives(before, home), _GRACE_S):
+            os.kill(before.pid, signal.SIGKILL)
 
     def is_back() -> bool:
         now = _part(name, home)
@@ -34,6 +40,11 @@ def start_anew(name: str, home: Home) -> bool:
     if not children.wait_until(is_back, _WITHIN_S):
         raise LocalServiceError(f"{name} was to start anew and does not answer; see {home.log(name)}, and federation status")
     return True
+
+
+def _lives(before: PartView, home: Home) -> bool:
+    now = _part(before.name, home)
+    return now is not None and now.pid == before.pid and now.alive
 
 
 def _part(name: str, home: Home) -> PartView | None:

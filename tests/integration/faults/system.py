@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from federation.delivery.beat import LOCK
+from federation.delivery.leadership import LOCK
 from federation.delivery.sealing import key_file
 from federation.local.ports import free_port
 from federation.security.signing import PublicKey, load_public, public_file

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from federation.local import children, node_roles
+from federation.delivery import leadership
+from federation.local import children, node_roles, state
 from federation.local.activemq import ADMIN, DOOR, RELAY, WORKER, connects, user_of_node
 from federation.local.credentials import Credentials, load_or_make
 from federation.local.home import Home
@@ -147,7 +149,12 @@ def test_a_node_is_let_in_alone_and_shut_out_alone_while_all_others_go_on(local:
     assert (refusal(local, apart, apart), refusal(local, other, other)) == ("", "")
     assert "is not authorized to read from" in refusal(local, apart, other)
 
-    # Another login: the former one is over for what is open, too.
+    # Another login: the former one is over for what is open, too; also where ActiveMQ hangs, which must start anew for that.
+    running = state.running(local.home)
+    assert running is not None
+    [broker] = [part for part in running.parts if part.name == "activemq"]
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)
     second = given(local.told("node", "rotate", apart, "--days", "0")["file"])
     assert (local.lets_in(first), local.lets_in(second), local.lets_in(theirs)) == ((False, False), (True, True), (True, True))
     assert local.sessions(apart) == 0
@@ -183,7 +190,14 @@ def test_a_node_is_let_in_alone_and_shut_out_alone_while_all_others_go_on(local:
     )
     assert [(kind, renewed) for kind, _, renewed in events] == [("node.admitted", "false"), ("node.admitted", "true"), ("node.removed", None)]
 
-    # And one whose day comes while its worker runs.
+    # And one whose day comes while its worker runs, and while it keeps beat from acting.
+    holder = psycopg.connect(theirs["FEDERATION_DATABASE_SERVICE_URL"], autocommit=True)
+
+    def holds() -> bool:
+        holder.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", [leadership.LOCK])
+        return holder.execute("SELECT pg_try_advisory_lock(%s)", [leadership.LOCK]).fetchone() == (True,)
+
+    world.until(holds, "the node holds beat's lock")
     with psycopg.connect(local.database) as connection:
         for acting in node_roles.ACTING_AS:
             connection.execute(f"ALTER ROLE \"{node_roles.name_of(other, acting)}\" VALID UNTIL '2026-01-01'")
