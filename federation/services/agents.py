@@ -3,11 +3,11 @@
 import hashlib
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, LargeBinary, bindparam, func, select, true, update
+from sqlalchemy import ColumnElement, LargeBinary, String, bindparam, func, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
@@ -176,6 +176,14 @@ def get(session: Session, name: str) -> Agent:
         raise NotFound("agent", name, names(session))
     context(session).kept.append(agent)
     return agent
+
+
+_NAMED = select(Agent).where(Agent.name == func.any(bindparam("names", type_=ARRAY(String))))
+
+
+def look_up(session: Session, wanted: Sequence[str]) -> None:
+    """Look several agents up at once, so that `get` need not ask for each; one that is unknown is left to it."""
+    context(session).kept.extend(session.scalars(_NAMED, {"names": list(wanted)}))
 
 
 def names(session: Session, *, role: str | None = None) -> list[str]:
