@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
@@ -178,12 +178,25 @@ def get(session: Session, name: str) -> Agent:
     return agent
 
 
-_NAMED = select(Agent).where(Agent.name == func.any(bindparam("names", type_=ARRAY(String))))
+# Made once, and no whole agents: it is asked with most that is done.
+_ROLES = select(Agent.name, Agent.role).where(Agent.name == func.any(bindparam("names", type_=ARRAY(String))))
 
 
-def look_up(session: Session, wanted: Sequence[str]) -> None:
-    """Look several agents up at once, so that `get` need not ask for each; one that is unknown is left to it."""
-    context(session).kept.extend(session.scalars(_NAMED, {"names": list(wanted)}))
+def role_of(session: Session, name: str) -> str:
+    """Return the role of an agent, which is looked up once in a transaction. Raises NotFound with the nearest names."""
+    roles = look_up(session, [name])
+    if name not in roles:
+        raise NotFound("agent", name, names(session))
+    return roles[name]
+
+
+def look_up(session: Session, wanted: Sequence[str]) -> Mapping[str, str]:
+    """Look up the roles of several agents at once, so that `role_of` need not ask for each; return those that are known so far."""
+    roles = context(session).roles
+    if asked := [name for name in wanted if name not in roles]:
+        for name, role in session.execute(_ROLES, {"names": asked}):
+            roles[name] = role
+    return roles
 
 
 def names(session: Session, *, role: str | None = None) -> list[str]:

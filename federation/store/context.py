@@ -46,6 +46,8 @@ class Context:
     events: list[Told] = field(default_factory=list)
     # Those that there were when an attempt began.
     attempts: dict[object, list[Told]] = field(default_factory=dict)
+    # Of agents that were looked up, by name.
+    roles: dict[str, str] = field(default_factory=dict)
     # A session forgets a row that nobody refers to, and would read it again.
     kept: list[object] = field(default_factory=list)
     # By PostgreSQL's clock, and by this process's stopwatch at that moment.
