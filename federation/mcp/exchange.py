@@ -28,7 +28,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,6 +65,12 @@ class Exchange:
             attending = asyncio.create_task(answer.attend(receive, doing))
             try:
                 told = await self._told(asked, version, answer)
+            except asyncio.CancelledError:
+                # Its client has gone, or the server ends what still waits when the door closes.
+                if not doing.cancel_called:
+                    await answer.close(scope, receive)
+                    return
+                raise
             finally:
                 attending.cancel()
         if told is not None:
@@ -161,6 +167,13 @@ class _Answer:
             await self._push(_event(told), more=False)
         else:
             await Response(told, media_type="application/json")(scope, receive, self.send)
+
+    async def close(self, scope: Scope, receive: Receive) -> None:
+        """Give no answer, because the door closes: who asked is to call again."""
+        if self._streams:
+            await self._push(b"", more=False)
+        else:
+            await JSONResponse({"error": "the front door closes; call again"}, 503, {"Retry-After": "5"})(scope, receive, self.send)
 
     async def _push(self, part: bytes, *, more: bool) -> None:
         async with self._turn:

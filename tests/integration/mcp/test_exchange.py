@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -133,3 +134,31 @@ async def test_nobody_waits_any_more_for_who_has_gone(house: Any, http: httpx2.A
             await asyncio.sleep(0.01)
     # What she does next is done.
     assert (await http.post("/mcp", json=called("federation_inbox", {}))).json()["result"]["isError"] is False
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_who_waits_when_the_door_closes_is_sent_away(
+    postgres: Any, database: str, transactions: Any, tokens: dict[str, str], serve: Any, monkeypatch: pytest.MonkeyPatch, streams: bool
+) -> None:
+    monkeypatch.setattr(exchange, "PING_S", 0.05 if streams else 60)
+    with ExitStack() as stack:
+        house = stack.enter_context(serve(transactions, postgres.as_role("federation_app", database), tokens))
+        headers = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {tokens['ada']}", "MCP-Protocol-Version": REVISION}
+        async with (
+            httpx2.AsyncClient(base_url=house.url, headers=headers, timeout=60) as http,
+            http.stream("POST", "/mcp", json=called("federation_inbox", inbox(600))) if streams else _later(http) as waiting,
+        ):
+            await house.heard("inbox:ada")
+            closing = asyncio.create_task(asyncio.to_thread(stack.close))
+            response = waiting if streams else await waiting
+            told = (await response.aread()).decode()
+            await closing
+    if streams:
+        assert (response.status_code, "data:" in told) == (200, False)
+    else:
+        assert (response.status_code, response.json()) == (503, {"error": "the front door closes; call again"})
+
+
+@asynccontextmanager
+async def _later(http: httpx2.AsyncClient) -> AsyncIterator[asyncio.Task[httpx2.Response]]:
+    yield asyncio.create_task(http.post("/mcp", json=called("federation_inbox", inbox(600))))
