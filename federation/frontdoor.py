@@ -29,6 +29,7 @@ from federation.local.copies import multiply
 from federation.local.elsewhere import check_database
 from federation.local.ports import listen, listen_shared
 from federation.mcp.door import PART, Door
+from federation.mcp.exchange import exchange
 from federation.mcp.server import build
 from federation.mcp.where import PATH
 from federation.settings import settings
@@ -97,7 +98,9 @@ def web(door: Door, *, hosts: list[str] | None = None) -> ASGIApp:
 
     rpc.serve(server, door)
     # Stateless for the older handshake too, so that its clients go on after a restart of the door as those of the newer revision do.
-    return PlainRefusals(server.http_app(path=PATH, stateless_http=True, host_origin_protection=True, allowed_hosts=hosts))
+    app = server.http_app(path=PATH, stateless_http=True, host_origin_protection=True, allowed_hosts=hosts)
+    exchange(app, PATH, server)
+    return PlainRefusals(app)
 
 
 def _ask_database(door: Door) -> None:

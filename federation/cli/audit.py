@@ -185,7 +185,7 @@ def _reading() -> Iterator[Session]:
     check_database(given, name)
     url = given.database_auditor_url or given.database_service_url
     assert url is not None
-    engine = connect(url.get_secret_value(), pool_size=1)
+    engine = connect(url.get_secret_value(), most=2)
     try:
         with reading(engine) as session:
             yield session

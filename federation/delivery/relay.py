@@ -125,7 +125,7 @@ class Relay:
 
     def _publish(self) -> int:
         """Tell the topics of one batch; return how many events. A crash before the commit has them told once more."""
-        with self._transactions.begin(ACTOR) as session:
+        with self._transactions.single() as session:
             batch, upto = event_order.unpublished(session, limit=TOLD_AT_ONCE)
         for piece in _pieces(batch):
             self._topics.tell(piece)
@@ -136,7 +136,7 @@ class Relay:
         return len(batch)
 
     def _mark(self, upto: int) -> None:
-        with self._transactions.begin(ACTOR) as session:
+        with self._transactions.single() as session:
             event_order.mark_published(session, upto)
 
 
@@ -148,15 +148,13 @@ def _still_leads(line: psycopg.Connection) -> None:
 def number(transactions: Transactions, awaited: Horizon | None) -> tuple[Horizon | None, int]:
     """Give numbers to one batch of committed events; return what is awaited before less need be looked through, and how many they were."""
     with transactions.begin(ACTOR) as session:
-        settled = event_order.settled(session)
-        # Before anything is written: the horizon wants a transaction id that is given after it has looked.
-        awaited = awaited or event_order.horizon(session, settled=settled)
-        # Looked at before the numbering, which sees at least as much.
-        oldest = event_order.oldest(session)
-        numbered, highest = event_order.give_numbers(session, settled=settled, limit=NUMBERED_AT_ONCE)
-        if awaited is not None and oldest >= awaited.transaction:
+        # Before the numbering, which sees at least as much, and before anything is written.
+        look = event_order.look(session)
+        awaited = awaited or look.horizon
+        numbered, highest = event_order.give_numbers(session, settled=look.settled, limit=NUMBERED_AT_ONCE)
+        if awaited is not None and look.oldest >= awaited.transaction:
             reached = awaited.sequence if numbered < NUMBERED_AT_ONCE else min(awaited.sequence, highest)
-            if reached > settled:
+            if reached > look.settled:
                 event_order.settle(session, reached)
             if reached == awaited.sequence:
                 awaited = None

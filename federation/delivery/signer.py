@@ -81,7 +81,7 @@ class Signer:
 
     def _register(self) -> None:
         public = self.key.public
-        engine = connect(self._url, pool_size=1)
+        engine = connect(self._url, most=2)
         try:
             with Transactions(engine, Silent()).begin(self.name) as session:
                 found = signers.register(session, self.name, public)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+import fastmcp
 import key_value.aio.adapters.pydantic
 import key_value.aio.stores.memory
 from fastmcp import FastMCP
@@ -62,6 +63,9 @@ def build(door: Door) -> FastMCP[None]:
         async with door.open():
             yield
 
+    if "telemetry_mode" not in fastmcp.settings.model_fields_set:
+        # Spans that nobody receives: what comes with a call is passed on all the same.
+        fastmcp.settings.telemetry_mode = "propagation_only"
     tools = offer(door.settings.tools)
     server = _Server(
         "federation",

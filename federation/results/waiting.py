@@ -46,7 +46,9 @@ class Subscription:
         """
         if not self._woken.is_set():
             try:
-                await asyncio.wait_for(self._woken.wait(), timeout)
+                # Not wait_for, which makes a task of it and so wakes later.
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
             except TimeoutError:
                 return False
         if self._error is not None:

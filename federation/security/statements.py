@@ -7,7 +7,7 @@ import base64
 import binascii
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -90,10 +90,11 @@ class Statement(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The text of a statement, and 64 bytes over it; neither was looked at."""
+    """The text of a statement, and 64 bytes over it; neither was looked at, unless it was signed just now, by who has `said` it."""
 
     text: str
     signature: bytes
+    said: Statement | None = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:
@@ -119,8 +120,9 @@ class KeyVoice:
     def speak(self, draft: Draft) -> Signed:
         """Return the statement, signed."""
         by = None if draft.actor == self.owner else self.owner
-        text = Statement(**asdict(draft), key=self.key.public.identity, attested_by=by).text
-        return Signed(text, self.key.sign(text.encode()))
+        said = Statement(**asdict(draft), key=self.key.public.identity, attested_by=by)
+        text = said.text
+        return Signed(text, self.key.sign(text.encode()), said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 import hashlib
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, LargeBinary, bindparam, func, select, true, update
+from sqlalchemy import ColumnElement, LargeBinary, String, bindparam, func, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
@@ -176,6 +176,27 @@ def get(session: Session, name: str) -> Agent:
         raise NotFound("agent", name, names(session))
     context(session).kept.append(agent)
     return agent
+
+
+# Made once, and no whole agents: it is asked with most that is done.
+_ROLES = select(Agent.name, Agent.role).where(Agent.name == func.any(bindparam("names", type_=ARRAY(String))))
+
+
+def role_of(session: Session, name: str) -> str:
+    """Return the role of an agent, which is looked up once in a transaction. Raises NotFound with the nearest names."""
+    roles = look_up(session, [name])
+    if name not in roles:
+        raise NotFound("agent", name, names(session))
+    return roles[name]
+
+
+def look_up(session: Session, wanted: Sequence[str]) -> Mapping[str, str]:
+    """Look up the roles of several agents at once, so that `role_of` need not ask for each; return those that are known so far."""
+    roles = context(session).roles
+    if asked := [name for name in wanted if name not in roles]:
+        for name, role in session.execute(_ROLES, {"names": asked}):
+            roles[name] = role
+    return roles
 
 
 def names(session: Session, *, role: str | None = None) -> list[str]:

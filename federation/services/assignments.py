@@ -91,7 +91,7 @@ def _hand_over(session: Session, task: AgentTask, agent: str, role: str) -> bool
     called = task.slug or task.id
     if task.executor == Executor.NODE:
         raise charter.refused("assign", f"task {called} runs on a node; read its result with federation_task_result.")
-    if task.executor == Executor.PERSON and agents.get(session, agent).role != PERSON:
+    if task.executor == Executor.PERSON and agents.role_of(session, agent) != PERSON:
         raise InvalidInput("agent", agent, f"a person for task {called}: an agent of the role {PERSON}")
     # With the turn of its claim, so that nobody takes it meanwhile; and before the task is locked, as who claims it.
     holder = claims.holder(session, of_task(task.id))

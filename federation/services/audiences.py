@@ -44,7 +44,8 @@ def parse(session: Session, to: str | None, *, capability: str | None = None) ->
         return Address(audience=ROLE + agents.valid_role(to.removeprefix(ROLE)))
     if to.startswith(CAPABILITY):
         return Address(audience=CAPABILITY + valid_slug("to", to.removeprefix(CAPABILITY)))
-    return Address(agent=agents.get(session, to).name)
+    agents.role_of(session, to)
+    return Address(agent=to)
 
 
 def readers(session: Session, address: Address, *, conversation_id: str, sender: str) -> list[str]:
@@ -69,7 +70,7 @@ def may_read(session: Session, message: Message) -> bool:
         return False
     if message.audience is None or message.audience.startswith(CAPABILITY):
         return True
-    return is_agent(actor) and message.audience == ROLE + agents.get(session, actor).role
+    return is_agent(actor) and message.audience == ROLE + agents.role_of(session, actor)
 
 
 def lacking(audience: str, conversation_id: str, *, waits: bool) -> str:

@@ -19,7 +19,7 @@ def is_agent(name: str) -> bool:
 
 def may(session: Session, name: str, right: Right) -> bool:
     """Say whether somebody has a right. Raises NotFound for an agent who does not exist."""
-    return not is_agent(name) or charter().may(agents.get(session, name).role, right)
+    return not is_agent(name) or charter().may(agents.role_of(session, name), right)
 
 
 def require(session: Session, right: Right, *, instead: str, where: str | None = None) -> None:
@@ -64,7 +64,7 @@ def require_delegation(session: Session, right: Right, work: str, *, where: str,
 def must_propose(session: Session, work: str) -> bool:
     """Say whether the caller begins this kind of work only from an accepted proposal."""
     actor = context(session).actor
-    return is_agent(actor) and charter().proposes(agents.get(session, actor).role, work)
+    return is_agent(actor) and charter().proposes(agents.role_of(session, actor), work)
 
 
 def refuse_unproposed(session: Session, work: str, *, instead: str) -> None:
@@ -78,7 +78,7 @@ def refused(principle: Principle, remedy: str) -> Refused:
 
 
 def _one_of(session: Session, actor: str) -> str:
-    role = agents.get(session, actor).role
+    role = agents.role_of(session, actor)
     return f"{actor}, of the role {role}," + ("" if role in charter().roles else " which is not in the charter any more,")
 
 

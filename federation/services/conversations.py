@@ -59,6 +59,12 @@ def open_for(session: Session, conversation_id: str, participants: Iterable[str]
     return [name for name in sorted(participants - {actor, *there}) if _join(session, conversation_id, name)]
 
 
+def is_open_with(session: Session, name: str) -> bool:
+    """Return whether the caller and an agent of this name speak in a conversation of their own already."""
+    actor = context(session).actor
+    return ":" not in name and is_agent(actor) and {actor, name} <= set(_there(session, direct(actor, name), {actor, name}))
+
+
 # These are run with most that is said. Made once: to make one takes SQLAlchemy longer than to run it.
 _COMMONS_IS_THERE = select(exists().where(Conversation.id == COMMONS))
 _THERE = text("SELECT agent FROM conversation_members WHERE conversation_id = :conversation_id AND agent = ANY(CAST(:names AS text[]))")
@@ -68,7 +74,9 @@ _COUNT = text("SELECT count(*) FROM conversation_members WHERE conversation_id =
 def _there(session: Session, conversation_id: str, names: Collection[str]) -> Collection[str]:
     """Return which of these are members of a conversation that the caller takes part in; empty if he does not, or if there is none."""
     if conversation_id == COMMONS:
-        return names if session.scalar(_COMMONS_IS_THERE) else ()
+        # Once it is there it stays.
+        there = session.info[COMMONS] = session.info.get(COMMONS) or session.scalar(_COMMONS_IS_THERE)
+        return names if there else ()
     found = session.scalars(_THERE, {"conversation_id": conversation_id, "names": list(names)}).all()
     return found if context(session).actor in found else ()
 

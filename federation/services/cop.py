@@ -1,14 +1,15 @@
 """The common operating picture: what agents say they do, and what nodes are seen doing."""
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, case, func, literal_column, select, text
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy import Boolean, ColumnElement, bindparam, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
@@ -83,9 +84,7 @@ def update_state(
         raise InvalidInput("visibility", visibility, "one of " + ", ".join(Visibility))
     limits.state_update(session)
     said = {"summary": summary, "thinking": thinking, "wondering": wondering, "offering": offering}
-    values: dict[str, Any] = {**said, "action": action, "data": {}, "visibility": visibility}
-    at, _ = _record(session, SubjectKind.AGENT, actor, values, changed=True)
-    past.keep(session, SubjectKind.AGENT, actor, values, at=at)
+    at, _ = _record(session, SubjectKind.AGENT, actor, told=True, action=action, visibility=visibility, **said)
     # The log may be read by more than those whom it is for.
     told = {"action": action, "visibility": visibility, "said_sha256": _digest(said)} | (said if visibility == Visibility.ALL else {})
     event_log.append(session, "agent.state_updated", f"agent:{actor}", payload=told)
@@ -107,21 +106,38 @@ def record_heartbeat(session: Session, node: str) -> None:
         "action": Action.EXECUTING if load.running else Action.IDLE,
         "data": {"running": load.running, "queued": load.queued},
     }
-    at, former = _record(session, SubjectKind.NODE, node, values)
+    _, former = _record(session, SubjectKind.NODE, node, told=False, **values)
     if former != values["action"]:
-        past.keep(session, SubjectKind.NODE, node, values, at=at)
         event_log.append(session, "node.state_changed", f"node:{node}", payload=values)
 
 
-def _record(session: Session, kind: SubjectKind, subject: str, values: dict[str, Any], *, changed: bool = False) -> tuple[datetime, str | None]:
-    """Write a state over the former one, and wake those who watch; return when, and the former action."""
-    row = {**values, "updated_by": context(session).actor}
-    statement = insert(CopState).values(kind=kind, subject=subject, **row)
-    news = THIS_TRANSACTION if changed else case((CopState.action == values["action"], CopState.changed_in), else_=THIS_TRANSACTION)
-    replaced = {**row, "updated_at": func.clock_timestamp(), "changed_in": news}
-    statement = statement.on_conflict_do_update(index_elements=["kind", "subject"], set_=replaced)
-    former: str | None
-    at, former = session.execute(statement.returning(CopState.updated_at, literal_column("old.action"))).one()
+# Over the former one, and among what was said or done before; of what is not `told`, a sign of life, only where the action has changed.
+_SAY = text(
+    f"""
+    WITH said AS (
+        INSERT INTO cop_states (kind, subject, summary, action, thinking, wondering, offering, data, visibility, updated_by)
+        VALUES (:kind, :subject, :summary, :action, :thinking, :wondering, :offering, CAST(:data AS jsonb), :visibility, :me)
+        ON CONFLICT (kind, subject) DO UPDATE SET
+            summary = excluded.summary, action = excluded.action, thinking = excluded.thinking, wondering = excluded.wondering,
+            offering = excluded.offering, data = excluded.data, visibility = excluded.visibility, updated_by = excluded.updated_by,
+            updated_at = clock_timestamp(),
+            changed_in = CASE WHEN :told OR cop_states.action <> excluded.action THEN {THIS_TRANSACTION.text} ELSE cop_states.changed_in END
+        RETURNING updated_at, old.action AS former
+    ), kept AS (
+        INSERT INTO cop_history (kind, subject, summary, action, thinking, wondering, offering, data, visibility, at, updated_by)
+        SELECT :kind, :subject, :summary, :action, :thinking, :wondering, :offering, CAST(:data AS jsonb), :visibility, updated_at, :me
+        FROM said WHERE :told OR former IS DISTINCT FROM :action
+    )
+    SELECT updated_at, former FROM said
+    """  # noqa: S608 - it is ours
+).bindparams(bindparam("told", type_=Boolean))
+
+
+def _record(session: Session, kind: SubjectKind, subject: str, *, told: bool, **said: Any) -> tuple[datetime, str | None]:
+    """Write a state over the former one, keep it, and wake those who watch; return when, and the former action."""
+    values = {"thinking": None, "wondering": None, "offering": None, "data": {}, "visibility": Visibility.ALL, **said}
+    row = {"kind": kind, "subject": subject, "told": told, "me": context(session).actor, **values, "data": json.dumps(values["data"])}
+    at, former = session.execute(_SAY, row).one()
     notify(session, [past.PULSE])
     return at, former
 

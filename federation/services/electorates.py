@@ -127,7 +127,7 @@ def _weights(session: Session, asked: Asked, conversation_id: str) -> dict[str, 
     names = sorted(set(asked.voters)) if asked.voters is not None else _members(session, conversation_id)
     may = rules().who_may(Right.VOTE)
     for name in names:
-        if agents.get(session, name).role not in may:
+        if agents.role_of(session, name) not in may:
             raise InvalidInput("voters", name, f"agents whose role may vote: {', '.join(may) or 'none may'}")
     if not names:
         raise InvalidInput("voters", names, f"at least one agent; in {conversation_id} is nobody whose role may vote ({', '.join(may)})")

@@ -87,7 +87,7 @@ def readable(session: Session) -> ColumnElement[bool]:
     actor = context(session).actor
     if not is_agent(actor):
         return true()
-    role = Message.audience == audiences.ROLE + agents.get(session, actor).role
+    role = Message.audience == audiences.ROLE + agents.role_of(session, actor)
     open_ = Message.recipient.is_(None) & or_(Message.audience.is_(None), Message.audience.startswith(audiences.CAPABILITY), role)
     return or_(open_, Message.sender == actor, Message.recipient == actor)
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, cast, fu
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
+from federation.security.statements import Mode
 from federation.services import statements
 from federation.store import event_log
 from federation.store.context import context, notify
@@ -78,8 +79,12 @@ def put_into(session: Session, receipts: Sequence[tuple[str, uuid.UUID]]) -> Non
     notify(session, [f"inbox:{name}" for name, _ in receipts])
 
 
-def fitted(waiting: Select[Any], limit: int | ColumnElement[int], *, latest_first: bool = False, room: int = LARGEST_INBOX_BYTES) -> Select[Any]:
+def fitted(
+    waiting: Select[Any], limit: int | ColumnElement[int], *more: ColumnElement[Any], latest_first: bool = False, room: int = LARGEST_INBOX_BYTES
+) -> Select[Any]:
     """Return what selects as many of the first `limit` messages as an answer holds, each with its place and whether it fits, and what is too much.
+
+    `more` are further columns of each message.
 
     `waiting` selects `place`, `message_id` and `size` of one more than `limit`, in their order; all their sizes have room, or it is the first alone.
     """
@@ -89,7 +94,7 @@ def fitted(waiting: Select[Any], limit: int | ColumnElement[int], *, latest_firs
     summed = select(listed, upto.label("upto"), number.label("number")).subquery()
     # Read before it is known which of them fit would be read for nothing.
     shown = (summed.c.number == 1) | ((summed.c.number <= limit) & (summed.c.upto <= room))
-    return select(summed.c.place, Message, shown).outerjoin(Message, (Message.id == summed.c.message_id) & shown).order_by(summed.c.number)
+    return select(summed.c.place, Message, shown, *more).outerjoin(Message, (Message.id == summed.c.message_id) & shown).order_by(summed.c.number)
 
 
 def fitting(session: Session, query: Select[Any], given: Mapping[str, Any] | None = None) -> tuple[list[tuple[int, Message]], bool]:
@@ -107,6 +112,7 @@ _NEW = fitted(
     .order_by(Receipt.position)
     .limit(bindparam("most", type_=Integer) + 1),
     bindparam("most", type_=Integer),
+    statements.MODE_OF_MESSAGE,
 )
 
 
@@ -119,11 +125,10 @@ def inbox(session: Session, *, after: int | None = None, limit: int = 50, again:
     reader = context(session).actor
     if after is not None and not again:
         read_up_to(session, after)
-    found, more = fitting(session, _NEW, {"reader": reader, "after": after or 0, "most": limit})
-    signed = statements.of_messages(session, [message for _, message in found])
-    messages = [_received(position, message, signed.get(message.id)) for position, message in found]
+    rows = session.execute(_NEW, {"reader": reader, "after": after or 0, "most": limit}).all()
+    messages = [_received(position, message, mode and mode == Mode.SIGNED) for position, message, fits, mode in rows if fits]
     cursor = messages[-1].cursor if messages else after if after is not None else _read_up_to(session, reader)
-    return Inbox(messages, cursor, more)
+    return Inbox(messages, cursor, len(rows) > len(messages))
 
 
 # With the last place of the inbox, behind which there is no cursor.

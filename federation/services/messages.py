@@ -98,11 +98,15 @@ def send(
     if kind is MessageType.RESPONSE:
         envelope = envelope or envelopes.read(kind, None)
         answered = requests.answerable(session, answered)
-    address = _address(session, to, answered, envelope, kind)
-    if conversation_id is None:
-        with_one = address.agent and conversations.direct(sender, address.agent)
-        conversation_id = answered.conversation_id if answered else with_one or conversations.COMMONS
-    joined = conversations.open_for(session, conversation_id, [address.agent] if address.agent else [])
+    if to is not None and conversation_id is None and answered is None and conversations.is_open_with(session, to):
+        # Most that is said: who is a member there is an agent, and nothing else is left to ask.
+        address, conversation_id, joined = Address(to), conversations.direct(sender, to), list[str]()
+    else:
+        address = _address(session, to, answered, envelope, kind)
+        if conversation_id is None:
+            with_one = address.agent and conversations.direct(sender, address.agent)
+            conversation_id = answered.conversation_id if answered else with_one or conversations.COMMONS
+        joined = conversations.open_for(session, conversation_id, [address.agent] if address.agent else [])
     if answered is not None and answered.conversation_id != conversation_id:
         raise InvalidInput("reply_to", str(reply_to), f"a message of conversation {conversation_id}")
 
@@ -139,8 +143,8 @@ def send(
         statements.keep(session, heard, conversation_id=conversation_id)
     position, created_at = recorded
     inboxes.put_into(session, [(name, identity) for name in recipients])
-    if address.agent is not None and not conversations.is_direct(conversation_id):
-        # Who was brought in just now may be whom a request waits for.
+    if address.agent is not None and conversation_id != conversations.COMMONS and not conversations.is_direct(conversation_id):
+        # Who was brought in just now may be whom a request waits for; in the commons all are.
         requests.hand_on(session, address.agent)
     lacking = None
     if address.audience is not None and not recipients:

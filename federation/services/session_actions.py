@@ -217,7 +217,7 @@ def claimable(session: Session, reference: str, *, conversation_id: str | None =
         .order_by(AgentTask.priority.desc(), AgentTask.created_at)
         .limit(_MOST_CANDIDATES)
     )
-    role = agents.get(session, actor).role if charter.is_agent(actor) else None
+    role = agents.role_of(session, actor) if charter.is_agent(actor) else None
     return [task for task in session.scalars(query) if task_terms.role_for(task) in {None, role}]
 
 

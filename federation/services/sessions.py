@@ -111,7 +111,7 @@ def _valid_voters(session: Session, voters: Sequence[str] | None) -> list[str] |
     names = sorted(set(voters))
     may = rules().who_may(Right.VOTE)
     for name in names:
-        if agents.get(session, name).role not in may:
+        if agents.role_of(session, name) not in may:
             raise InvalidInput("voters", name, f"agents whose role may vote: {', '.join(may) or 'none may'}")
     if not 1 <= len(names) <= MOST_VOTERS:
         raise InvalidInput("voters", names, f"1 to {MOST_VOTERS} agents, or nothing: then each action awaits approval")

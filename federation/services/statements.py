@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from federation.errors import Equivocation, InvalidInput, Refused
@@ -129,7 +129,9 @@ def say(
     signed = voice.speak(draft)
     by_caller = isinstance(voice, Presented | Signatory)
     said = _understood(signed, draft, by_others=not by_caller)
-    _require_key(session, said, signed, offered=voice.key if isinstance(voice, Signatory) else None)
+    # With the key of what was signed just now it is written, or not.
+    if signed.said is None:
+        _require_key(session, said, signed, offered=voice.key if isinstance(voice, Signatory) else None)
     _require_mode(said.mode, demanded, actor=actor, action=action)
     # What was signed just now is new.
     again = by_caller and session.scalar(select(SignedStatement.digest).where(SignedStatement.digest == signed.digest)) is not None
@@ -149,7 +151,7 @@ def hashed(content: Mapping[str, Any], *, called: str | None = None) -> str:
 
 def _understood(signed: Signed, draft: Draft, *, by_others: bool) -> Statement:
     try:
-        said = parse(signed.text)
+        said = signed.said or parse(signed.text)
     except NotAStatement as error:
         raise _refused(f"this is none, because {error}.") from error
     for name in SAME:
@@ -220,7 +222,15 @@ def keep(session: Session, heard: Heard | None, *, conversation_id: str | None =
     payload = {"digest": signed.digest, "mode": said.mode, "statement": signed.text, "signature": signature}
     # What was signed just now cannot have been used: it is written with its event.
     kept = None if heard.brought else row | {"signature": signature}
-    event_log.append(session, "statement.made", said.subject, payload=payload, conversation_id=conversation_id, kept=kept)
+    event_log.append(
+        session,
+        "statement.made",
+        said.subject,
+        payload=payload,
+        conversation_id=conversation_id,
+        kept=kept,
+        unkept=None if heard.brought else partial(_require_key, session, said, signed),
+    )
 
 
 def make(
@@ -264,6 +274,16 @@ def about(session: Session, subject: str) -> list[StatementView]:
     event_log.write(session)
     query = select(*_COLUMNS).where(SignedStatement.subject == subject).order_by(SignedStatement.created_at, SignedStatement.digest)
     return [StatementView(**row) for row in session.execute(query).mappings()]
+
+
+# Of a message that is selected: None where nobody stated that he sent it.
+MODE_OF_MESSAGE = (
+    select(func.max(SignedStatement.mode))
+    .where(SignedStatement.subject == func.concat("message:", Message.id), SignedStatement.action == "message.send")
+    .where(SignedStatement.actor == Message.sender)
+    .correlate(Message)
+    .scalar_subquery()
+)
 
 
 def of_messages(session: Session, messages: Sequence[Message]) -> dict[uuid.UUID, bool]:

@@ -109,14 +109,14 @@ def _require_claimable(session: Session, task: AgentTask, reference: str, *, is_
 def _require_meant(session: Session, task: AgentTask, reference: str) -> None:
     """Pass if the task is for the caller, or nobody took it and the caller leads. Raises Refused."""
     actor = context(session).actor
-    if task.executor == Executor.PERSON and charter.is_agent(actor) and agents.get(session, actor).role != PERSON:
+    if task.executor == Executor.PERSON and charter.is_agent(actor) and agents.role_of(session, actor) != PERSON:
         raise charter.refused("assign", f"task {reference} is for a person; leave it to an agent of the role {PERSON}.")
     if task.escalated_at is not None and _leads(session):
         return
     if task.meant_for not in {None, actor}:
         raise charter.refused("assign", f"task {reference} is assigned to {task.meant_for}; leave it to them.")
     wanted = task_terms.role_for(task)
-    if wanted is not None and task.executor != Executor.PERSON and agents.get(session, actor).role != wanted:
+    if wanted is not None and task.executor != Executor.PERSON and agents.role_of(session, actor) != wanted:
         raise charter.refused("assign", f"task {reference} is for the role {wanted}; leave it to an agent of that role.")
     if task.capability is not None and task.meant_for is None and task.capability not in capabilities.of(session, actor):
         say = f"leave it to one who says so, or say so with federation_update_state(capabilities=['{task.capability}', …])."

@@ -72,7 +72,7 @@ def require_able(session: Session, executor: str, *, agent: str | None, role: st
         raise InvalidInput("role", role, f"no role, or {PERSON}, where executor is 'person'")
     if agent is None:
         return
-    own = agents.get(session, agent).role
+    own = agents.role_of(session, agent)
     if executor == Executor.PERSON and own != PERSON:
         raise InvalidInput("agent", agent, f"a person where executor is 'person': an agent of the role {PERSON}, and {agent} is of the role {own}")
     if role not in {None, own}:

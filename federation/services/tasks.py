@@ -67,6 +67,8 @@ def delegate(
     parent that has ended, Refused for what the charter does not let the caller do, InvalidInput, OverQuota.
     """
     agents.require(description, "description")
+    if agent is not None:
+        agents.look_up(session, [context(session).actor, agent])
     task_terms.require_fitting(
         task_type=task_type, executor=executor, priority=priority, agent=agent, capability=capability, start_at=start_at, timeout_s=timeout_s
     )
@@ -203,10 +205,13 @@ def _record(session: Session, task: AgentTask, name: str, more: Mapping[str, Any
 
 def claimants(session: Session, task: AgentTask) -> int:
     """Return how many agents may claim a task: members of its conversation, of the role that it is for, who can do what it asks for."""
+    role = task_terms.role_for(task)
+    if task.meant_for is not None and role is None and task.capability is None and task.conversation_id == conversations.COMMONS:
+        return 1
     query = select(func.count()).select_from(Agent)
     if task.meant_for is not None:
         query = query.where(Agent.name == task.meant_for)
-    if (role := task_terms.role_for(task)) is not None:
+    if role is not None:
         query = query.where(Agent.role == role)
     if task.capability is not None:
         query = query.where(Agent.name.in_(select(Capability.agent).where(Capability.capability == task.capability)))

@@ -34,6 +34,6 @@ def audience(session: Session, visibility: str | None, conversation_id: str | No
         case Visibility.ROLE:
             if not is_agent(actor):
                 raise InvalidInput("visibility", visibility, "another one: only agents have a role")
-            return level, agents.get(session, actor).role
+            return level, agents.role_of(session, actor)
         case Visibility.NOBODY:
             return level, actor

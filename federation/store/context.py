@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -23,6 +23,15 @@ class Unsent(NamedTuple):
     waiting_for: str | None = None
 
 
+class Told(NamedTuple):
+    """An event that was put down: its stream, its position if that was taken, all of it as JSON, and who says why its statement was not kept."""
+
+    stream: str
+    position: int | None
+    line: str
+    unkept: Callable[[], object] | None
+
+
 @dataclass(slots=True)
 class Context:
     """Who acts, under which trace, in which execution, and what is to be done once the transaction is committed."""
@@ -33,10 +42,12 @@ class Context:
     outbox: list[Unsent] = field(default_factory=list)
     cancelled: list[uuid.UUID] = field(default_factory=list)
     notices: set[str] = field(default_factory=set)
-    # Stream, position if it was taken, and all of it as JSON: what `event_log` appends before the commit.
-    events: list[tuple[str, int | None, str]] = field(default_factory=list)
+    # What `event_log` appends before the commit.
+    events: list[Told] = field(default_factory=list)
     # Those that there were when an attempt began.
-    attempts: dict[object, list[tuple[str, int | None, str]]] = field(default_factory=dict)
+    attempts: dict[object, list[Told]] = field(default_factory=dict)
+    # Of agents that were looked up, by name.
+    roles: dict[str, str] = field(default_factory=dict)
     # A session forgets a row that nobody refers to, and would read it again.
     kept: list[object] = field(default_factory=list)
     # By PostgreSQL's clock, and by this process's stopwatch at that moment.

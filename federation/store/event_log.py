@@ -2,15 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
-from federation.errors import Conflict
-from federation.store.context import context, found_context
+from federation.errors import Conflict, TransientError
+from federation.store.context import Told, context, found_context
 from federation.store.payloads.catalogue import version
 
 # The row lock on the stream is held until the commit, so positions have no gaps and follow the order of commits. The function takes it,
@@ -24,17 +24,21 @@ _APPEND = text(
             stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text, kept jsonb
         )
     ), stated AS (
+        -- By a key that is its author's now, and stays so until the commit.
         INSERT INTO statements (digest, subject, actor, action, choice, mode, attested_by, key, nonce, statement, signature)
         SELECT digest, subject, s.actor, action, choice, mode, attested_by, key, nonce, statement, decode(signature, 'base64')
         FROM told CROSS JOIN jsonb_to_record(told.kept) AS s (
             digest text, subject text, actor text, action text, choice text, mode text, attested_by text, key text, nonce text, statement text,
             signature text
-        ) WHERE told.kept IS NOT NULL
+        ) CROSS JOIN federation_key(s.key) AS k
+        WHERE told.kept IS NOT NULL AND k.whose = coalesce(s.attested_by, s.actor) AND k.ended_at IS NULL
+        RETURNING digest
     )
     INSERT INTO events (stream, position, type, actor, conversation_id, session_id, payload, trace_id)
     SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id FROM told
+    WHERE (SELECT count(*) FROM stated) = (SELECT count(kept) FROM told)
     """
-)
+).execution_options(preserve_rowcount=True)
 _ADVANCE = text("SELECT federation_next_position(:stream)")
 
 
@@ -49,12 +53,14 @@ def append(
     trace_id: str | None = None,
     position: int | None = None,
     kept: Mapping[str, Any] | None = None,
+    unkept: Callable[[], object] | None = None,
 ) -> None:
     """Append an event before the commit, in the order of the calls, with all others of the transaction in one statement.
 
     The payload gets the version of its form, from the catalogue of payloads.
     `trace_id` is that of the request that the event belongs to, where one transaction works for several; `position` its place in its stream, where
-    that was taken already. `kept` is the row of the statement that it tells of, where that is not written yet, its signature in base64.
+    that was taken already. `kept` is the row of the statement that it tells of, where that is not written yet, its signature in base64;
+    where its key is not its author's when it is written, nothing is, and `unkept` raises what says so.
     """
     who = context(session)
     told = {
@@ -69,7 +75,7 @@ def append(
         "kept": kept,
     }
     # As text now: what the caller does with the payload later is not what happened.
-    who.events.append((stream, position, json.dumps(told, default=_as_text)))
+    who.events.append(Told(stream, position, json.dumps(told, default=_as_text), unkept))
 
 
 def _as_text(value: Any) -> str:
@@ -79,15 +85,21 @@ def _as_text(value: Any) -> str:
 def write(session: Session) -> None:
     """Append what was put down so far: before the commit, and before somebody else acts in this transaction."""
     events = context(session).events
-    if events:
-        told = ",".join(one for *_, one in events)
-        events.clear()
-        session.execute(_APPEND, {"events": f"[{told}]"})
+    if not events:
+        return
+    told = list(events)
+    events.clear()
+    written: Any = session.execute(_APPEND, {"events": f"[{','.join(one.line for one in told)}]"})
+    if written.rowcount < len(told):
+        for one in told:
+            if one.unkept is not None:
+                one.unkept()
+        raise TransientError("what was signed just now could not be recorded; call again")
 
 
 def advance(session: Session, stream: str) -> int:
     """Take the next position of a stream, counted from 1: for an event that is appended there, or of a stream that has none, such as an inbox."""
-    if any(name == stream and position is None for name, position, _ in context(session).events):
+    if any(one.stream == stream and one.position is None for one in context(session).events):
         write(session)
     return int(session.execute(_ADVANCE, {"stream": stream}).scalar_one())
 

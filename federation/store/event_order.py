@@ -44,15 +44,20 @@ _LINES = text(
     """  # noqa: S608 - LINE is ours
 )
 _PUBLISHED_UPTO = text("SELECT published, (SELECT coalesce(max(number), 0) FROM event_order) AS last FROM event_relay")
-_SETTLED = text("SELECT settled FROM event_relay")
 _SETTLE = text("UPDATE event_relay SET settled = :sequence")
 _PUBLISHED = text("UPDATE event_relay SET published = greatest(published, :number)")
-# Not a SELECT from the sequence: that reads it unlocked, and may see what `nextval` writes ahead into the log for a moment.
-_TAKEN = text("SELECT coalesce(pg_sequence_last_value('events_sequence_seq'), 0)")
-# Not the end of a snapshot: that lies behind the last transaction that ended, and others may have begun after it.
-_MINE = text("SELECT pg_current_xact_id()::text::bigint")
+# Not a SELECT from the sequence: that reads it unlocked, and may see what `nextval` writes ahead into the log for a moment. Whoever took a number of
+# it by then has had a transaction id before, and ours is given after that, because it is asked for with what was read. Not the end of a snapshot:
+# that lies behind the last transaction that ended, and others may have begun after it. The snapshot is the statement's, from before all of it.
+_LOOK = text(
+    """
+    WITH relay AS MATERIALIZED (SELECT settled, coalesce(pg_sequence_last_value('events_sequence_seq'), 0) AS taken FROM event_relay)
+    SELECT settled, taken, CASE WHEN taken > settled THEN pg_current_xact_id()::text::bigint END AS mine,
+        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest
+    FROM relay
+    """
+)
 _IS_UNSETTLED = "SELECT coalesce(pg_sequence_last_value('events_sequence_seq'), 0) > settled FROM event_relay"
-_OLDEST = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +77,28 @@ class Horizon:
     transaction: int
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At and below which sequence no event can appear any more, what to wait for above it, and before which transaction all have ended."""
+
+    settled: int
+    horizon: Horizon | None
+    oldest: int
+
+
 def is_unsettled(connection: psycopg.Connection) -> bool:
     """Return whether there may be events without a number; one statement, because it is asked each second."""
     [unsettled] = connection.execute(_IS_UNSETTLED).fetchone() or [True]
     return bool(unsettled)
 
 
-def settled(session: Session) -> int:
-    """Return the sequence at and below which no event can appear any more."""
-    return int(session.execute(_SETTLED).scalar_one())
+def look(session: Session) -> Look:
+    """Return how far the order is settled, and what to wait for; for a transaction that has written nothing yet.
+
+    All that had ended by then is seen by what is asked after it.
+    """
+    settled, taken, mine, oldest = session.execute(_LOOK).one()
+    return Look(settled, None if mine is None else Horizon(taken, mine), oldest)
 
 
 def give_numbers(session: Session, *, settled: int, limit: int) -> tuple[int, int]:
@@ -90,18 +108,6 @@ def give_numbers(session: Session, *, settled: int, limit: int) -> tuple[int, in
     """
     count, highest = session.execute(_NUMBER, {"settled": settled, "limit": limit}).one()
     return count, highest
-
-
-def horizon(session: Session, *, settled: int) -> Horizon | None:
-    """Return what to wait for; None if nothing was inserted above the sequence `settled`. For a transaction that has written nothing yet."""
-    # In this order: whoever took a number of the sequence by now has had a transaction id before, and ours is given after that.
-    taken = int(session.execute(_TAKEN).scalar_one())
-    return Horizon(taken, int(session.execute(_MINE).scalar_one())) if taken > settled else None
-
-
-def oldest(session: Session) -> int:
-    """Return the id of the oldest transaction that still runs: all below it have ended."""
-    return int(session.execute(_OLDEST).scalar_one())
 
 
 def settle(session: Session, sequence: int) -> None:

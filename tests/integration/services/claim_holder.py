@@ -23,7 +23,7 @@ def write(session: Any, resource: str, token: int) -> None:
 
 def main(name: str, app_url: str, service_url: str) -> None:
     claims.SILENT_AT_MOST_S = 1
-    transactions = Transactions(connect(app_url, pool_size=1), Silent(), service=connect(service_url, pool_size=1))
+    transactions = Transactions(connect(app_url, most=2), Silent(), service=connect(service_url, most=2))
     print("ready", flush=True)
     for line in sys.stdin:
         verb, resource, number = line.split()

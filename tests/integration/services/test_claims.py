@@ -210,7 +210,7 @@ def test_a_second_delivery_is_told_the_claim_as_its_own_only_while_it_is(transac
 def wide(transactions: Transactions) -> Iterator[Transactions]:
     """A connection for each racer."""
     urls = [engine.url.render_as_string(hide_password=False).replace("+psycopg", "") for engine in (transactions.engine, transactions.service)]
-    app, service = connect(urls[0], pool_size=RACERS), connect(urls[1], pool_size=RACERS)
+    app, service = connect(urls[0], most=RACERS), connect(urls[1], most=RACERS)
     yield Transactions(app, transactions._publisher, service=service)
     app.dispose()
     service.dispose()

@@ -64,13 +64,18 @@ def test_nothing_is_settled_while_somebody_may_still_commit_below(transactions: 
         with transactions.begin("test:hand") as session:
             append(session, "early")
         with service.begin("service:relay") as session:
-            awaited = event_order.horizon(session, settled=0)
+            first = event_order.look(session)
+            awaited = first.horizon
             assert awaited is not None
+            assert first.oldest < awaited.transaction
         with service.begin("service:relay") as session:
-            assert event_order.oldest(session) < awaited.transaction
+            assert event_order.look(session).oldest < awaited.transaction
     with service.begin("service:relay") as session:
-        assert event_order.oldest(session) >= awaited.transaction
-        assert event_order.horizon(session, settled=awaited.sequence) is None
+        assert event_order.look(session).oldest >= awaited.transaction
+        event_order.settle(session, awaited.sequence)
+    with service.begin("service:relay") as session:
+        settled = event_order.look(session)
+        assert (settled.settled, settled.horizon) == (awaited.sequence, None)
 
 
 def test_writers_at_once_keep_the_order_of_their_streams(database: str, postgres: Any, transactions: Transactions, service: Transactions) -> None:
@@ -130,7 +135,7 @@ def test_a_backlog_larger_than_a_batch_is_settled_as_it_goes(
     settled = []
     while relay._number() == 10:
         with service.begin("service:relay") as session:
-            settled.append(event_order.settled(session))
+            settled.append(event_order.look(session).settled)
     assert settled == sorted(settled)
     assert settled[-1] >= 50
     assert [row[0] for row in told(database)] == list(range(1, len(told(database)) + 1))

@@ -31,7 +31,7 @@ from federation.transaction import Transactions, connect
 @pytest.fixture
 def one_connection(postgres: Any, database: str, transactions: Transactions, publisher: Any) -> Iterator[Transactions]:
     """Transactions of agents that all go over one connection."""
-    engine = connect(postgres.as_role("federation_app", database), pool_size=1)
+    engine = connect(postgres.as_role("federation_app", database), most=2)
     yield Transactions(engine, publisher, service=transactions.service)
     engine.dispose()
 

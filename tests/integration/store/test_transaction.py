@@ -1,6 +1,7 @@
 """Transactions tell what a caller may do next: again at once, later, or after a look."""
 
 import threading
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -34,7 +35,7 @@ def test_two_who_record_the_same_execution_at_once_record_one(transactions, publ
 
 
 def test_no_free_connection_is_an_error_that_passes(postgres, database: str, publisher) -> None:
-    engine = connect(postgres.as_role("federation_app", database), pool_size=1)
+    engine = connect(postgres.as_role("federation_app", database), most=2)
     engine.pool._timeout = 0.1
     opened = Transactions(engine, publisher)
     with opened.begin("ada"), opened.begin("ada"), pytest.raises(DatabaseUnavailable, match="free"), opened.begin("ada"):
@@ -42,9 +43,21 @@ def test_no_free_connection_is_an_error_that_passes(postgres, database: str, pub
     engine.dispose()
 
 
+def test_connections_that_were_wanted_at_once_are_kept(postgres, database: str, publisher) -> None:
+    engine = connect(postgres.as_role("federation_app", database), most=8)
+    opened = Transactions(engine, publisher)
+    used = []
+    for _ in range(2):
+        with ExitStack() as stack:
+            used.append({stack.enter_context(opened.begin("ada")).scalar(text("SELECT pg_backend_pid()")) for _ in range(8)})
+    assert len(used[0]) == 8
+    assert used[0] == used[1]
+    engine.dispose()
+
+
 @pytest.mark.parametrize("with_a_sign", [True, False])
 def test_a_connection_that_has_ended_is_replaced_unnoticed(postgres, database: str, publisher, with_a_sign: bool) -> None:
-    engine = connect(postgres.as_role("federation_app", database), pool_size=1)
+    engine = connect(postgres.as_role("federation_app", database), most=2)
     if not with_a_sign:
         event.remove(engine, "checkout", _refuse_ended)
     opened = Transactions(engine, publisher)
