@@ -207,7 +207,7 @@ def latencies(index: VectorIndex, asked: Sequence[Asked], clients: int) -> dict[
     def once(each: Asked) -> float:
         text = each.question.about.question
         began = time.perf_counter()
-        _search(index, text, static.embed([query_text(text)])[0], meaning.embed([text], truncate_at=256)[0])
+        _search(index, text, static.embed([query_text(text)])[0], lambda: meaning.embed([text], truncate_at=256)[0])
         return (time.perf_counter() - began) * 1000
 
     for each in asked[:10]:

@@ -8,7 +8,6 @@ last batch is on its way: tokenisation, copies and kernels overlap, and the vect
 
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from federation.engines.digests import Weights
 from federation.errors import ContextLengthError, EngineUnavailable, InvalidInput, ModelUnavailable
+from federation.together import Together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,15 +94,6 @@ def _step_back() -> None:
         os.nice(_STEPS_BACK)
 
 
-class _Question:
-    """A few texts that somebody waits for: their tokens, and what comes of them."""
-
-    def __init__(self, tokens: _Batch) -> None:
-        self.tokens = tokens
-        self.vectors: torch.Tensor | None = None
-        self.error: Exception | None = None
-
-
 class SentenceEncoder:
     """A loaded model; its tokenizer puts one token before a text and one behind it, as those of the BERT family do."""
 
@@ -119,9 +110,7 @@ class SentenceEncoder:
         self._tokenizer.no_padding()
         self._padding = int(model.tokenizer.pad_token_id)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
-        # Those that came while others are computed, which are computed together next.
-        self._questions: deque[_Question] = deque()
-        self._asking = Lock()
+        self._together = Together(self._questions)
         # Two callers with many texts would only take the GPU's memory from each other.
         self._turn = Lock()
         # On a CPU each takes a core, because a small model gains little from several for one batch.
@@ -153,7 +142,7 @@ class SentenceEncoder:
         try:
             with torch.inference_mode(), self._kernels():
                 if len(texts) <= _FEW:
-                    return self._vectors(texts, truncate_at, self._together)
+                    return self._vectors(texts, truncate_at, self._question)
                 if self._cores is not None:
                     return self._vectors(texts, truncate_at, partial(self._spread, self._cores))
                 with self._turn:
@@ -197,38 +186,20 @@ class SentenceEncoder:
     def _forwards(self, batches: Iterable[_Batch]) -> "list[torch.Tensor]":
         return [self._forward(batch) for batch in batches]
 
-    def _together(self, batches: Iterable[_Batch]) -> "list[torch.Tensor]":
+    def _question(self, batches: Iterable[_Batch]) -> "list[torch.Tensor]":
         """Compute a question with whatever others came meanwhile: of several at once each would only take the cores from the others."""
-        question = _Question(list(chain.from_iterable(batches)))
-        self._questions.append(question)
-        with self._asking:
-            if question.vectors is None and question.error is None:
-                self._answer()
-        if question.error is not None:
-            raise question.error
-        assert question.vectors is not None
-        return [question.vectors]
+        return [self._together(list(chain.from_iterable(batches)))]
 
-    def _answer(self) -> None:
+    def _questions(self, asked: Sequence[_Batch]) -> "list[torch.Tensor]":
         import numpy as np  # noqa: PLC0415
         import torch  # noqa: PLC0415
 
-        # What comes behind these is for the next turn.
-        asked = [self._questions.popleft() for _ in range(len(self._questions))]
-        tokens = list(chain.from_iterable(question.tokens for question in asked))
-        try:
-            # Those of a length together, because short ones would be padded to long ones.
-            batches = list(_batches([self._padded(len(row), self.window) for row in tokens], self._batch_tokens))
-            computed = torch.cat(self._forwards([tokens[row] for row in batch] for batch in batches))
-            vectors = computed[self._to_device(np.argsort(list(chain.from_iterable(batches))))]
-        except Exception as error:  # noqa: BLE001 - each who asked raises it
-            for question in asked:
-                question.error = error
-            return
-        start = 0
-        for question in asked:
-            end = start + len(question.tokens)
-            question.vectors, start = vectors[start:end], end
+        tokens = list(chain.from_iterable(asked))
+        # Those of a length together, because short ones would be padded to long ones.
+        batches = list(_batches([self._padded(len(row), self.window) for row in tokens], self._batch_tokens))
+        computed = torch.cat(self._forwards([tokens[row] for row in batch] for batch in batches))
+        vectors = computed[self._to_device(np.argsort(list(chain.from_iterable(batches))))]
+        return list(torch.split(vectors, [len(question) for question in asked]))
 
     def _spread(self, cores: ThreadPoolExecutor, batches: Iterable[_Batch]) -> "list[torch.Tensor]":
         import torch  # noqa: PLC0415

@@ -23,6 +23,7 @@ TOKENIZER: Final = f"{NAME} tokenizer"
 DIM: Final = 256
 # It reads texts of any length; a number all the same, because callers compare with it.
 WINDOW: Final = 2**20
+_FEW: Final = 64
 # What comes first in the vocabulary is no word: signs and single bytes.
 _FIRST_WORD: Final = 259
 
@@ -79,22 +80,33 @@ class StaticEncoder:
         counts = csr_matrix((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(texts), len(words.dictionary)))
         counts.sum_duplicates()
         counts.data = 1 + np.log(counts.data)
-        summed = np.asarray(counts @ self._of_words(words.dictionary.to_pylist()), dtype=np.float32)
-        return np.asarray(summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-9), dtype=np.float32)
+        return _as_long_as(np.asarray(counts @ self._of_words(words.dictionary.to_pylist()), dtype=np.float32), np.float32(1))
+
+    def _one_by_one(self, words: Sequence[str], *, add_special_tokens: bool) -> list[Any]:
+        return [self._tokenizer.encode(word, add_special_tokens=add_special_tokens) for word in words]
 
     def _of_words(self, words: Sequence[str]) -> "NDArray[np.float32]":
         """Return a vector for each word, as long as the word weighs."""
         import numpy as np  # noqa: PLC0415
         from scipy.sparse import csr_matrix  # noqa: PLC0415
 
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(words, add_special_tokens=False)]
+        # Many are spread over the cores, which for a question takes longer than to encode it.
+        encode = self._tokenizer.encode_batch_fast if len(words) > _FEW else self._one_by_one
+        encoded = [encoding.ids for encoding in encode(words, add_special_tokens=False)]
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])])
         tokens = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in encoded]) if words else np.empty(0, dtype=np.int64)
         uses = csr_matrix((np.ones(len(tokens), dtype=np.float32), tokens, starts), shape=(len(words), len(self._vectors)))
         summed = np.asarray(uses @ self._vectors, dtype=np.float32)
         rarest = np.array([max(ids, default=0) for ids in encoded])
-        weights = np.log(np.maximum(rarest - _FIRST_WORD + 1, 1)).astype(np.float32)
-        return np.asarray(summed * (weights / np.maximum(np.linalg.norm(summed, axis=1), 1e-9))[:, None], dtype=np.float32)
+        return _as_long_as(summed, np.log(np.maximum(rarest - _FIRST_WORD + 1, 1)).astype(np.float32))
+
+
+def _as_long_as(rows: "NDArray[np.float32]", lengths: "NDArray[np.float32] | np.float32") -> "NDArray[np.float32]":
+    """Return these rows, which are changed, as long as said; those of zeros stay. Tens of thousands of them are not copied."""
+    import numpy as np  # noqa: PLC0415
+
+    rows *= (lengths / np.maximum(np.sqrt(np.einsum("ij,ij->i", rows, rows)), 1e-9))[:, None]
+    return rows
 
 
 def _load(threads: int) -> StaticEncoder:

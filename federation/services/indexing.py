@@ -160,7 +160,7 @@ def unsearchable(session: Session, run_id: uuid.UUID, *, limit: int, after: Stor
 def record_words(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> None:
     """Record that chunks are found by their words."""
     event_log.append(session, "index.worded", f"index:{run_id}", payload={"chunks": len(chunk_ids)})
-    session.execute(sa.update(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))).values(words_at=func.clock_timestamp()))
+    _update_all(session, sa.update(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))).values(words_at=func.clock_timestamp()))
 
 
 def record_searchable(session: Session, run_id: uuid.UUID, gone: Sequence[uuid.UUID] = ()) -> RunView:
@@ -223,7 +223,12 @@ def _drop_chunks(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.U
     if not chunk_ids:
         return
     _stage(session, [{"chunk_id": identity, "run_id": run_id, "vector": None, "model": None} for identity in chunk_ids])
-    session.execute(sa.delete(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))))
+    _update_all(session, sa.delete(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))))
+
+
+def _update_all(session: Session, statement: sa.Executable) -> None:
+    """Change or remove thousands of rows, of which the session has loaded none: else it would have PostgreSQL name each."""
+    session.execute(statement, execution_options={"synchronize_session": False})
 
 
 def _stage(session: Session, rows: Sequence[dict[str, Any]]) -> None:
@@ -313,8 +318,8 @@ def _of_index(session: Session, run_id: uuid.UUID) -> sa.ColumnElement[bool]:
 def record_written(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> RunView:
     """Record that chunks are found by their meaning; the run is done if that was the last of it."""
     written = _array(chunk_ids, sa.Uuid())
-    session.execute(sa.update(Chunk).where(Chunk.id == sa.any_(written)).values(vector_at=func.clock_timestamp()))
-    session.execute(sa.delete(VectorChange).where(VectorChange.chunk_id == sa.any_(written)))
+    _update_all(session, sa.update(Chunk).where(Chunk.id == sa.any_(written)).values(vector_at=func.clock_timestamp()))
+    _update_all(session, sa.delete(VectorChange).where(VectorChange.chunk_id == sa.any_(written)))
     if chunk_ids:
         event_log.append(session, "index.written", f"index:{run_id}", payload={"chunks": len(chunk_ids)})
     unfinished = select(IndexBatch.run_id).where(IndexBatch.run_id == run_id, IndexBatch.finished_at.is_(None)).limit(1)

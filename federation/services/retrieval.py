@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated
 
+import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -148,20 +149,30 @@ def show(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str
     return [hit for _, hit in places(session, ranked)]
 
 
-def places(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]]) -> list[tuple[uuid.UUID, Hit]]:
-    """Return the same with their ids."""
-    query = (
-        select(Chunk, Document.path, IndexedFolder.root)
-        .join(Document, Document.id == Chunk.document_id)
-        .join(IndexedFolder, IndexedFolder.id == Document.folder_id)
-        .where(Chunk.id.in_([identity for identity, _, _ in ranked]))
-    )
-    found = {chunk.id: (chunk, path, root) for chunk, path, root in session.execute(query)}
+def places(session: Session, ranked: Sequence[tuple[uuid.UUID, float, Sequence[str]]], *, limit: int | None = None) -> list[tuple[uuid.UUID, Hit]]:
+    """Return the same with their ids, at most `limit`."""
     # A long definition is several chunks, and who may see several indexes of a folder would see each place twice.
     hits: dict[tuple[str, str, str | int], tuple[uuid.UUID, Hit]] = {}
-    for identity, score, rankers in ranked:
-        if identity in found:
-            chunk, path, root = found[identity]
-            where = (root, path, chunk.start_line, chunk.end_line, chunk.title, chunk.kind)
-            hits.setdefault((root, path, chunk.title or chunk.start_line), (identity, Hit(*where, score, list(rankers), chunk.text)))
-    return list(hits.values())
+    at_once = len(ranked) if limit is None else _LOOKED_AT * limit
+    for start in range(0, len(ranked), at_once or 1):
+        some = ranked[start : start + at_once]
+        found = {row[0]: row[1:] for row in session.execute(_PLACES, {"ids": [identity for identity, _, _ in some]})}
+        for identity, score, rankers in some:
+            if identity in found:
+                root, path, first, last, title, kind, text = found[identity]
+                where = (root, path, first, last, title, kind)
+                hits.setdefault((root, path, title or first), (identity, Hit(*where, score, list(rankers), text)))
+        if limit is not None and len(hits) >= limit:
+            break
+    return list(hits.values())[:limit]
+
+
+# One parameter for all ids: PostgreSQL plans a statement of the same words once.
+_PLACES = (
+    select(Chunk.id, IndexedFolder.root, Document.path, Chunk.start_line, Chunk.end_line, Chunk.title, Chunk.kind, Chunk.text)
+    .join(Document, Document.id == Chunk.document_id)
+    .join(IndexedFolder, IndexedFolder.id == Document.folder_id)
+    .where(Chunk.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid()))))
+)
+# Of several chunks one is shown, so twice as many as are wanted are read first, and the rest if that was too little.
+_LOOKED_AT = 2

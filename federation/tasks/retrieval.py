@@ -25,7 +25,7 @@ from federation.vectors.cutting import Cut, cut_all
 from federation.vectors.filters import Scope
 from federation.vectors.languages import SUFFIXES
 from federation.vectors.scan import UNREADABLE, require_apart, require_inside, scan
-from federation.vectors.snippets import why
+from federation.vectors.snippets import Question
 from federation.vectors.wording import query_text
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from federation.vectors.index import Key, VectorIndex
+    from federation.vectors.view import Vector
 
 # Longer chunks are cut for the model, which is three times as fast so; their whole text is still found by its words.
 TOKENS = 128
@@ -260,11 +261,12 @@ def search(
     with self.transaction() as session:
         seen = indexed_folders.collections(session, root=root, made_for=conversation_id)
     scope = Scope(collections=seen, kinds=[kind] if kind else None, path_prefix=path, suffixes=SUFFIXES[language] if language else None)
-    return [asdict(_explained(hit, query)) for _, hit in best(self, query, scope, limit=limit)]
+    question = Question(query)
+    return [asdict(_explained(hit, question)) for _, hit in best(self, query, scope, limit=limit)]
 
 
-def _explained(hit: Hit, query: str) -> Hit:
-    words, line = why(query, hit.path, hit.title, hit.text)
+def _explained(hit: Hit, question: Question) -> Hit:
+    words, line = question.why(hit.path, hit.title, hit.text)
     return replace(hit, words=words, line=None if line is None else hit.start_line + line)
 
 
@@ -280,14 +282,21 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
     while True:
         hits = stored.search(query, static, meaning, limit=depth, scope=scope)
         with task.transaction() as session:
-            found = retrieval.places(session, [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits])
-        if len(found) >= limit or len(hits) < depth or depth >= stored.words.count(scope):
-            return found[:limit]
+            ranked = [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits]
+            found = retrieval.places(session, ranked, limit=limit)
+        if len(found) == limit or len(hits) < depth or depth >= stored.words.count(scope):
+            return found
         depth *= MORE
 
 
-def _vectors_of(query: str, stored: "VectorIndex") -> tuple["NDArray[np.float32]", "NDArray[np.float32] | None"]:
-    """Return the static vector of a question, and the model's."""
+def _vectors_of(query: str, stored: "VectorIndex") -> tuple["NDArray[np.float32]", "Vector | None"]:
+    """Return the static vector of a question, and the model's, computed when it is first asked for."""
     [static] = catalogue.embedding(retrieval.STATIC_ENGINE).embed([query_text(query)])
+
+    @cache
+    def meaning() -> "NDArray[np.float32]":
+        vector: NDArray[np.float32] = catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0]
+        return vector
+
     # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
-    return static, catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0] if stored.meanings.count() else None
+    return static, meaning if stored.meanings.count() else None

@@ -1,13 +1,14 @@
 """The rows of a table in memory, without their words: every vector is compared at once, in less time than an index of LanceDB takes to be asked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from federation.together import Together
 from federation.vectors.filters import Scope
 from federation.vectors.ranking import Entry, Ranking
 
@@ -15,6 +16,8 @@ _VECTOR: Final = "vector"
 # What a scope looks at; of each value there are many rows.
 _LIMITED: Final = ("document_id", "collection", "path", "kind")
 COLUMNS: Final = ("id", *_LIMITED)
+# What LanceDB knows a row by; a row that is changed gets another one, and none is given twice.
+ROW: Final = "_rowid"
 
 
 class _Column(NamedTuple):
@@ -30,6 +33,11 @@ class _Column(NamedTuple):
     def of(self, row: int) -> str:
         return self.values[int(self.places[row])]
 
+    def joined(self, later: "_Column") -> "_Column":
+        known = {value: place for place, value in enumerate(self.values)}
+        places = np.array([known.setdefault(value, len(known)) for value in later.values], dtype=np.int32)
+        return _Column(list(known), np.concatenate([self.places, places[later.places]]))
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -37,18 +45,50 @@ class Held:
 
     version: int
     _ids: pa.ChunkedArray
+    # In order, and the place of each among the ids.
+    _rows: NDArray[np.uint64]
+    _order: NDArray[np.intp]
     _columns: dict[str, _Column]
     # As they were read, because one array of all would be a copy.
     _blocks: Sequence[NDArray[np.float32]]
+    _compare: Together[NDArray[np.float32], NDArray[np.float32]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # All vectors are read from memory for it, which takes longer than to multiply them: so once for all who ask meanwhile.
+        object.__setattr__(self, "_compare", Together(self._scores))
+
+    def _scores(self, vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        scores, asked, start = np.empty((len(vectors), len(self)), dtype=np.float32), np.stack(vectors), 0
+        for block in self._blocks:
+            np.matmul(asked, block.T, out=scores[:, start : start + len(block)])
+            start += len(block)
+        return list(scores)
 
     @classmethod
     def of(cls, version: int, rows: pa.Table, dim: int) -> "Held":
-        """Return what is in these rows, which have COLUMNS and a vector each."""
+        """Return what is in these rows, which have COLUMNS, ROW and a vector each."""
         columns = {}
         for name in _LIMITED:
             coded = rows[name].combine_chunks().dictionary_encode()
             columns[name] = _Column(coded.dictionary.to_pylist(), coded.indices.to_numpy())
-        return cls(version, rows["id"], columns, [block.flatten().to_numpy().reshape(-1, dim) for block in rows[_VECTOR].chunks])
+        numbers = rows[ROW].to_numpy()
+        order = np.argsort(numbers)
+        blocks = [block.flatten().to_numpy().reshape(-1, dim) for block in rows[_VECTOR].chunks]
+        return cls(version, rows["id"], numbers[order], order, columns, blocks)
+
+    def joined(self, later: "Held") -> "Held":
+        """Return both, with the version of the later one, whose rows came after these; nothing is copied but what is small."""
+        columns = {name: column.joined(later._columns[name]) for name, column in self._columns.items()}
+        ids = pa.chunked_array([*self._ids.chunks, *later._ids.chunks], pa.string())
+        order = np.concatenate([self._order, later._order + len(self._order)])
+        return Held(later.version, ids, np.concatenate([self._rows, later._rows]), order, columns, [*self._blocks, *later._blocks])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def behind(self) -> str | None:
+        """Return the condition of rows that were put after these, None without one of these."""
+        return f"{ROW} > {self._rows[-1]}" if len(self._rows) else None
 
     def count(self, scope: Scope) -> int:
         """Return how many rows a scope lets through."""
@@ -57,7 +97,7 @@ class Held:
 
     def nearest(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
         """Return the best `depth` rows by the dot product with `vector`."""
-        scores = np.concatenate([np.empty(0, dtype=np.float32), *(block @ vector for block in self._blocks)])
+        scores = self._compare(vector)
         passing = self._passing(scope)
         if passing is not None:
             scores[~passing] = -np.inf
@@ -66,13 +106,25 @@ class Held:
             return Ranking([], 0.0)
         best = np.argpartition(scores, len(scores) - depth)[-depth:]
         best = best[np.argsort(-scores[best], kind="stable")]
-        documents, paths = self._columns["document_id"], self._columns["path"]
-        ids = self._ids.take(pa.array(best)).to_pylist()
-        entries = [
-            Entry(identity, documents.of(row), paths.of(row), score)
-            for identity, row, score in zip(ids, best.tolist(), scores[best].tolist(), strict=True)
-        ]
+        entries = self._entries(best, scores[best].tolist())
         return Ranking(entries, entries[-1].score)
+
+    def entries(self, rows: NDArray[np.uint64], scores: Sequence[float]) -> list[Entry] | None:
+        """Return what LanceDB has found by its numbers of rows, None if one of them is not here."""
+        places = np.searchsorted(self._rows, rows)
+        if not np.array_equal(self._rows[np.minimum(places, len(self._rows) - 1)] if len(self._rows) else [], rows):
+            return None
+        return self._entries(self._order[places], scores)
+
+    def _entries(self, places: NDArray[np.intp], scores: Sequence[float]) -> list[Entry]:
+        documents, paths = self._columns["document_id"], self._columns["path"]
+        ids = self._ids.take(pa.array(places)).to_pylist()
+        return [Entry(identity, documents.of(row), paths.of(row), score) for identity, row, score in zip(ids, places.tolist(), scores, strict=True)]
+
+    def is_within(self, scope: Scope) -> bool:
+        """Say whether a scope lets all through."""
+        passing = self._passing(scope)
+        return passing is None or bool(passing.all())
 
     def _passing(self, scope: Scope) -> NDArray[np.bool_] | None:
         """Say of each row whether a scope lets it through; None if it lets all through."""

@@ -3,6 +3,7 @@
 Of each document there is a row too, made of those of its chunks: a chunk whose whole file is about the question comes before its like.
 """
 
+import asyncio
 import fcntl
 import shutil
 from collections.abc import Collection, Coroutine, Iterator, Sequence
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from federation.errors import InvalidInput
 from federation.vectors.filters import EVERYTHING, Scope, one_of
 from federation.vectors.ranking import Hit, Ranking, fused
-from federation.vectors.table import DIM, INDEX_ABOVE, Row, Table, together
+from federation.vectors.table import INDEX_ABOVE, Row, Table, run
+from federation.vectors.view import Vector
 from federation.vectors.wording import query_text
 
 STATIC_DIM: Final = 256
@@ -126,40 +128,40 @@ class VectorIndex:
         self,
         question: str,
         static: NDArray[np.float32] | None = None,
-        meaning: NDArray[np.float32] | None = None,
+        meaning: Vector | None = None,
         *,
         limit: int = 10,
         scope: Scope = EVERYTHING,
     ) -> list[Hit]:
         """Return the best chunks by words and by each vector of the question that is given, best first.
 
-        The vectors have shapes (256,) and (384,) and unit length; an empty question is ranked by them alone. Raises InvalidInput if `limit` is
-        below 1 or a vector does not fit.
+        The vectors have shapes (256,) and (384,) and unit length; an empty question is ranked by them alone. `meaning` may be a function, which
+        computes it while LanceDB ranks by words. Raises InvalidInput if `limit` is below 1 or a vector does not fit.
         """
         if limit < 1:
             raise InvalidInput("limit", limit, "1 or more")
-        for vector, dim in ((static, STATIC_DIM), (meaning, DIM)):
-            if vector is not None and vector.shape != (dim,):
-                raise InvalidInput("vector", f"shape {vector.shape}", f"shape ({dim},)")
+        if static is not None and static.shape != (STATIC_DIM,):
+            raise InvalidInput("vector", f"shape {static.shape}", f"shape ({STATIC_DIM},)")
         if scope.is_empty:
             return []
-        depth, words = max(DEPTH, limit), query_text(question)
+        return run(self._found(question, static, meaning, limit, scope))
+
+    async def _found(self, question: str, static: NDArray[np.float32] | None, meaning: Vector | None, limit: int, scope: Scope) -> list[Hit]:
+        depth, text = max(DEPTH, limit), query_text(question)
         # A document is of no kind.
         of_any_kind = replace(scope, kinds=None)
+        words, documents, meanings = await asyncio.gather(self.words.view(), self.documents.view(), self.meanings.view())
+        # In the order in which they begin: what LanceDB does, it does beside the rest.
         asked: dict[tuple[str, bool], Coroutine[Any, Any, Ranking]] = {}
-        if words:
-            asked[WORDS, False] = self.words.by_words(words, scope, depth)
-            asked[WORDS, True] = self.documents.by_words(words, of_any_kind, DOCUMENTS)
+        if text:
+            asked[WORDS, False] = words.by_words(text, scope, depth)
+            asked[WORDS, True] = documents.by_words(text, of_any_kind, DOCUMENTS)
         if static is not None and static.any():
-            asked[STATIC, False] = self.words.by_vector(static, scope, depth)
-            asked[STATIC, True] = self.documents.by_vector(static, of_any_kind, DOCUMENTS)
+            asked[STATIC, False] = words.by_vector(static, scope, depth)
+            asked[STATIC, True] = documents.by_vector(static, of_any_kind, DOCUMENTS)
         if meaning is not None:
-            asked[MEANING, False] = self.meanings.by_vector(meaning, scope, depth)
-        found = dict(zip(asked, together(list(asked.values())), strict=True))
-        weights = _weights(self._embedded(scope) if meaning is not None else 0.0)
+            asked[MEANING, False] = meanings.by_vector(meaning, scope, depth)
+        found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+        weights = _weights(min(1.0, await meanings.count(scope) / max(1, await words.count(scope))) if meaning is not None else 0.0)
         whole = [(WHOLE * weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if is_whole]
         return fused({ranker: (weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if not is_whole}, whole)[:limit]
-
-    def _embedded(self, scope: Scope) -> float:
-        """Return which share of a scope the model has embedded."""
-        return min(1.0, self.meanings.count(scope) / max(1, self.words.count(scope)))

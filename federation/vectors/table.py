@@ -2,35 +2,37 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 from lancedb.index import FTS, Bitmap, IvfFlat
-from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
 from federation.vectors import held
 from federation.vectors.filters import EVERYTHING, Scope, one_of
 from federation.vectors.held import Held
-from federation.vectors.ranking import Entry, Ranking
+from federation.vectors.view import TEXT, VECTOR, View
 
 DIM: Final = 384
-TEXT: Final = "text"
-VECTOR: Final = "vector"
 COLLECTION: Final = "collection"
 # Up to so many rows are held in memory, where all vectors are compared in some milliseconds; 384 numbers of each are 96 MiB. More get an index.
 INDEX_ABOVE: Final = 65_536
+# Of indexes (that of the words of 35,000 chunks has 5 MiB) and of what is told of files.
+INDEX_CACHE_BYTES: Final = 256 * 2**20
+METADATA_CACHE_BYTES: Final = 64 * 2**20
 # Readers that opened an old version must be able to finish.
 KEEP_VERSIONS: Final = timedelta(hours=2)
 
+T = TypeVar("T")
 COLUMNS: Final = ("id", "document_id", COLLECTION, "path", "kind", TEXT)
 
 
@@ -62,18 +64,31 @@ def _batch(rows: Collection[Row], schema: pa.Schema, dim: int) -> pa.Table:
     return pa.Table.from_arrays([*columns, pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)], schema=schema)
 
 
-def _match(words: str) -> Any:
-    match: Any = MatchQuery  # its annotations hide the defaults from type checkers
-    return match(words, TEXT)
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Wait for what LanceDB computes; rankings that are gathered in it are computed at the same time."""
+    if (own := getattr(_own, "loop", None)) is None:
+        own = _own.loop = _Loop()
+    found: T = own.loop.run_until_complete(coroutine)
+    return found
 
 
-def together(rankings: Sequence[Coroutine[Any, Any, Ranking]]) -> list[Ranking]:
-    """Wait for rankings, which LanceDB computes at the same time; what a search takes is mostly the waiting for one after the other."""
+class _Loop:
+    """The event loop of a thread that searches, which ends with it: to make one for each search takes as long as LanceDB does."""
 
-    async def gathered() -> list[Ranking]:
-        return await asyncio.gather(*rankings)
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
 
-    return asyncio.run(gathered())
+    def __del__(self) -> None:
+        self.loop.close()
+
+
+_own = threading.local()
+
+
+@cache
+def _session() -> lancedb.Session:
+    """Return what all tables of this process, and all who read and write them, remember of files: else each has its own, of up to gigabytes."""
+    return lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES, metadata_cache_size_bytes=METADATA_CACHE_BYTES)
 
 
 class Table:
@@ -87,9 +102,9 @@ class Table:
         # For writing, and for rankings that are asked for together.
         self._opened: Any = None
         self._reading: Any = None
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._held: Held | None = None
-        self._holding = Lock()
+        self._holding = threading.Lock()
 
     def _table(self) -> Any:
         if Table._user not in (None, os.getpid()):
@@ -102,7 +117,7 @@ class Table:
                 if self._opened is None:
                     self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                     # Interval 0: a reader sees what the writer's process has committed.
-                    database = lancedb.connect(self._directory, read_consistency_interval=timedelta(0))
+                    database = lancedb.connect(self._directory, read_consistency_interval=timedelta(0), session=_session())
                     self._opened = database.create_table(self._name, schema=self._schema, exist_ok=True)
         return self._opened
 
@@ -128,26 +143,41 @@ class Table:
 
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Return the number of rows."""
-        if (rows := self._rows()) is not None:
-            return rows.count(scope)
-        return int(self._table().count_rows(scope.condition()))
+        return run(self._counted(scope))
 
-    def _rows(self) -> Held | None:
-        """Return what is there by now, as one moment has it, read anew if it has changed; None if it is too much to be held."""
+    async def _counted(self, scope: Scope) -> int:
+        return await (await self.view()).count(scope)
+
+    async def view(self) -> View:
+        """Return it as it is now, to be ranked."""
+        reader = await self._reader()
+        return View(self._rows(int(await reader.version())), reader, self.dim)
+
+    def _rows(self, version: int) -> Held | None:
+        """Return what is there by now, as one moment has it, read anew as far as it has changed; None if it is too much to be held."""
+        if (found := self._held) is not None and found.version >= version:
+            return found
+        # Nothing else may keep it while another one is read.
+        del found
+        # Of those who find it changed one reads it.
+        with self._holding:
+            if self._held is None or self._held.version < version:
+                # If another version comes meanwhile, it is read once more.
+                self._hold(version, self._table().count_rows())
+            return self._held
+
+    def _hold(self, version: int, count: int) -> None:
+        """Hold what is there by now, `count` rows: to what is held come those behind it, unless rows are gone or have moved."""
         table = self._table()
-        version = int(table.version)
-        found = self._held
-        if found is None or found.version < version:
-            # Of those who find it changed one reads it.
-            with self._holding:
-                found = self._held
-                if found is None or found.version < version:
-                    self._held = None
-                    if table.count_rows() > self._index_above:
-                        return None
-                    # If another version came meanwhile, it is read once more.
-                    self._held = found = Held.of(version, self._read([*held.COLUMNS, VECTOR], None), self.dim)
-        return found
+        if self._held is not None and (behind := self._held.behind()) and len(self._held) + table.count_rows(behind) == count <= self._index_above:
+            self._held = self._held.joined(self._read_held(version, behind))
+        else:
+            # Not both in memory.
+            self._held = None
+            self._held = self._read_held(version, None) if count <= self._index_above else None
+
+    def _read_held(self, version: int, condition: str | None) -> Held:
+        return Held.of(version, self._read([*held.COLUMNS, VECTOR], condition, numbered=True), self.dim)
 
     def values(self, column: str, condition: str | None = None) -> set[str]:
         """Return what occurs in a column of texts."""
@@ -160,35 +190,14 @@ class Table:
         for values, vector in zip(found.select(COLUMNS).to_pylist(), vectors, strict=True):
             yield Row(**values, vector=vector)
 
-    def _read(self, columns: Sequence[str], condition: str | None) -> pa.Table:
-        query = self._table().search().select(list(columns))
+    def _read(self, columns: Sequence[str], condition: str | None, *, numbered: bool = False) -> pa.Table:
+        query = self._table().search().select(list(columns)).with_row_id(numbered)
         return (query.where(condition) if condition else query).limit(None).to_arrow()
-
-    async def by_words(self, words: str, scope: Scope, depth: int) -> Ranking:
-        """Return the best `depth` rows by full text (BM25)."""
-        entries = await self._ranked((await self._reader()).query().nearest_to_text(_match(words)), "_score", scope, depth)
-        # Unless the list was cut, what it lacks has none of the words.
-        return Ranking(entries, entries[-1].score if len(entries) == depth else 0.0)
-
-    async def by_vector(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
-        """Return the best `depth` rows by the dot product with `vector`, of unit length."""
-        if (rows := self._rows()) is not None:
-            return rows.nearest(vector, scope, depth)
-        query = (await self._reader()).query().nearest_to(vector).column(VECTOR).distance_type("dot")
-        nearest = await self._ranked(query, "_distance", scope, depth)
-        entries = [Entry(entry.id, entry.document_id, entry.path, 1.0 - entry.score) for entry in nearest]
-        return Ranking(entries, entries[-1].score if entries else 0.0)
-
-    async def _ranked(self, query: Any, measure: str, scope: Scope, depth: int) -> list[Entry]:
-        if condition := scope.condition():
-            query = query.where(condition)
-        found = (await query.select(["id", "document_id", "path", measure]).limit(depth).to_arrow()).to_pylist()
-        return [Entry(row["id"], row["document_id"], row["path"], row[measure]) for row in found]
 
     async def _reader(self) -> Any:
         if self._reading is None:
             self._table()
-            database = await lancedb.connect_async(self._directory, read_consistency_interval=timedelta(0))
+            database = await lancedb.connect_async(self._directory, read_consistency_interval=timedelta(0), session=_session())
             self._reading = await database.open_table(self._name)
         return self._reading
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Part of every chunk's hash: a change here or in the cutting makes old vectors stale, so count it up.
 VERSION: Final = 2
 
-_IDENTIFIER = re.compile(r"[^\W\d]\w*|\d+")
+IDENTIFIER = re.compile(r"[^\W\d]\w*|\d+")
 # Capitals split camelCase in ASCII only; letters of other scripts stay together.
 _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
 
@@ -31,7 +31,7 @@ def _split(identifier: str) -> str:
 
 def split_words(text: str) -> str:
     """Return the words of code or prose, identifiers split, punctuation gone."""
-    return " ".join(filter(None, map(_split, _IDENTIFIER.findall(text))))
+    return " ".join(filter(None, map(_split, IDENTIFIER.findall(text))))
 
 
 def count_words(text: str) -> int:
@@ -94,7 +94,7 @@ def embedding_text(path: str, title: str, text: str) -> str:
 
 def searchable_text(path: str, title: str, text: str) -> str:
     """Return what full text search reads: split words, and identifiers of several words whole as well."""
-    identifiers = _IDENTIFIER.findall(f"{path}\n{title}\n{text}")
+    identifiers = IDENTIFIER.findall(f"{path}\n{title}\n{text}")
     split = list(map(_split, identifiers))
     whole = [identifier.lower() for identifier, parts in zip(identifiers, split, strict=True) if " " in parts]
     return " ".join([*filter(None, split), *whole])

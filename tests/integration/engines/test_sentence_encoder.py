@@ -64,7 +64,7 @@ def test_questions_that_come_meanwhile_are_computed_together_and_answered_each_w
         asked = [askers.submit(minilm.embed, [question]) for question in questions]
         try:
             assert began.wait(60)
-            while len(minilm._questions) < len(questions) - computed[0]:
+            while len(minilm._together._waiting) < len(questions) - computed[0]:
                 assert not any(one.done() for one in asked)
         finally:
             go.set()

@@ -9,15 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
 from federation.vectors.filters import Scope
 from federation.vectors.index import MEANING, STATIC, STATIC_DIM, WORDS, Key, VectorIndex
-from federation.vectors.table import DIM, together
+from federation.vectors.table import DIM, Table, run
+from federation.vectors.view import View
 from federation.vectors.wording import searchable_text
 from tests.integration.vectors.conftest import along
 
 Put = Callable[..., None]
+
+
+def view_of(table: Table) -> View:
+    return run(table.view())
 
 
 def test_a_chunk_is_put_and_replaced(index: VectorIndex, put: Put) -> None:
@@ -131,12 +137,62 @@ def test_vectors_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: Path) 
     for scope in (*scopes, Scope(collections=["x"], path_prefix="q/", suffixes=["1.py", "2.py"])):
         assert held.meanings.count(scope) == not_held.meanings.count(scope)
         for depth in (1, 20, 600):
-            one, other = together([index.meanings.by_vector(vectors[3], scope, depth) for index in (held, not_held)])
+            one, other = (run(view_of(index.meanings).by_vector(vectors[3], scope, depth)) for index in (held, not_held))
             assert [(each.id, each.document_id, each.path) for each in one.entries] == [
                 (each.id, each.document_id, each.path) for each in other.entries
             ]
             np.testing.assert_allclose([each.score for each in one.entries], [each.score for each in other.entries], atol=1e-5)
             assert one.floor == pytest.approx(other.floor, abs=1e-5)
+
+
+def test_of_what_is_held_only_what_came_since_is_read(index: VectorIndex, put: Put) -> None:
+    put("1", "apple", axis=1, document="a")
+    first = view_of(index.meanings).held
+    put("2", "apple", axis=2, document="b", path="b.py")
+    both = view_of(index.meanings).held
+    assert first is not None
+    assert both is not None
+    assert (len(first), len(both), both.count(Scope(["b"]))) == (1, 2, 1)
+    assert np.shares_memory(first._blocks[0], both._blocks[0])
+    index.delete(["1"])
+    put("3", "apple", axis=3, document="b", path="b.py")
+    assert {hit.id for hit in index.search("", None, along(3), scope=Scope(["b"]))} == {"2", "3"}
+    assert index.meanings.count() == 2
+
+
+def test_words_of_rows_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: Path) -> None:
+    held, not_held = VectorIndex(tmp_path), VectorIndex(tmp_path, index_above=-1)
+    keys = [Key(str(number), f"d{number % 50}", "xy"[number % 2], f"{'pq'[number % 3 > 0]}/{number % 50}.py", "kind") for number in range(300)]
+    texts = [f"apple {'tree ' * (number % 7)} {'pear ' * (number % 5)}" for number in range(300)]
+    held.put_words(keys, texts, np.repeat(along(0, STATIC_DIM)[None], 300, axis=0))
+    held.optimize_words()
+    for scope in (Scope(), Scope(collections=["x"]), Scope(path_prefix="p/", suffixes=["7.py"]), Scope(kinds=["no"]), Scope(collections=["x", "y"])):
+        one, other = (run(view_of(index.words).by_words("apple tree", scope, 400)) for index in (held, not_held))
+        assert sorted(one.entries, key=str) == sorted(other.entries, key=str)
+        assert one.floor == other.floor
+
+
+def test_what_is_put_since_a_view_was_taken_is_found_as_far_as_the_scope_goes(index: VectorIndex, put: Put) -> None:
+    put("1", "apple")
+    view = view_of(index.words)
+    put("2", "apple")
+    put("hidden", "apple", collection="of others")
+    ranking = run(view.by_words("apple", Scope(collections=["c"]), 10))
+    assert {entry.id for entry in ranking.entries} == {"1", "2"}
+
+
+def test_meaning_of_a_question_may_be_computed_while_it_is_searched(index: VectorIndex, put: Put) -> None:
+    put("1", "apple", axis=1)
+    asked = []
+
+    def meaning() -> NDArray[np.float32]:
+        asked.append(1)
+        return along(1)
+
+    assert index.search("apple", along(1, STATIC_DIM), meaning) == index.search("apple", along(1, STATIC_DIM), along(1))
+    assert asked == [1]
+    with pytest.raises(InvalidInput, match=r"vector: got 'shape \(3,\)'"):
+        index.search("apple", None, lambda: np.zeros(3, dtype=np.float32))
 
 
 def test_what_was_held_before_a_change_is_not_answered_after_it(index: VectorIndex, put: Put) -> None:
