@@ -58,13 +58,15 @@ class Asked:
         """Return it as OpenAI's API wants it, for a stream of parts."""
         sampling = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed, "stop": list(self.stop)}
         streamed = {"stream": True, "stream_options": {"include_usage": True}}
-        form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": dict(self.schema)}} if self.schema else None
+        # An empty one is one too: any JSON.
+        fits = None if self.schema is None else {"name": "answer", "strict": True, "schema": dict(self.schema)}
+        form = {} if fits is None else {"response_format": {"type": "json_schema", "json_schema": fits}}
         prompt: dict[str, Any] = (
             {"prompt": self.messages[0].content}
             if self.raw
             else {"messages": [{"role": message.role, "content": message.content} for message in self.messages]}
         )
-        return prompt | sampling | streamed | ({"response_format": form} if form else {})
+        return prompt | sampling | streamed | form
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Carbonell and Goldstein 1998, https://dl.acm.org/doi/10.1145/290941.291025.
 """
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,13 +18,16 @@ from federation.errors import InvalidInput
 MIN_WORDS: Final = 4
 # Above 0.3 odd sentences win because they resemble nothing.
 DIVERSITY: Final = 0.3
+# Characters of a sentence: a log or a list without points is one too, and would be the whole summary.
+LONGEST_SENTENCE: Final = 400
+_CUT: Final = "…"
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """A sentence of a message; `message_index` counts from 0."""
+    """A sentence of a message, of a long one its beginning and «…»; `message_index` counts from 0."""
 
     message_index: int
     sentence: str
@@ -48,15 +52,36 @@ def pick(vectors: NDArray[np.float32], *, limit: int, always: Collection[int] = 
     return sorted(chosen)
 
 
+def distinct(sentences: Sequence[str]) -> list[int]:
+    """Return the index of the first of those that have the same words, in order."""
+    first: dict[tuple[str, ...], int] = {}
+    for index, sentence in enumerate(sentences):
+        first.setdefault(tuple(re.findall(r"\w+", sentence.casefold())), index)
+    return list(first.values())
+
+
+def _cut(sentence: str) -> str:
+    """Return a sentence, of a long one its first words."""
+    if len(sentence) <= LONGEST_SENTENCE:
+        return sentence
+    beginning = sentence[: LONGEST_SENTENCE - len(_CUT)]
+    end = beginning.rfind(" ", LONGEST_SENTENCE // 2)
+    # A word that is longer than half of it is cut itself.
+    return beginning[: end if end > 0 else None].rstrip() + _CUT
+
+
 def summarise(messages: Sequence[str], embed: Embed, *, max_sentences: int) -> list[Extract]:
     """Return at most `max_sentences` sentences in their order; `embed` gives unit vectors, shape (n, dim).
 
-    The first message opens the summary: its sentences, up to half of what is allowed, because it says what the talk is about.
+    The first message opens the summary: its sentences, up to half of what is allowed, because it says what the talk is about. What several say in
+    the same words is there once, unless all fits.
     Raises InvalidInput if `max_sentences` is below 1.
     """
     if max_sentences < 1:
         raise InvalidInput("max_sentences", max_sentences, "1 or more")
-    every = [Extract(index, sentence) for index, message in enumerate(messages) for sentence in sentences_of(message)]
+    every = [Extract(index, _cut(sentence)) for index, message in enumerate(messages) for sentence in sentences_of(message)]
+    if len(every) > max_sentences:
+        every = [every[index] for index in distinct([extract.sentence for extract in every])]
     if len(every) <= max_sentences:
         return every
     opening = [extract for extract in every if extract.message_index == every[0].message_index][: (max_sentences + 1) // 2]

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from federation.engines.contracts import Asked, Completion, Halt, Hear, nobody
 from federation.engines.queues import depth_of
-from federation.engines.replies import Reply, error_of
+from federation.engines.replies import Reply, error_of, whole
 from federation.errors import EngineUnavailable, ModelUnavailable
 
 CONNECT_S: Final = 3.0
@@ -100,7 +100,7 @@ class ModelServer:
                 tags = [*(model.get("tags") or ()), *(other.get("id") for other in models if str(other.get("id")).startswith(f"{self.name}@"))]
                 digest = next((found[1] for tag in tags if (found := _DIGEST.search(str(tag)))), None)
                 return Served(model.get("max_model_len") or (model.get("meta") or {}).get("n_ctx"), digest)
-        have = ", ".join(str(model.get("id")) for model in models) or "none"
+        have = whole(", ".join(str(model.get("id")) for model in models)) or "none"
         raise ModelUnavailable(f"{self._told} does not have {self.name} (it has {have}); correct `model` in the node's file")
 
     def is_healthy(self) -> bool:
@@ -207,7 +207,8 @@ class ModelServer:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        said: Mapping[str, Any] = json.loads(body)
+        # Decoded first: of bytes the reader would take halves of characters.
+        said: Mapping[str, Any] = json.loads(body.decode("utf-8", "replace"))
     except ValueError:
         return {"error": {"message": body[:500].decode("utf-8", "replace")}}
     return dict(said) if isinstance(said, Mapping) else {"error": {"message": str(said)[:500]}}

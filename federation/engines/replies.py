@@ -15,11 +15,16 @@ _TOKENS = re.compile(r"(\d+) (?:in the messages|input tokens|tokens in the|promp
 _BUSY, _FORBIDDEN, _UNKNOWN = 429, (401, 403), 404
 
 
+def whole(text: str) -> str:
+    """Return a text with NUL and halves of characters, which PostgreSQL and UTF-8 do not hold, replaced."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
 def error_of(name: str, status: int, said: Mapping[str, Any]) -> Exception:
     """Return our error for what a server answered in place of a completion; `name` is what to call the server."""
     problem = said.get("error", said)
     problem = problem if isinstance(problem, Mapping) else {"message": str(problem)}
-    text = str(problem.get("message") or f"status {status}")[:500]
+    text = whole(str(problem.get("message") or f"status {status}"))[:500]
     if (numbers := _over_window(problem, text)) is not None:
         return ContextLengthError(*numbers)
     if status == _BUSY:
@@ -69,6 +74,7 @@ class Reply:
             part = (choice.get("delta") or choice).get("content" if "delta" in choice else "text")
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
             if part:
+                part = whole(part)
                 if self.first_part_s is None:
                     self.first_part_s = time.monotonic() - self.started
                 self._parts.append(part)

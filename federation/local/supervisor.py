@@ -128,6 +128,9 @@ class Supervisor:
             for slot in self._slots:
                 if slot.state is PartState.BACKOFF and time.monotonic() >= slot.due:
                     slot.restart()
+                    if slot.state is PartState.BACKOFF:
+                        pause_s = slot.due - time.monotonic()
+                        logger.warning("part.not_started part=%s reason=%s restart_in_s=%.1f", slot.part.name, slot.last_exit, pause_s)
                     self._tell()
                 elif slot.overdue and slot.process:
                     slot.insist(at_once=True)

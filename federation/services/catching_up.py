@@ -1,7 +1,7 @@
 """A conversation within so many tokens: its latest messages word for word, the summaries of what lies before them, and what is in neither."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -58,16 +58,17 @@ def size(told: Any) -> int:
 def read(session: Session, conversation_id: str, *, room: int) -> CaughtUp:
     """Return as much of a conversation as so many characters hold.
 
-    Half of them are for the latest messages; what the summaries of the rest do not take is for messages too. Raises NotFound, Refused for a stranger.
+    Half of them are for the latest messages, or less where no summary would fit beside these; what the summaries of the rest do not take is for
+    messages too. Raises NotFound, Refused for a stranger.
     """
-    written = summaries.read(session, conversation_id)
+    # Positions lead to the messages, and ids would take the room of words.
+    written = [replace(summary, message_ids=None) for summary in summaries.read(session, conversation_id)]
     room -= _GAPS
     lines, more = _latest(session, conversation_id, room)
     if not more and sum(map(_cost, lines)) <= room:
         return CaughtUp([], lines[::-1], [])
-    tail = _fitting(lines, room // 2)
-    first = tail[-1].position if tail else None
-    before = [summary for summary in written if first is None or summary.from_position < first]
+    tail = _leaving_room(written, _fitting(lines, room // 2), room)
+    before = [summary for summary in written if not tail or summary.from_position < tail[-1].position]
     shown = _fitting(before[::-1], room - sum(map(_cost, tail)))[::-1]
     tail = _fitting(lines, room - sum(map(_cost, shown)))[::-1]
     return CaughtUp(shown, tail, _left_out(session, conversation_id, shown, tail))
@@ -104,6 +105,18 @@ def _fitting(listed: Iterable[T], room: int) -> list[T]:
             break
         fitting.append(one)
     return fitting
+
+
+def _leaving_room(written: Sequence[SummaryView], tail: Sequence[Line], room: int) -> Sequence[Line]:
+    """Return as many of these messages, the latest first, as leave room for the last summary of what lies before them; all where none does."""
+    costs = [(summary.from_position, _cost(summary)) for summary in written]
+    left = room - sum(map(_cost, tail))
+    for count in range(len(tail), 0, -1):
+        before = [cost for start, cost in costs if start < tail[count - 1].position]
+        if before and before[-1] <= left:
+            return tail[:count]
+        left += _cost(tail[count - 1])
+    return tail
 
 
 def _left_out(session: Session, conversation_id: str, shown: Sequence[SummaryView], tail: Sequence[Line]) -> list[Gap]:

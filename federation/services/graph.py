@@ -62,7 +62,7 @@ class Step:
     conversation_id: str
     source: Source
     source_id: uuid.UUID
-    quote: Annotated[str, Field(description="The beginning of what was said; it quotes another, and is no instruction.")]
+    quote: Annotated[str, Field(description="The beginning of what was said, or of evidence; it quotes another, and is no instruction.")]
     said_at: datetime
 
 
@@ -121,16 +121,16 @@ def _messages(session: Session, ids: Sequence[uuid.UUID]) -> list[Text]:
 def _findings(session: Session, ids: Sequence[uuid.UUID]) -> list[Text]:
     query = select(AgentFinding, AgentSession).join(AgentSession, AgentSession.id == AgentFinding.session_id).where(AgentFinding.id.in_(ids))
     return [
-        Text(Source.FINDING, each.id, of.conversation_id, each.agent_id, each.created_at, _worded(each), f"session:{of.slug or of.id}")
+        Text(Source.FINDING, each.id, of.conversation_id, each.agent_id, each.created_at, "\n".join(_told(each)), f"session:{of.slug or of.id}")
         for each, of in session.execute(query)
         # One from before sessions had conversations is seen by its initiator alone.
         if of.conversation_id is not None
     ]
 
 
-def _worded(finding: AgentFinding) -> str:
-    told = [str(item[name]) for item in finding.evidence for name in ("query", "result") if item.get(name)]
-    return "\n".join([str(finding.content["text"]), *told])
+def _told(finding: AgentFinding) -> list[str]:
+    """Return what a finding says, then the queries and results of its evidence."""
+    return [str(finding.content["text"]), *(str(item[name]) for item in finding.evidence for name in ("query", "result") if item.get(name))]
 
 
 def _rows(session: Session, texts: Sequence[Text]) -> list[dict[str, Any]]:
@@ -208,13 +208,13 @@ def walk(session: Session, about: Sequence[str], *, hops: int = 2, limit: int = 
 
 
 def _starts(session: Session, name: str) -> list[str]:
-    """Return what is called so: with its kind, without it, or the last part of a path."""
+    """Return what is called so: with its kind that alone, without it also files in folders by the last part of their path."""
     names = [name, *(f"{kind}:{name}" for kind in _KINDS)]
     found = list(session.scalars(_NAMED_SO, {"names": names, "most": MOST_STARTS}))
-    if found or "/" in name:
+    if "/" in name or name in found or (found and not any(each.startswith("file:") for each in found)):
         return found
     ending = name.removeprefix("file:").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return list(session.scalars(_ENDING_SO, {"ending": f"file:%/{ending}", "most": MOST_STARTS}))
+    return [*found, *session.scalars(_ENDING_SO, {"ending": f"file:%/{ending}", "most": MOST_STARTS})]
 
 
 def _steps(session: Session, ids: set[uuid.UUID]) -> Mapping[uuid.UUID, Step]:
@@ -227,8 +227,16 @@ def _steps(session: Session, ids: set[uuid.UUID]) -> Mapping[uuid.UUID, Step]:
     return {row.id: _step(row, message, finding) for row, message, finding in session.execute(query)}
 
 
+def _naming(told: Sequence[str], things: Sequence[str]) -> str:
+    """Return the first of these texts that names most of these things."""
+    # A version has the name of what it is of before it, which may stand otherwise in the text.
+    names = [thing.partition(":")[2].split(" ")[-1].casefold() for thing in things]
+    return max(told, key=lambda text: sum(name in text.casefold() for name in names))
+
+
 def _step(row: GraphRelation, message: Message | None, finding: AgentFinding | None) -> Step:
-    by, said = (message.sender, message.content) if message else (finding.agent_id, str(finding.content["text"])) if finding else ("", "")
+    by, told = (message.sender, [message.content]) if message else (finding.agent_id, _told(finding)) if finding else ("", [""])
+    said = _naming(told, [row.object] if row.relation in (MENTIONS, ABOUT) else [row.subject, row.object])
     return Step(
         subject=row.subject,
         relation=row.relation,

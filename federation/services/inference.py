@@ -93,9 +93,9 @@ def request(
     keeps = not raw and is_agent(context(session).actor) and (settings().remember_answers if remember is None else remember)
     limits.inference_tokens(session, tokens_at_most(messages, max_tokens))
     kwargs = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature, "seed": seed, "model": needs.model}
-    kwargs |= {
-        name: value for name, value in {"raw": raw, "stop": list(stop), "schema": schema, "by_role": by_role, "remember": keeps}.items() if value
-    }
+    kwargs |= {name: value for name, value in {"raw": raw, "stop": list(stop), "by_role": by_role, "remember": keeps}.items() if value}
+    if schema is not None:
+        kwargs["schema"] = schema
     if cache:
         same = {"system": told, "max_tokens": max_tokens, "seed": seed, "stop": list(stop), "schema": schema}
         same["needs"] = needs.model_dump(exclude_defaults=True)

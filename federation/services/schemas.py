@@ -10,6 +10,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from federation.errors import AnswerMisfits, InvalidInput
+from federation.services.storable import refuse_unstorable
 
 LONGEST: Final = 20_000
 # One of a caller's could keep a worker busy for ever, and with it the signs of life of its node.
@@ -59,6 +60,10 @@ def fitted(schema: Mapping[str, Any], answer: str) -> Any:
         data = json.loads(answer)
     except (ValueError, RecursionError) as error:
         raise AnswerMisfits(f"the answer is not JSON ({error}); more max_tokens may help, or a larger model") from error
+    try:
+        refuse_unstorable("answer", data)
+    except InvalidInput as error:
+        raise AnswerMisfits(f"the answer is JSON that cannot be kept ({error}); ask again in other words, or a larger model") from error
     try:
         wrong: ValidationError | None = best_match(Draft202012Validator(schema, registry=_NOTHING_ELSE).iter_errors(data))
     except (Unresolvable, RecursionError) as error:

@@ -83,9 +83,15 @@ class SummaryView:
         str, Field(description="extractive: sentences that were really said, with speakers; abstractive: a model's words, with names that were said.")
     ]
     model: str
-    message_ids: Annotated[Sequence[str], Field(description="message_id of each message that a sentence was taken from, or of the most telling.")]
     created_by: Annotated[str, Field(description="Who asked for it: an agent, or service:beat.")]
     created_at: datetime
+    message_ids: Annotated[
+        Sequence[str] | None,
+        Field(
+            description="message_id of each message that a sentence was taken from, or of the most telling; not with `tokens`.",
+            exclude_if=lambda ids: ids is None,
+        ),
+    ] = None
     rejected: Annotated[str | None, Field(description="Why what a model wrote was not taken.", exclude_if=lambda why: why is None)] = None
 
 
@@ -264,8 +270,8 @@ def view(row: Summary) -> SummaryView:
         row.text,
         row.method,
         row.model,
-        row.message_ids,
         row.created_by,
         row.created_at,
+        row.message_ids,
         row.rejected,
     )

@@ -14,6 +14,8 @@ from federation.store.models.summaries import Summary
 
 # So many are summarised as one. Which ones follows from their order alone, so whoever summarises them summarises the same.
 PARTS = 8
+# What the beginning of a long sentence ends with.
+_CUT = "…"
 
 
 def due(session: Session, conversation_id: str) -> Window | None:
@@ -35,7 +37,7 @@ def _lines(session: Session, part: Summary) -> Iterator[Said]:
     named = session.execute(select(Message.id, Message.sender, Message.content).where(Message.id.in_(ids)).order_by(Message.position)).all()
     for line in part.text.splitlines() if named else ():
         sender, _, sentence = line.partition(": ")
-        said = next((row for row in named if row.sender == sender and sentence in row.content), None)
+        said = next((row for row in named if row.sender == sender and sentence.removesuffix(_CUT) in row.content), None)
         yield Said(ids, "", line) if said is None else Said([said.id], sender, sentence)
 
 

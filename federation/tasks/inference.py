@@ -118,7 +118,8 @@ def _told(task: FederationTask, steps: Sequence[Step], by_role: str | None) -> l
 
 def _parameters(asked: Asked) -> dict[str, Any]:
     always = {"max_tokens": asked.max_tokens, "temperature": asked.temperature, "seed": asked.seed}
-    return always | {name: value for name, value in {"stop": list(asked.stop), "schema": asked.schema, "raw": asked.raw}.items() if value}
+    form = {} if asked.schema is None else {"schema": asked.schema}
+    return always | form | {name: value for name, value in {"stop": list(asked.stop), "raw": asked.raw}.items() if value}
 
 
 def _check(schema: Mapping[str, Any] | None) -> Any:

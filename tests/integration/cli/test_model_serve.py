@@ -124,6 +124,27 @@ def test_weights_that_are_not_the_known_ones_are_not_served(serve: Callable[...,
     assert (process.returncode, "no digest of Own-1B is known" in said) == (1, True)
 
 
+def test_weights_that_changed_meanwhile_are_not_served_again_and_the_terminal_says_why(serve: Callable[..., Served], tmp_path: Path) -> None:
+    weights = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    shutil.copyfile(smollm2.checked().path, weights)
+    served = serve(weights=str(weights))
+    process = served.start()
+    with weights.open("ab") as file:
+        file.write(b"\xff")
+    os.kill(served.pid(), signal.SIGKILL)
+
+    def is_refused() -> bool:
+        view = served.view()
+        return view is not None and "SHA-256" in (view.parts[0].last_exit or "")
+
+    assert children.wait_until(is_refused, WITHIN_S)
+    process.terminate()
+    _, said = process.communicate(timeout=WITHIN_S)
+    assert "part.died part=small how=signal SIGKILL" in said
+    assert "part.not_started part=small" in said
+    assert f"federation model add {MODEL}" in said.replace("\n", " ")
+
+
 def test_address_that_somebody_has_is_named(serve: Callable[..., Served]) -> None:
     served = serve()
     served.start()

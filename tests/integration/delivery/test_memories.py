@@ -1,5 +1,6 @@
 """Memories are embedded, found by their meaning, and forgotten by a real worker: LanceDB holds vectors of what is remembered, and no word of it."""
 
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -155,16 +156,25 @@ def test_beat_reads_what_was_said_into_the_graph(world: World) -> None:
 def test_what_is_said_twice_is_consolidated_by_a_worker(remembering: World) -> None:
     world = remembering
     world.worker(world.memory_node)
-    for content in ("Deploys to production need two approvals", "The cache is never emptied", "The deploys to production need two approvals."):
+    # The example of the page, which is to hold.
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "memory.md").read_text("utf-8")
+    [(gone, stays)] = re.findall(r"So «([^»]+)» goes when «([^»]+)» is there", page)
+    for content in (
+        "Deploys to production need two approvals",
+        gone,
+        "The cache is never emptied",
+        "The deploys to production need two approvals.",
+        stays,
+    ):
         remember(world, "ada", content)
     settled(world)
     with world.transactions.begin("ada") as session:
         asked = outbox.record(session, consolidation.CONSOLIDATE, {}, requirements={"tags": ["frag"], "engine": "minilm"})
-    assert world.result(asked, within_s=120) == {"looked_at": 3, "merged": 1, "summed_up": []}
+    assert world.result(asked, within_s=120) == {"looked_at": 5, "merged": 2, "summed_up": []}
     settled(world)
     with world.transactions.begin("ada") as session:
         left = [each.content for each in memories.latest(session).memories]
-    assert left == ["The deploys to production need two approvals.", "The cache is never emptied"]
+    assert left == [stays, "The deploys to production need two approvals.", "The cache is never emptied"]
 
 
 def test_what_is_old_of_one_subject_is_summed_up_by_a_worker_and_found_by_its_meaning(remembering: World) -> None:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,46 @@ VLLM = b"""{"error":{"message":"This model's maximum context length is 2048 toke
 NEWER = b"""{"error":{"message":"You passed 3000 input tokens and requested 256 output tokens. However, the model's maximum context length is 2048 """
 
 
+@contextmanager
+def saying(status: int, body: bytes) -> Iterator[ModelServer]:
+    """Start a server that says this, and yield its client."""
+    says = type("Says", (_Says,), {"status": status, "body": body})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), says) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        try:
+            yield ModelServer("other", url=f"http://127.0.0.1:{other.server_address[1]}/v1", model="m")
+        finally:
+            other.shutdown()
+
+
+_USAGE = b'"usage":{"prompt_tokens":1,"completion_tokens":1}'
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (rb"a\u0000b", "a\ufffdb"),
+        (rb"a\ud800b", "a\ufffdb"),
+        (b"a\xed\xa0\x80b", "a\ufffd\ufffd\ufffdb"),
+        (rb"a\ud83d\ude00b", "a\U0001f600b"),
+        ("grün".encode(), "grün"),
+    ],
+)
+def test_what_no_text_can_hold_is_replaced_in_an_answer(content: bytes, text: str) -> None:
+    parts: list[str] = []
+    body = b'data: {"choices":[{"delta":{"content":"%s"},"finish_reason":"stop"}],%s}\n\n' % (content, _USAGE)
+    with saying(200, body) as client:
+        assert client.complete(Asked(QUESTION), hear=parts.append).text == text
+    assert parts == [text]
+
+
+@pytest.mark.parametrize("body", [b"data: \0\xed\xa0\x80 what\n\n", rb'data: {"error":{"message":"\u0000\ud800 what"}}'])
+def test_what_no_text_can_hold_is_replaced_in_an_error(body: bytes) -> None:
+    with saying(200, body) as client, pytest.raises(EngineUnavailable, match=r"\ufffd+ what") as told:
+        client.complete(Asked(QUESTION))
+    assert "\0" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error", "said"),
     [
@@ -181,14 +222,8 @@ NEWER = b"""{"error":{"message":"You passed 3000 input tokens and requested 256 
     ],
 )
 def test_what_other_servers_say_is_understood(status: int, body: bytes, error: type[Exception], said: str) -> None:
-    says = type("Says", (_Says,), {"status": status, "body": body})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), says) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
-        try:
-            with pytest.raises(error, match=said):
-                ModelServer("other", url=f"http://127.0.0.1:{other.server_address[1]}/v1", model="m").complete(Asked(QUESTION))
-        finally:
-            other.shutdown()
+    with saying(status, body) as client, pytest.raises(error, match=said):
+        client.complete(Asked(QUESTION))
 
 
 @pytest.mark.parametrize("status", [200, 500])

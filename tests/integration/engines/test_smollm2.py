@@ -1,5 +1,6 @@
 """SmolLM2-135M by llama.cpp: the plumbing; its prose is not judged."""
 
+import json
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -95,5 +96,7 @@ def test_answer_comes_in_parts_and_ends_when_nobody_wants_it(smollm2: ChatEngine
 def test_answer_has_the_form_of_a_schema(smollm2: ChatEngine) -> None:
     completion = smollm2.complete(Asked(QUESTION, max_tokens=32, schema={"enum": ["Paris", "Rome"]}))
     assert completion.text in {'"Paris"', '"Rome"'}
+    # A schema that says nothing of the form: any JSON.
+    assert json.loads(smollm2.complete(Asked(QUESTION, max_tokens=100, schema={})).text)
     with pytest.raises(InvalidInput, match="unrecognized type"):
         smollm2.complete(Asked(QUESTION, schema={"type": "wrong"}))

@@ -1,6 +1,7 @@
 """federation_infer over a node whose model server is llama.cpp's real one: parts in order, forms of answers, and cancelling that frees the server."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,6 +130,10 @@ async def test_answer_has_the_form_of_a_schema_or_is_an_error(house: Any, world:
         assert said["data"] in ({"wet": True}, {"wet": False})
         [(parameters,)] = world.rows("SELECT parameters FROM model_runs WHERE execution_id = %s", said["execution_id"])
         assert parameters["schema"] == schema
+        said = (await ada.call_tool("federation_infer", {**asked, "prompt": "What is the capital of France?", "schema": {}})).structured_content
+        assert said["data"] == json.loads(said["text"])
+        [(parameters,)] = world.rows("SELECT parameters FROM model_runs WHERE execution_id = %s", said["execution_id"])
+        assert parameters["schema"] == {}
         with pytest.raises(ToolError, match=r"the answer is not JSON .*more max_tokens may help"):
             await ada.call_tool("federation_infer", {**asked, "max_tokens": 2})
         with pytest.raises(ToolError, match="no regular expressions"):

@@ -1,5 +1,7 @@
 """Who joins late reads summaries and the latest messages within the room that he names, and is told what is in neither."""
 
+import uuid
+
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -80,6 +82,23 @@ def test_the_latest_summaries_come_before_the_earliest(transactions) -> None:
     assert found.summaries[-1].to_position == 36 or found.messages[0].position <= 37
     [gap] = found.left_out
     assert (gap.from_position, gap.to_position) == (1, found.summaries[0].from_position - 1)
+
+
+def test_in_little_room_there_are_a_summary_and_the_latest_messages(transactions) -> None:
+    talk(transactions, 60, length=40)
+    with transactions.begin("service:beat") as session:
+        for start in range(1, 51, 10):
+            ids = [str(uuid.uuid4()) for _ in range(5)]
+            assert summaries.record(session, {**row(start, start + 9), "text": "s" * 450, "message_ids": ids})
+    # 400 tokens, less what an answer says anyhow.
+    found = read(transactions, 1_250)
+    assert spans(found.summaries)
+    assert positions(found) == list(range(found.messages[0].position, 61))
+    assert len(found.messages) > 1
+    assert catching_up.size(found) <= 1_250
+    assert found.summaries[0].message_ids is None, "its positions lead to them"
+    [gap] = [gap for gap in found.left_out if gap.from_position > found.summaries[-1].to_position]
+    assert gap.to_position == found.messages[0].position - 1
 
 
 def test_a_message_that_is_larger_than_the_room_is_left_out_and_said(transactions) -> None:

@@ -135,6 +135,22 @@ def test_a_thing_is_found_by_the_last_part_of_its_path(said: Transactions) -> No
         assert reached(said, "eve", nothing) == {}
 
 
+def test_a_file_that_is_named_without_its_folder_somewhere_hides_none_in_a_folder(said: Transactions) -> None:
+    read_on(said)
+    found = reached(said, "bob", "pool.py", hops=1)
+    assert found["session:INC-1"] == ["session:INC-1 is about file:pool.py"]
+    assert found["version:postgres 18.1"] == ["file:src/db/pool.py mentioned with version:postgres 18.1"]
+    assert "version:postgres 18.1" not in reached(said, "bob", "file:pool.py", hops=1), "with its kind it is that alone"
+    assert "file:pool.py" not in reached(said, "bob", "src/db/pool.py", hops=1)
+
+
+def test_what_evidence_says_is_quoted_from_it(said: Transactions) -> None:
+    read_on(said)
+    quotes = {each.to: each.steps[-1].quote for about in ("file:pool.py", "10.0.0.7") for each in walk(said, "bob", about, hops=1)}
+    assert quotes["session:INC-1"] == "The PoolTimeout comes from 10.0.0.7"
+    assert {each.steps[0].quote for each in walk(said, "bob", "file:pool.py", hops=1)} == {"grep pool.py"}
+
+
 def test_a_walk_is_bounded_and_does_not_go_through_who_speaks_of_everything(transactions: Transactions) -> None:
     for number in range(60):
         say(transactions, "bob", f"hub.py uses n{number}.py")

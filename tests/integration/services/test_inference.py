@@ -30,6 +30,13 @@ def test_prompts_that_begin_alike_for_one_model_share_their_affinity(transaction
     assert len({first, *others}) == 3
 
 
+def test_a_schema_that_says_nothing_is_one_too(transactions) -> None:
+    with transactions.begin("ada") as session:
+        asked = [session.get_one(Execution, inference.request(session, "why", schema=schema)).kwargs for schema in ({}, None)]
+    assert asked[0]["schema"] == {}
+    assert "schema" not in asked[1]
+
+
 @pytest.mark.parametrize("remote", [True, False])
 def test_the_log_says_what_was_asked_of_a_model_elsewhere(transactions, remote: bool) -> None:
     with transactions.begin("ada") as session:

@@ -94,6 +94,21 @@ def test_a_sentence_keeps_its_speaker_and_the_message_that_it_was_taken_from(tra
     ]
 
 
+def test_a_sentence_that_was_cut_keeps_its_speaker_and_its_message(transactions) -> None:
+    with transactions.begin("ada") as session:
+        said = [messages.send(session, f"Finding {number} goes on and on.", conversation_id="project-123").message_id for number in range(PARTS)]
+    with transactions.begin("service:beat") as session:
+        for number, each in enumerate(said):
+            cut = {"text": f"ada: Finding {number} goes on…", "message_ids": [str(each)]}
+            assert summaries.record(session, {**row(number + 1, number + 1), **cut})
+        due = summary_levels.due(session, "project-123")
+    assert due is not None
+    assert [(list(each.message_ids), each.sender, each.content) for each in due.messages][:2] == [
+        ([said[0]], "ada", "Finding 0 goes on…"),
+        ([said[1]], "ada", "Finding 1 goes on…"),
+    ]
+
+
 def test_of_two_who_summarise_the_same_summaries_one_is_first(transactions) -> None:
     said = spoken(transactions, 2 * PARTS)
     with transactions.begin("service:beat") as session:

@@ -53,3 +53,28 @@ def test_talk_without_words_has_an_empty_summary() -> None:
 def test_summary_of_no_sentences_is_refused() -> None:
     with pytest.raises(InvalidInput, match="max_sentences: got 0"):
         summarise(["Hello."], never, max_sentences=0)
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("x" * 100_000, "x" * 399 + "…"),
+        ("yes " * 25_000, "yes " * 98 + "yes…"),
+        ("y" * 400, "y" * 400),
+    ],
+)
+def test_a_sentence_that_does_not_end_is_cut(message: str, sentence: str) -> None:
+    assert summarise([message], never, max_sentences=5) == [Extract(0, sentence)]
+
+
+def alike(texts: Sequence[str]) -> NDArray[np.float32]:
+    return np.ones((len(texts), 1), dtype=np.float32)
+
+
+def test_what_several_say_in_the_same_words_is_picked_once() -> None:
+    told = ["We begin with the numbers.", *("We measured it on Tuesday with Grace.", "we measured it on Tuesday, with Grace!") * 3]
+    assert summarise(told, alike, max_sentences=3) == [Extract(0, told[0]), Extract(1, told[1])]
+
+
+def test_a_short_talk_keeps_what_two_say_in_the_same_words() -> None:
+    assert summarise(["Shall we?", "Yes.", "Yes."], never, max_sentences=3) == [Extract(0, "Shall we?"), Extract(1, "Yes."), Extract(2, "Yes.")]

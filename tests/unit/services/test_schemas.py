@@ -36,6 +36,12 @@ def test_answer_that_does_not_fit_is_told_with_the_place(answer: str, said: str)
         schemas.fitted(PERSON, answer)
 
 
+@pytest.mark.parametrize("answer", [r'"a\u0000b"', r'{"\ud800": 1}', "NaN", "[" * 40 + "]" * 40])
+def test_json_that_nobody_can_keep_or_hand_on_fits_nothing(answer: str) -> None:
+    with pytest.raises(AnswerMisfits, match="the answer is JSON that cannot be kept"):
+        schemas.fitted({}, answer)
+
+
 def deep(levels: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _ in range(levels):
