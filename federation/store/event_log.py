@@ -18,8 +18,7 @@ from federation.store.payloads.catalogue import version
 _APPEND = text(
     """
     WITH told AS MATERIALIZED (
-        SELECT stream, coalesce(position, federation_next_position(stream)) AS position, type, actor, conversation_id, session_id, payload, trace_id,
-            kept
+        SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id, kept
         FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS e (
             stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text, kept jsonb
         )
@@ -31,8 +30,7 @@ _APPEND = text(
             signature text
         ) WHERE told.kept IS NOT NULL
     )
-    INSERT INTO events (stream, position, type, actor, conversation_id, session_id, payload, trace_id)
-    SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id FROM told
+    SELECT federation_append(stream, position, type, actor, conversation_id, session_id, payload, trace_id) FROM told
     """
 )
 _ADVANCE = text("SELECT federation_next_position(:stream)")
