@@ -18,8 +18,7 @@ from federation.store.payloads.catalogue import version
 _APPEND = text(
     """
     WITH told AS MATERIALIZED (
-        SELECT stream, coalesce(position, federation_next_position(stream)) AS position, type, actor, conversation_id, session_id, payload, trace_id,
-            kept
+        SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id, kept
         FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS e (
             stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text, kept jsonb
         )
@@ -34,8 +33,7 @@ _APPEND = text(
         WHERE told.kept IS NOT NULL AND k.whose = coalesce(s.attested_by, s.actor) AND k.ended_at IS NULL
         RETURNING digest
     )
-    INSERT INTO events (stream, position, type, actor, conversation_id, session_id, payload, trace_id)
-    SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id FROM told
+    SELECT federation_append(stream, position, type, actor, conversation_id, session_id, payload, trace_id) FROM told
     WHERE (SELECT count(*) FROM stated) = (SELECT count(kept) FROM told)
     """
 ).execution_options(preserve_rowcount=True)

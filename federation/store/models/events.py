@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Actor, Base, CreatedAt, Key
@@ -16,6 +16,8 @@ class Stream(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
+    # Whether that was taken together with its event, so that nobody has to look for it at the end of the transaction.
+    told: Mapped[bool] = mapped_column(server_default=false())
 
 
 class Event(Base):

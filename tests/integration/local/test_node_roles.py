@@ -262,8 +262,22 @@ def test_what_agents_ask_for_over_it_is_held_to_what_they_may_write(database: st
             connection.execute("SELECT set_config('federation.actor', %s, true)", [actor])
             connection.execute("SELECT federation_next_position(%s)", [stream])
         assert f"is not one that {actor} writes in" in str(caught.value)
+    append = "SELECT federation_append(%s, %s, 'task.completed', %s, %s, NULL, '{}', 't')"
+    for actor, *event in (
+        ("eve", f"session:{mine}", None, "eve", "nt"),
+        ("eve", f"session:{mine}", 1, "ada", "nt"),
+        ("eve", "agent:eve", None, "ada", None),
+        ("eve", "agent:eve", None, "eve", "nt"),
+        ("node:taichi", "node:taichi", None, "node:taichi", None),
+        ("", "agent:eve", None, "eve", None),
+    ):
+        with psycopg.connect(url(database, node, "secret", "federation_app")) as connection, pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("SELECT set_config('federation.actor', %s, true)", [actor])
+            connection.execute(append, event)
     with psycopg.connect(url(database, node, "secret", "federation_service")) as connection:
         assert connection.execute("SELECT federation_next_position('node:taichi')").fetchone() == (1,)
+        connection.execute(append, ("node:taichi", None, "node:taichi", None))
+        assert connection.execute("SELECT position FROM events WHERE stream = 'node:taichi'").fetchone() == (2,)
         connection.rollback()
     for engine in engines:
         engine.dispose()

@@ -10,6 +10,7 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
     path = "search_path=pg_catalog, public, pg_temp"
     names = (
         "answered_by",
+        "append",
         "conversations",
         "drop_answers",
         "end_expired",

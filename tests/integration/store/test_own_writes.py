@@ -5,8 +5,8 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
-from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import BigInteger, bindparam, text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from federation.services import approvals, conversations, memories, messages, sessions, task_claims, task_ends, tasks
 from federation.services.approvals import Decision
@@ -34,20 +34,30 @@ def streams(transactions: Transactions) -> dict[str, str | None]:
     return dict.fromkeys(ours, "nt") | dict.fromkeys(alone)
 
 
-def _append(session: Any, stream: str, conversation: str | None, *, position: str = "federation_next_position(:stream)", actor: str) -> None:
-    statement = f"""
+# What an agent writes an event by, in plain SQL and by the function that the program calls; at the next place where none is given.
+WAYS = {
+    "insert": """
         INSERT INTO events (stream, position, type, actor, conversation_id, payload, trace_id)
-        SELECT :stream, {position}, 'task.completed', :actor, :conversation, '{{}}', 't'
-    """
-    session.execute(text(statement), {"stream": stream, "conversation": conversation, "actor": actor})
+        SELECT :stream, coalesce(:position, federation_next_position(:stream)), 'task.completed', :actor, :conversation, '{}', 't'
+    """,
+    "function": "SELECT federation_append(:stream, :position, 'task.completed', :actor, :conversation, NULL, '{}', 't')",
+}
+by_each_way = pytest.mark.parametrize("way", WAYS)
 
 
-def test_who_takes_no_part_writes_no_event_of_it_and_takes_no_place(transactions: Transactions, streams: dict[str, str | None]) -> None:
+def _append(session: Any, stream: str, conversation: str | None, *, position: int | None = None, actor: str, way: str = "insert") -> None:
+    statement = text(WAYS[way]).bindparams(bindparam("position", type_=BigInteger))
+    session.execute(statement, {"stream": stream, "position": position, "conversation": conversation, "actor": actor})
+
+
+@by_each_way
+def test_who_takes_no_part_writes_no_event_of_it_and_takes_no_place(transactions: Transactions, streams: dict[str, str | None], way: str) -> None:
     for stream, conversation in streams.items():
-        for position in ("1", "4", "federation_next_position(:stream)"):
+        for position in (1, 4, None):
             for told in {conversation, None, "commons"}:
-                with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("eve") as session:
-                    _append(session, stream, told, position=position, actor="eve")
+                for actor in ("eve", "ada"):
+                    with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("eve") as session:
+                        _append(session, stream, told, position=position, actor=actor, way=way)
         with pytest.raises(ProgrammingError, match="is not one that eve writes in"), transactions.begin("eve") as session:
             event_log.advance(session, stream)
     # Nothing stands in the way of who comes next.
@@ -55,19 +65,20 @@ def test_who_takes_no_part_writes_no_event_of_it_and_takes_no_place(transactions
         messages.send(session, "welcome", conversation_id="nt", to="dan")
 
 
-def test_a_member_writes_events_of_it_behind_the_others(transactions: Transactions, streams: dict[str, str | None]) -> None:
+@by_each_way
+def test_a_member_writes_events_of_it_behind_the_others(transactions: Transactions, streams: dict[str, str | None], way: str) -> None:
     for stream, conversation in streams.items():
         with transactions.begin("ada") as session:
-            _append(session, stream, conversation, actor="ada")
+            _append(session, stream, conversation, actor="ada", way=way)
             session.rollback()
         for told in {"nt", None, "commons"} - {conversation}:
-            with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("ada") as session:
-                _append(session, stream, told, actor="ada")
-        for position in ("0", "99"):
-            with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("ada") as session:
-                _append(session, stream, conversation, position=position, actor="ada")
-        with pytest.raises(ProgrammingError, match="row-level security"), transactions.begin("ada") as session:
-            _append(session, stream, conversation, actor="bob")
+            with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("ada") as session:
+                _append(session, stream, told, actor="ada", way=way)
+        for position in (0, 99):
+            with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("ada") as session:
+                _append(session, stream, conversation, position=position, actor="ada", way=way)
+        with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("ada") as session:
+            _append(session, stream, conversation, actor="bob", way=way)
 
 
 def test_a_place_that_is_taken_has_its_event_before_the_end(transactions: Transactions, streams: dict[str, str | None]) -> None:
@@ -79,10 +90,53 @@ def test_a_place_that_is_taken_has_its_event_before_the_end(transactions: Transa
         event_log.advance(session, "inbox:bob")
 
 
+@pytest.mark.parametrize("steps", ["append take", "take append", "append take append", "take take tell"])
+@pytest.mark.parametrize("stream", ["agent:ada", "messages:nt"])
+def test_an_event_beside_a_place_that_was_taken_does_not_stand_for_its_own(
+    transactions: Transactions, streams: dict[str, str | None], steps: str, stream: str
+) -> None:
+    with pytest.raises(ProgrammingError, match="no event stands there"), transactions.begin("ada") as session:
+        for step in steps.split():
+            if step == "take":
+                taken = event_log.advance(session, stream)
+            else:
+                _append(session, stream, streams[stream], position=taken if step == "tell" else None, actor="ada", way="function")
+
+
+@pytest.mark.tampers
+def test_who_takes_a_place_and_appends_there_by_the_function_is_held_up_by_nothing(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        _append(session, "agent:ada", None, actor="ada", way="function")
+        _append(session, "agent:ada", None, position=event_log.advance(session, "agent:ada"), actor="ada", way="function")
+        _append(session, "agent:ada", None, actor="ada")
+        told = session.scalars(text("SELECT position FROM events WHERE stream = 'agent:ada' AND type = 'task.completed' ORDER BY sequence")).all()
+        counted = session.scalar(text("SELECT max(position) FROM events WHERE stream = 'agent:ada'"))
+    assert list(told) == [counted - 2, counted - 1, counted]
+
+
+@pytest.mark.tampers
+def test_an_event_that_cannot_be_written_leaves_no_place_taken(transactions: Transactions) -> None:
+    refused = text("SELECT federation_append('agent:ada', NULL, 'task.completed', 'ada', NULL, NULL, NULL, 't')")
+    with transactions.begin("ada") as session:
+        for _ in range(3):
+            with pytest.raises(IntegrityError, match="payload"), session.begin_nested():
+                session.execute(refused)
+        _append(session, "agent:ada", None, actor="ada", way="function")
+    with transactions.begin("test:hand") as session:
+        rows = "(SELECT count(*) FROM events WHERE stream = name)"
+        assert session.scalar(text(f"SELECT position = {rows} FROM streams WHERE name = 'agent:ada'"))
+
+
+def test_nobody_who_only_reads_calls_the_function(postgres: Any, database: str) -> None:
+    with psycopg.connect(postgres.as_role("federation_auditor", database)) as connection, pytest.raises(errors.InsufficientPrivilege):
+        connection.execute("SELECT federation_append('agent:ada', NULL, 'task.completed', 'ada', NULL, NULL, '{}', 't')")
+
+
+@by_each_way
 @pytest.mark.parametrize("stream", ["nonsense", "graph", "executions", "node:aorus", "feed:x", "task:x", "conversation:", "agent:", "inbox:eve"])
-def test_a_stream_that_is_nobodys_is_not_an_agents(transactions: Transactions, stream: str) -> None:
+def test_a_stream_that_is_nobodys_is_not_an_agents(transactions: Transactions, stream: str, way: str) -> None:
     with pytest.raises(ProgrammingError, match=REFUSED), transactions.begin("eve") as session:
-        _append(session, stream, None, actor="eve")
+        _append(session, stream, None, actor="eve", way=way)
 
 
 @pytest.mark.tampers
