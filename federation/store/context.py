@@ -24,11 +24,15 @@ class Unsent(NamedTuple):
 
 
 class Told(NamedTuple):
-    """An event that was put down: its stream, its position if that was taken, all of it as JSON, and who says why its statement was not kept."""
+    """An event that was put down: its stream, its position if that was taken, and all of it as JSON.
+
+    Whether there is a statement in that to be written too, and who says why it was not kept.
+    """
 
     stream: str
     position: int | None
     line: str
+    states: bool
     unkept: Callable[[], object] | None
 
 

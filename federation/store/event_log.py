@@ -15,14 +15,17 @@ from federation.store.payloads.catalogue import version
 
 # The row lock on the stream is held until the commit, so positions have no gaps and follow the order of commits. The function takes it,
 # because names of streams hold those of conversations, and who may append an event may not see all of them.
-_APPEND = text(
-    """
-    WITH told AS MATERIALIZED (
-        SELECT stream, position, type, actor, conversation_id, session_id, payload, trace_id, kept
-        FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS e (
-            stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text, kept jsonb
-        )
-    ), stated AS (
+_EACH = "federation_append(stream, position, type, actor, conversation_id, session_id, payload, trace_id)"
+_TOLD = """
+    jsonb_to_recordset(CAST(:events AS jsonb)) AS e (
+        stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text, kept jsonb
+    )
+"""
+_APPEND = text(f"SELECT {_EACH} FROM {_TOLD}")  # noqa: S608 - it is ours
+# By itself, because PostgreSQL makes ready to write statements for each run of it, also where there are none.
+_APPEND_STATED = text(
+    f"""
+    WITH told AS MATERIALIZED (SELECT * FROM {_TOLD}), stated AS (
         -- By a key that is its author's now, and stays so until the commit.
         INSERT INTO statements (digest, subject, actor, action, choice, mode, attested_by, key, nonce, statement, signature)
         SELECT digest, subject, s.actor, action, choice, mode, attested_by, key, nonce, statement, decode(signature, 'base64')
@@ -33,9 +36,8 @@ _APPEND = text(
         WHERE told.kept IS NOT NULL AND k.whose = coalesce(s.attested_by, s.actor) AND k.ended_at IS NULL
         RETURNING digest
     )
-    SELECT federation_append(stream, position, type, actor, conversation_id, session_id, payload, trace_id) FROM told
-    WHERE (SELECT count(*) FROM stated) = (SELECT count(kept) FROM told)
-    """
+    SELECT {_EACH} FROM told WHERE (SELECT count(*) FROM stated) = (SELECT count(kept) FROM told)
+    """  # noqa: S608 - it is ours
 ).execution_options(preserve_rowcount=True)
 _ADVANCE = text("SELECT federation_next_position(:stream)")
 
@@ -73,7 +75,7 @@ def append(
         "kept": kept,
     }
     # As text now: what the caller does with the payload later is not what happened.
-    who.events.append(Told(stream, position, json.dumps(told, default=_as_text), unkept))
+    who.events.append(Told(stream, position, json.dumps(told, default=_as_text), kept is not None, unkept))
 
 
 def _as_text(value: Any) -> str:
@@ -87,7 +89,11 @@ def write(session: Session) -> None:
         return
     told = list(events)
     events.clear()
-    written: Any = session.execute(_APPEND, {"events": f"[{','.join(one.line for one in told)}]"})
+    lines = {"events": f"[{','.join(one.line for one in told)}]"}
+    if not any(one.states for one in told):
+        session.execute(_APPEND, lines)
+        return
+    written: Any = session.execute(_APPEND_STATED, lines)
     if written.rowcount < len(told):
         for one in told:
             if one.unkept is not None:
