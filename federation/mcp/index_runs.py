@@ -1,8 +1,9 @@
 """How far a run of the indexer is: scanned by one execution, embedded by many, finished when all is found by meaning."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from pydantic import Field
@@ -14,6 +15,9 @@ from federation.services import executions, indexing, outcomes
 from federation.services.retrieval import INDEX
 from federation.store.models.cop import Visibility
 from federation.store.models.executions import Execution
+
+# Of what was skipped so much is told; a large tree skips thousands of files.
+LISTED: Final = 20
 
 
 class RunState(StrEnum):
@@ -28,6 +32,14 @@ class RunState(StrEnum):
     EMBEDDING = "embedding"
     WRITING = "writing"
     FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedPath:
+    """A file or folder that is not indexed."""
+
+    path: Annotated[str, Field(description="From the indexed folder on; `.` is that folder itself.")]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,8 @@ class IndexProgress:
     batches_done: int
     waiting_for: Annotated[str | None, Field(description="What a node must have that none alive has; the run goes on when one comes.")]
     note: Annotated[str | None, Field(description="What to do next, or how far it is.")]
+    skipped_count: Annotated[int, Field(description="Files and folders that were not indexed; of a folder that is left out whole, only itself.")] = 0
+    skipped: Annotated[Sequence[SkippedPath], Field(description=f"The first {LISTED} of these, and why.")] = ()
 
 
 def is_run(execution: Execution) -> bool:
@@ -84,6 +98,6 @@ def progress(session: Session, run_id: UUID) -> IndexProgress:
         state = RunState.EMBEDDING if run.batches_done < run.batches else RunState.WRITING
     numbers = (run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, run.batches_done)
     note = None if run.finished else f"{run.batches_done} of {run.batches} batches embedded"
-    return IndexProgress(
-        run_id, run.root, run.visibility, state, run.searchable, run.finished, *numbers, executions.waiting_for(session, parts), note
-    )
+    skipped = [SkippedPath(each["path"], each["reason"]) for each in run.skipped[:LISTED]]
+    about = (executions.waiting_for(session, parts), note, len(run.skipped), skipped)
+    return IndexProgress(run_id, run.root, run.visibility, state, run.searchable, run.finished, *numbers, *about)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,24 @@ from federation.vectors.sources import plain_bytes
 FILE: Final = ".gitignore"
 # Rules are read whole; a longer file is no list that somebody wrote.
 _MAX_BYTES: Final = 2**20
+# A set of characters, as far as pathspec takes it for one, with names of POSIX's in it: `[[:alpha:]_]`.
+_SET: Final = re.compile(r"\\.|\[([!^]?)(\]?(?:\[:[a-z]+:\]|[^\]/])*)\]")
+_NAME: Final = re.compile(r"\[:([a-z]+):\]")
+# What pathspec does not know of them; without the slash, which no set matches. None begins with a sign that has a meaning there.
+_NAMED: Final = {
+    "alnum": "a-zA-Z0-9",
+    "alpha": "a-zA-Z",
+    "blank": " \t",
+    "cntrl": "\x01-\x1f\x7f",
+    "digit": "0-9",
+    "graph": '"-.0-~!',
+    "lower": "a-z",
+    "print": " -.0-~",
+    "punct": ":-@!-.[-`{-~",
+    "space": " \t-\r",
+    "upper": "A-Z",
+    "xdigit": "0-9a-fA-F",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +46,10 @@ class Rules:
 
     def ignores(self, path: str, *, is_folder: bool) -> bool:
         """Say whether an absolute path is left out; within a folder that is left out nothing can be taken in again."""
-        asked = path + "/" if is_folder else path
+        asked = os.fsencode(path + "/" if is_folder else path)
         rules: Rules | None = self
         while rules is not None:
-            verdict = _verdict(rules.patterns, asked[len(rules.folder) :])
+            verdict = _verdict(rules.patterns, _by_bytes(asked[len(os.fsencode(rules.folder)) :]))
             if verdict is not None:
                 return verdict
             rules = rules.outer
@@ -55,7 +74,7 @@ def _is_about(match: re.Match[str], asked: str) -> bool:
 def within(folder: Path, outer: Rules | None) -> Rules | None:
     """Return the rules inside a folder, `outer` being those around it; a file of rules that cannot be read rules nothing."""
     try:
-        lines = os.fsdecode(plain_bytes(folder / FILE, _MAX_BYTES)).split("\n")
+        lines = _by_bytes(plain_bytes(folder / FILE, _MAX_BYTES).removeprefix(BOM_UTF8)).split("\n")
     except OSError:
         return outer
     return Rules(f"{folder}/", [pattern for line in lines if (pattern := _pattern(line))], outer)
@@ -76,9 +95,27 @@ def above(root: Path) -> Rules | None:
     return rules
 
 
+def _by_bytes(raw: bytes) -> str:
+    """Return a text in which each byte is a character, because git compares bytes: `?` is half of an `é`."""
+    return raw.decode("ascii", "surrogateescape")
+
+
+def _spelt_out(found: re.Match[str]) -> str:
+    """Return a set of characters with what names of POSIX's stand for; one with a name that does not exist is none, as for git."""
+    if found[2] is None or not (names := _NAME.findall(found[2])):
+        return found[0]
+    if unknown := [name for name in names if name not in _NAMED]:
+        raise GitIgnorePatternError(f"no characters are called {unknown[0]}")
+    rest = _NAME.sub("", found[2])
+    first = "]" if rest.startswith("]") else ""
+    return f"[{found[1]}{first}{''.join(_NAMED[name] for name in names)}{rest.removeprefix(first)}]"
+
+
 def _pattern(line: str) -> GitIgnoreSpecPattern | None:
     try:
-        return GitIgnoreSpecPattern(line)
+        spelt = _SET.sub(_spelt_out, line.rstrip("\r"))
+        # All folders below, and not that folder itself, as pathspec has it.
+        return GitIgnoreSpecPattern(f"{spelt}*/" if spelt.endswith("/**/") else spelt)
     except (GitIgnorePatternError, re.error):
         # Git passes over what is no pattern, too.
         return None

@@ -95,7 +95,7 @@ async def federation_search(
     root: Annotated[str | None, folder("Only in this indexed folder; omitted: in all.", examples=["/srv/code"])] = None,
     path: Annotated[str | None, text("Only files whose path in the indexed folder begins so.", longest=LONGEST_LINE, examples=["src/net/"])] = None,
     language: Annotated[Language | None, Field(description="Only files in this language, by how their names end.")] = None,
-    kind: Annotated[Kind | None, Field(description="Only places of this kind.")] = None,
+    kind: Annotated[Kind | None, Field(description="Only places of this kind; a class that is short is one place, with its methods.")] = None,
     conversation_id: Annotated[
         str | None, name("Only what was indexed for the members of this conversation of yours.", examples=["project-123"])
     ] = None,

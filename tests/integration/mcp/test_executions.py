@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
+from federation.mcp.index_runs import LISTED
 from federation.services import claim_lines, inference, summaries
 from federation.store.models.executions import Execution
 from federation.store.models.inference import ModelRun
@@ -222,6 +223,23 @@ async def test_what_is_remembered_is_recalled_in_other_words_by_who_may(spine: A
         assert await recalled(bob, "when do the animals get their meal?") == ["The colour of the roof is green"]
         await ada.call_tool("federation_forget", {"memory_id": mine["memory_id"]})
         assert await recalled(ada, "when are the otters fed at noon?") == ["The colour of the roof is green"]
+
+
+async def test_who_indexes_a_folder_is_told_what_was_skipped(spine: Any, tmp_path: Path) -> None:
+    (tmp_path / "otters.py").write_text('def feed(otters):\n    """Give the otters their fish."""\n')
+    (tmp_path / "credentials.json").write_text("{}")
+    (tmp_path / "picture.png").write_bytes(b"\0\1")
+    async with spine.client("ada") as ada:
+        run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})).structured_content
+        assert (run["files"], run["skipped_count"]) == (1, 2)
+        assert {each["path"]: each["reason"].partition(":")[0] for each in run["skipped"]} == {
+            "credentials.json": "looks like a secret",
+            "picture.png": "binary",
+        }
+        for number in range(LISTED):
+            (tmp_path / f"{number}.png").write_bytes(b"\0\1")
+        run = (await ada.call_tool("federation_index", {"path": str(tmp_path), "wait_s": 240})).structured_content
+        assert (run["skipped_count"], len(run["skipped"])) == (2 + LISTED, LISTED)
 
 
 async def test_who_indexes_a_folder_says_who_finds_it(spine: Any, tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_python_is_cut_by_its_definitions() -> None:
     ]
 
 
+def test_methods_of_a_class_are_chunks_of_their_own_when_it_is_longer_than_one_chunk() -> None:
+    head = "class Counter:\n    def first(self):\n        return 1\n\n    def second(self):\n"
+    lines = "        total = total + one\n"
+    room = (MAX_WORDS - count_words(head)) // count_words(lines)
+    assert titles(chunks_of("m.py", head + lines * room)) == [("class", "Counter")]
+    longer = titles(chunks_of("m.py", head + lines * (room + 1)))
+    assert {("method", "Counter.first"), ("method", "Counter.second")} <= set(longer)
+
+
 def test_comment_and_decorator_belong_to_the_definition_below_them() -> None:
     by_title = {chunk.title: chunk.text for chunk in chunks_of("m.py", SOURCE)}
     assert by_title["g"].lstrip().startswith(('if os.name == "posix":', "@decorated"))

@@ -10,6 +10,7 @@ from federation.vectors.scan import IGNORED, scan
 
 FILES = (
     *("a.log", "keep.log", "top.txt", "sub/top.txt", "build/out.txt", "sub/build/out.txt", "buildfile", "docs/a/b/c.txt", "docs/c.txt"),
+    *("é.txt", "z.txt", "b/z.txt", "b/c/z.txt", "a1.txt", "_.txt", "à", "[.txt", "].txt", "x-y.txt"),
     *("name with space", "trail ", "#hash", "!bang", "deep/x/y/z.tmp", "deep/x/keep.tmp", "foo/bar", "foo/baz/qux", "abc.txt", "aXc.txt"),
 )
 RULES = {
@@ -26,6 +27,15 @@ RULES = {
     "signs": {".gitignore": "\\#hash\n\\!bang\nname\\ with\\ space\na[A-Z]c.txt\n"},
     "slash in the middle": {".gitignore": "foo/baz\nx/y\n"},
     "star inside": {".gitignore": "foo/*\n!foo/bar\n"},
+    "letters by name": {".gitignore": "[[:alpha:]].txt\n"},
+    "letters by name and others": {".gitignore": "[_[:digit:][:lower:]].txt\na[![:lower:]].txt\n"},
+    "signs by name": {".gitignore": "[[:punct:]].txt\nx[[:graph:]]y.txt\n"},
+    "a bracket beside a name": {".gitignore": "[][:digit:]].txt\n"},
+    "a name that does not exist": {".gitignore": "[[:letter:]].txt\nz.txt\n"},
+    "folders below": {".gitignore": "b/**/\n"},
+    "bytes, of which a letter may be two": {".gitignore": "[!a].txt\n"},
+    "a sign is a byte": {".gitignore": "?.txt\n"},
+    "two signs are a letter": {".gitignore": "??.txt\nà\n"},
     "comments, blanks, carriage returns and what is no pattern": {".gitignore": "# *.txt\n\n   \n\\\n[z-a]\nabc.txt  \n"},
 }
 
