@@ -83,7 +83,9 @@ def _tell(found: IndexProgress, refused: Sequence[dict[str, str]], *, listed: bo
     counts = f"{found.files} files, {found.changed_files} changed, {found.deleted_files} gone, {found.chunks} pieces new"
     console.print(inert(f"{found.path} is searchable: {counts}; {len(refused)} skipped{'' if listed or not refused else ' (--skipped lists them)'}."))
     if not found.finished:
-        console.print(f"{found.batches - found.batches_done} batches of it are embedded in the background, so that it is found by its meaning, too.")
+        left = found.batches - found.batches_done
+        what = f"{left} batches of it are embedded" if left else "Its vectors are written"
+        console.print(f"{what} in the background, so that it is found by its meaning, too.")
     if listed and refused:
         rows = table("skipped", "why")
         for each in refused:

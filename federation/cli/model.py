@@ -70,7 +70,10 @@ def add(
     if not path.exists():
         raise InvalidInput("PATH", str(path), "a file, or a folder with files")
     with _progress(shown=not as_json) as bar:
-        known = digests.measured(name, path.absolute(), bar)
+        try:
+            known = digests.measured(name, path.absolute(), bar)
+        except NotFound as error:
+            raise InvalidInput("PATH", str(path), "a file, or a folder with files in it: hidden ones do not count") from error
     for told in (str(known.root), *known.files):
         _refuse_no_text(told)
     trusted = digests.described({**digests.added(), name: known})

@@ -259,7 +259,10 @@ class _Way:
     def failure(self) -> FederationError:
         """Return the error of a question that nobody answered."""
         if self.errors and not any(isinstance(error, EngineUnavailable) for error in self.errors):
-            return self.errors[-1]
-        story = "; ".join(f"{step.name}: {step.why}" for step in self.steps)
-        told = str(self.errors[0]) if len(self.steps) == 1 and self.errors else f"no model of this node answers now ({story}); try again"
+            is_told = len(self.steps) == 1 or not isinstance(self.errors[-1], AnswerMisfits)
+            return self.errors[-1] if is_told else AnswerMisfits(f"no answer will do ({self._story()})")
+        told = str(self.errors[0]) if len(self.steps) == 1 and self.errors else f"no model of this node answers now ({self._story()}); try again"
         return NoAnswer(told, tuple(self.steps))
+
+    def _story(self) -> str:
+        return "; ".join(f"{step.name}: {step.why}" for step in self.steps)

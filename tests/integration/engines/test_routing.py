@@ -167,8 +167,10 @@ def test_answer_that_does_not_pass_is_asked_of_the_next_model(sound: LlamaServer
     def none(_: Completion) -> None:
         raise AnswerMisfits("no")
 
-    with pytest.raises(AnswerMisfits):
+    with pytest.raises(AnswerMisfits, match=r"^no answer will do \(frail: no; sound: no\)$"):
         ask(router, check=none)
+    with pytest.raises(AnswerMisfits, match=r"^no$"):
+        ask(Router([source(sound)]), check=none)
 
 
 def test_what_is_halted_is_not_asked_of_the_next(sound: LlamaServer, frail: LlamaServer) -> None:
