@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0044"
-down_revision: str | None = "0042"
+down_revision: str | None = "0043"
 branch_labels: str | None = None
 depends_on: str | None = None
 
@@ -35,6 +35,17 @@ BY_AGENTS = f"pg_has_role({ACTING}, 'federation_app', 'USAGE') AND NOT pg_has_ro
 # A number that somebody chose ahead of its sequence would make another's write fail.
 NUMBERED = ("events", "cop_history", "claim_waiters")
 ROLES = "federation_app, federation_service"
+# The function that appends runs as its owner, whom no policy holds.
+TAKES = """
+            IF place IS NULL THEN
+"""
+ASKS = """
+            IF place IS NOT NULL AND session_user ~ '^federation_node(service)?_' THEN
+                IF NOT federation_reached(stream, place) THEN
+                    RAISE EXCEPTION 'place % of stream % is not taken', place, stream USING ERRCODE = 'insufficient_privilege';
+                END IF;
+            END IF;
+"""
 
 
 def upgrade() -> None:
@@ -72,6 +83,7 @@ def upgrade() -> None:
     _hold("services", "INSERT", OWN_SERVICE)
     _hold("signers", "INSERT", f"federation_keys_of(name) < {KEYS}")
     _tell(f"({BY_AGENTS} OR session_user ~ '^federation_node(service)?_')")
+    _change_append(TAKES, ASKS.rstrip("\n") + TAKES)
     _check_identities()
     for table in NUMBERED:
         op.execute(f"REVOKE INSERT ON {table} FROM {ROLES}")
@@ -83,6 +95,7 @@ def downgrade() -> None:
         op.execute(f"REVOKE INSERT ({_given(table)}) ON {table} FROM {ROLES}")
         op.execute(f"GRANT INSERT ON {table} TO {ROLES}")
     op.execute("ALTER TABLE signers DROP CONSTRAINT ck_signers_identity")
+    _change_append(ASKS.rstrip("\n") + TAKES, TAKES)
     _tell(BY_AGENTS)
     for table, verbs in (
         *((table, ("INSERT", "UPDATE", "DELETE")) for table in NOT_WRITTEN),
@@ -123,6 +136,13 @@ def _tell(who: str) -> None:
         END $$
         """
     )
+
+
+def _change_append(before: str, after: str) -> None:
+    oid = "federation_append(text, bigint, text, text, text, uuid, jsonb, text)"
+    definition = op.get_bind().scalar(sa.text(f"SELECT pg_get_functiondef('{oid}'::regprocedure)"))
+    assert definition.count(before) == 1
+    op.execute(definition.replace(before, after))
 
 
 def _check_identities() -> None:

@@ -65,6 +65,7 @@ def test_it_writes_at_no_place_that_was_not_taken_and_chooses_no_number(
         [reached] = hostile.execute("SELECT coalesce(max(position), 0) FROM streams WHERE name = %s", [stream]).fetchone() or [0]
         for place in (reached + 1, BIGGEST, 0, -1):
             refused(hostile, EVENT, stream, place)
+            refused(hostile, "SELECT federation_append(%s, %s, 'x', 'node:evil', NULL, NULL, '{}', 't')", stream, place)
     for place in (2, BIGGEST):
         refused(hostile, MESSAGE, place)
         refused(
