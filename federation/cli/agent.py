@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from federation.cli import agent_key, agent_stomp
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.cli.mcp_clients import FILES, Client, configuration
-from federation.cli.operator import transact
+from federation.cli.operator import take_away, transact
 from federation.errors import InvalidInput, Refused
 from federation.local.certificates import Certificates
 from federation.local.home import Home
@@ -198,7 +198,7 @@ def revoke(
     def work(session: Session) -> tuple[int, bool]:
         return agents.revoke(session, name, token=token), any(feed.agent == name for feed in feeds.everybody(session))
 
-    count, speaks = transact(work)
+    count, speaks = take_away(work, lambda ended: f"{name} is turned away: {ended[0]} tokens revoked")
     if token is None and speaks:
         errors.print(inert(f"{name} speaks STOMP too, with a password of the broker: federation agent stomp {name} --off"))
     if token is None and settings().jwt_issuer is not None:

@@ -110,12 +110,16 @@ def rotate(name: Name, days: Days = _USUAL_DAYS, as_json: AsJson = False) -> Non
 
 
 def _hand_over(place: _Place, name: str, password: str, ends: datetime | None, *, renewed: bool, as_json: bool) -> None:
-    operator.transact(lambda session: node_logins.record_admitted(session, name, expires_at=ends, renewed=renewed))
     at_broker = credentials.let_node_in(place.home, name) if place.own_broker else credentials.new_password()
     content = node_settings.variables(place.config, name, database=password, broker=at_broker)
     certificates = usable(place.config) if place.own_broker or place.own_database else None
+    # First, because what the node had before lets it in no more.
     file = node_settings.write(place.home, name, content, ends, certificates)
-    _tell_the_broker(place)
+    try:
+        told = f"{name} is let in by {file}"
+        operator.record(lambda session: node_logins.record_admitted(session, name, expires_at=ends, renewed=renewed), told)
+    finally:
+        _tell_the_broker(place)
     if as_json:
         told = {
             "name": name,
@@ -186,10 +190,13 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     if place.own_broker:
         credentials.shut_node_out(place.home, name)
     _tell_the_broker(place)
-    ended = operator.transact(lambda session: node_logins.record_removed(session, name))
-    if name in with_role:
-        # Last, because PostgreSQL may refuse it.
-        node_roles.shut_out(place.administrator, name)
+    try:
+        told = f"{name} is shut out"
+        ended = operator.take_away(lambda session: node_logins.record_removed(session, name), lambda ended: f"{told}, and {len(ended)} keys revoked")
+    finally:
+        if name in with_role:
+            # Last, because PostgreSQL may refuse it.
+            node_roles.shut_out(place.administrator, name)
     if as_json:
         print_json(json.dumps({"name": name, "sessions": sessions, "signers": [one.identity for one in ended]}, indent=2))
     else:

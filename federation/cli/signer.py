@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from federation.cli.console import console, inert, print_json, table
-from federation.cli.operator import transact
+from federation.cli.operator import take_away, transact
 from federation.services import signers
 from federation.services.signers import SHOWN
 
@@ -45,7 +45,7 @@ def revoke(
 
     Within seconds workers put aside what it has signed. A part that still has it sends nothing more until its file is removed and it starts anew.
     """
-    ended = transact(lambda session: signers.revoke(session, reference))
+    ended = take_away(lambda session: signers.revoke(session, reference), lambda ended: f"{reference} is revoked: {len(ended)} keys")
     if as_json:
         print_json(json.dumps([{"name": one.name, "identity": one.identity} for one in ended], indent=2))
         return

@@ -102,7 +102,6 @@ def renew(url: str, node: str, password: str, *, lasting: timedelta | None) -> d
         _close(connection, roles)
         with connection.transaction():
             for role in roles:
-                _execute(connection, "ALTER ROLE {role} RESET ALL", role)
                 if not _is_superuser(connection):
                     _execute(connection, "REVOKE {role} FROM CURRENT_USER GRANTED BY CURRENT_USER", role)
             return _give(connection, node, password, lasting)
@@ -203,7 +202,21 @@ def _close(connection: psycopg.Connection[Any], roles: Sequence[str]) -> int:
             ended += late
         else:
             raise DatabaseUnavailable(f"PostgreSQL does not end the sessions of {role}, which may do nothing in this database any more")
+    for role in roles:
+        _reset(connection, role)
     return ended
+
+
+def _reset(connection: psycopg.Connection[Any], role: str) -> None:
+    """Take back what a role has set for its sessions, in all databases and in single ones: by it each new one may fail."""
+    _execute(connection, "ALTER ROLE {role} RESET ALL", role)
+    query = """
+        SELECT d.datname FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+        WHERE s.setrole = (SELECT oid FROM pg_roles WHERE rolname = %s)
+    """
+    for (database,) in connection.execute(query, [role]).fetchall():
+        resetting = sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL")
+        connection.execute(resetting.format(sql.Identifier(role), sql.Identifier(database)))
 
 
 def _end_sessions(connection: psycopg.Connection[Any], role: str) -> int:

@@ -156,6 +156,8 @@ class Statements:
             self.keys.setdefault(told["identity"], (told["name"], told["public_key"].encode()))
         elif event["type"] in ("signer.revoked", "agent.key_revoked"):
             self.revoked.add(told["identity"])
+        elif event["type"] == "node.removed":
+            self.revoked.update(told.get("keys", ()))
         elif event["type"] == "statement.made":
             flaw = self.flaw_of_statement(number, event)
             return flaw and "its statement does not hold: " + flaw

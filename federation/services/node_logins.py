@@ -18,12 +18,11 @@ def record_admitted(session: Session, node: str, *, expires_at: datetime | None,
 
 
 def record_removed(session: Session, node: str) -> Sequence[SignerView]:
-    """Record that a node has no login any more, revoke the keys that it signs with, and return those that were valid."""
-    event_log.append(session, "node.removed", f"node:{node}", payload={})
+    """Record that a node has no login any more, revoke the keys that it signs with, and return those that were valid; one event tells of all."""
     name = f"node:{node}"
-    if all(one.state == "revoked" for one in signers.everybody(session) if one.name == name):
-        return []
-    return signers.revoke(session, name)
+    ended = signers.end_all(session, name)
+    event_log.append(session, "node.removed", name, payload={"keys": sorted(one.identity for one in ended)})
+    return ended
 
 
 def end_expired(session: Session) -> Mapping[str, int]:

@@ -25,6 +25,11 @@ def _signer_registered(rows: Rows, event: Told) -> None:
     put(rows, "signers", event.payload["identity"], created_by=event.actor, revoked=False, **event.pick("name", "public_key"))
 
 
+def _node_removed(rows: Rows, event: Told) -> None:
+    for identity in event.payload.get("keys", ()):
+        put(rows, "signers", identity, revoked=True)
+
+
 def _service_registered(rows: Rows, event: Told) -> None:
     name, identity = event.payload["name"], subject(event)
     put(rows, "services", f"{name} {identity}", created_by=event.actor, **event.pick("role"))
@@ -225,6 +230,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "feed.ended": _feed_ended,
     "node.state_changed": _node_state_changed,
     "node.announced": _node_announced,
+    "node.removed": _node_removed,
     "node.left": lambda rows, event: put(rows, "nodes", subject(event), left=True),
     "node.lost": lambda rows, event: put(rows, "nodes", subject(event), lost=True),
     "node.returned": lambda rows, event: put(rows, "nodes", subject(event), lost=False),

@@ -212,7 +212,7 @@ WITHOUT_A_ROW = {
     # Its digests stand in a file of the machine; what a part says is shown to who asked.
     *("model.added", "model.part"),
     # What lets a node in stands at PostgreSQL and ActiveMQ themselves.
-    *("node.admitted", "node.removed"),
+    "node.admitted",
     # What they tell stands in a finding's event, or in those of the task.
     *("hypothesis.proposed", "hypothesis.validated", "action.proposed", "action.completed"),
 }

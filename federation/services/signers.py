@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -76,23 +76,34 @@ def everybody(session: Session) -> list[SignerView]:
 
 
 def revoke(session: Session, reference: str) -> Sequence[SignerView]:
-    """Revoke the keys of this name, or the one whose identity begins so; return them as they are now.
+    """Revoke the keys of this name, or, where it is none, the one whose identity begins so; return them as they are now.
 
     Raises NotFound with what there is, Conflict for a beginning that several keys share or for keys that are revoked already.
     """
-    chosen = select(*_COLUMNS).where(or_(Signer.name == reference, Signer.identity.startswith(reference.lower(), autoescape=True)))
-    found = [SignerView(**row) for row in session.execute(chosen).mappings()] if reference else []
-    if not found:
+    # An exact name first: what somebody's identity begins with keeps no name from being found.
+    found = _chosen(session, Signer.name == reference) or _chosen(session, Signer.identity.startswith(reference.lower(), autoescape=True))
+    if not found or not reference:
         signers = everybody(session)
         raise NotFound("signer", reference, [*(one.name for one in signers), *(one.identity[:SHOWN] for one in signers)])
     if len(found) > 1 and any(one.name != reference for one in found):
         raise Conflict(f"{len(found)} keys begin with {reference!r}; give more of the identity, as `federation signer list` shows it")
-    identities = [one.identity for one in found]
-    ended = update(Signer).where(Signer.identity.in_(identities), Signer.revoked_at.is_(None)).values(revoked_at=func.clock_timestamp())
-    rows = session.execute(ended.returning(Signer.identity, Signer.name)).all()
-    if not rows:
+    ended = _end(session, Signer.identity.in_([one.identity for one in found]))
+    if not ended:
         raise Conflict(f"{reference} is revoked already")
-    for identity, name in rows:
-        event_log.append(session, "signer.revoked", f"signer:{identity}", payload={"identity": identity, "name": name})
-    now = known(session, [row.identity for row in rows])
-    return [now[row.identity] for row in rows]
+    for one in ended:
+        event_log.append(session, "signer.revoked", f"signer:{one.identity}", payload={"identity": one.identity, "name": one.name})
+    return ended
+
+
+def end_all(session: Session, name: str) -> Sequence[SignerView]:
+    """Revoke all keys of this name that are valid, however many, and return them; who calls records it, as one event."""
+    return _end(session, Signer.name == name)
+
+
+def _chosen(session: Session, which: ColumnElement[bool]) -> list[SignerView]:
+    return [SignerView(**row) for row in session.execute(select(*_COLUMNS).where(which)).mappings()]
+
+
+def _end(session: Session, which: ColumnElement[bool]) -> list[SignerView]:
+    ended = update(Signer).where(which, Signer.revoked_at.is_(None)).values(revoked_at=func.clock_timestamp()).returning(*_COLUMNS)
+    return [SignerView(**row) for row in session.execute(ended).mappings()]

@@ -101,6 +101,11 @@ def write(session: Session) -> None:
         raise TransientError("what was signed just now could not be recorded; call again")
 
 
+def withhold(session: Session) -> None:
+    """Forget what was put down so far and is not written: of what must be done although it cannot be told."""
+    context(session).events.clear()
+
+
 def advance(session: Session, stream: str) -> int:
     """Take the next position of a stream, counted from 1: for an event that is appended there, or of a stream that has none, such as an inbox."""
     if any(one.stream == stream and one.position is None for one in context(session).events):

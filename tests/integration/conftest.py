@@ -122,7 +122,7 @@ EVENTS = {
     "quarantine": ("execution.quarantined",),
     "redrives": ("execution.redriven",),
     "role_assignments": ("role.assigned",),
-    "signers": ("signer.",),
+    "signers": ("signer.", "node.removed"),
     "services": ("service.registered",),
     "statements": ("statement.",),
     "summaries": ("conversation.summarised",),

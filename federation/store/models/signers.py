@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import CheckConstraint, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from federation.store.models.base import Actor, Base, CreatedAt, UpdatedBy
@@ -12,6 +12,7 @@ class Signer(Base):
     """A key that signs executions, by its SHA-256; what it signed after it was revoked, or before that and not yet run, does not run."""
 
     __tablename__ = "signers"
+    __table_args__ = (CheckConstraint("identity ~ '^[0-9a-f]{64}$'", name="identity"),)
 
     identity: Mapped[str] = mapped_column(primary_key=True)
     # What it belongs to, such as `node:taichi`; one that lost its key has several.

@@ -7,7 +7,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from federation.store.models.cop import Action
-from federation.store.payloads.fields import Count, Number, Object
+from federation.store.payloads.fields import Count, Number, Object, Sha256
 
 
 class Announced(TypedDict):
@@ -55,7 +55,9 @@ class Admitted(TypedDict):
 
 
 class Removed(TypedDict):
-    """A node has no login any more."""
+    """A node has no login any more, and these keys of it sign no more; where there is no `keys`, `signer.revoked` tells of each."""
+
+    keys: NotRequired[list[Sha256]]
 
 
 class Load(TypedDict):

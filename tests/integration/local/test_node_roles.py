@@ -1,5 +1,6 @@
 """A node's own roles of PostgreSQL: they may what the roles of the program may, end on their day, and end at once where the node is shut out."""
 
+import secrets
 import threading
 import uuid
 from collections.abc import Iterator
@@ -199,8 +200,8 @@ def test_a_node_makes_no_key_known_but_its_own_and_revokes_no_other(database: st
         adding = "INSERT INTO signers (identity, name, public_key, created_by, updated_by) VALUES (%s, %s, 'k', 'service:worker', 'service:worker')"
         for name in ("service:door", "node:baby", f"node:{node}x"):
             with pytest.raises(errors.InsufficientPrivilege), hostile.transaction():
-                hostile.execute(adding, [uuid.uuid4().hex, name])
-        hostile.execute(adding, [uuid.uuid4().hex, f"node:{node}"])
+                hostile.execute(adding, [secrets.token_hex(32), name])
+        hostile.execute(adding, [secrets.token_hex(32), f"node:{node}"])
         revoking = "UPDATE signers SET revoked_at = now() WHERE revoked_at IS NULL RETURNING name"
         assert hostile.execute(revoking).fetchall() == [(f"node:{node}",)]
 

@@ -147,12 +147,12 @@ def test_a_row_that_holds_another_key_than_it_is_named_after_is_nobodys(transact
     with psycopg.connect(database) as connection:
         connection.execute("SET federation.actor = 'test'")
         connection.execute(
-            "INSERT INTO signers (identity, name, public_key) VALUES (%s, %s, %s), ('0', 'x', 'no PEM')", [named.identity, NODE, mine.pem]
+            "INSERT INTO signers (identity, name, public_key) VALUES (%s, %s, %s), (%s, 'x', 'no PEM')", [named.identity, NODE, mine.pem, "0" * 64]
         )
     known = KnownSigners()
     with transactions.begin(NODE) as session:
         assert known.read(session, named.identity).key is None
-        assert known.read(session, "0").key is None
+        assert known.read(session, "0" * 64).key is None
 
 
 def test_made_up_keys_do_not_fill_the_memory(transactions: Transactions) -> None:

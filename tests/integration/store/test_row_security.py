@@ -177,8 +177,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "model_runs": {**EXECUTION, "engine": "e", "completion": "psst", "actor": "bob"},
     "cached_answers": {**EXECUTION, "conversation_id": "secret", "key": "k", "prompt": "psst?", "completion": "psst", "created_by": "bob"},
     "nodes": {"name": "taichi", "role": "lead", "simulated": False, "updated_by": "node:taichi"},
-    "signers": {"identity": "i", "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
-    "services": {"name": "service:relay", "signer": "i", "role": "service", "created_by": "service:beat"},
+    "signers": {"identity": "1" * 64, "name": "node:taichi", "public_key": "k", "created_by": "node:taichi", "updated_by": "node:taichi"},
+    "services": {"name": "service:relay", "signer": "1" * 64, "role": "service", "created_by": "service:beat"},
     "agent_keys": {"identity": "i", "agent": "bob", "public_key": "k", "created_by": "bob", "updated_by": "bob"},
     "statements": {"digest": "d", "subject": f"task:{ONE}", "actor": "bob", "mode": "signed", "nonce": "n", "signature": "\\x00"},
     "indexed_folders": {"id": ONE, "root": "/srv/code", "visibility": "members", "audience": "secret", "created_by": "bob"},
@@ -318,7 +318,9 @@ def _insert(table: str, row: dict[str, Any]) -> tuple[str, list[Any]]:
 def _verbs(connection: psycopg.Connection[Any], table: str, name: str) -> str:
     """Return the verbs that are not refused, and meet the row; what a key or another constraint refuses is not refused by rights."""
     row = ROWS[table]
-    own = {column: name if value == "bob" else value for column, value in row.items()}
+    # Nobody chooses a number that the database gives.
+    numbered = {column.name for column in TABLES[table].columns if column.identity is not None}
+    own = {column: name if value == "bob" else value for column, value in row.items() if column not in numbered}
     # An identity can only be given, and not changed; who changes a row says that it was he.
     key = next(column.name for column in [*TABLES[table].primary_key, *TABLES[table].columns] if column.identity is None)
     changed = min(CHANGES.get(table, {key}) - {"updated_by"})
