@@ -116,8 +116,8 @@ def _hand_over(place: _Place, name: str, password: str, ends: datetime | None, *
     # First, because what the node had before lets it in no more.
     file = node_settings.write(place.home, name, content, ends, certificates)
     try:
-        told = f"{name} is let in by {file}"
-        operator.record(lambda session: node_logins.record_admitted(session, name, expires_at=ends, renewed=renewed), told)
+        let_in = f"{name} is let in by {file}"
+        operator.record(lambda session: node_logins.record_admitted(session, name, expires_at=ends, renewed=renewed), let_in)
     finally:
         _tell_the_broker(place)
     if as_json:
