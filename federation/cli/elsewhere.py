@@ -1,5 +1,7 @@
 """The front door of another machine, for commands that need no more of it than its URL and a token."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,8 +40,35 @@ def front_door(url: str, authority: Path | None, agent: str | None) -> "FrontDoo
 
 def ask(door: "FrontDoor", tool: str, **arguments: Any) -> dict[str, Any]:
     """Return what a tool answers; arguments that are None are left out. Raises PermanentError with its error, and as `FrontDoor.call`."""
-    answer = anyio.run(door.call, tool, {name: value for name, value in arguments.items() if value is not None})
+    # As in `front_door`; it is loaded by now.
+    from mcp.shared.exceptions import MCPError  # noqa: PLC0415
+
+    try:
+        answer = anyio.run(door.call, tool, {name: value for name, value in arguments.items() if value is not None})
+    except (MCPError, RuntimeError) as error:
+        raise PermanentError(f"{door.url} refuses {tool}: {_line(error)}{_sent(door)}") from error
     if answer.is_error:
-        raise PermanentError("".join(getattr(part, "text", "") for part in answer.content))
-    found: dict[str, Any] = answer.structured_content
+        raise PermanentError("".join(getattr(part, "text", "") for part in answer.content) + _sent(door))
+    if not isinstance(found := answer.structured_content, dict):
+        raise PermanentError(f"{door.url} answers {tool} with nothing that this version could read; look at its version and its log{_sent(door)}")
     return found
+
+
+@contextmanager
+def understood(door: "FrontDoor") -> Iterator[None]:
+    """Read an answer; raises PermanentError in one line for one in another form."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {_line(error)}"
+        known = f"{door.url} answers in a form that this version does not know ({reason}); look at its version and its log"
+        raise PermanentError(known + _sent(door)) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _sent(door: "FrontDoor") -> str:
+    """Return what is told of a statement beside an error; nothing if none was signed."""
+    return f". It was signed and sent: {door.said.choice} of {door.said.subject}" if door.said else ""

@@ -1,8 +1,7 @@
 """`federation vote`: shows an agent what is voted on, acknowledges it by its hash, and votes under a signature of the agent's own."""
 
 import json
-from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from sqlalchemy.orm import Session
@@ -10,10 +9,13 @@ from sqlalchemy.orm import Session
 from federation.cli.as_agent import transact_as_agent
 from federation.cli.consensus import AsJson, InConversation, as_told, print_vote
 from federation.cli.console import console, inert, print_json
-from federation.cli.elsewhere import As, Authority, Url, ask, front_door
+from federation.cli.elsewhere import As, Authority, Url, ask, front_door, understood
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, PermanentError
 from federation.services import consensus, consensus_results, decisions, votes
+
+if TYPE_CHECKING:
+    from federation.stub.door import FrontDoor
 
 # So much of a hash that nobody hits upon it.
 _SHORTEST_HASH = 8
@@ -45,20 +47,12 @@ def vote(
     """
     if url is not None:
         door = front_door(url, authority, agent)
-        results = partial(ask, door, "federation_consensus_results", consensus_id=reference, ballots=True, conversation_id=conversation)
-        if not response:
-            print_vote(results(), as_json=as_json)
-            return
-        if acknowledge is not None:
-            found = results()
-            read = {"consensus_id": found["consensus_id"], "options_hash": whole(acknowledge, found["options_hash"])}
-            ask(door, "federation_consensus_acknowledge", **read)
-        ballot = {"choices": response, "confidence": confidence, "reason": reason, "conversation_id": conversation}
-        counted = ask(door, "federation_consensus_respond", consensus_id=reference, **ballot)
-        if door.said is None:
-            raise PermanentError(f"{url} asks for no signature, because it is of an older version: the ballot counts, attested by it")
-        told = {name: counted[name] for name in ("consensus_id", "revision")} | {"voter": door.said.actor, "choice": door.said.choice}
-        _print(told | {name: counted[name] for name in ("mode", "state", "winner")}, reference, as_json=as_json)
+        with understood(door):
+            if not response:
+                print_vote(_results(door, reference, conversation), as_json=as_json)
+                return
+            ballot = {"choices": response, "confidence": confidence, "reason": reason, "conversation_id": conversation}
+            _print(_elsewhere(door, reference, acknowledge, ballot), reference, as_json=as_json)
         return
 
     def show(session: Session) -> dict[str, Any]:
@@ -85,6 +79,29 @@ def vote(
         "winner": (ended.outcome or {}).get("winner"),
     }
     _print(told, consensus.called(done.vote), as_json=as_json)
+
+
+def _results(door: "FrontDoor", reference: str, conversation: str | None) -> dict[str, Any]:
+    found = ask(door, "federation_consensus_results", consensus_id=reference, ballots=True, conversation_id=conversation)
+    for name in ("consensus_id", "options_hash"):
+        if not isinstance(found[name], str):
+            raise TypeError(f"{name}: {found[name]!r}")
+    return found
+
+
+def _elsewhere(door: "FrontDoor", reference: str, acknowledge: str | None, ballot: dict[str, Any]) -> dict[str, Any]:
+    """Return what came of a ballot, of which one is signed, over what has the hash that was acknowledged."""
+    door.most = 1
+    if acknowledge is not None:
+        found = _results(door, reference, ballot["conversation_id"])
+        # From here on it is this one, whatever the front door says that the name is.
+        reference = found["consensus_id"]
+        ask(door, "federation_consensus_acknowledge", consensus_id=reference, options_hash=whole(acknowledge, found["options_hash"]))
+    counted = ask(door, "federation_consensus_respond", consensus_id=reference, **ballot)
+    if door.said is None:
+        raise PermanentError(f"{door.url} asks for no signature, because it is of an older version: the ballot counts, attested by it")
+    told = {name: counted[name] for name in ("consensus_id", "revision")} | {"voter": door.said.actor, "choice": door.said.choice}
+    return told | {name: counted[name] for name in ("mode", "state", "winner")}
 
 
 def _print(told: dict[str, Any], called: str, *, as_json: bool) -> None:

@@ -4,9 +4,10 @@ A key that stays with its agent proves something only if it signs what the agent
 names is looked at; a conversation, a UUID, the terms of a task that is there are taken as the front door tells them.
 """
 
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -16,8 +17,9 @@ from federation.consensus.tally import ordered, spoken
 from federation.errors import InvalidInput
 from federation.mcp.signing import Wanted
 from federation.placement.requirements import CHAT
-from federation.security.statements import content_sha256
+from federation.security.statements import canonical, content_sha256
 from federation.services import resources
+from federation.services.names import PATTERN
 from federation.services.resources import LONGEST_TTL_S, SHORTEST_TTL_S
 from federation.store.fixed_ids import named_id
 
@@ -35,9 +37,11 @@ def flaw(tool: str, arguments: Arguments, wanted: Wanted) -> str | None:
     if looks is None:
         return f"action {wanted.action!r}, which is none of {tool}"
     try:
-        return next((f"{name} {told!r}, and the call says {said!r}" for name, told, said in looks(tool, arguments, wanted) if told != said), None)
-    except (LookupError, ValueError, TypeError, AttributeError, InvalidInput) as error:
-        return f"{wanted.action} of what does not fit the call ({type(error).__name__}: {error})"
+        # As they are signed: to Python true is 1.
+        looked = ((name, told, said) for name, told, said in looks(tool, arguments, wanted) if canonical(told) != canonical(said))
+        return next((f"{name} {told!r}, and the call says {said!r}" for name, told, said in looked), None)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, InvalidInput) as error:
+        return f"{wanted.action} of what does not fit the call ({type(error).__name__}: {str(error)[:200]})"
 
 
 def name_of(tool: str) -> str | None:
@@ -48,6 +52,11 @@ def name_of(tool: str) -> str | None:
 def is_unnamed(wanted: Wanted) -> bool:
     """Return whether it is a new task without a name, whose UUID is another one in the next call."""
     return wanted.subject.startswith("task:") and "description" in wanted.content and wanted.action in _MAKE_TASKS and "slug" not in wanted.content
+
+
+def takes_any(tool: str, arguments: Arguments) -> bool:
+    """Return whether it is for whichever task is left, which is another one when somebody was quicker."""
+    return tool == "swarm_claim_task" and arguments.get("action_id") is None
 
 
 Look = tuple[str, Any, Any]
@@ -75,11 +84,28 @@ def _subject(wanted: Wanted, kind: str, known: Any = None) -> Iterator[Look]:
         yield "subject", identity, str(known)
 
 
-def _uuid(reference: str) -> uuid.UUID | None:
+def uuid_of(reference: str) -> uuid.UUID | None:
+    """Return the UUID that a reference is; None if it is a name."""
     try:
         return uuid.UUID(reference)
     except ValueError:
         return None
+
+
+def _whether(arguments: Arguments, argument: str, *, otherwise: bool) -> bool:
+    """Return what an argument says. Raises InvalidInput for a word: the front door would read `"false"` as false, Python as true."""
+    said = arguments.get(argument)
+    if said is not None and not isinstance(said, bool):
+        raise InvalidInput(argument, said, "true or false")
+    return otherwise if said is None else said
+
+
+def _moment(text: str) -> str:
+    """Return a moment in UTC. Raises ValueError for one without a zone."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no zone")
+    return found.astimezone(UTC).isoformat()
 
 
 def _message(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
@@ -87,7 +113,7 @@ def _message(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     body = arguments.get("body") or {}
     to, reply_to = arguments.get("to") or body.get("to"), arguments.get("reply_to") or body.get("request_id")
     yield "choice", wanted.choice, "send"
-    yield "fields", set(about), _MESSAGE
+    yield "fields", sorted(about), sorted(_MESSAGE)
     yield from _subject(wanted, "message", named_id("message", about["conversation_id"], wanted.actor, arguments["message_id"]))
     yield "content_sha256", about["content_sha256"], sha256(arguments["content"].encode()).hexdigest()
     yield "reply_to", about["reply_to"], None if reply_to is None else str(uuid.UUID(str(reply_to)))
@@ -128,8 +154,8 @@ def _handed_out(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Loo
     yield "slug", about["slug"], arguments["task_id"]
     yield "description", about["description"], arguments["description"]
     yield from _given(arguments, about, conversation_id="conversation_id")
-    yield "requires_approval", about.get("requires_approval", False), bool(arguments.get("requires_approval"))
-    yield "fields", set(about) - {"conversation_id", "slug", "description", "terms", "requires_approval"}, set()
+    yield "requires_approval", about.get("requires_approval", False), _whether(arguments, "requires_approval", otherwise=False)
+    yield "fields", sorted(set(about) - {"conversation_id", "slug", "description", "terms", "requires_approval"}), []
     needs = {name: arguments[name] for name in _NEEDS if arguments.get(name)}
     by_agents = arguments.get("agent") is not None or arguments.get("capability") is not None or not needs
     executor, work = arguments.get("executor") or ("agent" if by_agents else "node"), arguments.get("task_type") or "investigate"
@@ -138,11 +164,11 @@ def _handed_out(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Loo
         needs = {"engine": _EXTRACTING if work == "report" else CHAT} | needs
     yield "requirements", terms.pop("requirements", {}), needs
     yield "parent_id", (parent := terms.pop("parent_id", None)) is not None, bool(arguments.get("parent"))
-    if parent is not None and (known := _uuid(arguments["parent"])):
+    if parent is not None and (known := uuid_of(arguments["parent"])):
         yield "parent_id", parent, str(known)
     starts = arguments.get("start_at")
     told = terms.pop("start_at", None)
-    yield "start_at", told and datetime.fromisoformat(told), starts and datetime.fromisoformat(starts)
+    yield "start_at", told and _moment(told), starts and _moment(starts)
     same = ("parameters", "capability", "look_up", "timeout_s")
     asked = {name: arguments[name] for name in same if arguments.get(name)}
     asked |= {"task_type": work, "priority": arguments.get("priority") or 5}
@@ -154,7 +180,13 @@ def _handed_out(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Loo
 def _assigned(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     yield "choice", wanted.choice, "assign"
     if "description" not in wanted.content:
-        yield from _subject(wanted, "task", _uuid(arguments["subtask"]))
+        known = uuid_of(named := arguments["subtask"])
+        # A sentence is no name of a task, and a task that is there gets neither a name nor a whole.
+        if known is None and not re.fullmatch(PATTERN, named):
+            yield "description", None, named
+        yield "task_id", None, arguments.get("task_id")
+        yield "parent", None, arguments.get("parent")
+        yield from _subject(wanted, "task", known)
         yield from _exactly(wanted.content, agent=arguments["agent"], role=arguments["role"])
         return
     about = dict(wanted.content)
@@ -167,7 +199,7 @@ def _assigned(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]
 def _task_claimed(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     yield "choice", wanted.choice, "claim"
     reference = arguments.get("task_id" if tool == "federation_claim_task" else "action_id")
-    yield from _subject(wanted, "task", reference and _uuid(reference))
+    yield from _subject(wanted, "task", reference and uuid_of(reference))
     yield from _exactly(wanted.content, description=arguments.get("description") or "", ttl_s=_ttl_s(arguments, wanted))
 
 
@@ -176,30 +208,30 @@ def _ttl_s(arguments: Arguments, wanted: Wanted) -> float | str:
     if (said := arguments.get("ttl_s")) is not None:
         return float(said)
     told = wanted.content["ttl_s"]
-    return told if SHORTEST_TTL_S <= told <= LONGEST_TTL_S else f"{SHORTEST_TTL_S} to {LONGEST_TTL_S}"
+    return told if not isinstance(told, bool) and SHORTEST_TTL_S <= told <= LONGEST_TTL_S else f"{SHORTEST_TTL_S} to {LONGEST_TTL_S}"
 
 
 def _task_released(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     yield "choice", wanted.choice, "release"
-    yield from _subject(wanted, "task", _uuid(arguments["task_id"]))
+    yield from _subject(wanted, "task", uuid_of(arguments["task_id"]))
     yield from _exactly(wanted.content)
 
 
 def _task_completed(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
-    yield "choice", wanted.choice, "completed" if arguments.get("success", True) else "failed"
-    yield from _subject(wanted, "task", _uuid(arguments["task_id" if tool == "federation_complete_task" else "action_id"]))
+    yield "choice", wanted.choice, "completed" if _whether(arguments, "success", otherwise=True) else "failed"
+    yield from _subject(wanted, "task", uuid_of(arguments["task_id" if tool == "federation_complete_task" else "action_id"]))
     yield from _exactly(wanted.content, result=arguments["result"])
 
 
 def _task_cancelled(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     yield "choice", wanted.choice, "cancel"
-    yield from _subject(wanted, "task", _uuid(arguments["task_id"]))
+    yield from _subject(wanted, "task", uuid_of(arguments["task_id"]))
     yield from _exactly(wanted.content, result={"cancelled_by": wanted.actor, "reason": arguments.get("reason") or ""})
 
 
 def _execution_cancelled(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     yield "choice", wanted.choice, "cancel"
-    yield from _subject(wanted, "execution", _uuid(arguments["task_id"]))
+    yield from _subject(wanted, "execution", uuid_of(arguments["task_id"]))
     yield from _exactly(wanted.content, reason=arguments.get("reason") or "")
 
 
@@ -219,7 +251,7 @@ def _given_back(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Loo
 def _decided(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
     about = wanted.content
     yield "choice", wanted.choice, arguments["decision"]
-    yield from _subject(wanted, "task", _uuid(arguments["task_id"]))
+    yield from _subject(wanted, "task", uuid_of(arguments["task_id"]))
     yield from _exactly(about, description=about["description"], reason=arguments.get("reason") or "", terms=about["terms"])
 
 
@@ -233,7 +265,7 @@ def _voted(tool: str, arguments: Arguments, wanted: Wanted) -> Iterator[Look]:
         yield "options_hash", about["options_hash"], arguments["options_hash"]
     else:
         said = list(arguments.get("choices") or ()) if arguments.get("response") is None else [arguments["response"]]
-        if (known := _uuid(arguments["consensus_id"])) is not None:
+        if (known := uuid_of(arguments["consensus_id"])) is not None:
             yield "consensus_id", proposal["consensus_id"], str(known)
         yield from _given(arguments, proposal, conversation_id="conversation_id")
     counted = rules(proposal)

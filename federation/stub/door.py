@@ -5,7 +5,8 @@ A connection of its own for each call, so that the next one after a restart of t
 
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -26,6 +27,8 @@ from federation.security.signing import public_file
 from federation.security.statements import Draft, KeyVoice, content_sha256, nonce
 from federation.settings import Settings
 from federation.stub import checks
+from federation.stub.bounds import PLAIN, bound
+from federation.stub.kept import ACKNOWLEDGE, Kept
 
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ SIGNED_AT_MOST = 3
 # The revision of the protocol that is stateless: a call is one request, and needs no session that a restart would end.
 REVISION = "2026-07-28"
 # The front door tells of a wait every few seconds; the longest wait that nobody tells of is that for a worker's answer.
-_SILENT_S = 300.0
+SILENT_S = 300.0
 _CONNECT_S = 10.0
 _GONE = (httpx2.HTTPError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 # What the protocol's library says of a refusal that is none of the protocol's.
@@ -67,10 +70,15 @@ class FrontDoor:
     agent: str
     trust: ssl.SSLContext
     config: Settings
+    # How many statements of one call are signed.
+    most: int = SIGNED_AT_MOST
+    # For how long an answer may tell of no progress, however many bytes come.
+    silent_s: float = SILENT_S
     # Made, or read, for the first signature.
     _me: KeyVoice | None = field(default=None, init=False)
     # What was signed last.
     said: Draft | None = field(default=None, init=False)
+    _kept: Kept = field(default_factory=Kept, init=False)
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -81,49 +89,73 @@ class FrontDoor:
 
         async def look(response: httpx2.Response) -> None:
             made.status = response.status_code
+            bound(response)
 
         def connection(**given: Any) -> httpx2.AsyncClient:
-            given.setdefault("timeout", httpx2.Timeout(_CONNECT_S, read=_SILENT_S))
+            given.setdefault("timeout", httpx2.Timeout(_CONNECT_S, read=self.silent_s))
+            given["headers"] = dict(given.get("headers") or {}) | PLAIN
             return httpx2.AsyncClient(verify=self.trust, event_hooks={"response": [look]}, **given)
 
         transport = StreamableHttpTransport(self.url, auth=self.token, httpx_client_factory=cast("Any", connection))
-        made = _Client(transport, mode=REVISION, forward_incoming_headers=False)
+        # It asks nothing of the client that called: not for its folders, not for its model, not for what its user would type.
+        nothing: dict[str, Any] = {"roots": None, "sampling_handler": None, "elicitation_handler": None}
+        made = _Client(transport, mode=REVISION, forward_incoming_headers=False, **nothing)
         return made
+
+    @contextmanager
+    def patience(self) -> Iterator[anyio.CancelScope]:
+        """Wait for an answer until the deadline, which may be moved. Raises DoorUnavailable."""
+        with anyio.move_on_after(self.silent_s) as scope:
+            yield scope
+        if scope.cancelled_caught:
+            raise DoorUnavailable(f"the front door at {self.url} has told of no progress for {self.silent_s:g} s: look at its log, and call again")
 
     async def tools(self) -> list[mcp_types.Tool]:
         """Return what the front door offers. Raises DoorUnavailable, Unauthenticated, SettingsError, MCPError."""
-        return await self._at(lambda client: client.list_tools())
+        with self.patience():
+            return await self._at(lambda client: client.list_tools())
 
     async def call(self, tool: str, arguments: dict[str, Any], *, progress: ProgressHandler | None = None) -> mcp_types.CallToolResult:
         """Call a tool, and sign what it states, unless the caller has signed that himself.
 
         Raises DoorUnavailable, Unauthenticated, SettingsError, MCPError; Refused where it is asked to sign something else than the call says.
         """
+        if tool == ACKNOWLEDGE:
+            self._kept.read(arguments)
+            answer = await self._call(tool, arguments, progress, None)
+            told = answer.structured_content
+            self._kept.read(arguments, known=told.get("consensus_id") if isinstance(told, dict) else None)
+            return answer
         if tool not in checks.SIGNED or arguments.get("statement") is not None or arguments.get("signature") is not None:
             return await self._call(tool, arguments, progress, None)
         if (argument := checks.name_of(tool)) is not None and arguments.get(argument) is None:
             arguments = arguments | {argument: _name()}
         signed: dict[tuple[str, ...], dict[str, str]] = {}
         # One that must be done again, because somebody was quicker, is signed again.
-        count = 0
+        made: list[Draft] = []
         while True:
             answer = await self._call(tool, arguments, progress, {SIGN: self._says(list(signed.values()))})
             wanted = _wanted(answer)
             if wanted is None:
-                return _counted(self._explained(answer), count)
+                return _counted(self._explained(answer), made)
             if wanted.actor != self.agent:
-                why = f"{self.url} asks {self.agent} to sign as {wanted.actor!r}. {_done(count)}"
+                why = f"{self.url} asks {self.agent} to sign as {wanted.actor!r}. {_done(made)}"
                 raise Refused("A token speaks for one agent:", f"{why} If the token is of another agent, name that one after --as.")
             if checks.is_unnamed(wanted) and arguments.get("task_id") is None:
                 arguments = arguments | {"task_id": _name()}
                 continue
-            if flaw := checks.flaw(tool, arguments, wanted):
-                raise Refused("Only what a call says is signed for it:", f"{self.url} asks to sign {flaw}. {_done(count)}")
-            if count == SIGNED_AT_MOST:
-                raise PermanentError(f"{self.url} asks for more than {SIGNED_AT_MOST} signatures of one call; look at its log. {_done(count)}")
-            draft, made = self._signed(wanted)
-            count += 1
-            signed[draft.action, draft.choice, draft.subject, draft.content_sha256] = made
+            if flaw := checks.flaw(tool, arguments, wanted) or self._kept.flaw(tool, arguments, wanted, made):
+                raise Refused("Only what a call says is signed for it:", f"{self.url} asks to sign {flaw}. {_done(made)}")
+            if len(made) == self.most:
+                many = "one signature" if self.most == 1 else f"{self.most} signatures"
+                raise PermanentError(f"{self.url} asks for more than {many} of one call; look at its log. {_done(made)}")
+            try:
+                draft, brings = self._signed(wanted)
+            except (ValueError, RecursionError) as error:
+                why = " ".join(str(error).split())[:200]
+                raise PermanentError(f"{self.url} asks to sign what cannot be signed: {why}. {_done(made)}") from error
+            made.append(draft)
+            signed[draft.action, draft.choice, draft.subject, draft.content_sha256] = brings
 
     def _says(self, statements: list[dict[str, str]]) -> dict[str, Any]:
         return {"key": self._me.key.public.pem if self._me else None, "statements": statements}
@@ -135,6 +167,7 @@ class FrontDoor:
         draft = Draft(self.agent, wanted.action, wanted.choice, wanted.subject, digest, at, nonce())
         signed = self._me.speak(draft)
         self.said = draft
+        self._kept.signed(draft)
         return draft, brought(signed.text, signed.signature)
 
     def _explained(self, answer: mcp_types.CallToolResult) -> mcp_types.CallToolResult:
@@ -150,7 +183,14 @@ class FrontDoor:
     async def _call(
         self, tool: str, arguments: dict[str, Any], progress: ProgressHandler | None, meta: dict[str, Any] | None
     ) -> mcp_types.CallToolResult:
-        return await self._at(lambda client: client.call_tool_mcp(tool, arguments, progress_handler=progress or _nobody, meta=meta))
+        with self.patience() as patience:
+            # It is heard of even where nobody asks, so that the front door tells of it, and a long wait is not taken for a dead connection.
+            async def hear(done: float, total: float | None, message: str | None) -> None:
+                patience.deadline = anyio.current_time() + self.silent_s
+                if progress is not None:
+                    await progress(done, total, message)
+
+            return await self._at(lambda client: client.call_tool_mcp(tool, arguments, progress_handler=hear, meta=meta))
 
     async def _at(self, ask: Callable[[_Client], Awaitable[T]]) -> T:
         client = self.client()
@@ -191,24 +231,25 @@ def _wanted(answer: mcp_types.CallToolResult) -> Wanted | None:
         raise PermanentError(f"the front door asks for a signature in a form that this version does not know: {error}") from error
 
 
-def _done(count: int) -> str:
-    if not count:
+def _done(made: Sequence[Draft]) -> str:
+    if not made:
         return "Nothing was signed, and nothing done."
-    signed = "One statement of the call was signed and sent" if count == 1 else f"{count} statements of the call were signed and sent"
-    return f"{signed}: look what was done before you call again."
+    signed = "One statement of the call was signed and sent" if len(made) == 1 else f"{len(made)} statements of the call were signed and sent"
+    return f"{signed} ({_told(made)}): look what was done before you call again."
 
 
-def _counted(answer: mcp_types.CallToolResult, count: int) -> mcp_types.CallToolResult:
-    """Return the answer; with how many statements were signed, where one would do."""
-    if count <= 1:
+def _told(made: Sequence[Draft]) -> str:
+    return "; ".join(f"{one.choice} of {one.subject}, sha256 {one.content_sha256}" for one in made)
+
+
+def _counted(answer: mcp_types.CallToolResult, made: Sequence[Draft]) -> mcp_types.CallToolResult:
+    """Return the answer; with which statements were signed, where one would do."""
+    if len(made) <= 1:
         return answer
-    told = f"{count} statements of this call were signed: what it is about has changed meanwhile, or the front door asks for more than it needs."
+    why = "what it is about has changed meanwhile, or the front door asks for more than it needs."
+    told = f"{len(made)} statements of this call were signed ({_told(made)}): {why}"
     return answer.model_copy(update={"content": [*answer.content, mcp_types.TextContent(type="text", text=told)]})
 
 
 def _name() -> str:
     return f"signed-{secrets.token_hex(8)}"
-
-
-async def _nobody(progress: float, total: float | None, message: str | None) -> None:
-    """Hear of progress, so that the front door tells of it and a long wait is not taken for a dead connection."""

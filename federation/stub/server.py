@@ -1,5 +1,11 @@
 """The front door's tools, resources and prompts over standard input and output; what its tools are it asks the front door."""
 
+import os
+import select
+import sys
+import time
+from contextlib import nullcontext
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -13,6 +19,8 @@ from mcp.shared.exceptions import MCPError
 from federation.errors import FederationError
 from federation.stub.door import FrontDoor
 
+_ENDS_WITHIN_S = 5.0
+
 
 class Signing(Middleware):
     """Has each call of a tool made, and signed, by the front door's client; says in its words what is wrong."""
@@ -23,7 +31,11 @@ class Signing(Middleware):
     async def on_request(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         """Pass the request on."""
         try:
-            return await call_next(context)
+            # The call of a tool waits as long as it hears of progress.
+            with nullcontext() if context.method == "tools/call" else self._door.patience():
+                return await call_next(context)
+        except FederationError as error:
+            raise MCPError(code=mcp_types.INTERNAL_ERROR, message=str(error)) from error
         except (MCPError, RuntimeError) as error:
             try:
                 # Where it cannot be asked at all, this says why.
@@ -45,6 +57,16 @@ class Signing(Middleware):
         return ToolResult(content=answer.content, structured_content=answer.structured_content, meta=answer.meta, is_error=answer.is_error)
 
 
+def _end_with(client: int) -> None:
+    """End the process some seconds after nobody writes to this file any more, whatever the front door keeps it waiting for."""
+    left = select.poll()
+    # Not for what is there to be read.
+    left.register(client, getattr(select, "POLLRDHUP", 0))
+    left.poll()
+    time.sleep(_ENDS_WITHIN_S)
+    os._exit(0)
+
+
 def serve(door: FrontDoor) -> None:
     """Serve one client until its end of file. Raises DoorUnavailable, Unauthenticated, SettingsError where the front door does not take us."""
 
@@ -53,4 +75,6 @@ def serve(door: FrontDoor) -> None:
         proxy = FastMCPProxy(client_factory=door.client, identity="upstream", provider_error_strategy="raise", middleware=[Signing(door)])
         await proxy.run_stdio_async(show_banner=False)
 
+    # A copy: the server takes this one for itself.
+    Thread(target=_end_with, args=(os.dup(sys.stdin.fileno()),), daemon=True).start()
     anyio.run(run)

@@ -8,12 +8,8 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import mcp_types
@@ -26,7 +22,7 @@ from fastmcp.exceptions import ToolError
 from federation.cli.bundle import write
 from federation.delivery.sealing import key_file, seals_file
 from federation.errors import PermanentError, Refused
-from federation.local.certificates import DOOR, Certificates
+from federation.local.certificates import Certificates
 from federation.mcp.signing import SIGN, WANTED
 from federation.mcp.tools import claims
 from federation.security import seals
@@ -37,6 +33,7 @@ from federation.settings import Settings
 from federation.store.fixed_ids import named_id
 from federation.stub.door import FrontDoor
 from federation.transaction import reading
+from tests.integration.mcp.lying import answering
 from tests.integration.sealed_log import Log
 
 pytestmark = pytest.mark.anyio
@@ -108,7 +105,7 @@ async def test_what_is_stated_through_it_is_signed_and_over_plain_http_attested(
             "federation_delegate", {"description": "Restart it", "task_id": "gate", "requires_approval": True, "parameters": {"x": 0.5}}
         )
         await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "approve", "reason": "tested"})
-        with pytest.raises(ToolError, match="both signatures are kept"):
+        with pytest.raises(ToolError, match="of which it has signed 'approve' before"):
             await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject", "reason": "no"})
         await ada.call_tool("federation_send", {"content": "It leaks", "to": "bob"})
         finding = {"category": "observation", "confidence": 1, "evidence": [{"source": "x", "query": None, "result": {"n": None}}]}
@@ -151,7 +148,7 @@ async def test_what_is_stated_through_it_is_signed_and_over_plain_http_attested(
     by_ada = [(action, mode) for actor, action, _, mode in found if actor == "ada"]
     assert [action for action, mode in by_ada if mode == "attested"] == ["task.claim", "claim.take", "consensus.request"]
     assert [action for action, mode in by_ada if mode == "signed"] == [
-        *("task.decide", "task.decide", "message.send", "message.send", "message.send", "message.send"),
+        *("task.decide", "message.send", "message.send", "message.send", "message.send"),
         *("task.delegate", "task.delegate", "task.delegate", "role.assign", "role.assign", "task.cancel", "task.delegate"),
         *("task.claim", "claim.take", "claim.release", "task.complete", "consensus.vote"),
     ]
@@ -219,38 +216,6 @@ async def test_what_a_caller_signs_is_asked_before_anything_is_done(attesting: A
     assert stated(database) == []
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)
-
-
-@contextmanager
-def answering(status: int, *results: dict[str, Any], certificates: Certificates | None = None) -> Iterator[str]:
-    """Something that gives these answers to whatever is asked, one after the other, and the last one from then on."""
-    left = list(results)
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            result = left.pop(0) if len(left) > 1 else left[0] if left else None
-            answer = {"jsonrpc": "2.0", "id": asked.get("id"), "result": {"resultType": "complete", **(result or {})}}
-            body = b"" if result is None else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *given: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        if certificates is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificates.certificate(DOOR), certificates.key(DOOR))
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"{'https' if certificates else 'http'}://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
 
 
 async def test_a_front_door_that_asks_for_something_else_gets_no_signature(folder: Path) -> None:
@@ -336,6 +301,16 @@ def started(url: str, folder: Path, token: str = "fed_x", *more: str) -> "subpro
     )
 
 
+def ended(process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+    """What it said before it ended, with its client still there."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.wait(timeout=120)
+    with process.stdin, process.stdout, process.stderr:
+        return process.stdout.read(), process.stderr.read()
+
+
 def test_a_front_door_that_does_not_take_us_is_told_in_one_line(house: Any, folder: Path) -> None:
     with answering(503) as busy:
         for url, code, says in (
@@ -346,7 +321,7 @@ def test_a_front_door_that_does_not_take_us_is_told_in_one_line(house: Any, fold
             ("nonsense", 2, "--url: got 'nonsense/mcp', wants the URL of a front door"),
         ):
             process = started(url, folder)
-            out, err = process.communicate(timeout=120)
+            out, err = ended(process)
             assert (process.returncode, out) == (code, b""), err
             assert says in err.decode()
             assert err.count(b"\n") == 1
@@ -362,7 +337,7 @@ def test_a_certificate_is_trusted_when_its_authority_is_named(folder: Path, tmp_
             (("--ca", str(folder)), 2, "copy the ca.pem"),
         ):
             process = started(url, folder, "fed_x", *more)
-            _, err = process.communicate(timeout=120)
+            _, err = ended(process)
             assert (process.returncode, err.count(b"\n")) == (code, 1), err
             assert says in err.decode()
 

@@ -304,3 +304,44 @@ def test_what_is_no_content_at_all_is_not_signed() -> None:
     for tool, arguments, (action, choice, subject, *_) in GOOD:
         if tool not in {"federation_release_task", "federation_release"}:
             assert flaw(tool, arguments, wanted(action, choice, subject, {})) is not None, tool
+
+
+COMPLETE, CLAIM = {"task_id": TASK, "fencing_token": 1}, {"task_id": TASK, "ttl_s": 1}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "asked"),
+    [
+        *(
+            ("federation_complete_task", COMPLETE | {"result": said}, ("task.complete", "completed", f"task:{TASK}", {"result": told}))
+            for said, told in (({"n": 1}, {"n": True}), ({"n": False}, {"n": 0}), ({"n": [0]}, {"n": [False]}), ({"n": 1}, {"n": 2**60}))
+        ),
+        ("federation_claim_task", CLAIM, ("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": True})),
+        ("federation_claim_task", {"task_id": TASK}, ("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": True})),
+        ("federation_claim_task", {"task_id": TASK}, ("task.claim", "claim", f"task:{TASK}", {"description": "", "ttl_s": float("nan")})),
+        *(
+            (
+                "federation_complete_task",
+                COMPLETE | {"result": {}, "success": said},
+                ("task.complete", choice, f"task:{TASK}", {"result": {}}),
+            )
+            for said in ("false", "no", 0, 1)
+            for choice in ("completed", "failed")
+        ),
+        (
+            "federation_delegate",
+            LOOK | {"requires_approval": "false"},
+            ("task.delegate", "delegate", of_task(), handed_out(requires_approval=True)),
+        ),
+    ],
+)
+def test_true_is_no_number_and_a_word_is_neither_true_nor_false(tool: str, arguments: dict[str, Any], asked: tuple[Any, ...]) -> None:
+    assert flaw(tool, arguments, wanted(*asked)) is not None
+
+
+@pytest.mark.parametrize("more", [{"subtask": "Fix the login"}, {"subtask": "login", "task_id": "t"}, {"subtask": TASK, "parent": "release"}])
+def test_what_is_to_be_done_is_no_task_that_is_there(more: dict[str, str]) -> None:
+    there = wanted("role.assign", "assign", f"task:{TASK}", {"agent": "bob", "role": "lead"})
+    assign = {"conversation_id": "commons", "agent": "bob", "role": "lead"}
+    assert flaw("federation_assign_role", assign | {"subtask": "login"}, there) is None
+    assert flaw("federation_assign_role", assign | more, there) is not None

@@ -1,0 +1,149 @@
+"""A front door that lies to `federation mcp --url` and `federation vote --url`: what one call or one process signs holds together."""
+
+import os
+import ssl
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation.consensus.proposal import TYPE
+from federation.errors import Refused
+from federation.security.statements import content_sha256
+from federation.settings import Settings
+from federation.stub.door import FrontDoor
+from tests.integration.mcp.lying import answering, asking, done
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[3]
+ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+APPROVE = {"task_id": "restart-cache", "decision": "approve"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The data directory of an agent's machine."""
+    made = tmp_path / "laptop"
+    made.mkdir()
+    return made
+
+
+def door(url: str, folder: Path, **more: Any) -> FrontDoor:
+    return FrontDoor(f"{url}/mcp", "fed_x", "ada", ssl.create_default_context(), Settings(data_dir=folder), **more)
+
+
+def decision(choice: str = "approve", task: str = ONE, **about: Any) -> dict[str, Any]:
+    return asking("ada", "task.decide", choice, f"task:{task}", {"description": "", "reason": "", "terms": {}} | about)
+
+
+def proposed(*options: str, vote: str = ONE, revision: int = 1) -> dict[str, Any]:
+    electorate = [{"agent": "ada", "weight": 1000}]
+    rules = {"mechanism": "majority", "base": "cast", "electorate": electorate, "quorum": 0, "threshold": None}
+    return {"type": TYPE, "consensus_id": vote, "revision": revision, "conversation_id": "commons", "options": list(options), **rules}
+
+
+def ballot(about: dict[str, Any], choice: str) -> dict[str, Any]:
+    content = {"options_hash": content_sha256(about), "response": [choice], "confidence": None, "reason": ""}
+    return asking("ada", "consensus.vote", choice, f"consensus:{about['consensus_id']}:{about['revision']}:ada", content, proposal=about)
+
+
+async def test_what_a_call_is_about_stays_the_same_while_it_is_signed(folder: Path) -> None:
+    with (
+        answering(200, decision(), decision(task=OTHER)) as url,
+        pytest.raises(
+            Refused, match=rf"of task:{OTHER}, and of this call .* of task:{ONE} was signed: .* the front door lies.*One statement .*{ONE}"
+        ),
+    ):
+        await door(url, folder).call("federation_approve", APPROVE)
+    # What it is about may have been changed: that is told.
+    with answering(200, decision(), decision(description="x"), done({})) as url:
+        answer = await door(url, folder).call("federation_approve", APPROVE)
+    [told] = answer.content
+    assert told.type == "text"
+    assert told.text.count(f"approve of task:{ONE}") == 2
+    # Whoever takes whichever is left takes another, when somebody was quicker.
+    claims = [asking("ada", "task.claim", "claim", f"task:{task}", {"description": "", "ttl_s": 60}) for task in (ONE, OTHER)]
+    with answering(200, *claims, done({})) as url:
+        assert not (await door(url, folder).call("swarm_claim_task", {"session_id": "s"})).is_error
+    with answering(200, *claims) as url, pytest.raises(Refused, match="the front door lies"):
+        await door(url, folder).call("swarm_claim_task", {"session_id": "s", "action_id": "x"})
+
+
+async def test_one_process_signs_one_choice_of_one_thing(folder: Path) -> None:
+    with answering(200, decision(), done({}), decision("reject"), decision("reject", OTHER), done({})) as url:
+        ada = door(url, folder)
+        await ada.call("federation_approve", APPROVE)
+        reject = {"task_id": "drop-tables", "decision": "reject"}
+        with pytest.raises(Refused, match=rf"'reject' of task:{ONE}, of which it has signed 'approve' before.*Nothing was signed"):
+            await ada.call("federation_approve", reject)
+        assert not (await ada.call("federation_approve", reject)).is_error
+
+
+async def test_a_ballot_is_over_what_its_agent_has_read(folder: Path) -> None:
+    read, other, amended = proposed("a", "b"), proposed("a", "b", vote=OTHER), proposed("b", "a", revision=2)
+    for name, known, shown in (("auth", OTHER, other), ("auth", OTHER, amended), (ONE.upper(), ONE, amended)):
+        with answering(200, done({"consensus_id": known}), ballot(shown, "a")) as url:
+            ada = door(url, folder)
+            await ada.call("federation_consensus_acknowledge", {"consensus_id": name, "options_hash": content_sha256(read)})
+            with pytest.raises(Refused, match=rf"{content_sha256(read)} was acknowledged: look at the vote again.*Nothing was signed"):
+                await ada.call("federation_consensus_respond", {"consensus_id": name, "response": "a"})
+    # By another name of it too; and what was read last counts.
+    acknowledged = {"consensus_id": "auth", "options_hash": content_sha256(read)}
+    with answering(200, done({"consensus_id": ONE}), ballot(amended, "a"), done({"consensus_id": ONE}), ballot(amended, "a"), done({})) as url:
+        ada = door(url, folder)
+        await ada.call("federation_consensus_acknowledge", acknowledged)
+        with pytest.raises(Refused, match="was acknowledged"):
+            await ada.call("federation_consensus_respond", {"consensus_id": ONE, "response": "a"})
+        await ada.call("federation_consensus_acknowledge", acknowledged | {"options_hash": content_sha256(amended)})
+        assert not (await ada.call("federation_consensus_respond", {"consensus_id": ONE, "response": "a"})).is_error
+        assert ada.said is not None
+
+
+def vote(url: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """What `federation vote` says; with no traceback."""
+    given = {"PATH": os.environ["PATH"], "FEDERATION_DATA_DIR": str(folder), "FEDERATION_TOKEN": "fed_x", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "federation.cli.main", "vote", *words, "--url", f"{url}/mcp", "--as", "ada"]
+    said = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in said.stderr
+    return said
+
+
+def test_the_command_line_signs_one_ballot_over_what_was_acknowledged(folder: Path) -> None:
+    read, other = proposed("a", "b"), proposed("a", "b", revision=2)
+    results = done({"consensus_id": ONE, "options_hash": content_sha256(read)})
+    counted = done({"consensus_id": ONE, "revision": 1, "mode": "signed", "state": "open", "winner": None})
+    for hash_ in (content_sha256(read), content_sha256(read)[:8]):
+        with answering(200, results, done({}), ballot(other, "a")) as url:
+            said = vote(url, folder, "auth", "a", "--acknowledge", hash_)
+        assert (said.returncode, "was acknowledged" in said.stderr, "Nothing was signed" in said.stderr) == (1, True, True), said.stderr
+    with answering(200, done(results["structuredContent"] | {"options_hash": content_sha256(other)}), done({}), ballot(other, "a")) as url:
+        said = vote(url, folder, "auth", "a", "--acknowledge", content_sha256(read))
+    assert (said.returncode, "Nothing was signed" in said.stderr) == (1, True), said.stderr
+    with answering(200, results, done({}), ballot(read, "a"), counted) as url:
+        said = vote(url, folder, "auth", "a", "--acknowledge", content_sha256(read))
+    assert (said.returncode, "ada voted a in auth, signed" in said.stdout) == (0, True), said.stderr
+    with answering(200, ballot(read, "a"), ballot(read, "a"), counted) as url:
+        said = vote(url, folder, "auth", "a")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "more than one signature of one call" in said.stderr
+    assert f"(a of consensus:{ONE}:1:ada" in said.stderr
+    for ended in (done({}), done(None), done() | {"isError": True}):
+        with answering(200, ballot(read, "a"), ended) as url:
+            said = vote(url, folder, "auth", "a")
+        assert (said.returncode, said.stdout, f"signed and sent: a of consensus:{ONE}:1:ada" in said.stderr) == (1, "", True), said.stderr
+
+
+def test_an_answer_in_another_form_is_told_in_one_line(folder: Path) -> None:
+    for told, *words in (
+        (None, "auth"),
+        (None, "auth", "a"),
+        ({}, "auth"),
+        ({}, "auth", "a", "--acknowledge", "a" * 64),
+        ({"options_hash": 5, "consensus_id": ONE}, "auth", "a", "--acknowledge", "a" * 64),
+    ):
+        with answering(200, done(told)) as url:
+            said = vote(url, folder, *words)
+        assert (said.returncode, said.stderr.count("\n")) == (1, 1), (told, words, said)
