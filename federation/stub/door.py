@@ -181,14 +181,14 @@ class FrontDoor:
         return answer.model_copy(update={"content": [mcp_types.TextContent(type="text", text=f"{text} {where}")]})
 
     async def _call(
-        self, tool: str, arguments: dict[str, Any], progress: ProgressHandler | None, meta: dict[str, Any] | None
+        self, tool: str, arguments: dict[str, Any], told: ProgressHandler | None, meta: dict[str, Any] | None
     ) -> mcp_types.CallToolResult:
         with self.patience() as patience:
             # It is heard of even where nobody asks, so that the front door tells of it, and a long wait is not taken for a dead connection.
-            async def hear(done: float, total: float | None, message: str | None) -> None:
+            async def hear(progress: float, total: float | None, message: str | None) -> None:
                 patience.deadline = anyio.current_time() + self.silent_s
-                if progress is not None:
-                    await progress(done, total, message)
+                if told is not None:
+                    await told(progress, total, message)
 
             return await self._at(lambda client: client.call_tool_mcp(tool, arguments, progress_handler=hear, meta=meta))
 
