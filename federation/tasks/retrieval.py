@@ -71,7 +71,10 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
     for_whom = {"visibility": visibility, "conversation_id": conversation_id}
     root = require_inside(Path(path), settings().index_roots)
     require_apart(root, [settings().data_dir, settings().cache_dir], but=settings().data_dir / "demo")
-    found = scan(root)
+    with self.transaction() as session:
+        known = indexed_folders.find(session, str(root), **for_whom) is not None
+    # What was in a folder that is indexed is gone with it; else its path is a mistake.
+    found = scan(root, may_be_gone=known)
     unreadable = [refusal.path for refusal in found.skipped if refusal.reason.startswith(UNREADABLE)]
     if "." in unreadable:
         raise InvalidInput("path", str(root), f"a folder that this node may read ({found.skipped[0].reason})")

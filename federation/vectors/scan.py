@@ -14,6 +14,7 @@ from federation.vectors.sources import MAX_BYTES, Skipped, decoded, plain_bytes
 
 UNREADABLE: Final = "cannot be read"
 IGNORED: Final = "left out by .gitignore"
+GONE: Final = "no folder any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +132,15 @@ def _walk(folder: Path, prefix: str, root: Path, outer: Rules | None) -> Iterato
                 yield Skipped(path, f"{UNREADABLE}: {error.strerror or error}")
 
 
-def scan(root: Path) -> Scan:
-    """Return the files below `root` that can be indexed and, with reasons, what cannot.
+def scan(root: Path, *, may_be_gone: bool = False) -> Scan:
+    """Return the files below `root` that can be indexed and, with reasons, what cannot; of one that may be gone, nothing where it is.
 
     Raises InvalidInput if `root` is no folder.
     """
     real = root.resolve()
     if not real.is_dir():
+        if may_be_gone:
+            return Scan((), (Skipped(".", GONE),))
         raise InvalidInput("path", str(root), "a folder that exists on this node")
     found = list(_walk(real, "", real, ignoring.above(real)))
     return Scan(

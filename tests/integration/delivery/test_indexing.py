@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ def test_what_vanishes_from_a_tree_vanishes_from_the_search(world: World, tmp_pa
         world.record(SEARCH, {"query": "who feeds the otters that are gone?", "limit": 5, "root": str(tree)}, tags=["frag"]), within_s=120
     )
     assert {hit["path"] for hit in hits} == {"kept.py", "changed.py"}
+    shutil.rmtree(tree)
+    index(world, tree)
+    assert stored.meanings.values("id") == stored.words.values("id") == indexed() == set()
 
 
 def command(world: World, *words: str, **streams: Any) -> Any:

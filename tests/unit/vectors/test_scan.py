@@ -94,6 +94,11 @@ def test_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         scan(tmp_path / "missing")
 
 
+def test_root_that_may_be_gone_has_no_files_when_it_is(tmp_path: Path) -> None:
+    found = scan(tmp_path / "missing", may_be_gone=True)
+    assert (found.files, [each.path for each in found.skipped]) == ((), ["."])
+
+
 def test_path_outside_the_allowed_roots_is_refused_through_a_link_too(tmp_path: Path) -> None:
     allowed = tmp_path / "allowed"
     allowed.mkdir()
