@@ -11,12 +11,15 @@ from typing import Any
 import anyio
 import mcp_types
 from fastmcp.exceptions import ToolError
+from fastmcp.prompts.base import InputRequiredPromptResult
+from fastmcp.resources.base import InputRequiredResourceResult
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.server.providers.proxy import FastMCPProxy
 from fastmcp.tools import ToolResult
+from fastmcp.tools.base import InputRequiredToolResult
 from mcp.shared.exceptions import MCPError
 
-from federation.errors import FederationError
+from federation.errors import FederationError, Refused
 from federation.stub.door import FrontDoor
 
 _ENDS_WITHIN_S = 5.0
@@ -33,7 +36,7 @@ class Signing(Middleware):
         try:
             # The call of a tool waits as long as it hears of progress.
             with nullcontext() if context.method == "tools/call" else self._door.patience():
-                return await call_next(context)
+                return self._told(await call_next(context))
         except FederationError as error:
             raise MCPError(code=mcp_types.INTERNAL_ERROR, message=str(error)) from error
         except (MCPError, RuntimeError) as error:
@@ -43,6 +46,12 @@ class Signing(Middleware):
             except FederationError as ours:
                 raise MCPError(code=mcp_types.INTERNAL_ERROR, message=str(ours)) from error
             raise
+
+    def _told(self, answer: Any) -> Any:
+        """Return an answer. Raises Refused for one that is a question to the client: its folders, or what its user or its model would say."""
+        if isinstance(answer, InputRequiredResourceResult | InputRequiredPromptResult | InputRequiredToolResult):
+            raise Refused("A front door answers, and asks its client for nothing:", f"{self._door.url} asked, and was told nothing; look at its log.")
+        return answer
 
     async def on_call_tool(
         self, context: MiddlewareContext[mcp_types.CallToolRequestParams], call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult]
