@@ -281,7 +281,7 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
     if scope.is_empty:
         return []
     stored, depth = _vectors(), max(RANKED, limit)
-    static, meaning = _vectors_of(query, stored)
+    static, meaning = _vectors_of(query)
     while True:
         hits = stored.search(query, static, meaning, limit=depth, scope=scope)
         with task.transaction() as session:
@@ -292,7 +292,7 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
         depth *= MORE
 
 
-def _vectors_of(query: str, stored: "VectorIndex") -> tuple["NDArray[np.float32]", "Vector | None"]:
+def _vectors_of(query: str) -> tuple["NDArray[np.float32]", "Vector"]:
     """Return the static vector of a question, and the model's, computed when it is first asked for."""
     [static] = catalogue.embedding(retrieval.STATIC_ENGINE).embed([query_text(query)])
 
@@ -301,5 +301,4 @@ def _vectors_of(query: str, stored: "VectorIndex") -> tuple["NDArray[np.float32]
         vector: NDArray[np.float32] = catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0]
         return vector
 
-    # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
-    return static, meaning if stored.meanings.count() else None
+    return static, meaning

@@ -151,6 +151,9 @@ class VectorIndex:
         # A document is of no kind.
         of_any_kind = replace(scope, kinds=None)
         words, documents, meanings = await asyncio.gather(self.words.view(), self.documents.view(), self.meanings.view())
+        if callable(meaning) and await meanings.count(EVERYTHING) == 0:
+            # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
+            meaning = None
         # In the order in which they begin: what LanceDB does, it does beside the rest.
         asked: dict[tuple[str, bool], Coroutine[Any, Any, Ranking]] = {}
         if text:

@@ -195,6 +195,11 @@ def test_meaning_of_a_question_may_be_computed_while_it_is_searched(index: Vecto
         index.search("apple", None, lambda: np.zeros(3, dtype=np.float32))
 
 
+def test_nobody_computes_a_meaning_where_nothing_is_embedded(index: VectorIndex, put: Put) -> None:
+    put("1", "apple", meaning=False)
+    assert [hit.id for hit in index.search("apple", None, lambda: pytest.fail("it was computed"))] == ["1"]
+
+
 def test_what_was_held_before_a_change_is_not_answered_after_it(index: VectorIndex, put: Put) -> None:
     put("1", "apple", axis=1)
     assert [hit.id for hit in index.search("", None, along(1))] == ["1"]
