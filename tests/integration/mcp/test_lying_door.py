@@ -1,24 +1,23 @@
 """A front door that lies to `federation mcp --url` and `federation vote --url`: what one call or one process signs holds together."""
 
-import os
 import ssl
-import subprocess
-import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import federation.settings as settings_module
+from federation.cli import vote as vote_command
 from federation.consensus.proposal import TYPE
-from federation.errors import Refused
+from federation.errors import PermanentError, Refused
 from federation.security.statements import content_sha256
 from federation.settings import Settings
 from federation.stub.door import FrontDoor
 from tests.integration.mcp.lying import answering, asking, done
 
 pytestmark = pytest.mark.anyio
-ROOT = Path(__file__).parents[3]
 ONE, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 APPROVE = {"task_id": "restart-cache", "decision": "approve"}
 
@@ -102,48 +101,57 @@ async def test_a_ballot_is_over_what_its_agent_has_read(folder: Path) -> None:
         assert ada.said is not None
 
 
-def vote(url: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """What `federation vote` says; with no traceback."""
-    given = {"PATH": os.environ["PATH"], "FEDERATION_DATA_DIR": str(folder), "FEDERATION_TOKEN": "fed_x", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "federation.cli.main", "vote", *words, "--url", f"{url}/mcp", "--as", "ada"]
-    said = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in said.stderr
-    return said
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process as `federation` on that machine."""
+    monkeypatch.setenv("FEDERATION_DATA_DIR", str(folder))
+    monkeypatch.setenv("FEDERATION_TOKEN", "fed_x")
+    settings_module.settings.cache_clear()
+    yield
+    settings_module.settings.cache_clear()
 
 
-def test_the_command_line_signs_one_ballot_over_what_was_acknowledged(folder: Path) -> None:
+def vote(url: str, *response: str, acknowledge: str | None = None) -> None:
+    """`federation vote auth`."""
+    vote_command.vote("auth", list(response), acknowledge=acknowledge, url=f"{url}/mcp", agent="ada")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_command_line_signs_one_ballot_over_what_was_acknowledged(capsys: pytest.CaptureFixture[str]) -> None:
     read, other = proposed("a", "b"), proposed("a", "b", revision=2)
-    results = done({"consensus_id": ONE, "options_hash": content_sha256(read)})
+    digest = content_sha256(read)
+    results = done({"consensus_id": ONE, "options_hash": digest})
     counted = done({"consensus_id": ONE, "revision": 1, "mode": "signed", "state": "open", "winner": None})
-    for hash_ in (content_sha256(read), content_sha256(read)[:8]):
-        with answering(200, results, done({}), ballot(other, "a")) as url:
-            said = vote(url, folder, "auth", "a", "--acknowledge", hash_)
-        assert (said.returncode, "was acknowledged" in said.stderr, "Nothing was signed" in said.stderr) == (1, True, True), said.stderr
-    with answering(200, done(results["structuredContent"] | {"options_hash": content_sha256(other)}), done({}), ballot(other, "a")) as url:
-        said = vote(url, folder, "auth", "a", "--acknowledge", content_sha256(read))
-    assert (said.returncode, "Nothing was signed" in said.stderr) == (1, True), said.stderr
+    changed = done({"consensus_id": ONE, "options_hash": content_sha256(other)})
+    for found, acknowledge in ((results, digest), (results, digest[:8]), (changed, digest)):
+        with answering(200, found, done({}), ballot(other, "a")) as url, pytest.raises(Refused, match=r"was acknowledged: .*Nothing was signed"):
+            vote(url, "a", acknowledge=acknowledge)
     with answering(200, results, done({}), ballot(read, "a"), counted) as url:
-        said = vote(url, folder, "auth", "a", "--acknowledge", content_sha256(read))
-    assert (said.returncode, "ada voted a in auth, signed" in said.stdout) == (0, True), said.stderr
-    with answering(200, ballot(read, "a"), ballot(read, "a"), counted) as url:
-        said = vote(url, folder, "auth", "a")
-    assert (said.returncode, said.stdout) == (1, "")
-    assert "more than one signature of one call" in said.stderr
-    assert f"(a of consensus:{ONE}:1:ada" in said.stderr
-    for ended in (done({}), done(None), done() | {"isError": True}):
-        with answering(200, ballot(read, "a"), ended) as url:
-            said = vote(url, folder, "auth", "a")
-        assert (said.returncode, said.stdout, f"signed and sent: a of consensus:{ONE}:1:ada" in said.stderr) == (1, "", True), said.stderr
-
-
-def test_an_answer_in_another_form_is_told_in_one_line(folder: Path) -> None:
-    for told, *words in (
-        (None, "auth"),
-        (None, "auth", "a"),
-        ({}, "auth"),
-        ({}, "auth", "a", "--acknowledge", "a" * 64),
-        ({"options_hash": 5, "consensus_id": ONE}, "auth", "a", "--acknowledge", "a" * 64),
+        vote(url, "a", acknowledge=digest)
+    assert "ada voted a in auth, signed" in capsys.readouterr().out
+    signed = rf"a of consensus:{ONE}:1:ada"
+    with (
+        answering(200, ballot(read, "a"), ballot(read, "a"), counted) as url,
+        pytest.raises(PermanentError, match=rf"more than one signature of one call.*\({signed}"),
     ):
-        with answering(200, done(told)) as url:
-            said = vote(url, folder, *words)
-        assert (said.returncode, said.stderr.count("\n")) == (1, 1), (told, words, said)
+        vote(url, "a")
+    # Whatever comes after it: that it was signed is told.
+    for ended in (done({}), done(None), done() | {"isError": True}):
+        with answering(200, ballot(read, "a"), ended) as url, pytest.raises(PermanentError, match=f"signed and sent: {signed}"):
+            vote(url, "a")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("here")
+def test_an_answer_in_another_form_is_told_in_one_line() -> None:
+    for told, response, acknowledge in (
+        (None, (), None),
+        (None, ("a",), None),
+        ({}, (), None),
+        ({}, ("a",), "a" * 64),
+        ({"options_hash": 5, "consensus_id": ONE}, ("a",), "a" * 64),
+        (["x"], (), None),
+    ):
+        with answering(200, done(told)) as url, pytest.raises(PermanentError) as said:
+            vote(url, *response, acknowledge=acknowledge)
+        assert "\n" not in str(said.value), (told, said.value)
