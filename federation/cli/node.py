@@ -116,8 +116,8 @@ def _hand_over(place: _Place, name: str, password: str, ends: datetime | None, *
     # First, because what the node had before lets it in no more.
     file = node_settings.write(place.home, name, content, ends, certificates)
     try:
-        let_in = f"{name} is let in by {file}"
-        operator.record(lambda session: node_logins.record_admitted(session, name, expires_at=ends, renewed=renewed), let_in)
+        done = f"{name} is let in by {file}"
+        operator.record(lambda session: node_logins.record_admitted(session, name, expires_at=ends, renewed=renewed), done)
     finally:
         _tell_the_broker(place)
     if as_json:
@@ -191,8 +191,10 @@ def remove(name: Name, as_json: AsJson = False) -> None:
         credentials.shut_node_out(place.home, name)
     _tell_the_broker(place)
     try:
-        told = f"{name} is shut out"
-        ended = operator.take_away(lambda session: node_logins.record_removed(session, name), lambda ended: f"{told}, and {len(ended)} keys revoked")
+        ended = operator.take_away(
+            lambda session: node_logins.record_removed(session, name),
+            lambda ended: f"{name} is shut out, and {len(ended)} keys revoked",
+        )
     finally:
         if name in with_role:
             # Last, because PostgreSQL may refuse it.
