@@ -4,12 +4,14 @@ import asyncio
 import gzip
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -50,6 +52,25 @@ def command(url: str) -> list[str]:
 
 def given(folder: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "FEDERATION_DATA_DIR": str(folder), "FEDERATION_TOKEN": "fed_x", "PYTHONPATH": str(ROOT)}
+
+
+def offer(one: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
+    """Say what there is."""
+    cached = {"ttlMs": 0, "cacheScope": "private"}
+    what, _, is_list = asked["method"].partition("/")
+    lists: dict[str, list[dict[str, Any]]] = {
+        "tools": [{"name": "federation_pulse", "inputSchema": {"type": "object"}}],
+        "resources": [{"uri": "x://y", "name": "y"}],
+        "prompts": [{"name": "charter"}],
+    }
+    if is_list == "list":
+        send(one, result(asked, {what: lists[what]} | cached))
+    elif asked["method"] == "resources/templates/list":
+        send(one, result(asked, {"resourceTemplates": []} | cached))
+    else:
+        capabilities: dict[str, Any] = {name: {} for name in lists}
+        told = {"serverInfo": {"name": "x", "version": "1"}, "capabilities": capabilities, "supportedVersions": ["2026-07-28"]}
+        send(one, result(asked, told | cached))
 
 
 def drip(part: bytes, kind: str) -> Any:
@@ -126,15 +147,7 @@ async def test_the_client_is_asked_for_nothing(tmp_path: Path) -> None:
         if method in {"tools/call", "resources/read", "prompts/get"}:
             send(one, result(asked, QUESTIONS))
             return
-        found = {"tools": [{"name": "federation_pulse", "inputSchema": {"type": "object"}}], "resources": [{"uri": "x://y", "name": "y"}]}
-        found |= {"prompts": [{"name": "charter"}], "resourceTemplates": []}
-        kind = {"tools/list": "tools", "resources/list": "resources", "prompts/list": "prompts", "resources/templates/list": "resourceTemplates"}
-        if method in kind:
-            send(one, result(asked, {kind[method]: found[kind[method]], "ttlMs": 0, "cacheScope": "private"}))
-        else:
-            capabilities: dict[str, Any] = {"tools": {}, "resources": {}, "prompts": {}}
-            told = {"serverInfo": {"name": "x", "version": "1"}, "capabilities": capabilities, "supportedVersions": ["2026-07-28"]}
-            send(one, result(asked, told | {"ttlMs": 0, "cacheScope": "private"}))
+        offer(one, asked)
 
     with lying(answer) as url:
         for mode in ("legacy", "auto"):
@@ -148,15 +161,36 @@ async def test_the_client_is_asked_for_nothing(tmp_path: Path) -> None:
     assert "secret" not in json.dumps(sent)
 
 
-def test_it_ends_with_its_client_while_a_front_door_drips(tmp_path: Path) -> None:
+HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+CALLS: list[dict[str, Any]] = [
+    {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO},
+    {"jsonrpc": "2.0", "method": "notifications/initialized"},
+    {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "federation_pulse", "arguments": {}}},
+]
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+@pytest.mark.parametrize("hangs", ["its start", "a call"])
+def test_it_ends_with_its_client_while_a_front_door_drips(tmp_path: Path, hangs: str, end: str) -> None:
+    asked_for = Event()
+
+    def answer(one: BaseHTTPRequestHandler, asked: dict[str, Any]) -> None:
+        if hangs == "its start" or asked["method"] == "tools/call":
+            asked_for.set()
+            drip(b": hi\n\n", EVENTS)(one, asked)
+        offer(one, asked)
+
     pipe = subprocess.PIPE
-    with lying(drip(b": hi\n\n", EVENTS)) as url:
-        for end in ("close", "terminate"):
-            process = subprocess.Popen([sys.executable, *command(url)], cwd=tmp_path, env=given(tmp_path), stdin=pipe, stdout=pipe, stderr=pipe)
-            assert process.stdin is not None
-            if end == "close":
-                process.stdin.close()
-            else:
-                process.terminate()
-            # Not until the front door has told of no progress for so long as it may.
-            process.wait(timeout=120)
+    with lying(answer) as url:
+        process = subprocess.Popen([sys.executable, *command(url)], cwd=tmp_path, env=given(tmp_path), stdin=pipe, stdout=pipe, stderr=pipe)
+        assert process.stdin is not None
+        for call in CALLS:
+            process.stdin.write(json.dumps(call).encode() + b"\n")
+            process.stdin.flush()
+        assert asked_for.wait(120)
+        if end == "close":
+            process.stdin.close()
+        else:
+            process.terminate()
+        # The front door's own limit is five minutes.
+        assert process.wait(timeout=120) in {0, -signal.SIGTERM}
