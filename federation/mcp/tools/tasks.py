@@ -211,7 +211,14 @@ def _outcome(session: Session, reference: str, conversation_id: str | None) -> T
     run = _run(session, found)
     if run is not None:
         return TaskOutcome(found.id, None, run.finished, run.state, asdict(run), None, None, run.waiting_for, run.note)
-    ended = outcomes.ended(session, stands.execution_id) or given_up(stands) if stands else None
+    ended = outcomes.ended(session, stands.execution_id) if stands else None
+    if ended is not None:
+        # Read once more, because it may have ended between the two looks.
+        if task is not None:
+            session.refresh(task)
+        stands = standing_of(session, task) if task else standing(session, found.id)
+    elif stands is not None:
+        ended = given_up(stands)
     # A node's task records its own end; one whose execution broke has no more to tell than the execution.
     recorded = task is not None and task.status in ENDED
     return TaskOutcome(
