@@ -1,5 +1,6 @@
 """The front door of another machine, for commands that need no more of it than its URL and a token."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ def front_door(url: str, authority: Path | None, agent: str | None) -> "FrontDoo
     # It loads FastMCP, for which who asks the database has no use.
     from federation.stub.door import FrontDoor  # noqa: PLC0415
 
+    # The library tells of a bad answer with a traceback, where nobody else hears of it; here it is told in one line.
+    logging.getLogger("mcp").addHandler(logging.NullHandler())
     config = settings()
     if config.token is None:
         raise SettingsError("FEDERATION_TOKEN is not set: it says who you are; an operator gets one with `federation agent add NAME --role ROLE`")

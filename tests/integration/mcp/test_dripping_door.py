@@ -161,6 +161,13 @@ async def test_the_client_is_asked_for_nothing(tmp_path: Path) -> None:
     assert "secret" not in json.dumps(sent)
 
 
+def test_what_is_no_answer_at_all_is_told_in_one_line(tmp_path: Path) -> None:
+    with lying(lambda one, asked: send(one, b"{")) as url:
+        arguments = ["-m", "federation.cli.main", "vote", "auth", "--url", f"{url}/mcp", "--as", "ada"]
+        said = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=given(tmp_path), capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1), said.stderr
+
+
 HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
 CALLS: list[dict[str, Any]] = [
     {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO},
