@@ -126,12 +126,19 @@ def _state(error: DBAPIError) -> str | None:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """Yield a session that reads and sees one moment, however long it takes. Raises DatabaseUnavailable, TransientError."""
+    with (
+        _in_our_words(),
+        engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
+        Session(connection) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Raise our error for what the driver raises where nothing is committed by us."""
     try:
-        with (
-            engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
-            Session(connection) as session,
-        ):
-            yield session
+        yield
     except DBAPIError as error:
         ours = _translated(error, committing=False)
         if ours is None:
@@ -224,14 +231,12 @@ class Transactions:
 
         Raises DatabaseUnavailable, TransientError.
         """
-        try:
-            with self.service.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, Session(connection) as session:
-                yield session
-        except DBAPIError as error:
-            ours = _translated(error, committing=False)
-            if ours is None:
-                raise
-            raise ours from error
+        with (
+            _in_our_words(),
+            self.service.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+            Session(connection) as session,
+        ):
+            yield session
 
     def _after_commit(self, context: Context) -> None:
         if context.notices:
