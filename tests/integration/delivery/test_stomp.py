@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from federation.broker.frames import MAX_FRAME_BYTES
 from federation.security.statements import Draft, content_sha256, nonce
 from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages, sessions
 from federation.services.sessions import Start
+from federation.store import event_log
 from federation.store.fixed_ids import fixed_id
 from tests.integration.services.stating import by_hand, made
 
@@ -112,6 +115,19 @@ def test_what_is_said_to_an_agent_comes_to_its_queue_and_to_everybody_to_the_top
     assert get(bob, "done")["cursor"] == 1
     with fed.transactions.begin("bob") as session:
         assert [message.content for message in inboxes.inbox(session).messages] == ["noon"]
+
+
+@pytest.mark.tampers
+def test_a_message_that_activemq_does_not_take_holds_up_no_other(fed: World, peer: Callable[[str], Any]) -> None:
+    bob = peer("bob")
+    with fed.transactions.begin("node:evil") as session:
+        values = {"place": event_log.advance(session, "messages:commons"), "size": MAX_FRAME_BYTES}
+        written = "INSERT INTO messages (conversation_id, position, sender, content) VALUES ('commons', :place, 'ada', repeat('x', :size))"
+        session.execute(text(written), values)
+        event_log.append(session, "message.sent", "node:evil", payload={})
+    say(fed, "ada", "noon")
+    assert get(bob)["content"] == "noon"
+    assert "feeder.left_out" in fed.log("beat")
 
 
 @pytest.mark.parametrize("named_by", ["id", "name"])
