@@ -248,7 +248,7 @@ def test_a_vote_that_cannot_be_counted_holds_up_no_other(world: World) -> None:
         first, second = (consensus.request(session, Asked(question="Restart?", timeout_s=1)).id for _ in range(2))
     # By hand, or by a node that is in somebody else's.
     world.rows(
-        "UPDATE consensus SET proposal = '{}', deadline = deadline - interval '1 hour', updated_by = 'node:evil' WHERE id = %s RETURNING id", first
+        "UPDATE consensus SET proposal = proposal || '{\"options\": 5}', revision = 2, updated_by = 'node:evil' WHERE id = %s RETURNING id", first
     )
     beat = world.celery("beat", name="beat")
     world.until(lambda: world.rows("SELECT state FROM consensus WHERE id = %s", second) == [("undecided",)], "beat ends the other vote")
