@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from federation.local.ports import LOOPBACK
 from federation.security.statements import Draft, content_sha256, nonce
 from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages, sessions
 from federation.services.sessions import Start
@@ -36,29 +37,31 @@ def example() -> Any:
 
 
 @pytest.fixture
-def fed(world: World, activemq: Any) -> World:
+def fed(world: World) -> World:
     """A world with ada, bob and eve, where bob speaks STOMP and a beat runs; what an earlier test left in the queues is gone."""
     with world.transactions.begin("cli:tester") as session:
-        for name, role in {"ada": "lead", "bob": "developer", "eve": "analyst"}.items():
-            agents.add(session, name, role)
+        world.tokens = {name: agents.add(session, name, role) for name, role in {"ada": "lead", "bob": "developer", "eve": "analyst"}.items()}
         feeds.begin(session, None)
         feeds.begin(session, "bob")
-    left = example().Peer(activemq.host, activemq.port, "bob", activemq.speakers["bob"])
-    left.say(confirm=True, id=f"end-{uuid.uuid4().hex}", type="state", state={"summary": "Here"})
+        feeds.begin(session, "eve")
+    world.stomp_door()
     world.celery("beat", name="beat")
-    while not ((told := left.arrived.get(timeout=WITHIN_S)) and str(told.get("id")).startswith("end-")):
-        pass
-    left.client.disconnect()
+    for name in ("bob", "eve"):
+        left = example().Peer(LOOPBACK, world.stomp_port, name, world.tokens[name])
+        left.say(confirm=True, id=f"end-{uuid.uuid4().hex}", type="state", state={"summary": "Here"})
+        while not ((told := left.arrived.get(timeout=WITHIN_S)) and str(told.get("id")).startswith("end-")):
+            pass
+        left.client.disconnect()
     return world
 
 
 @pytest.fixture
-def peer(activemq: Any) -> Iterator[Callable[[str], Any]]:
+def peer(fed: World) -> Iterator[Callable[[str], Any]]:
     """Connects as an agent."""
     made: list[Any] = []
 
     def connect(name: str) -> Any:
-        made.append(example().Peer(activemq.host, activemq.port, name, activemq.speakers[name]))
+        made.append(example().Peer(LOOPBACK, fed.stomp_port, name, fed.tokens[name]))
         return made[-1]
 
     yield connect
@@ -103,8 +106,9 @@ def test_what_is_said_to_an_agent_comes_to_its_queue_and_to_everybody_to_the_top
         "Please review auth-module.py",
     )
     assert (finding["finding"], finding["cursor"]) == ({"category": "observation", "confidence": 0.5, "content": "noon"}, 2)
-    heard = get(eve)
-    assert (heard["by"], heard["content"]) == ("/topic/federation.broadcast", "noon"), "eve is not fed, and hears what is said to all"
+    while (heard := get(eve))["by"] != "/topic/federation.broadcast":
+        assert heard["by"] == "/queue/federation.eve"
+    assert heard["content"] == "noon"
     # Copied, and not read: that it says itself.
     with fed.transactions.begin("bob") as session:
         assert len(inboxes.inbox(session).messages) == 2
