@@ -52,6 +52,10 @@ class Connection:
         if not self._end.done():
             self._end.set_result(why)
 
+    def abort(self) -> None:
+        """End it at once, without a word."""
+        self._writer.transport.abort()
+
     async def run(self) -> None:
         """Serve the client until either side ends, or somebody calls `end`."""
         why = "a fault of this door, which its log tells the operator"
@@ -165,11 +169,12 @@ class Connection:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(PARTS_WITHIN_S):
                 await self._writer.drain()
+                # TLS says farewell itself.
                 if self._writer.can_write_eof():
                     self._writer.write_eof()
-                while await self._reader.read(CHUNK_BYTES):
-                    pass
-        self._writer.transport.abort()
+                    while await self._reader.read(CHUNK_BYTES):
+                        pass
+        await _closed(self._writer)
 
 
 async def _written(writer: asyncio.StreamWriter, within_s: float, otherwise: str) -> None:

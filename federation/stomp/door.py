@@ -48,8 +48,10 @@ class Door:
         connection = Connection(reader, writer, self._upstream, admit)
         self._unknown[connection] = None
         if len(self._unknown) > MOST_UNKNOWN:
-            # Who has a token needs a moment to show it: so nobody keeps others out by waiting here.
-            next(iter(self._unknown)).end("too many are waiting to log in; connect again")
+            # Who has a token needs a moment to show it: so nobody keeps others out by waiting here, or by not going when he is told to.
+            longest = next(iter(self._unknown))
+            del self._unknown[longest]
+            longest.abort()
         try:
             await connection.run()
         finally:
@@ -82,7 +84,8 @@ class Door:
             except (Unauthenticated, Refused, IssuerUnavailable) as error:
                 connection.end(str(error))
         in_use = {connection.agent for connection in self._known}
-        self._paces = {name: pace for name, pace in self._paces.items() if name in in_use}
+        # Who comes back at once is not faster for it.
+        self._paces = {name: pace for name, pace in self._paces.items() if name in in_use or not pace.rested}
 
     async def _check(self, login: Login, speakers: Iterable[str]) -> str:
         """Return whose login it is. Raises Unauthenticated, Refused, DatabaseUnavailable, IssuerUnavailable."""
@@ -94,9 +97,7 @@ class Door:
             ) from error
         name = caller.name
         if login.name not in {None, name}:
-            raise Refused(
-                "Who speaks is known from the token alone:", f"the login says {login.name!r}, and the token is {name}'s; leave the login out."
-            )
+            raise Refused("Who speaks is known from the token alone:", f"the login is another name, and the token is {name}'s; leave the login out.")
         if name not in speakers:
             raise Refused(f"{name} may not speak STOMP:", f"an operator allows it with `federation agent stomp {name}`.")
         return name
@@ -107,6 +108,8 @@ class Door:
             raise Refused(f"{name} may have {MOST_OF_AN_AGENT} connections, and has.", "End one of them first.")
         if len(self._known) >= MOST_CONNECTIONS:
             raise Refused(f"This door takes {MOST_CONNECTIONS} connections, and has them.", "Connect again in a while.")
+        if connection not in self._unknown:
+            raise ConnectionResetError("it had to make room")
         connection.agent = name
         del self._unknown[connection]
         self._known[connection] = login

@@ -14,6 +14,11 @@ class Pace:
     def __init__(self) -> None:
         self._free_at = 0.0
 
+    @property
+    def rested(self) -> bool:
+        """Whether all that may come at once may come."""
+        return self._free_at <= time.monotonic() - AT_ONCE_S
+
     async def frame(self, command: str) -> None:
         """Wait until there is room for a frame that has been read."""
         await self._spend(1 / (SENDS_A_SECOND if command == "SEND" else FRAMES_A_SECOND))

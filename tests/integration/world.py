@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 import uuid
@@ -122,13 +123,14 @@ class World:
             assert process.poll() is None, self.log(node)
         return process
 
-    def stomp_door(self, **environment: str) -> Started:
-        """Start the agents' door for STOMP and wait until it answers; its port is the same each time."""
-        surroundings = self.environment(FEDERATION_BROKER_URL=self.broker.url_of("stomp"), FEDERATION_STOMP_PORT=str(self.stomp_port), **environment)
+    def stomp_door(self, *, port: int | None = None, trusted: ssl.SSLContext | None = None, **environment: str) -> Started:
+        """Start an agents' door for STOMP and wait until it answers, at the same port each time unless told; over TLS if told whom to trust."""
+        port = port or self.stomp_port
+        surroundings = self.environment(FEDERATION_BROKER_URL=self.broker.url_of("stomp"), FEDERATION_STOMP_PORT=str(port), **environment)
         log = (self.folder / "stomp.log").open("ab")
         process = forks.start("federation.cli.main", "stomp", cwd=self.folder, env=surroundings, stdout=log)
         self.processes.append(process)
-        until(lambda: answers_stomp(LOOPBACK, self.stomp_port)() or process.poll() is not None, "the STOMP door answers")
+        until(lambda: answers_stomp(LOOPBACK, port, trusted)() or process.poll() is not None, "the STOMP door answers")
         assert process.poll() is None, self.log("stomp")
         return process
 
