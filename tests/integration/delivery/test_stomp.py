@@ -20,6 +20,7 @@ from federation.services import agent_keys, agents, cop, feeds, history, inboxes
 from federation.services.sessions import Start
 from federation.store.fixed_ids import fixed_id
 from tests.integration.services.stating import by_hand, made
+from tests.integration.stomp.conftest import Raw
 
 World = Any
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "stomp_peer.py"
@@ -249,6 +250,39 @@ def test_each_message_is_heard_once_and_fed_in_order_though_beat_and_broker_die(
         got += [message["content"] for message in [get(peers[1])] if message.get("conversation_id") == "feed"]
     # Each comes at least once, and for the first time in order.
     assert list(dict.fromkeys(got)) == [f"{number}" for number in range(count)]
+
+
+def test_what_was_receipted_is_heard_once_though_the_door_dies(fed: World) -> None:
+    """Who is not told that a message was taken sends it again, under the same name."""
+    receipted: set[str] = set()
+
+    def speak(numbers: list[int]) -> Raw:
+        client = Raw(fed.stomp_port).say("CONNECT", accept_version="1.2", passcode=fed.tokens["bob"])
+        client.frame()
+        for number in numbers:
+            said = {"content": f"{number}", "conversation_id": "kill", "id": f"kill-{number}"}
+            body = json.dumps(said).encode()
+            client.say("SEND", body, destination="/queue/federation.from.bob", persistent="true", receipt=f"{number}")
+        return client
+
+    client = speak(list(range(60)))
+    while len(receipted) < 20 and (frame := client.frame()) is not None:
+        receipted.add(frame.headers["receipt-id"])
+    door = fed.processes[0]
+    os.kill(door.pid, signal.SIGKILL)
+    while (frame := client.frame()) is not None:
+        receipted.add(frame.headers["receipt-id"])
+    assert 20 <= len(receipted) < 60
+    door.wait()
+    fed.stomp_door()
+    missing = [number for number in range(60) if f"{number}" not in receipted]
+    again = speak(missing)
+    for _ in missing:
+        told = again.frame()
+        assert told is not None
+        assert told.command == "RECEIPT"
+    fed.until(lambda: len(said(fed, "kill", who="bob")) >= 60, "all is heard", within_s=WITHIN_S)
+    assert sorted(content for _, content in said(fed, "kill", who="bob")) == sorted(f"{number}" for number in range(60))
 
 
 def drained(peer: Any) -> list[dict[str, Any]]:
