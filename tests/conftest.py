@@ -8,7 +8,9 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import hypothesis
 import psycopg
@@ -128,9 +130,9 @@ class PostgresServer(Server):
 
 
 class ActiveMQServer(Server):
-    """An ActiveMQ with all users; `url` is the administrator's, who may use any names."""
+    """An ActiveMQ with all users; `url` is the administrator's, who may use any names. In its configuration some words may be `changed`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, changed: Mapping[str, str] = MappingProxyType({})) -> None:
         passwords = {user: secrets.token_urlsafe(9) for user in USERS}
         distribution = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
         # Nodes that are let in alone.
@@ -141,7 +143,16 @@ class ActiveMQServer(Server):
         self.user, self.password = ADMIN, passwords[ADMIN]
         self.passwords = passwords
         self.url = self._activemq.url()
-        super().__init__(self._activemq.part(), root.with_name("activemq.log"))
+        self._configuration, self._changed = root / "activemq.xml", changed
+        super().__init__(replace(self._activemq.part(), prepare=self._configure), root.with_name("activemq.log"))
+
+    def _configure(self) -> None:
+        self._activemq.configure()
+        text = self._configuration.read_text()
+        for words, others in self._changed.items():
+            assert words in text
+            text = text.replace(words, others)
+        self._configuration.write_text(text)
 
     def url_of(self, user: str) -> str:
         """Return the URL of another user."""

@@ -49,7 +49,8 @@ def configuration(given: Settings) -> dict[str, Any]:
         )
     return {
         "broker_url": given.broker_url.get_secret_value(),
-        "broker_transport_options": {"queue_prefix": QUEUE_PREFIX, "confirm_timeout": CONFIRM_S, "max_retries": 0},
+        # Our ActiveMQ has no scheduler: what is sent with a time waits in a worker, unacknowledged.
+        "broker_transport_options": {"queue_prefix": QUEUE_PREFIX, "confirm_timeout": CONFIRM_S, "max_retries": 0, "schedule_eta": False},
         "broker_connection_timeout": CONNECT_S,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,

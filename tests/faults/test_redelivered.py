@@ -6,21 +6,14 @@ from typing import Any
 import kombu
 import pytest
 
-from federation.local import activemq as local
 from tests.faults.receiving import take
 
 
 @pytest.mark.parametrize("persisted", [False, True])
-def test_a_killed_broker_remembers_a_delivery_only_with_persist_jms_redelivered(
-    activemq: Any, server_dir: Path, persisted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_broker_remembers_a_delivery_only_with_persist_jms_redelivered(activemq: Any, server_dir: Path, persisted: bool) -> None:
     """ActiveMQ keeps the mark in memory alone; kept on disk it costs a synchronous write before each delivery."""
-    if persisted:
-        template = tmp_path / "activemq.xml"
-        policy = 'prioritizedMessages="true"'
-        template.write_text(local._TEMPLATE.read_text().replace(policy, f'{policy} persistJMSRedelivered="true"'))
-        monkeypatch.setattr(local, "_TEMPLATE", template)
-    server = type(activemq)(server_dir / f"redelivered-{persisted}")
+    policy = 'prioritizedMessages="true"'
+    server = type(activemq)(server_dir / f"redelivered-{persisted}", {policy: f'{policy} persistJMSRedelivered="true"'} if persisted else {})
     server.start()
     try:
         with kombu.Connection(server.url) as sender:

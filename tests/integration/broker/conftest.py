@@ -5,9 +5,10 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import kombu
@@ -19,10 +20,27 @@ from federation.broker.connection import StompConnection
 from federation.broker.dialing import Address, dial
 from federation.broker.frames import Frame, encode
 from tests import forks
+from tests.conftest import ActiveMQServer
 
 PATIENCE_S = 60.0
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
+
+
+class SchedulingServer(ActiveMQServer):
+    """An ActiveMQ as a project of Celery has one, which keeps what has an ETA; that of the federation keeps nothing."""
+
+    def __init__(self, root: Path, changed: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(root, {'schedulerSupport="false"': 'schedulerSupport="true"', **changed})
+
+
+@pytest.fixture(scope="session")
+def activemq(server_dir: Path) -> Iterator[SchedulingServer]:
+    """A real ActiveMQ with a scheduler, for all tests of the transport."""
+    server = SchedulingServer(server_dir / "scheduling" / "activemq")
+    server.start()
+    yield server
+    server.stop()
 
 
 def wait_for(happened: Callable[[], bool], what: str, *, else_tell: Callable[[], object] = lambda: "") -> None:

@@ -133,6 +133,14 @@ def flaky(self: FederationTask, *, failures: int) -> int:
     return self.request.retries
 
 
+@shared_task(bind=True, base=FederationTask, name="tests.later")
+def later(self: FederationTask, *, countdown: float) -> float:
+    """Be tried again after some seconds; return what time it is then, in seconds since 1970."""
+    if not self.request.retries:
+        raise self.retry(countdown=countdown)
+    return time.time()
+
+
 @shared_task(bind=True, base=FederationTask, name="tests.unsendable_retry")
 def unsendable_retry(self: FederationTask, *, tried: str, **_: Any) -> str:
     """Ask at the first delivery for a retry that no message can carry."""

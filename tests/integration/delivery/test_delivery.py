@@ -156,6 +156,20 @@ def test_transient_error_is_tried_again_and_is_no_redelivery(calm: World) -> Non
     assert [row[0] for row in world.rows("SELECT redelivered FROM execution_deliveries WHERE execution_id = %s", identity)] == [False] * 3
 
 
+def test_next_try_waits_in_a_worker_and_is_done_by_another_where_that_dies(world: World) -> None:
+    node, pause_s = world.node("patient"), 6.0
+    worker = world.worker(node)
+    identity, sent_at = world.record("tests.later", {"countdown": pause_s}), time.time()
+    asked = world.app.control.inspect(timeout=60, limit=1)
+    world.until(lambda: [one["request"]["id"] for held in (asked.scheduled() or {}).values() for one in held] == [str(identity)], "it waits there")
+    assert world.size(world.destination(node)).in_flight == 1
+    worker.kill()
+    worker.wait()
+    world.worker(node)
+    assert float(world.result(identity)) >= sent_at + pause_s
+    assert world.state(identity).deliveries == 2
+
+
 def test_execution_whose_arguments_do_not_fit_its_task_is_put_aside_unrun_and_its_caller_learns_it(calm: World) -> None:
     identity = calm.record("tests.flaky", {"fails": 1})
     with pytest.raises(Exception, match=r"the arguments do not fit tests\.flaky: missing a required argument: 'failures'"):

@@ -32,8 +32,7 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "/topic/federation.events.message.sent": ((OBSERVER, OPERATOR), (RELAY, OPERATOR)),
     f"/queue/ActiveMQ.Statistics.Destination.{TAG}": (NOBODY, (RELAY, OBSERVER, OPERATOR)),
     **{f"/topic/replies.federation.{user}": ((user,), (user,)) for user in (RELAY, OBSERVER, OPERATOR)},
-    "/topic/ActiveMQ.Scheduler.Management": (NOBODY, (OPERATOR,)),
-    "/topic/ActiveMQ.Scheduler.Guard": (NOBODY, (OPERATOR,)),
+    "/topic/ActiveMQ.Scheduler.Management": (NOBODY, NOBODY),
     # Names of one word, and below `nobody`, are nobody's to write: who may read them is not in the way of who reads all.
     f"/queue/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, STOMP), NOBODY),
     f"/topic/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, STOMP), NOBODY),

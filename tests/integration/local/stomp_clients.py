@@ -41,9 +41,9 @@ class Client:
         if self.connection.is_connected():
             self.connection.disconnect()
 
-    def write(self, destination: str) -> str:
+    def write(self, destination: str, **headers: str) -> str:
         """Return why the broker does not take a message to there, nothing where it does."""
-        self.connection.send(destination, "words", headers={"receipt": "1", "expires": str(int(time.time() * 1000) + 60_000)})
+        self.connection.send(destination, "words", headers={"receipt": "1", "expires": str(int(time.time() * 1000) + 60_000), **headers})
         return self.told()
 
     def told(self) -> str:

@@ -71,7 +71,7 @@ def test_a_wildcard_leads_into_no_queue_that_its_user_may_not_read(wild: Clients
 
 @pytest.mark.parametrize("user", [WORKER, APART, DOOR, OBSERVER, STOMP])
 def test_a_wildcard_leads_into_no_topic_that_its_user_may_not_read(wild: Clients, user: str) -> None:
-    topics = [name for name in RIGHTS if name.startswith("/topic/") and "Scheduler" not in name]
+    topics = [name for name in RIGHTS if name.startswith("/topic/")]
     admin = wild(ADMIN)
     for pattern in WIDE_TOPICS:
         listener, witness = wild(user), wild(ADMIN)
@@ -95,7 +95,7 @@ ENDS = ("*.*", "*.*.*", "*.*.*.*", ">", "*.>", "federation.*", "federation.>", "
 
 @pytest.mark.parametrize("user", [WORKER, APART, DOOR, RELAY, OBSERVER, STOMP])
 def test_what_is_sent_to_a_wildcard_bears_its_name_and_reaches_no_agent_and_no_command(untouched: Clients, user: str) -> None:
-    names = [name for name in RIGHTS if "Scheduler" not in name and "Statistics" not in name]
+    names = [name for name in RIGHTS if "Statistics" not in name]
     for kind, end, early in itertools.product(("topic", "queue"), ENDS, (True, False)):
         pattern, writer = f"/{kind}/{end}", untouched(user)
         # ActiveMQ makes a destination of it at the first message, which readers that come later are given too.

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from federation.broker import destinations
 from federation.broker.dead_letters import list_dead_letters
 from federation.broker.errors import HeaderRefused, MessageTooLarge, NameRefused
-from federation.local import activemq as local
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60)
 RAW = {"content_type": "application/data", "content_encoding": "binary"}
@@ -152,14 +151,9 @@ def test_twenty_megabytes_come_through_both_ways(bus: Any, witness: Witness, que
     assert bus.listen(connection, queue, no_ack=True).wait()[0].body == body
 
 
-def test_what_the_broker_would_cut_the_connection_for_is_refused_before(
-    activemq: Any, server_dir: Path, monkeypatch: pytest.MonkeyPatch, bus: Any, queue: kombu.Queue
-) -> None:
+def test_what_the_broker_would_cut_the_connection_for_is_refused_before(activemq: Any, server_dir: Path, bus: Any, queue: kombu.Queue) -> None:
     limit = 50_000
-    template = server_dir / "small-frames.xml"
-    template.write_text(local._TEMPLATE.read_text().replace("maxFrameSize=104857600", f"maxFrameSize={limit}"))
-    monkeypatch.setattr(local, "_TEMPLATE", template)
-    server = type(activemq)(server_dir / "small-frames")
+    server = type(activemq)(server_dir / "small-frames", {"maxFrameSize=104857600": f"maxFrameSize={limit}"})
     server.start()
     try:
         with kombu.Connection(server.url, transport_options={"max_frame_size": limit}) as connection:

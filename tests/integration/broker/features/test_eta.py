@@ -9,7 +9,7 @@ import pytest
 from celery.exceptions import TaskRevokedError
 
 from federation.broker.scheduled import list_scheduled, remove_scheduled
-from federation.local import activemq as local
+from tests.conftest import ActiveMQServer
 
 
 def at(text: str) -> datetime:
@@ -184,13 +184,8 @@ def test_the_option_leaves_an_eta_to_the_worker(bus: Any, queue: kombu.Queue) ->
     assert bus.listen(bus.connect(), queue, no_ack=True).wait()[0].decode() == "now"
 
 
-def test_without_a_scheduler_the_worker_keeps_the_task(
-    project: Any, bus: Any, activemq: Any, server_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    template = server_dir / "without-scheduler.xml"
-    template.write_text(local._TEMPLATE.read_text().replace('schedulerSupport="true"', 'schedulerSupport="false"'))
-    monkeypatch.setattr(local, "_TEMPLATE", template)
-    server = type(activemq)(server_dir / "without-scheduler")
+def test_without_a_scheduler_the_worker_keeps_the_task(project: Any, bus: Any, server_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ActiveMQServer(server_dir / "without-scheduler")
     server.start()
     try:
         reminders = project("reminders")
