@@ -58,16 +58,16 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the client until either side ends, or somebody calls `end`."""
-        why = "a fault of this door, which its log tells the operator"
+        why = ""
         try:
             await self._until_the_end(self._serve())
-            why = ""
         except (_Ended, FederationError, ProtocolError) as error:
             why = str(error)
-        except OSError:
-            why = ""
+        except OSError as error:
+            logger.debug("stomp.broken", extra={"agent": self.agent, "reason": str(error)})
         except Exception:  # that client is told, and the others have nothing to do with it
             logger.exception("stomp.failed", extra={"agent": self.agent})
+            why = "a fault of this door, which its log tells the operator"
         finally:
             if why:
                 logger.info("stomp.ended", extra={"agent": self.agent, "reason": why})
@@ -122,13 +122,13 @@ class Connection:
         while not self._leaving:
             for frame in frames:
                 self._receipt = frame.headers.get("receipt")
+                self._leaving = frame.command == "DISCONNECT"
                 broker.write(encode(*passage.passed(frame)))
                 self._receipt = None
                 await _written(broker, BROKER_SLOW_S, "ActiveMQ takes nothing more now; connect again in a while")
-                await pace.frame(frame.command)
-                if frame.command == "DISCONNECT":
-                    self._leaving = True
+                if self._leaving:
                     break
+                await pace.frame(frame.command)
             if not self._leaving:
                 if not (data := await self._reader.read(CHUNK_BYTES)):
                     return
@@ -143,7 +143,7 @@ class Connection:
 
     async def _hear(self, opened: Opened) -> None:
         """Pass on what ActiveMQ says, until it has ended."""
-        while data := await opened.reader.read(CHUNK_BYTES):
+        while data := await _read(opened.reader):
             frames = opened.decoder.feed(data)
             for frame in frames:
                 self._answer(frame)
@@ -175,6 +175,14 @@ class Connection:
                     while await self._reader.read(CHUNK_BYTES):
                         pass
         await _closed(self._writer)
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes next, nothing when the other side has ended, in good order or not."""
+    try:
+        return await reader.read(CHUNK_BYTES)
+    except OSError:
+        return b""
 
 
 async def _written(writer: asyncio.StreamWriter, within_s: float, otherwise: str) -> None:

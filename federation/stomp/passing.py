@@ -15,7 +15,7 @@ from federation.services.storable import LONGEST_TEXT
 
 # Of a head that says nothing needless; ActiveMQ takes 10 kB a header.
 MOST_HEAD_BYTES = 16 * 1024
-LONGEST_VALUE = 1000
+LONGEST_VALUE, MOST_HEADERS = 1000, 50
 # A text and what it says for programs, each character of which JSON may write in twelve, and a statement.
 MOST_BODY_BYTES = 2 * 12 * LONGEST_TEXT + 64 * 1024
 MOST_SUBSCRIPTIONS = 8
@@ -144,7 +144,7 @@ class Passage:
 def _kept(frame: Frame) -> Iterator[tuple[str, str]]:
     """Yield the headers that are passed on; those of a SEND that say who sends are, so that the message is refused for them."""
     for name, value in frame.headers.items():
-        says_who = frame.command == "SEND" and claims_sender(name) and _NAME.fullmatch(name)
+        says_who = frame.command == "SEND" and _NAME.fullmatch(name) and claims_sender(name)
         if name not in _PASSED[frame.command] and not says_who:
             continue
         if len(value) > LONGEST_VALUE or _CONTROL.search(value):
@@ -154,6 +154,8 @@ def _kept(frame: Frame) -> Iterator[tuple[str, str]]:
 
 
 def _refuse_acted_upon(headers: Mapping[str, str]) -> None:
+    if len(headers) > MOST_HEADERS:
+        raise InvalidInput("headers", len(headers), f"at most {MOST_HEADERS}")
     for name, value in headers.items():
-        if _ACTED_UPON.fullmatch(name):
+        if _NAME.fullmatch(name) and _ACTED_UPON.fullmatch(name):
             raise InvalidInput(f"header {name[:100]}", value[:100], "no such header: what it asks of the broker is not to be had here")

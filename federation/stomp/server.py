@@ -7,7 +7,6 @@ import signal
 import anyio
 
 from federation.delivery import logs
-from federation.delivery.app import service_url
 from federation.errors import SettingsError
 from federation.local.certificates import DOOR, usable
 from federation.local.elsewhere import check_database
@@ -36,11 +35,13 @@ def serve() -> None:
 
 
 async def _serve(config: Settings) -> None:
+    # It was just looked at.
+    assert config.database_service_url is not None
     if config.broker_url is None:
         raise SettingsError("FEDERATION_BROKER_URL is not set: start `federation up`, or name an ActiveMQ as the user `stomp`")
     certificates = usable(config)
     context = certificates.server_context(DOOR) if certificates else None
-    transactions = Transactions(connect(service_url(config), most=THREADS), Silent())
+    transactions = Transactions(connect(config.database_service_url.get_secret_value(), most=THREADS), Silent())
     limiter = anyio.CapacityLimiter(THREADS)
     door = Door(transactions, limiter, _callers(config, transactions, limiter), Upstream(config.broker_url.get_secret_value()))
     ended = asyncio.Event()

@@ -132,6 +132,7 @@ def test_who_listens_elsewhere_is_refused(place: str) -> None:
         (Frame("SEND", {"destination": MINE, "expires": "soon"}), "header expires"),
         (Frame("SEND", {"destination": MINE, "to": "a\nselector:x"}), "header to"),
         (Frame("SEND", {"destination": MINE, "receipt": "x" * 1001}), "header receipt"),
+        (Frame("SEND", {"destination": MINE, **{str(number): "x" for number in range(50)}}), "headers: got 51, wants at most 50"),
         (Frame("SUBSCRIBE", {"destination": INBOX}), "header id"),
         (Frame("SUBSCRIBE", {"destination": INBOX, "id": "1", "ack": "never"}), "header ack"),
         (Frame("SUBSCRIBE", {"destination": BROADCAST, "id": "1", "ack": "client"}), "header ack"),
