@@ -24,7 +24,7 @@ from federation.results.patience import patience
 from federation.security.statements import Voice
 from federation.services import statements
 from federation.services.charter import is_agent
-from federation.store import event_log
+from federation.store import event_log, unreadable
 from federation.store.context import ACTOR_SETTING, Context, Unsent, attach
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,22 @@ def connect(url: str, *, most: int = 10) -> Engine:
     full = make_url("postgresql+psycopg://" + url.split("://", 1)[1])
     # None is closed because others lie idle: a new one takes both sides milliseconds of their processors, for its password and the statements that it
     # does not know. The one that was used last is used first, so that few know all.
-    engine = create_engine(full, pool_size=most, max_overflow=0, pool_use_lifo=True, connect_args=patience(full.query), hide_parameters=True)
+    engine = create_engine(
+        full,
+        pool_size=most,
+        max_overflow=0,
+        pool_use_lifo=True,
+        connect_args=patience(full.query),
+        hide_parameters=True,
+        json_deserializer=unreadable.loads,
+    )
+    event.listen(engine, "connect", _adapt)
     event.listen(engine, "checkout", _refuse_ended)
     return engine
+
+
+def _adapt(connection: psycopg.Connection, *_: object) -> None:
+    unreadable.adapt(connection)
 
 
 def _refuse_ended(connection: psycopg.Connection, *_: object) -> None:

@@ -1,5 +1,6 @@
 """A delivered message as kombu hands it to a consumer; made from a frame, decodes nothing by itself."""
 
+import sys
 from typing import Any
 
 from kombu.exceptions import DecodeError
@@ -7,6 +8,7 @@ from kombu.exceptions import DecodeError
 from federation.broker.bases import BaseMessage
 from federation.broker.envelope import unpack
 from federation.broker.frames import Frame
+from federation.broker.unpacking import unpacked
 
 
 class Message(BaseMessage):  # type: ignore[misc]  # see bases
@@ -18,7 +20,17 @@ class Message(BaseMessage):  # type: ignore[misc]  # see bases
         fields = unpack(frame, queue)
         if consumer_tag is not None:
             fields["delivery_info"]["consumer_tag"] = consumer_tag
-        message: Message = cls(channel=channel, delivery_tag=delivery_tag, postencode="utf-8", **fields)
+        headers = fields.pop("headers")
+        # kombu itself would unpack whatever is there, however much that is.
+        plain = {name: value for name, value in headers.items() if name != "compression"}
+        message: Message = cls(channel=channel, delivery_tag=delivery_tag, postencode="utf-8", headers=plain, **fields)
+        if method := headers.get("compression"):
+            message.headers = headers
+            try:
+                message.body = unpacked(frame.body, method)
+            except DecodeError:
+                # As kombu keeps it: raised by who reads the body.
+                message.errors.append(sys.exc_info())
         return message
 
     def _decode(self) -> Any:

@@ -1,18 +1,22 @@
 """`federation node`: lets one node in with a login of its own, gives it another, and shuts it out alone; starts no worker, and shows no password."""
 
 import json
+import os
 import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from federation.cli import operator
 from federation.cli.console import console, errors, inert, print_json, table
 from federation.delivery.app import service_url
-from federation.errors import InvalidInput, NotFound, SettingsError
-from federation.local import anew, credentials, node_roles, node_settings
+from federation.errors import DatabaseUnavailable, InvalidInput, NotFound, SettingsError
+from federation.local import anew, children, credentials, node_roles, node_settings
 from federation.local.activemq import rights_of_node, user_of_node
 from federation.local.certificates import usable
 from federation.local.elsewhere import is_elsewhere
@@ -22,7 +26,11 @@ from federation.placement import node_file
 from federation.services import node_logins
 from federation.settings import Settings, settings
 
+T = TypeVar("T")
+
 _BROKER = "activemq"
+# After a session that does not end was killed.
+_BACK_WITHIN_S = 60.0
 _USUAL_DAYS = 90.0
 
 app = typer.Typer(
@@ -48,11 +56,16 @@ class _Place:
     own_database: bool
 
     @property
+    def postgres(self) -> Postgres:
+        """Our own PostgreSQL."""
+        port = credentials.load_or_make(self.home).postgres_port
+        return Postgres(self.home.data_dir / "postgres", port, certificates=usable(self.config))
+
+    @property
     def administrator(self) -> str:
         """The URL of who may make roles: of our own PostgreSQL the superuser's, of another the owner's, who must have been given the right."""
         if self.own_database:
-            port = credentials.load_or_make(self.home).postgres_port
-            return Postgres(self.home.data_dir / "postgres", port, certificates=usable(self.config)).url(DATABASE)
+            return self.postgres.url(DATABASE)
         if self.config.database_owner_url is None:
             raise SettingsError("FEDERATION_DATABASE_OWNER_URL is not set: it names your PostgreSQL as a role that may make roles")
         return self.config.database_owner_url.get_secret_value()
@@ -68,7 +81,6 @@ class _Place:
 
 
 def _place(*, changes: bool = True) -> _Place:
-    operator.check()
     config = settings()
     if config.broker_url is None:
         raise SettingsError("FEDERATION_BROKER_URL is not set: start `federation up`, or name an ActiveMQ")
@@ -76,6 +88,40 @@ def _place(*, changes: bool = True) -> _Place:
     if changes:
         anew.check(home)
     return _Place(config, home, not is_elsewhere(config, "broker_url"), not is_elsewhere(config, "database_service_url"))
+
+
+@contextmanager
+def _as_administrator() -> Iterator[None]:
+    """Go first as who administers, whom no node can keep from it, as it can keep the program's own roles by ending their sessions."""
+    try:
+        yield
+    except (DatabaseUnavailable, FileNotFoundError):
+        # It says what to do where the federation does not run.
+        operator.check()
+        raise
+
+
+def _ended(place: _Place, work: Callable[[], T]) -> T:
+    """Do what ends sessions; those of our own PostgreSQL that do not end are killed, by which it starts anew. Raises Unended elsewhere."""
+    try:
+        return work()
+    except node_roles.Unended as error:
+        if not place.own_database:
+            raise
+        postgres = place.postgres
+        errors.print(f"PostgreSQL starts anew, because {len(error.pids)} sessions do not end; all others come back to it by themselves.")
+        for pid in set(error.pids) & set(children.working_in(postgres.cluster)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    done: list[T] = []
+
+    def again() -> bool:
+        # Until it is back, and at first, until it has noticed.
+        with suppress(DatabaseUnavailable):
+            done.append(work())
+        return bool(done)
+
+    return done[0] if children.wait_until(again, _BACK_WITHIN_S) else work()
 
 
 def _valid(name: str) -> str:
@@ -91,6 +137,7 @@ def add(name: Name, days: Days = _USUAL_DAYS, as_json: AsJson = False) -> None:
 
     It gets two roles of PostgreSQL, which end by themselves, and a user of ActiveMQ, which reads its own queue and no other node's.
     """
+    operator.check()
     place, lasting = _place(), timedelta(days=days) or None
     password = credentials.new_password()
     ends = node_roles.let_in(place.administrator, _valid(name), password, lasting=lasting)
@@ -105,7 +152,8 @@ def rotate(name: Name, days: Days = _USUAL_DAYS, as_json: AsJson = False) -> Non
     """
     place, lasting = _place(), timedelta(days=days) or None
     password = credentials.new_password()
-    ends = node_roles.renew(place.administrator, name, password, lasting=lasting)
+    with _as_administrator():
+        ends = _ended(place, lambda: node_roles.renew(place.administrator, name, password, lasting=lasting))
     _hand_over(place, name, password, ends, renewed=True, as_json=as_json)
 
 
@@ -154,6 +202,7 @@ def list_nodes(as_json: AsJson = False) -> None:
 
     Until when PostgreSQL takes it, how many sessions are open there, and whether ActiveMQ knows the node.
     """
+    operator.check()
     place = _place(changes=False)
     roles, users = node_roles.everybody(place.service), place.at_the_broker()
     known = {one.node: one for one in roles} | {name: None for name in users or () if name not in {one.node for one in roles}}
@@ -181,11 +230,17 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     Its sessions end, its logins are removed, and the keys that it signs with are revoked. What waits for it goes to other nodes.
     """
     place = _place()
-    with_role = {one.node for one in node_roles.everybody(place.administrator)}
+    with _as_administrator():
+        with_role = {one.node for one in node_roles.everybody(place.administrator)}
     if name not in (known := with_role | set(place.at_the_broker() or ())):
         raise NotFound("node with a login of its own", name, known)
     # First, and as nobody whom the node could keep from it.
-    sessions = node_roles.close(place.administrator, name) if name in with_role else 0
+    try:
+        sessions = _ended(place, lambda: node_roles.close(place.administrator, name)) if name in with_role else 0
+    except DatabaseUnavailable as error:
+        # The rest is taken from it all the same; what keeps it is told at the end.
+        sessions = 0
+        errors.print(inert(str(error)))
     node_settings.path(place.home, name).unlink(missing_ok=True)
     if place.own_broker:
         credentials.shut_node_out(place.home, name)
@@ -198,7 +253,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     finally:
         if name in with_role:
             # Last, because PostgreSQL may refuse it.
-            node_roles.shut_out(place.administrator, name)
+            _ended(place, lambda: node_roles.shut_out(place.administrator, name))
     if as_json:
         print_json(json.dumps({"name": name, "sessions": sessions, "signers": [one.identity for one in ended]}, indent=2))
     else:

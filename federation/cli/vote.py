@@ -12,6 +12,7 @@ from federation.cli.console import console, inert, print_json
 from federation.cli.elsewhere import As, Authority, Url, ask, front_door, understood
 from federation.cli.operator import transact
 from federation.errors import InvalidInput, PermanentError
+from federation.security.statements import canonical, content_sha256
 from federation.services import consensus, consensus_results, decisions, votes
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 # So much of a hash that nobody hits upon it.
 _SHORTEST_HASH = 8
+# Of what is shown over --url, these stand in what is hashed as well.
+_HASHED = ("consensus_id", "conversation_id", "revision", "question", "options", "mechanism", "quorum")
 Acknowledge = Annotated[
     str | None,
-    typer.Option("--acknowledge", metavar="HASH", help="The options' hash, or 8 digits of it or more: you have read these."),
+    typer.Option("--acknowledge", metavar="HASH", help="The options' hash, or 8 digits of it or more, with --url all: you have read these."),
 ]
 
 
@@ -82,10 +85,12 @@ def vote(
 
 
 def _results(door: "FrontDoor", reference: str, conversation: str | None) -> dict[str, Any]:
+    """Return how a vote stands. Raises PermanentError where what is shown is not what is told to have that hash: it would be signed unread."""
     found = ask(door, "federation_consensus_results", consensus_id=reference, ballots=True, conversation_id=conversation)
-    for name in ("consensus_id", "options_hash"):
-        if not isinstance(found[name], str):
-            raise TypeError(f"{name}: {found[name]!r}")
+    hashed = found["proposal"]
+    shown = {name: found[name] for name in _HASHED}
+    if content_sha256(hashed) != found["options_hash"] or canonical(shown) != canonical({name: hashed[name] for name in _HASHED}):
+        raise PermanentError(f"{door.url} shows of {reference} what its options_hash is not the hash of; look at its log, and sign nothing")
     return found
 
 
@@ -96,7 +101,10 @@ def _elsewhere(door: "FrontDoor", reference: str, acknowledge: str | None, ballo
         found = _results(door, reference, ballot["conversation_id"])
         # From here on it is this one, whatever the front door says that the name is.
         reference = found["consensus_id"]
-        ask(door, "federation_consensus_acknowledge", consensus_id=reference, options_hash=whole(acknowledge, found["options_hash"]))
+        if len(acknowledge) < len(found["options_hash"]):
+            # Whoever chooses both proposals finds two that begin alike in a moment.
+            raise InvalidInput("--acknowledge", acknowledge, "with --url, all 64 digits of the hash that is shown when you look, without a vote")
+        ask(door, "federation_consensus_acknowledge", consensus_id=reference, options_hash=acknowledge.lower())
     counted = ask(door, "federation_consensus_respond", consensus_id=reference, **ballot)
     if door.said is None:
         raise PermanentError(f"{door.url} asks for no signature, because it is of an older version: the ballot counts, attested by it")

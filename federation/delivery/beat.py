@@ -30,7 +30,7 @@ from federation.delivery.runtime import Runtime, build
 from federation.delivery.sealing import Sealer, seals_folder
 from federation.delivery.sending import send
 from federation.delivery.signer import LOOK_AGAIN_S, act_as
-from federation.errors import PermanentError, TransientError
+from federation.errors import TransientError
 from federation.placement.node import NodeView
 from federation.services import (
     cached_answers,
@@ -330,7 +330,8 @@ class FederationScheduler(Scheduler):
             try:
                 with self._runtime.transactions.begin(ACTOR) as session:
                     do(session, one)
-            except (TransientError, PermanentError, DBAPIError) as error:
+            except Exception as error:  # whatever is wrong with one, the others have their turn
+                logger.exception("beat.not_done", extra={"id": str(one)})
                 failed = error
         if failed is not None:
             raise failed

@@ -71,7 +71,7 @@ class Feeder:
                 copies = feeds.waiting(session, feed, limit=AT_ONCE)
             if copies:
                 transaction = self._wire.connected().next_id()
-                self._wire.send(transaction, [_frame(feed, copy, transaction) for copy in copies])
+                self._wire.send(transaction, [frame for copy in copies if (frame := self._small_enough(feed, copy, transaction))])
                 with self._transactions.begin(ACTOR) as session:
                     feeds.advance(session, feed, copies)
             after_each()
@@ -79,6 +79,15 @@ class Feeder:
                 return
             with self._transactions.begin(ACTOR) as session:
                 feed = next((one for one in feeds.everybody(session) if one.destination == feed.destination), feed)
+
+    def _small_enough(self, feed: FeedView, copy: Copy, transaction: str) -> bytes | None:
+        """Return the frame of a copy; None, with a warning, for what is larger than ActiveMQ takes: it would end the connection without a word."""
+        frame = _frame(feed, copy, transaction)
+        if len(frame) <= self._wire.most_bytes:
+            return frame
+        reason = f"larger than {self._wire.most_bytes} bytes"
+        logger.warning("feeder.left_out", extra={"destination": feed.destination, "message_id": copy.message["id"], "reason": reason})
+        return None
 
     def close(self) -> None:
         """Part from ActiveMQ."""

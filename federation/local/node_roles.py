@@ -18,7 +18,7 @@ from federation.results.patience import completed
 _PREFIXES = {"federation_app": "federation_node_", "federation_service": "federation_nodeservice_"}
 ACTING_AS = tuple(_PREFIXES)
 _ANY = "^federation_node(service)?_"
-_ENDS_WITHIN_MS = 10_000
+_ENDS_WITHIN_MS = 5_000
 # Nobody who is to be shut out has this wait for him.
 _WAITS, _TRIES = "SET lock_timeout = '3s'", 10
 # As whom the program ends what goes on after a node's day.
@@ -40,6 +40,21 @@ class NodeRole:
     expired: bool
     shut_out: bool
     sessions: int
+
+
+class Unended(DatabaseUnavailable):
+    """Sessions go on although they were told to end: PostgreSQL does not look for that everywhere, and what they have locked stays so.
+
+    `pids` are their processes, on PostgreSQL's machine.
+    """
+
+    def __init__(self, role: str, pids: Sequence[int]) -> None:
+        self.role, self.pids = role, pids
+        processes = " ".join(map(str, pids))
+        super().__init__(
+            f"PostgreSQL does not end the sessions of {role}, which may do nothing in this database any more, but keep what they have locked; on its "
+            f"machine, kill them, by which it starts anew, and call again: kill -KILL {processes}"
+        )
 
 
 def name_of(node: str, acting: str = ACTING_AS[0]) -> str:
@@ -183,27 +198,34 @@ def _close(connection: psycopg.Connection[Any], roles: Sequence[str]) -> int:
         # Who made them is no member of them, and may do the rest as one.
         for role in roles:
             _execute(connection, "GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET FALSE", role)
-    for role in roles:
-        for _ in range(_TRIES):
-            ended += _end_sessions(connection, role)
-            try:
-                _execute(connection, "ALTER ROLE {role} NOLOGIN PASSWORD NULL", role)
-            except (errors.LockNotAvailable, errors.InternalError):
-                # One that came meanwhile, to another database, is changing its own role.
-                continue
-            break
-        else:
-            raise DatabaseUnavailable(f"The sessions of {role} keep its role from being changed; it may do nothing in this database any more")
-    for role in roles:
-        for _ in range(_TRIES):
-            # Those that were logging in may come after the others.
-            if not (late := _end_sessions(connection, role)):
-                break
-            ended += late
-        else:
-            raise DatabaseUnavailable(f"PostgreSQL does not end the sessions of {role}, which may do nothing in this database any more")
+    # Those that were logging in may come after the others.
+    ended += sum([*(_shut(connection, role) for role in roles), *(_wait_for_the_end(connection, role) for role in roles)])
     for role in roles:
         _reset(connection, role)
+    return ended
+
+
+def _shut(connection: psycopg.Connection[Any], role: str) -> int:
+    """Let nobody log in as this role; return how many sessions were told to end for it."""
+    told = 0
+    for _ in range(_TRIES):
+        told += len(_end_sessions(connection, role))
+        try:
+            _execute(connection, "ALTER ROLE {role} NOLOGIN PASSWORD NULL", role)
+        except (errors.LockNotAvailable, errors.InternalError):
+            # One that came meanwhile, to another database, is changing its own role.
+            continue
+        return told
+    raise DatabaseUnavailable(f"The sessions of {role} keep its role from being changed; it may do nothing in this database any more")
+
+
+def _wait_for_the_end(connection: psycopg.Connection[Any], role: str) -> int:
+    """Return when a role has no session any more, and how many had to be ended for that. Raises Unended."""
+    ended = 0
+    while left := _end_sessions(connection, role):
+        if unended := [pid for pid, has_ended in left if not has_ended]:
+            raise Unended(role, unended)
+        ended += len(left)
     return ended
 
 
@@ -219,10 +241,10 @@ def _reset(connection: psycopg.Connection[Any], role: str) -> None:
         connection.execute(resetting.format(sql.Identifier(role), sql.Identifier(database)))
 
 
-def _end_sessions(connection: psycopg.Connection[Any], role: str) -> int:
-    # What has gone by itself meanwhile counts as ended.
-    query = "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE usename = %s"
-    return len(connection.execute(query, [_ENDS_WITHIN_MS, role]).fetchall())
+def _end_sessions(connection: psycopg.Connection[Any], role: str) -> list[tuple[int, bool]]:
+    """Return the processes of the sessions that were told to end, and whether each has. What has gone by itself meanwhile counts as ended."""
+    query = "SELECT pid, pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE usename = %s"
+    return connection.execute(query, [_ENDS_WITHIN_MS, role]).fetchall()
 
 
 def _with_something_of(connection: psycopg.Connection[Any], role: str) -> list[str]:

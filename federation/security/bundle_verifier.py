@@ -264,7 +264,11 @@ def flaws(folder: str, statements: Statements) -> Iterator[str]:
                 if hashlib.sha256(b"\x00" + event.rstrip(b"\n")).digest() != leaf:
                     yield "event %d is not what was sealed" % at
                     continue
-                flaw = statements.flaw(at, json.loads(event))
+                try:
+                    flaw = statements.flaw(at, json.loads(event))
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    # Whoever appended it wrote beside the program, and hides no other event so.
+                    flaw = "it is not of the form of its type: %r" % error
                 if flaw is not None:
                     yield "event %d: %s" % (at, flaw)
             former = (said["seal"], said["last"], hashlib.sha256(statement).hexdigest())

@@ -193,6 +193,8 @@ class _Verifier:
     def _of_outcome(self, found: Outcome) -> Iterator[str]:
         document = self._document
         if document["state"] == "withdrawn":
+            if found_more := sorted((document["outcome"] or {}).keys() - {"withdrawn_by", "reason"}):
+                yield f"it is told to be withdrawn, and to have {', '.join(found_more)}"
             return
         if document["state"] != ("undecided" if found.winner is None else "decided"):
             yield f"it is told to be {document['state']}, and the ballots make {found.winner!r} of it"

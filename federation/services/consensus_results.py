@@ -66,6 +66,7 @@ class Results:
     confidence: Annotated[float | None, Field(description="How sure those are who are for the winner, weighed.")]
     task_id: Annotated[UUID | None, Field(description="The task that the outcome lets begin or ends.")]
     ballots: Annotated[list[BallotView] | None, Field(description="Null: not asked for. While they are hidden only your own.")]
+    proposal: Annotated[dict[str, Any] | None, Field(description="With the ballots: all that options_hash is the hash of, in the form of RFC 8785.")]
     equivocations: list[EquivocationView]
 
 
@@ -101,6 +102,7 @@ def results(session: Session, vote: Consensus, *, with_ballots: bool = False) ->
         confidence=outcome.get("confidence") if is_over else None,
         task_id=vote.task_id,
         ballots=shown(session, consensus.ballots(session, vote)) if with_ballots else None,
+        proposal=about if with_ballots else None,
         equivocations=equivocations(session, vote),
     )
 

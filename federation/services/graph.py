@@ -75,12 +75,16 @@ class Path:
 
 
 _READ_SO_FAR = text("SELECT (payload ->> 'to')::bigint FROM events WHERE stream = 'graph' ORDER BY position DESC LIMIT 1")
+# What is no UUID was written beside the program, and is passed over.
 _NEWS = text(
-    """
-    SELECT number, e.type, (e.payload ->> CASE e.type WHEN 'message.sent' THEN 'message_id' ELSE 'finding_id' END)::uuid AS id
-    FROM event_order JOIN events e USING (sequence)
-    WHERE number BETWEEN :first AND :last AND e.type IN ('message.sent', 'finding.reported') ORDER BY number
-    """
+    f"""
+    SELECT number, type, CASE WHEN id ~ '^{entities.UUID}$' THEN id::uuid END AS id
+    FROM (
+        SELECT number, e.type, e.payload ->> CASE e.type WHEN 'message.sent' THEN 'message_id' ELSE 'finding_id' END AS id
+        FROM event_order JOIN events e USING (sequence)
+        WHERE number BETWEEN :first AND :last AND e.type IN ('message.sent', 'finding.reported')
+    ) said ORDER BY number
+    """  # noqa: S608 - the pattern is ours
 )
 
 

@@ -86,8 +86,16 @@ def passed(session: Session) -> Mapping[str, datetime]:
         .where(SummarySchedule.cron.is_not(None), Conversation.unsummarised > 0)
     )
     now = context(session).now().astimezone(UTC)
-    times = ((row, next(CronSim(row.cron or "", now, reverse=True), None)) for row in session.scalars(query))
+    times = ((row, _last(row.cron or "", now)) for row in session.scalars(query))
     return {row.conversation_id: at for row, at in times if at is not None and at > row.updated_at}
+
+
+def _last(cron: str, now: datetime) -> datetime | None:
+    """Return the last time of a schedule, None where there is none: also of one that cannot be read, which was written beside the program."""
+    try:
+        return next(CronSim(cron, now, reverse=True), None)
+    except CronSimError:
+        return None
 
 
 def _require(session: Session, conversation_id: str) -> None:

@@ -32,7 +32,7 @@ from federation.stub.kept import ACKNOWLEDGE, Kept
 
 T = TypeVar("T")
 
-# A call states one thing; another time it is signed if somebody was quicker, or what it is about has changed meanwhile.
+# A call states one thing, and the same once more where somebody was quicker.
 SIGNED_AT_MOST = 3
 
 # The revision of the protocol that is stateless: a call is one request, and needs no session that a restart would end.
@@ -246,7 +246,7 @@ def _counted(answer: mcp_types.CallToolResult, made: Sequence[Draft]) -> mcp_typ
     """Return the answer; with which statements were signed, where one would do."""
     if len(made) <= 1:
         return answer
-    why = "what it is about has changed meanwhile, or the front door asks for more than it needs."
+    why = "somebody was quicker, or the front door asks for more than it needs."
     told = f"{len(made)} statements of this call were signed ({_told(made)}): {why}"
     return answer.model_copy(update={"content": [*answer.content, mcp_types.TextContent(type="text", text=told)]})
 

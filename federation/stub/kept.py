@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from federation.mcp.signing import Wanted
-from federation.security.statements import Draft
+from federation.security.statements import Draft, content_sha256
 from federation.stub import checks
 
 ACKNOWLEDGE = "federation_consensus_acknowledge"
@@ -34,11 +34,12 @@ class Kept:
     def flaw(self, tool: str, arguments: Mapping[str, Any], wanted: Wanted, made: Sequence[Draft]) -> str | None:
         """Return what a call is asked to sign beside what was signed of it (`made`) and in other calls; None if it may be signed.
 
-        One call is about one thing: which conversation it is in, and which UUID a name has, does not change while it is made.
+        One call states one thing: what it is about, and what is said of it, does not change while it is made. Only which task it takes may.
         """
-        if made and not checks.takes_any(tool, arguments) and (wanted.action, wanted.subject) != (made[0].action, made[0].subject):
-            changed = "it was changed meanwhile, or the front door lies"
-            return f"{wanted.action} of {wanted.subject}, and of this call {made[0].action} of {made[0].subject} was signed: {changed}"
+        if made and not checks.takes_any(tool, arguments) and not _is_same(wanted, made[0]):
+            changed = "it was changed meanwhile, or the front door lies; look at it, and call again"
+            first = f"{made[0].action} of {made[0].subject}, sha256 {made[0].content_sha256}, was signed"
+            return f"{wanted.action} of {wanted.subject}, sha256 {content_sha256(wanted.content)}, and of this call {first}: {changed}"
         former = self._choices.get((wanted.action, wanted.subject), wanted.choice)
         if former != wanted.choice:
             own = "one's own contrary would count against both; the front door lies, or start this program anew and call again if it is meant so"
@@ -52,6 +53,11 @@ class Kept:
                     f"a ballot on what has options_hash {told}, and {said} was acknowledged: look at the vote again, and acknowledge what it is now"
                 )
         return None
+
+
+def _is_same(wanted: Wanted, made: Draft) -> bool:
+    said = (wanted.action, wanted.choice, wanted.subject, content_sha256(wanted.content))
+    return said == (made.action, made.choice, made.subject, made.content_sha256)
 
 
 def _place(arguments: Mapping[str, Any]) -> tuple[str, str]:

@@ -241,6 +241,21 @@ def test_a_vote_whose_time_is_over_is_ended_once_by_the_beat_that_acts(world: Wo
         world.stop(beat)
 
 
+def test_a_vote_that_cannot_be_counted_holds_up_no_other(world: World) -> None:
+    with world.transactions.begin("test:setup") as session:
+        agents.add(session, "ada", "lead")
+    with world.transactions.begin("ada") as session:
+        first, second = (consensus.request(session, Asked(question="Restart?", timeout_s=1)).id for _ in range(2))
+    # By hand, or by a node that is in somebody else's.
+    world.rows(
+        "UPDATE consensus SET proposal = proposal || '{\"options\": 5}', revision = 2, updated_by = 'node:evil' WHERE id = %s RETURNING id", first
+    )
+    beat = world.celery("beat", name="beat")
+    world.until(lambda: world.rows("SELECT state FROM consensus WHERE id = %s", second) == [("undecided",)], "beat ends the other vote")
+    assert "job_failed" in world.log("beat")
+    world.stop(beat)
+
+
 def test_a_beat_that_is_told_to_end_ends_though_an_error_takes_the_place_of_that(world: World) -> None:
     (world.folder / "interrupted.py").write_text(
         dedent("""

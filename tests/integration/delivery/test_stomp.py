@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from federation.broker.frames import MAX_FRAME_BYTES
 from federation.local.ports import LOOPBACK
 from federation.security.statements import Draft, content_sha256, nonce
 from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages, sessions
 from federation.services.sessions import Start
+from federation.store import event_log
 from federation.store.fixed_ids import fixed_id
+from federation.store.models.conversations import Message
 from tests.integration.services.stating import by_hand, made
 from tests.integration.stomp.conftest import Raw
 
@@ -117,6 +120,23 @@ def test_what_is_said_to_an_agent_comes_to_its_queue_and_to_everybody_to_the_top
     assert get(bob, "done")["cursor"] == 1
     with fed.transactions.begin("bob") as session:
         assert [message.content for message in inboxes.inbox(session).messages] == ["noon"]
+
+
+def test_a_message_that_activemq_does_not_take_holds_up_no_other(fed: World, peer: Callable[[str], Any]) -> None:
+    eve = peer("eve")
+    say(fed, "ada", "morning")
+    # As it can be written beside the program.
+    with fed.transactions.begin("ada") as session:
+        place, identity = event_log.advance(session, "messages:commons"), uuid.uuid4()
+        where = {"id": identity, "correlation_id": identity, "conversation_id": "commons", "position": place}
+        session.add(Message(**where, sender="ada", message_type="chat", content="x" * MAX_FRAME_BYTES, trace_id="t"))
+        about = {"message_id": identity, "message_type": "chat", "correlation_id": identity, "recipients": [], "content_sha256": "0" * 64}
+        told = about | dict.fromkeys(("to", "audience", "reply_to", "body_sha256", "data_sha256"))
+        event_log.append(session, "message.sent", "messages:commons", payload=told, conversation_id="commons", position=place)
+    say(fed, "ada", "noon")
+    while get(eve)["content"] != "noon":
+        pass
+    fed.until(lambda: "feeder.left_out" in fed.log("beat"), "it is told what was left out")
 
 
 @pytest.mark.parametrize("named_by", ["id", "name"])

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -205,3 +207,36 @@ def test_a_node_is_let_in_alone_and_shut_out_alone_while_all_others_go_on(local:
     assert local.lets_in(theirs)[0] is False
     assert not (local.home.nodes_dir / f"{apart}.env").exists()
     assert world.rows("SELECT count(*) FROM events WHERE payload::text LIKE %s", f"%{urlsplit(second['FEDERATION_BROKER_URL']).password}%") == [(0,)]
+
+
+@pytest.mark.timeout(600)
+def test_a_node_that_ends_all_sessions_and_does_not_end_itself_is_removed_with_one_call(local: Local) -> None:
+    file = given(local.told("node", "add", "evil")["file"])
+    stopped, locked = threading.Event(), threading.Event()
+
+    def end_others(address: str, role: str) -> None:
+        with suppress(psycopg.Error), psycopg.connect(address, autocommit=True) as hostile:
+            while not stopped.is_set():
+                hostile.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
+
+    def hold() -> None:
+        with suppress(psycopg.OperationalError), psycopg.connect(file["FEDERATION_DATABASE_SERVICE_URL"]) as hostile:
+            hostile.execute("LOCK TABLE streams, nodes IN ACCESS EXCLUSIVE MODE")
+            locked.set()
+            # PostgreSQL does not look up while it looks for a text in another: for hours.
+            hostile.execute("SELECT strpos(repeat('a', 100000000), 'b' || repeat('a', 1000000))")
+
+    of_each = [("FEDERATION_DATABASE_SERVICE_URL", "federation_service"), ("FEDERATION_DATABASE_URL", "federation_app")] * 2
+    threads = [threading.Thread(target=hold), *(threading.Thread(target=end_others, args=(file[name], role)) for name, role in of_each)]
+    for thread in threads:
+        thread.start()
+        assert locked.wait(60)
+    try:
+        assert "evil is shut out" in local("node", "remove", "evil")
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+    assert local("node", "list").startswith("No node has a login of its own.")
+    local("agent", "add", "ada", "--role", "lead")
+    local("pulse")

@@ -4,6 +4,7 @@ import secrets
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -190,6 +191,31 @@ def test_a_node_that_comes_again_and_again_is_shut_out_with_both_roles(database:
         for thread in threads:
             thread.join()
     assert node not in [one.node for one in node_roles.everybody(database)]
+
+
+def test_a_session_that_does_not_end_is_told_by_its_process(database: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_roles, "_ENDS_WITHIN_MS", 200)
+    node_roles.let_in(database, node, "secret", lasting=LASTING)
+    with psycopg.connect(url(database, node, "secret", "federation_service"), autocommit=True) as hostile:
+        # PostgreSQL does not look up while it looks for a text in another: for some seconds.
+        endless = threading.Thread(target=lambda: _until_it_is_ended(hostile, "SELECT strpos(repeat('a', 1500000), 'b' || repeat('a', 7000))"))
+        endless.start()
+        with psycopg.connect(database, autocommit=True) as root:
+            busy = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
+            while root.execute(busy, [hostile.info.backend_pid]).fetchone() != (1,):
+                assert endless.is_alive()
+        with pytest.raises(node_roles.Unended, match=f"kill -KILL {hostile.info.backend_pid}") as caught:
+            node_roles.close(database, node)
+        assert caught.value.pids == [hostile.info.backend_pid]
+        [one] = [each for each in node_roles.everybody(database) if each.node == node]
+        assert (one.shut_out, one.sessions) == (True, 1)
+        endless.join()
+    node_roles.shut_out(database, node)
+
+
+def _until_it_is_ended(connection: psycopg.Connection[Any], statement: str) -> None:
+    with suppress(psycopg.OperationalError):
+        connection.execute(statement.encode())
 
 
 def test_a_node_makes_no_key_known_but_its_own_and_revokes_no_other(database: str, node: str) -> None:

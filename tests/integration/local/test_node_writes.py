@@ -11,7 +11,8 @@ from psycopg import errors, sql
 from sqlalchemy.orm import Session
 
 from federation.local import node_roles
-from federation.services import agents, messages, node_logins, nodes, parts, replay, signers
+from federation.services import agents, consensus, messages, node_logins, nodes, parts, replay, signers
+from federation.services.electorates import Asked
 from federation.services.nodes import Announcement
 from federation.transaction import Transactions, connect
 from tests.integration.local.test_node_roles import LASTING, node, url
@@ -19,7 +20,8 @@ from tests.integration.services.stating import made
 
 __all__ = ["node"]
 BIGGEST = 2**63 - 1
-EVENT = "INSERT INTO events (stream, position, type, actor, payload, trace_id) VALUES (%s, %s, 'node.removed', 'node:evil', '{}', 't')"
+EVENT = "INSERT INTO events (stream, position, type, actor, payload, trace_id) VALUES (%s, %s, 'node.left', 'node:evil', '{}', 't')"
+APPEND = "SELECT federation_append(%s, %s, %s, 'node:evil', NULL, NULL, %s, 't')"
 MESSAGE = "INSERT INTO messages (conversation_id, position, sender) VALUES ('commons', %s, 'bob')"
 KEY = "INSERT INTO signers (identity, name, public_key) VALUES (%s, %s, 'k')"
 
@@ -65,7 +67,7 @@ def test_it_writes_at_no_place_that_was_not_taken_and_chooses_no_number(
         [reached] = hostile.execute("SELECT coalesce(max(position), 0) FROM streams WHERE name = %s", [stream]).fetchone() or [0]
         for place in (reached + 1, BIGGEST, 0, -1):
             refused(hostile, EVENT, stream, place)
-            refused(hostile, "SELECT federation_append(%s, %s, 'x', 'node:evil', NULL, NULL, '{}', 't')", stream, place)
+            refused(hostile, APPEND, stream, place, "node.left", "{}")
     for place in (2, BIGGEST):
         refused(hostile, MESSAGE, place)
         refused(
@@ -84,7 +86,7 @@ def test_it_writes_at_no_place_that_was_not_taken_and_chooses_no_number(
     refused(
         hostile,
         "INSERT INTO events (stream, position, type, actor, payload, trace_id, sequence) OVERRIDING SYSTEM VALUE "
-        "VALUES ('agent:bob', federation_next_position('agent:bob'), 'x', 'node:evil', '{}', 't', %s)",
+        "VALUES ('agent:bob', federation_next_position('agent:bob'), 'node.left', 'node:evil', '{}', 't', %s)",
         ahead,
     )
     with transactions.begin("ada") as session:
@@ -95,7 +97,9 @@ def test_it_writes_at_no_place_that_was_not_taken_and_chooses_no_number(
     # A place that it takes it fills.
     with hostile.transaction(force_rollback=True):
         [taken] = hostile.execute("SELECT federation_next_position('agent:bob')").fetchone() or [0]
-        hostile.execute(EVENT, ["agent:bob", taken])
+        # By the one way that looks at what is told there.
+        refused(hostile, EVENT, "agent:bob", taken)
+        hostile.execute(APPEND, ["agent:bob", taken, "node.left", "{}"])
         hostile.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
@@ -136,6 +140,62 @@ def test_it_writes_nothing_of_the_logs_order_and_of_nodes_and_services_its_own(
     with transactions.begin("cli:root") as session:
         others = signers.register(session, "node:taichi", made().public).identity
     refused(hostile, "INSERT INTO services (name, signer, role) VALUES ('service:worker', %s, 'service')", others)
+
+
+def test_it_tells_nothing_of_keys_votes_and_statements_and_nothing_that_cannot_be_numbered_or_told(
+    database: str, node: str, hostile: psycopg.Connection[Any], transactions: Transactions
+) -> None:
+    others = ("agent.added", "agent.key_added", "agent.key_revoked", "agent.token_issued", "statement.made", "consensus.voted", "feed.began")
+    for told in (*others, "signer.revoked", "node.admitted", "node.removed", "graph.extracted"):
+        refused(hostile, APPEND, "agent:bob", None, told, "{}")
+    for told in ("task.>", "task.x,queue://federation.node.taichi", "", "task", "x" * 20_000, "Task.Left", "task.left\n"):
+        refused(hostile, APPEND, "agent:bob", None, told, "{}")
+    deep = "[" * 100 + "]" * 100
+    for payload in ("[]", "5", "null", f'{{"x": {deep}}}', f'{{"x": "{secrets.token_hex(2**23)}"}}'):
+        refused(hostile, APPEND, "agent:bob", None, "node.left", payload)
+    refused(hostile, APPEND, "node:" + "x" * 10_000, None, "node.left", "{}")
+    refused(hostile, APPEND, "graph", None, "node.left", '{"to": 9000000000000000000}')
+    for told, name in (("signer.registered", "service:door"), ("signer.registered", "bob"), ("service.registered", "service:door")):
+        refused(hostile, APPEND, "signer:x", None, told, f'{{"name": "{name}"}}')
+    statement = (
+        "INSERT INTO statements (digest, subject, actor, action, choice, mode, key, nonce, statement, signature) "
+        "VALUES ('x', 'message:x', 'bob', 'message.send', 'send', 'signed', 'k', 'n', '{}', '\\x00')"
+    )
+    refused(hostile, statement)
+    with transactions.begin("ada") as session:
+        vote = consensus.request(session, Asked(question="Restart?", voters=["bob"])).id
+    refused(hostile, "INSERT INTO ballots (consensus_id, revision, actor, response, reason) VALUES (%s, 1, 'bob', '[]', '')", vote)
+    refused(hostile, "INSERT INTO consensus_acks (consensus_id, revision, actor, options_hash) VALUES (%s, 1, 'bob', 'x')", vote)
+    assert hostile.execute("UPDATE consensus SET state = 'decided'").rowcount == 0
+    # And not in the name of an agent, over its other role.
+    with psycopg.connect(url(database, node, "secret", "federation_app"), autocommit=True) as as_bob:
+        as_bob.execute("SELECT set_config('federation.actor', 'bob', false)")
+        refused(as_bob, statement)
+        refused(as_bob, APPEND.replace("node:evil", "bob"), "agent:bob", None, "agent.key_added", "{}")
+    with hostile.transaction(force_rollback=True):
+        hostile.execute(APPEND, ["signer:x", None, "signer.registered", f'{{"name": "node:{node}"}}'])
+        hostile.execute(APPEND, ["signer:x", None, "service.registered", '{"name": "service:worker"}'])
+        hostile.execute(APPEND, ["execution:x", None, "execution.delivered", '{"x": [[{"y": 1}]]}'])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("gpus = '5'", "gpus = '[5]'", """gpus = '[{"kind": "x"}]'""", """gpus = '[{"kind": "x", "vram_gib": 1e4000}]'"""),
+        *("""gpus = '[{"kind": "x", "vram_gib": 1, "more": 1}]'""", "tags = ARRAY[NULL]", "engines = ARRAY[['a', 'b']]", "load = '[]'"),
+        *("concurrency = 0", "concurrency = -1", "left_at = 'infinity'", "lost_at = '-infinity'", "announced_at = '-infinity'"),
+        "last_seen_at = '0044-03-15 BC'",
+    ],
+)
+def test_its_row_among_the_nodes_can_be_read_whatever_it_writes(
+    node: str, hostile: psycopg.Connection[Any], transactions: Transactions, change: str
+) -> None:
+    with transactions.begin(f"node:{node}") as session:
+        nodes.announce(session, announced(node))
+    with pytest.raises(errors.CheckViolation):
+        hostile.execute(sql.SQL(f"UPDATE nodes SET {change}"))  # type: ignore[arg-type]
+    with transactions.begin("service:beat") as session:
+        assert [view.name for view in nodes.views(session, stale_s=60)] == [node]
 
 
 INCARNATION = uuid.uuid4()

@@ -11,7 +11,7 @@ import pytest
 import federation.settings as settings_module
 from federation.cli import vote as vote_command
 from federation.consensus.proposal import TYPE
-from federation.errors import PermanentError, Refused
+from federation.errors import InvalidInput, PermanentError, Refused
 from federation.security.statements import content_sha256
 from federation.settings import Settings
 from federation.stub.door import FrontDoor
@@ -41,7 +41,14 @@ def decision(choice: str = "approve", task: str = ONE, **about: Any) -> dict[str
 def proposed(*options: str, vote: str = ONE, revision: int = 1) -> dict[str, Any]:
     electorate = [{"agent": "ada", "weight": 1000}]
     rules = {"mechanism": "majority", "base": "cast", "electorate": electorate, "quorum": 0, "threshold": None}
-    return {"type": TYPE, "consensus_id": vote, "revision": revision, "conversation_id": "commons", "options": list(options), **rules}
+    said = {"question": "Which?", "options": list(options), "conversation_id": "commons"}
+    return {"type": TYPE, "consensus_id": vote, "revision": revision, **said, **rules}
+
+
+def shown(about: dict[str, Any], **lies: Any) -> dict[str, Any]:
+    """How a vote is told to stand."""
+    hashed = {"proposal": about, "options_hash": content_sha256(about)}
+    return done({name: value for name, value in about.items() if name not in {"type", "electorate"}} | hashed | lies)
 
 
 def ballot(about: dict[str, Any], choice: str) -> dict[str, Any]:
@@ -53,12 +60,15 @@ async def test_what_a_call_is_about_stays_the_same_while_it_is_signed(folder: Pa
     with (
         answering(200, decision(), decision(task=OTHER)) as url,
         pytest.raises(
-            Refused, match=rf"of task:{OTHER}, and of this call .* of task:{ONE} was signed: .* the front door lies.*One statement .*{ONE}"
+            Refused, match=rf"of task:{OTHER}, .* and of this call .* of task:{ONE}, .* was signed: .* the front door lies.*One statement .*{ONE}"
         ),
     ):
         await door(url, folder).call("federation_approve", APPROVE)
-    # What it is about may have been changed: that is told.
-    with answering(200, decision(), decision(description="x"), done({})) as url:
+    # It says one thing: what was changed meanwhile is looked at anew, or one call would approve whatever stands there.
+    for other in (decision(description="Drop the tables"), decision(terms={"reserved_for": "eve"})):
+        with answering(200, decision(), other) as url, pytest.raises(Refused, match=rf"task.decide of task:{ONE}, sha256 .* was signed: "):
+            await door(url, folder).call("federation_approve", APPROVE)
+    with answering(200, decision(), decision(), done({})) as url:
         answer = await door(url, folder).call("federation_approve", APPROVE)
     [told] = answer.content
     assert told.type == "text"
@@ -120,12 +130,11 @@ def vote(url: str, *response: str, acknowledge: str | None = None) -> None:
 def test_the_command_line_signs_one_ballot_over_what_was_acknowledged(capsys: pytest.CaptureFixture[str]) -> None:
     read, other = proposed("a", "b"), proposed("a", "b", revision=2)
     digest = content_sha256(read)
-    results = done({"consensus_id": ONE, "options_hash": digest})
+    results = shown(read)
     counted = done({"consensus_id": ONE, "revision": 1, "mode": "signed", "state": "open", "winner": None})
-    changed = done({"consensus_id": ONE, "options_hash": content_sha256(other)})
-    for found, acknowledge in ((results, digest), (results, digest[:8]), (changed, digest)):
+    for found in (results, shown(other)):
         with answering(200, found, done({}), ballot(other, "a")) as url, pytest.raises(Refused, match=r"was acknowledged: .*Nothing was signed"):
-            vote(url, "a", acknowledge=acknowledge)
+            vote(url, "a", acknowledge=digest)
     with answering(200, results, done({}), ballot(read, "a"), counted) as url:
         vote(url, "a", acknowledge=digest)
     assert "ada voted a in auth, signed" in capsys.readouterr().out
@@ -140,6 +149,26 @@ def test_the_command_line_signs_one_ballot_over_what_was_acknowledged(capsys: py
         with answering(200, ballot(read, "a"), ended) as url, pytest.raises(PermanentError, match=f"signed and sent: {signed}"):
             vote(url, "a")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("here")
+def test_nobody_signs_over_a_part_of_a_hash_or_a_hash_of_something_else_than_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    read, other = proposed("a", "b"), proposed("a", "b") | {"question": "Shall eve be paid?"}
+    # Who chooses both finds two whose hashes begin alike; for one digit among these.
+    alike = next(found for number in range(1_000) if content_sha256(found := other | {"quorum": number})[0] == content_sha256(read)[0])
+    for digits in (1, 8, 63):
+        with answering(200, shown(alike), done({}), ballot(alike, "a")) as url, pytest.raises(InvalidInput, match="all 64 digits"):
+            vote(url, "a", acknowledge=content_sha256(read)[:digits])
+    # The question of one, and the hash of the other.
+    digest = content_sha256(other)
+    for lie in (shown(other, question="Which?"), shown(read, options_hash=digest), shown(other, options=["a", "c"])):
+        for response, acknowledge in (((), None), (("a",), digest)):
+            with answering(200, lie, done({}), ballot(other, "a")) as url, pytest.raises(PermanentError, match="is not the hash of"):
+                vote(url, *response, acknowledge=acknowledge)
+    assert capsys.readouterr().out == ""
+    with answering(200, shown(read)) as url:
+        vote(url)
+    assert content_sha256(read) in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("here")

@@ -9,7 +9,7 @@ from federation.services import findings, graph, messages, sessions, tasks
 from federation.services.findings import Said
 from federation.services.graph import Path
 from federation.services.sessions import Start
-from federation.store import event_order
+from federation.store import event_log, event_order
 from federation.transaction import Transactions
 
 BEAT = "service:beat"
@@ -115,6 +115,16 @@ def test_it_is_read_once_in_parts_and_goes_on_where_it_was(said: Transactions, m
         assert not graph.read_on(session)
         assert session.scalar(text("SELECT count(*) FROM graph_relations")) == before
     assert reached(said, "bob", "10.0.0.7") == whole
+
+
+@pytest.mark.tampers
+def test_an_event_that_names_no_message_hides_no_other(said: Transactions) -> None:
+    with said.begin("node:evil") as session:
+        for named in ("nonsense", None):
+            event_log.append(session, "message.sent", "node:evil", payload={"message_id": named})
+    say(said, "dan", "10.0.0.9 blocks 10.0.0.7")
+    read_on(said)
+    assert reached(said, "bob", "10.0.0.7", hops=1)["host:10.0.0.9"] == ["host:10.0.0.9 blocks host:10.0.0.7"]
 
 
 def test_nothing_is_written_where_nothing_was_said(said: Transactions) -> None:

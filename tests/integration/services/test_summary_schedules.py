@@ -162,6 +162,20 @@ def test_what_was_said_before_a_time_is_due_then_and_once(transactions, database
     assert due(transactions) == [], "and what was said to one person is no reason"
 
 
+@pytest.mark.tampers
+def test_a_schedule_that_nobody_can_read_hides_no_other(transactions, database: str) -> None:
+    say(transactions, 2)
+    earlier(database, "messages", "2 hours")
+    put(transactions, cron="* * * * *")
+    earlier(database, "schedules", "1 hour")
+    with transactions.begin("bob") as session:
+        messages.send(session, "hello", conversation_id="another")
+        summary_schedules.put(session, "another", cron="* * * * *")
+        session.execute(text("UPDATE summary_schedules SET cron = 'whenever' WHERE conversation_id = 'another'"))
+    [found] = due(transactions)
+    assert executions(transactions)[found] == ("project-123", 2)
+
+
 def test_a_time_takes_what_was_said_up_to_it_and_leaves_the_rest_for_the_next(transactions, database: str) -> None:
     say(transactions, 3)
     earlier(database, "messages", "400 days", upto=2)

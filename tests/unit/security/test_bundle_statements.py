@@ -256,3 +256,21 @@ def test_what_does_not_hold_is_named(verify: Verify, how: str) -> None:
     told = verify(*events)
     assert (told.returncode, told.stderr) == (1, "")
     assert says in told.stdout
+
+
+def test_an_event_that_was_written_beside_the_program_hides_no_other(verify: Verify) -> None:
+    forged = [
+        event("statement.made", "ada", "task:1"),
+        event("statement.made", "ada", "task:1", statement="{}", mode="signed", signature="x"),
+        event("consensus.voted", "ada", "consensus:1:1:ada"),
+        {**event("task.approved", "ada", "task:1"), "payload": 5},
+        event("agent.key_added", "ada", "agent:ada", identity="x"),
+    ]
+    wrong = changed(stated(ADA, "ada"), signature=base64.b64encode(bytes(64)).decode())
+    told = verify(*forged, added(ADA, "ada"), stated(ADA, "ada"), wrong)
+    assert (told.returncode, told.stderr) == (1, "")
+    for number in range(1, 6):
+        assert f"event {number}: it is not of the form of its type: " in told.stdout
+    assert "event 8: its statement does not hold: its signature is wrong" in told.stdout
+    assert "Statements: 1 signed by their authors" in told.stdout
+    assert "6 flaws." in told.stdout
