@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 import uuid
@@ -14,8 +15,10 @@ from typing import Any, TypeVar
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from pydantic import SecretStr
 
+from federation.cli.fleet import answers_stomp
 from federation.delivery.app import QUEUE_PREFIX, make
 from federation.delivery.publisher import CeleryPublisher
+from federation.local.ports import LOOPBACK, free_port
 from federation.services import executions
 from federation.settings import Settings
 from federation.store import outbox
@@ -62,8 +65,11 @@ class World:
         self.publisher = CeleryPublisher(self._door, service, stale_s=6)
         self.transactions = Transactions(kept.engine(database_url), self.publisher, service=service)
         self.processes: list[Started] = []
+        # Of agents that speak STOMP, by name.
+        self.tokens: dict[str, str] = {}
         self.calm_node = ""
         self.calm_worker: Started | None = None
+        self.stomp_port = free_port()
         self.tag = uuid.uuid4().hex[:6]
 
     until = staticmethod(until)
@@ -115,6 +121,17 @@ class World:
         if wait:
             until(lambda: self.alive(node, process.pid) or process.poll() is not None, f"{node} announces itself")
             assert process.poll() is None, self.log(node)
+        return process
+
+    def stomp_door(self, *, port: int | None = None, trusted: ssl.SSLContext | None = None, **environment: str) -> Started:
+        """Start an agents' door for STOMP and wait until it answers, at the same port each time unless told; over TLS if told whom to trust."""
+        port = port or self.stomp_port
+        surroundings = self.environment(FEDERATION_BROKER_URL=self.broker.url_of("stomp"), FEDERATION_STOMP_PORT=str(port), **environment)
+        log = (self.folder / "stomp.log").open("ab")
+        process = forks.start("federation.cli.main", "stomp", cwd=self.folder, env=surroundings, stdout=log)
+        self.processes.append(process)
+        until(lambda: answers_stomp(LOOPBACK, port, trusted)() or process.poll() is not None, "the STOMP door answers")
+        assert process.poll() is None, self.log("stomp")
         return process
 
     def alive(self, node: str, pid: int) -> bool:
