@@ -32,12 +32,13 @@ class _Column(NamedTuple):
     values: Sequence[str]
     places: NDArray[np.int32]
 
-    def where(self, passes: Callable[[str], bool]) -> NDArray[np.bool_]:
-        """Say of each row whether its value passes; each value is asked once."""
-        return np.fromiter(map(passes, self.values), dtype=np.bool_, count=len(self.values))[self.places]
+    def where(self, passes: Callable[[str], bool]) -> NDArray[np.bool_] | None:
+        """Say of each row whether its value passes; each value is asked once. None if all pass, for which no row is looked at."""
+        passing = np.fromiter(map(passes, self.values), dtype=np.bool_, count=len(self.values))
+        return None if passing.all() else passing[self.places]
 
-    def of(self, row: int) -> str:
-        return self.values[int(self.places[row])]
+    def of(self, rows: NDArray[np.intp]) -> list[str]:
+        return [self.values[place] for place in self.places[rows].tolist()]
 
     def joined(self, later: "_Column") -> "_Column":
         known = {value: place for place, value in enumerate(self.values)}
@@ -68,7 +69,7 @@ class Held:
     """What a table had at one version; threads may share it, and nobody changes it."""
 
     version: int
-    _ids: pa.ChunkedArray
+    _ids: pa.StringArray
     # In order, and the place of each among the ids.
     _rows: NDArray[np.uint64]
     _order: NDArray[np.intp]
@@ -103,12 +104,13 @@ class Held:
             columns[name] = _Column(coded.dictionary.to_pylist(), coded.indices.to_numpy())
         numbers = rows[ROW].to_numpy()
         order = np.argsort(numbers)
-        return cls(version, rows["id"], numbers[order], order, columns, blocks)
+        # In one piece: of several Arrow makes one each time that some are taken.
+        return cls(version, rows["id"].combine_chunks(), numbers[order], order, columns, blocks)
 
     def joined(self, later: "Held") -> "Held":
         """Return both, with the version of the later one, whose rows came after these; nothing is copied but what is small."""
         columns = {name: column.joined(later._columns[name]) for name, column in self._columns.items()}
-        ids = pa.chunked_array([*self._ids.chunks, *later._ids.chunks], pa.string())
+        ids = pa.concat_arrays([self._ids, later._ids])
         order = np.concatenate([self._order, later._order + len(self._order)])
         return Held(later.version, ids, np.concatenate([self._rows, later._rows]), order, columns, [*self._blocks, *later._blocks])
 
@@ -146,9 +148,8 @@ class Held:
         return self._entries(self._order[places], scores)
 
     def _entries(self, places: NDArray[np.intp], scores: Sequence[float]) -> list[Entry]:
-        documents, paths = self._columns["document_id"], self._columns["path"]
         ids = self._ids.take(pa.array(places)).to_pylist()
-        return [Entry(identity, documents.of(row), paths.of(row), score) for identity, row, score in zip(ids, places.tolist(), scores, strict=True)]
+        return list(map(Entry, ids, self._columns["document_id"].of(places), self._columns["path"].of(places), scores))
 
     def is_within(self, scope: Scope) -> bool:
         """Say whether a scope lets all through."""
@@ -160,5 +161,6 @@ class Held:
         passing: NDArray[np.bool_] | None = None
         for column, passes in scope.tests():
             here = self._columns[column].where(passes)
-            passing = here if passing is None else passing & here
+            if here is not None:
+                passing = here if passing is None else passing & here
         return passing
