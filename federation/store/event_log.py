@@ -54,6 +54,19 @@ def together(parts: str = "", *, first: str | None = None) -> Appending:
 
 
 _ALONE = together()
+
+
+def completing(more: str) -> str:
+    """Return the expression of SQL that appends the event of `completed` to its stream, with this JSON added to its payload."""
+    return f"federation_append(:stream, NULL, :type, :actor, NULL, NULL, CAST(:payload AS jsonb) || {more}, :trace_id)"
+
+
+def completed(event_type: str, stream: str, *, payload: Mapping[str, Any], actor: str, trace_id: str) -> dict[str, Any]:
+    """Return the values for `completing`: of an event that one statement writes with what it tells of, in no transaction of ours."""
+    told = json.dumps({"version": version(event_type), **payload}, default=_as_text)
+    return {"type": event_type, "stream": stream, "payload": told, "actor": actor, "trace_id": trace_id}
+
+
 _ADVANCE = text("SELECT federation_next_position(:stream)")
 
 
