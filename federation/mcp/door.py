@@ -95,11 +95,24 @@ class Call:
         """Do this in one transaction as the caller, who may bring what signs for him. Raises what the services raise, and DatabaseUnavailable."""
         return await to_thread.run_sync(self._transact, work, voice, limiter=self.door.limiter)
 
-    async def transact_then(self, work: Callable[[Session], T], follow: Callable[[Session, T], U], *, voice: Voice | None = None) -> tuple[T, U]:
-        """Do this as `transact` does, and after it what follows in a transaction of the front door, which sees all. Raises as `transact`."""
+    async def transact_then(
+        self,
+        work: Callable[[Session], T],
+        look: Callable[[Session, T], U | None],
+        follow: Callable[[Session, T], U],
+        *,
+        voice: Voice | None = None,
+    ) -> tuple[T, U]:
+        """Do this as `transact` does, then look, as the front door, which sees all; what it does not find follows in a transaction of the door's.
+
+        The look is statements by themselves. Raises as `transact`.
+        """
 
         def run() -> tuple[T, U]:
             done = self._transact(work, voice)
+            with self.door.transactions.single() as session:
+                if (found := look(session, done)) is not None:
+                    return done, found
             with self.door.transactions.begin(PART, trace_id=self.trace_id) as session:
                 return done, follow(session, done)
 
