@@ -15,7 +15,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 from federation.errors import NotFound, SettingsError
 
 PREFIX = "FEDERATION_"
-BROKER_URLS = ("broker_url", "broker_worker_url", "broker_door_url", "broker_relay_url", "broker_observer_url")
+BROKER_URLS = ("broker_url", "broker_worker_url", "broker_door_url", "broker_relay_url", "broker_stomp_url", "broker_observer_url")
 DATABASE_URLS = ("database_url", "database_owner_url", "database_service_url", "database_auditor_url")
 
 
@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     )
     broker_door_url: SecretStr | None = Field(None, description="The same for the front door that `federation up` starts.")
     broker_relay_url: SecretStr | None = Field(None, description="The same for beat, with its relay of events, that `federation up` starts.")
+    broker_stomp_url: SecretStr | None = Field(None, description="The same for the agents' door to STOMP that `federation up` starts.")
     broker_observer_url: SecretStr | None = Field(
         None,
         description="ActiveMQ as the user `observer`, which reads events and commands nobody: Flower, and clients of yours.",
@@ -83,8 +84,8 @@ class Settings(BaseSettings):
 
     tls: bool = Field(
         False,
-        description="Whether the PostgreSQL, the ActiveMQ, the Flower and the front door that `federation up` starts speak TLS and nothing else; "
-        "first: federation tls init.",
+        description="Whether the PostgreSQL, the ActiveMQ, the Flower, the front door and the STOMP door that `federation up` starts speak TLS and "
+        "nothing else; first: federation tls init.",
     )
 
     mcp_host: str = Field("127.0.0.1", description="Address that the front door binds.")
@@ -99,6 +100,8 @@ class Settings(BaseSettings):
     mcp_url: str | None = Field(
         None, description="URL by which clients reach the front door, such as https://fed.example/mcp ; unset: host and port."
     )
+    stomp_host: str = Field("127.0.0.1", description="Address that the STOMP door binds.")
+    stomp_port: int = Field(61612, ge=1, le=65535, description="Port of the STOMP door, where agents that speak STOMP connect.")
     jwt_issuer: str | None = Field(None, description="Issuer (`iss`) whose JWTs the front door takes beside its own tokens; unset: none.")
     jwt_keys: str | None = Field(None, description="The issuer's keys: an absolute path of a public key in PEM, or the URL of its JWKS.")
     jwt_audience: str | None = Field(None, description="Audience (`aud`) that a JWT must name; unset: the URL of the front door.")

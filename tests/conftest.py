@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from federation.local import children, jars, parts
-from federation.local.activemq import ADMIN, USERS, ActiveMQ, user_of, user_of_node
+from federation.local.activemq import ADMIN, USERS, ActiveMQ, user_of_node
 from federation.local.ports import LOOPBACK, free_port
 from federation.local.postgres import ROLES, Postgres
 from federation.settings import settings
@@ -134,14 +134,11 @@ class ActiveMQServer(Server):
 
     def __init__(self, root: Path, changed: Mapping[str, str] = MappingProxyType({})) -> None:
         passwords = {user: secrets.token_urlsafe(9) for user in USERS}
-        # Agents that speak STOMP, by name.
-        self.speakers = {name: secrets.token_urlsafe(9) for name in ("ada", "bob", "eve")}
         distribution = jars.find_or_fetch(settings().activemq_home, settings().cache_dir)
-        passwords |= {user_of(name): password for name, password in self.speakers.items()}
         # Nodes that are let in alone.
         nodes = {name: secrets.token_urlsafe(9) for name in ("apart", "aside")}
         passwords |= {user_of_node(name): password for name, password in nodes.items()}
-        self._activemq = ActiveMQ(root, free_port(), passwords, distribution, speakers=self.speakers, nodes=nodes)
+        self._activemq = ActiveMQ(root, free_port(), passwords, distribution, nodes=nodes)
         self.host, self.port = LOOPBACK, self._activemq.port
         self.user, self.password = ADMIN, passwords[ADMIN]
         self.passwords = passwords

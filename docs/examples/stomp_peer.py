@@ -1,7 +1,7 @@
 """An agent that speaks STOMP instead of MCP, with stomp.py: python stomp_peer.py HOST PORT NAME
 
-It prints what comes to its queue, and answers each message that is for it alone. The password is in the variable STOMP_PASSCODE: an operator
-gets both from `federation agent stomp NAME`. pip install stomp.py
+It prints what comes to its queue, and answers each message that is for it alone. The agent's token is in the variable FEDERATION_TOKEN; an operator
+lets it speak with `federation agent stomp NAME`. With TLS the variable FEDERATION_CA is the path of the authority, ca.pem. pip install stomp.py
 """
 
 # ruff: noqa: T201 - it shows what it gets
@@ -20,14 +20,16 @@ import stomp
 class Peer(stomp.ConnectionListener):
     """An agent's line to the federation: what arrives, and what it says."""
 
-    def __init__(self, host: str, port: int, name: str, passcode: str) -> None:
+    def __init__(self, host: str, port: int, name: str, token: str, authority: str | None = None) -> None:
         self.name = name
         self.arrived: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._receipts = 0
         self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.client = stomp.Connection12([(host, port)], heartbeats=(30_000, 30_000))
+        if authority:
+            self.client.set_ssl([(host, port)], ca_certs=authority)
         self.client.set_listener("", self)
-        self.client.connect(f"agent.{name}", passcode, wait=True)
+        self.client.connect(name, token, wait=True)
         self._ask(lambda headers: self.client.subscribe(f"/queue/federation.{name}", id="mine", ack="client-individual", headers=headers))
         self._ask(lambda headers: self.client.subscribe("/topic/federation.broadcast", id="all", ack="auto", headers=headers))
 
@@ -65,7 +67,7 @@ class Peer(stomp.ConnectionListener):
 
 def main() -> None:
     host, port, name = sys.argv[1:]
-    peer = Peer(host, int(port), name, os.environ["STOMP_PASSCODE"])
+    peer = Peer(host, int(port), name, os.environ["FEDERATION_TOKEN"], os.environ.get("FEDERATION_CA"))
     print("connected", file=sys.stderr, flush=True)
     for message in peer:
         print(json.dumps(message), flush=True)

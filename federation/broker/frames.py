@@ -16,6 +16,7 @@ _UNESCAPED = frozenset(("CONNECT", "CONNECTED"))
 _COMMANDS = frozenset(b"CONNECTED MESSAGE RECEIPT ERROR CONNECT STOMP SEND SUBSCRIBE UNSUBSCRIBE ACK NACK BEGIN COMMIT ABORT DISCONNECT".split())
 _COMMAND_NAMES = frozenset(command.decode() for command in _COMMANDS)
 _LONGEST_COMMAND = max(map(len, _COMMANDS)) + 1
+_LINE_ENDS = re.compile(rb"[\r\n]*")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 _ESCAPED = {"\\": "\\", "c": ":", "n": "\n", "r": "\r"}
@@ -100,9 +101,9 @@ def _parse_head(head: bytes) -> tuple[str, dict[str, str]]:
 class Decoder:
     """Bytes in any pieces in, whole frames out; between frames it swallows the line ends that are heart-beats."""
 
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES, *, max_head_bytes: int = MAX_HEAD_BYTES) -> None:
         self._max_body = max_frame_bytes
-        self._max_head = min(MAX_HEAD_BYTES, max_frame_bytes)
+        self._max_head = min(max_head_bytes, max_frame_bytes)
         self._buffer = bytearray()
         self._searched = 0
         self._head: tuple[str, dict[str, str]] | None = None
@@ -123,7 +124,7 @@ class Decoder:
         position = 0
         while True:
             if self._head is None:
-                position = self._skip_line_ends(position)
+                position = _LINE_ENDS.match(self._buffer, position).end()  # type: ignore[union-attr]  # it fits anything
                 after = self._take_head(position)
                 if after is None:
                     break
@@ -139,12 +140,6 @@ class Decoder:
         del self._buffer[:position]
         self._searched = max(0, self._searched - position)
         return frames
-
-    def _skip_line_ends(self, position: int) -> int:
-        buffer = self._buffer
-        while position < len(buffer) and buffer[position] in b"\r\n":
-            position += 1
-        return position
 
     def _take_head(self, start: int) -> int | None:
         found = _END_OF_HEAD.search(self._buffer, max(start, self._searched - 2))

@@ -1,6 +1,6 @@
 """Where the services are, as URLs that can be used from here; asks nobody."""
 
-from federation.mcp.where import mcp_url
+from federation.mcp.where import mcp_url, stomp_url
 from federation.settings import Settings
 
 
@@ -15,6 +15,7 @@ def addresses(config: Settings) -> dict[str, str | None]:
         "database_auditor_url": config.database_auditor_url.get_secret_value() if config.database_auditor_url else None,
         "result_backend": f"pgnotify+{database}" if database else None,
         "mcp_url": mcp_url(config),
+        "stomp_url": stomp_url(config),
         "flower_url": f"{'https' if config.tls else 'http'}://{login}127.0.0.1:{config.flower_port}/",
         "data_dir": str(config.data_dir),
     }

@@ -20,7 +20,7 @@ from federation.local.certificates import Certificates
 from federation.local.home import Home
 from federation.mcp.where import mcp_url
 from federation.security.signing import load_or_make
-from federation.services import agent_keys, agents, feeds, profiles
+from federation.services import agent_keys, agents, profiles
 from federation.services.agent_keys import KeyView
 from federation.services.signers import SHOWN
 from federation.settings import settings
@@ -192,15 +192,13 @@ def revoke(
 ) -> None:
     """Revoke all tokens of an agent, or one.
 
-    The front door turns it away within seconds. What else lets it in is named.
+    The front door turns it away within seconds, and the STOMP door ends its connections. What else lets it in is named.
     """
 
-    def work(session: Session) -> tuple[int, bool]:
-        return agents.revoke(session, name, token=token), any(feed.agent == name for feed in feeds.everybody(session))
+    def work(session: Session) -> int:
+        return agents.revoke(session, name, token=token)
 
-    count, speaks = take_away(work, lambda ended: f"{name} is turned away: {ended[0]} tokens revoked")
-    if token is None and speaks:
-        errors.print(inert(f"{name} speaks STOMP too, with a password of the broker: federation agent stomp {name} --off"))
+    count = take_away(work, lambda ended: f"{name} is turned away: {ended} tokens revoked")
     if token is None and settings().jwt_issuer is not None:
         errors.print(inert(f"A JWT of {settings().jwt_issuer} goes on opening the door to {name} until it is ended there."))
     if as_json:

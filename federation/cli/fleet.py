@@ -5,15 +5,17 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import psycopg
 from pydantic import SecretStr
 
+from federation.broker.frames import encode
 from federation.errors import LocalServiceError, SettingsError
 from federation.local import credentials as local_credentials
 from federation.local import elsewhere, jars
-from federation.local.activemq import DOOR, OBSERVER, OPERATOR, RELAY, WORKER, ActiveMQ
+from federation.local.activemq import DOOR, OBSERVER, OPERATOR, RELAY, STOMP, WORKER, ActiveMQ, answer
 from federation.local.certificates import DOOR as FRONT_DOOR
 from federation.local.certificates import MAKE, Certificates, usable
 from federation.local.credentials import Credentials
@@ -29,14 +31,14 @@ from federation.mcp.where import near
 from federation.settings import Settings, in_environment, load, origin, variable
 
 NODES = ("taichi", "aorus", "baby")
-_NO_NODES = frozenset({"postgres", "postgres-tls", "activemq", "migrations", "beat", "flower", "frontdoor"})
+_NO_NODES = frozenset({"postgres", "postgres-tls", "activemq", "migrations", "beat", "flower", "frontdoor", "stomp"})
 # What the parts import, and no more than most of them do; not the modules that they run, which Python warns of. None of these starts a thread or
 # reads a setting; what loads libraries with threads of their own (torch, LanceDB, llama.cpp) stays out.
 IMPORTS = (
     *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.worker.consumer", "celery.concurrency.thread"),
     *("federation.celery", "federation.delivery.beat", "federation.broker.transport", "federation.results.backend", "alembic.command"),
     *(f"federation.tasks.{name}" for name in ("claims", "cop", "delegation", "inference", "retrieval", "summaries")),
-    *("federation.frontdoor", "federation.cli.serve", "psycopg_pool", "fastmcp", "uvicorn"),
+    *("federation.frontdoor", "federation.cli.serve", "federation.cli.stomp", "psycopg_pool", "fastmcp", "uvicorn"),
 )
 
 
@@ -64,21 +66,26 @@ def prepared(home: Home, nodes: Sequence[str]) -> Fleet:
     known = local_credentials.load_or_make(home)
     local_broker, local_database = not is_elsewhere(before, "broker_url"), not is_elsewhere(before, "database_url")
     mcp_port = _keep_or_choose("mcp_port", before, home, last_used=known.mcp_port, host=before.mcp_host)
+    stomp_port = _keep_or_choose("stomp_port", before, home, last_used=known.stomp_port, host=before.stomp_host)
     flower_port = _keep_or_choose("flower_port", before, home, last_used=known.flower_port)
-    if mcp_port == flower_port:
-        raise SettingsError(f"FEDERATION_FLOWER_PORT: got {flower_port}, wants another port than FEDERATION_MCP_PORT")
-    credentials = replace(local_credentials.with_free_ports(known), mcp_port=mcp_port, flower_port=flower_port)
+    others = {"mcp_port": mcp_port, "stomp_port": stomp_port, "flower_port": flower_port}
+    for first, second in combinations(others, 2):
+        if others[first] == others[second]:
+            raise SettingsError(f"{variable(second)}: got {others[second]}, wants another port than {variable(first)}")
+    credentials = replace(local_credentials.with_free_ports(known), mcp_port=mcp_port, stomp_port=stomp_port, flower_port=flower_port)
     notices = [
         *(_moved("PostgreSQL", known.postgres_port, credentials.postgres_port) if local_database else ()),
         *(_moved("ActiveMQ", known.activemq_port, credentials.activemq_port) if local_broker else ()),
         *_moved("the front door", before.mcp_port, mcp_port),
+        *_moved("the STOMP door", before.stomp_port, stomp_port),
         *_moved("Flower", before.flower_port, flower_port),
     ]
     certificates = usable(before)
-    if certificates and not certificates.are_for(FRONT_DOOR, near(before.mcp_host)):
-        wants = f"a host that the front door's certificate is for; make it so: {MAKE} --host {before.mcp_host}"
-        raise SettingsError(f"FEDERATION_MCP_HOST: got {before.mcp_host!r}, wants {wants}")
-    others = {"mcp_port": mcp_port, "flower_port": flower_port}
+    for name in ("mcp_host", "stomp_host"):
+        host = getattr(before, name)
+        if certificates and not certificates.are_for(FRONT_DOOR, near(host)):
+            wants = f"a host that the front door's certificate is for; make it so: {MAKE} --host {host}"
+            raise SettingsError(f"{variable(name)}: got {host!r}, wants {wants}")
     local_credentials.save(home, credentials, local_broker=local_broker, local_database=local_database, others=others, certificates=certificates)
     settings = load()
     services = []
@@ -96,9 +103,8 @@ def prepared(home: Home, nodes: Sequence[str]) -> Fleet:
 
 
 def _configure(broker: ActiveMQ, home: Home) -> None:
-    # Who speaks STOMP, and which nodes are let in, as it is at each start: that changes while the rest runs.
-    now = local_credentials.load_or_make(home)
-    replace(broker, speakers=now.speakers, nodes=now.nodes).configure()
+    # Which nodes are let in, as it is at each start: that changes while the rest runs.
+    replace(broker, nodes=local_credentials.load_or_make(home).nodes).configure()
 
 
 def _keep_or_choose(name: str, before: Settings, home: Home, *, last_used: int, host: str = LOOPBACK) -> int:
@@ -107,7 +113,7 @@ def _keep_or_choose(name: str, before: Settings, home: Home, *, last_used: int, 
     Raises LocalServiceError, and SettingsError for a host that is not this machine's.
     """
     wanted: int = getattr(before, name)
-    port = keep_or_choose(wanted, host)
+    port = keep_or_choose(wanted, host, whose=name.partition("_")[0].upper())
     if port != wanted and (in_environment(name) or (name in before.model_fields_set and wanted != last_used)):
         whose = f"{wanted}{origin(name, home.settings_file)}"
         raise LocalServiceError(f"{variable(name)}: got {whose}, which is taken{_by(wanted)}; wants a free port, or nothing to have one chosen")
@@ -199,6 +205,13 @@ def _company(home: Home, settings: Settings, users: _Users) -> list[Part]:
             cwd=home.run_dir,
             environment=users.environment(DOOR),
         ),
+        Part(
+            name="stomp",
+            command=[*PYTHON, "federation.cli.main", "stomp"],
+            is_ready=answers_stomp(settings.stomp_host, settings.stomp_port, trusted),
+            cwd=home.run_dir,
+            environment=users.environment(STOMP),
+        ),
     ]
 
 
@@ -238,6 +251,18 @@ def answers_http(host: str, port: int, path: str, trusted: ssl.SSLContext | None
             return False
         finally:
             connection.close()
+
+    return ask
+
+
+def answers_stomp(host: str, port: int, trusted: ssl.SSLContext | None = None) -> Callable[[], bool]:
+    """Return a question: does a door for STOMP there refuse who brings no token? Over TLS where it says whom to trust."""
+
+    def ask() -> bool:
+        try:
+            return answer(near(host), port, encode("CONNECT", {"accept-version": "1.2", "host": near(host)}), within_s=2, context=trusted) == "ERROR"
+        except OSError:
+            return False
 
     return ask
 

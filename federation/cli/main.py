@@ -67,6 +67,7 @@ COMMANDS = (
     Entry("passwords", "federation.cli.passwords:app", "Give the program's own parts new passwords."),
     Entry("audit", "federation.cli.audit:app", "Verify, export and replay the event log."),
     Entry("serve", "federation.cli.serve:serve", "Serve MCP over HTTP: the front door."),
+    Entry("stomp", "federation.cli.stomp:stomp", "Serve STOMP to agents: their door to ActiveMQ."),
     Entry("mcp", "federation.cli.mcp:mcp", "Serve MCP over stdio to the client that starts it."),
     Entry("supervise", "federation.cli.up:supervise", "Run what `up --detach` leaves behind.", hidden=True),
 )

@@ -53,9 +53,9 @@ def show(as_json: AsJson = False) -> None:
 
 
 def _known_hosts(config: Settings) -> list[str]:
-    """Return the names by which the settings say that clients call the front door."""
+    """Return the names by which the settings say that clients call the front door and the STOMP door."""
     public = urlsplit(config.mcp_url or "").hostname
-    bound = [] if is_everywhere(config.mcp_host) else [config.mcp_host]
+    bound = [host for host in (config.mcp_host, config.stomp_host) if not is_everywhere(host)]
     # These may come with a port, and "*" stands for all.
     allowed = [urlsplit(f"//{host}").hostname for host in config.mcp_allowed_hosts if host != "*"]
     return [*bound, *filter(None, (public, *allowed))]

@@ -1,6 +1,6 @@
 """Takes what agents say over STOMP to the same services as the front door, in their own names and with their own rights.
 
-Who speaks is known from the queue, which the broker lets that agent alone write to. What the message says about it is compared, and never believed.
+Who speaks is known from the queue, which the STOMP door lets that agent alone write to. What the message says of it is compared, never believed.
 """
 
 import json
@@ -118,7 +118,7 @@ class Inbound:
             try:
                 wire.request(encode("SUBSCRIBE", {**headers, "activemq.exclusive": "true", "receipt": receipt}), receipt, CONFIRM_S)
             except RequestRefused:
-                # The others must not wait until an operator has told the broker of this one.
+                # The others must not wait until ActiveMQ lets this one be heard.
                 self._refused[agent] = time.monotonic() + REFUSED_S
                 raise
         for agent in sorted(self._heard.keys() - speakers.keys()):

@@ -21,8 +21,8 @@ from federation.local.parts import Part
 from federation.local.ports import LOOPBACK, free_port
 
 # A user for each kind of part, with the rights that it needs; `admin` has all of them and serves nobody but the tests and a person in need.
-ADMIN, WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER = "admin", "worker", "door", "relay", "observer", "operator", "peer"
-USERS = (ADMIN, WORKER, DOOR, RELAY, OBSERVER, OPERATOR, PEER)
+ADMIN, WORKER, DOOR, STOMP, RELAY, OBSERVER, OPERATOR = "admin", "worker", "door", "stomp", "relay", "observer", "operator"
+USERS = (ADMIN, WORKER, DOOR, STOMP, RELAY, OBSERVER, OPERATOR)
 
 # Java from this version on keeps classes of programs; writing them takes some seconds.
 _ARCHIVES_SINCE = 13
@@ -30,7 +30,7 @@ _ARCHIVED_WITHIN_S = 60.0
 # In good order, and by a signal, as Java tells of it.
 _ENDED = (0, 128 + signal.SIGTERM)
 _TEMPLATE = Path(__file__).with_name("activemq.xml")
-_USERS_HERE = "<!-- Here is a user for each agent that speaks STOMP, and for each node that is let in alone: docs/adr/0013, docs/adr/0024. -->"
+_USERS_HERE = "<!-- Here is a user for each node that is let in alone: docs/adr/0024. -->"
 _RIGHTS_HERE = "<!-- Here are the rights of each of these. -->"
 _TLS_HERE = "<!-- Here is the key store where TLS is asked for. -->"
 _LOGGING = """\
@@ -51,8 +51,6 @@ class ActiveMQ:
     passwords: Mapping[str, str]
     distribution: Distribution
     certificates: Certificates | None = None
-    # Of agents that speak STOMP, by name.
-    speakers: Mapping[str, str] = field(default_factory=dict)
     # Of nodes that are let in alone, by name.
     nodes: Mapping[str, str] = field(default_factory=dict)
 
@@ -99,10 +97,9 @@ class ActiveMQ:
         values |= {"data": str(self.root / "data"), "host": LOOPBACK, "port": str(self.port)}
         values |= {"scheme": "stomp+ssl" if self.certificates else "stomp"}
         filled = Template(_TEMPLATE.read_text()).substitute({name: _attribute(value) for name, value in values.items()})
-        users = [_user(user_of(agent), "agents", password) for agent, password in self.speakers.items()]
-        users += [_user(user_of_node(node), "workers", password) for node, password in self.nodes.items()]
+        users = [_user(user_of_node(node), "workers", password) for node, password in self.nodes.items()]
         filled = filled.replace(_USERS_HERE, "".join(users))
-        filled = filled.replace(_RIGHTS_HERE, "".join([*map(_rights, self.speakers), *map(rights_of_node, self.nodes)]))
+        filled = filled.replace(_RIGHTS_HERE, "".join(map(rights_of_node, self.nodes)))
         if self.certificates:
             filled = filled.replace(_TLS_HERE, self._key_store(self.certificates))
         configuration = self.root / "activemq.xml"
@@ -130,11 +127,6 @@ def _attribute(value: str) -> str:
     return escape(value, {'"': "&quot;"})
 
 
-def user_of(agent: str) -> str:
-    """Return the broker's user of an agent that speaks STOMP."""
-    return f"agent.{agent}"
-
-
 def user_of_node(node: str) -> str:
     """Return the broker's user of a node that is let in alone."""
     return f"node.{node}"
@@ -149,14 +141,6 @@ def rights_of_node(node: str) -> str:
 def _user(user: str, group: str, password: str) -> str:
     name = _attribute(user)
     return f'<authenticationUser username="{name}" password="{_attribute(password)}" groups="{group},{name}"/>'
-
-
-def _rights(agent: str) -> str:
-    name, group = _attribute(agent), _attribute(user_of(agent))
-    return (
-        f'<authorizationEntry queue="federation.{name}" read="{group}" admin="{group}"/>'
-        f'<authorizationEntry queue="federation.from.{name}" write="{group}" admin="{group}"/>'
-    )
 
 
 def archive_classes(distribution: Distribution) -> None:
@@ -193,9 +177,14 @@ def url(port: int, user: str, password: str, certificates: Certificates | None =
 def connects(host: str, port: int, user: str, password: str, *, within_s: float = 5.0, context: ssl.SSLContext | None = None) -> bool:
     """Say whether a STOMP broker takes this user; OSError when nobody answers."""
     frame = f"CONNECT\naccept-version:1.2\nhost:{host}\nlogin:{user}\npasscode:{password}\n\n\0"
+    return answer(host, port, frame.encode(), within_s=within_s, context=context) == "CONNECTED"
+
+
+def answer(host: str, port: int, frame: bytes, *, within_s: float, context: ssl.SSLContext | None) -> str:
+    """Return the command with which a server of STOMP answers a frame, as far as it is heard at once; OSError when nobody answers."""
     with ExitStack() as stack:
         connection = stack.enter_context(socket.create_connection((host, port), timeout=within_s))
         if context:
             connection = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
-        connection.sendall(frame.encode())
-        return connection.recv(9) == b"CONNECTED"
+        connection.sendall(frame)
+        return connection.recv(9).decode(errors="replace").partition("\n")[0]

@@ -96,6 +96,12 @@ class Certificates:
         """Return what trusts this authority and no other."""
         return ssl.create_default_context(cafile=str(self.authority))
 
+    def server_context(self, name: str) -> ssl.SSLContext:
+        """Return what a service shows its clients."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate(name), self.key(name))
+        return context
+
     def are_for(self, name: str, host: str) -> bool:
         """Say whether a service's certificate is good for a host's name or address."""
         return host.lower() in {one.lower() for one in self.hosts(name)}

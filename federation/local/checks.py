@@ -184,9 +184,9 @@ def models(config: Settings) -> Iterator[Finding]:
 
 
 def ports(config: Settings) -> Iterator[Finding]:
-    """The ports of the front door and of Flower are free, or ours."""
+    """The ports of the front door, of the STOMP door and of Flower are free, or ours."""
     running = state.running(Home(config.data_dir)) is not None
-    for name in ("mcp_port", "flower_port"):
+    for name in ("mcp_port", "stomp_port", "flower_port"):
         port = getattr(config, name)
         if running or is_free(port):
             yield _ok("port", f"{name} {port}{' in use by the federation' if running else ' is free'}")

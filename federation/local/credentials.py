@@ -38,27 +38,27 @@ LOGINS = (
     Login(activemq.ADMIN, "ActiveMQ", "nobody; for whoever mends the broker by hand"),
     Login(activemq.WORKER, "ActiveMQ", "nodes of this machine; others have their own: `federation node add`"),
     Login(activemq.DOOR, "ActiveMQ", "the front door"),
+    Login(activemq.STOMP, "ActiveMQ", "the STOMP door, for all agents that speak STOMP"),
     Login(activemq.RELAY, "ActiveMQ", "beat"),
     Login(activemq.OBSERVER, "ActiveMQ", "Flower"),
     Login(activemq.OPERATOR, "ActiveMQ", "whoever uses the command line here"),
-    Login(activemq.PEER, "ActiveMQ", "programs of yours that speak STOMP; agents have their own: `federation agent stomp`"),
     Login(FLOWER, "Flower", "operators in a browser"),
 )
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """One password for each role and user, those of agents that speak STOMP and of nodes at the broker, and the ports last used."""
+    """One password for each role and user, those of nodes at the broker, and the ports last used."""
 
     roles: Mapping[str, str]
     users: Mapping[str, str]
-    speakers: Mapping[str, str]
     nodes: Mapping[str, str]
     flower: str
     postgres_port: int
     activemq_port: int
     mcp_port: int = 0
     flower_port: int = 0
+    stomp_port: int = 0
 
     def owns(self, url: str) -> bool:
         """Say whether the URL leads to a service of ours, which is so when one of our passwords is in it."""
@@ -86,32 +86,14 @@ def load_or_make(home: Home) -> Credentials:
     return Credentials(
         roles={role: new_password() for role in postgres.ROLES} | known.get("roles", {}),
         users={user: new_password() for user in activemq.USERS} | known.get("users", {}),
-        speakers=known.get("speakers", {}),
         nodes=known.get("nodes", {}),
         flower=known.get("flower") or new_password(),
         postgres_port=known.get("postgres_port") or 0,
         activemq_port=known.get("activemq_port") or 0,
         mcp_port=known.get("mcp_port") or 0,
         flower_port=known.get("flower_port") or 0,
+        stomp_port=known.get("stomp_port") or 0,
     )
-
-
-def let_speak(home: Home, agent: str) -> str:
-    """Return the password of an agent that speaks STOMP, made if it has none; the broker knows it from its next start on (`anew`)."""
-    known = read_json(home.secrets_file)
-    speakers = known.get("speakers", {})
-    if agent not in speakers:
-        speakers[agent] = new_password()
-        write_json(home.secrets_file, known | {"speakers": speakers})
-    password: str = speakers[agent]
-    return password
-
-
-def let_speak_no_more(home: Home, agent: str) -> None:
-    """Forget the password of an agent; the broker forgets it at its next start."""
-    known = read_json(home.secrets_file)
-    if agent in known.get("speakers", {}):
-        write_json(home.secrets_file, known | {"speakers": {name: password for name, password in known["speakers"].items() if name != agent}})
 
 
 def let_node_in(home: Home, node: str) -> str:

@@ -16,8 +16,8 @@ _OTHERS_END_WITHIN_S, _LOOK_AGAIN_S = 2.0, 0.02
 _promised: dict[int, socket.socket] = {}
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Return a socket that listens at FEDERATION_MCP_HOST and FEDERATION_MCP_PORT; among `shared` ones the kernel spreads connections evenly.
+def listen(host: str, port: int, *, shared: bool = False, whose: str = "MCP") -> socket.socket:
+    """Return a socket that listens where FEDERATION_<whose>_HOST and _PORT say; among `shared` ones the kernel spreads connections evenly.
 
     Raises SettingsError for a host that is not this machine's, LocalServiceError for a port that cannot be had.
     """
@@ -27,10 +27,10 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             raise SettingsError(
-                f"FEDERATION_MCP_HOST: got {host!r}, wants an address of this machine, such as {LOOPBACK}, or 0.0.0.0 for all of them"
+                f"FEDERATION_{whose}_HOST: got {host!r}, wants an address of this machine, such as {LOOPBACK}, or 0.0.0.0 for all of them"
             ) from error
         raise LocalServiceError(
-            f"FEDERATION_MCP_PORT: got {port}, which cannot be had on {host} ({str(error.strerror).partition(' (')[0]}); wants a free port"
+            f"FEDERATION_{whose}_PORT: got {port}, which cannot be had on {host} ({str(error.strerror).partition(' (')[0]}); wants a free port"
         ) from error
     # For what it accepts: asyncio knows a socket that it was given not for one of TCP, and an answer of two parts would wait 40 ms for the
     # acknowledgement of the first (Nagle's algorithm and delayed acknowledgements, RFC 1122).
@@ -55,10 +55,10 @@ def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
     return [listen(host, port, shared=True) for _ in range(count)]
 
 
-def is_free(port: int, host: str = LOOPBACK) -> bool:
+def is_free(port: int, host: str = LOOPBACK, *, whose: str = "MCP") -> bool:
     """Say whether a server could bind the port now. Raises SettingsError for a host that is not this machine's."""
     try:
-        listen(host, port).close()
+        listen(host, port, whose=whose).close()
     except LocalServiceError:
         return False
     return True
@@ -73,12 +73,12 @@ def free_port() -> int:
     return port
 
 
-def keep_or_choose(port: int | None, host: str = LOOPBACK) -> int:
+def keep_or_choose(port: int | None, host: str = LOOPBACK, *, whose: str = "MCP") -> int:
     """Return the port if it is free on the host, else another one; until this process ends, no other federation here chooses it.
 
     Raises SettingsError for a host that is not this machine's.
     """
-    if port is not None and is_free(port, host) and _promise(port):
+    if port is not None and is_free(port, host, whose=whose) and _promise(port):
         return port
     while not _promise(chosen := free_port()):
         pass

@@ -1,4 +1,4 @@
-"""Where the front door is, as URLs that can be used from here or from elsewhere; asks nobody."""
+"""Where the front door and the STOMP door are, as URLs that can be used from here or from elsewhere; asks nobody."""
 
 import socket
 
@@ -18,9 +18,18 @@ def near(host: str) -> str:
     return _EVERYWHERE.get(host, host)
 
 
+def stomp_url(config: Settings, *, for_others: bool = False) -> str:
+    """Return where agents that speak STOMP connect; `for_others` names this machine where their door answers on all of its addresses."""
+    return f"stomp{'+ssl' if config.tls else ''}://{_host(config.stomp_host, for_others=for_others)}:{config.stomp_port}"
+
+
+def _host(bound: str, *, for_others: bool) -> str:
+    host = socket.gethostname() if for_others and bound in _EVERYWHERE else near(bound)
+    return f"[{host}]" if ":" in host else host
+
+
 def mcp_url(config: Settings, *, for_others: bool = False) -> str:
     """Return the URL of the front door; `for_others` names this machine where the door answers on all of its addresses."""
     if for_others and config.mcp_url is not None:
         return config.mcp_url
-    host = socket.gethostname() if for_others and config.mcp_host in _EVERYWHERE else near(config.mcp_host)
-    return f"{'https' if config.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{config.mcp_port}{PATH}"
+    return f"{'https' if config.tls else 'http'}://{_host(config.mcp_host, for_others=for_others)}:{config.mcp_port}{PATH}"

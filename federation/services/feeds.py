@@ -1,6 +1,6 @@
 """Feeds: inboxes, and what is said to everybody, for those who speak STOMP; says what is to be copied where, and copies nothing itself.
 
-An agent that is fed may also speak so. Who is, an operator says: the broker must know it as a user of its own (docs/adr/0013-stomp-peers.md).
+An agent that is fed may also speak so. Who is, an operator says, and the STOMP door looks here for it (docs/adr/0027-stomp-door.md).
 """
 
 import re
@@ -21,7 +21,7 @@ from federation.store.models.conversations import Message, MessageType, Receipt
 from federation.store.models.feeds import Feed
 
 BROADCAST = "/topic/federation.broadcast"
-# Each agent's own, which the broker lets that agent alone write to.
+# Each agent's own, which the STOMP door lets that agent alone write to.
 FROM = "/queue/federation.from."
 NOTICE = "feeds"
 SHORTEST_S, LONGEST_S, USUAL_S = 1.0, 30 * 86_400.0, 3600.0

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import time
 import uuid
@@ -18,9 +19,11 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from psycopg import sql
 from pydantic import SecretStr
 
+from federation.cli.fleet import answers_stomp
 from federation.delivery.app import QUEUE_PREFIX, make
 from federation.delivery.publisher import CeleryPublisher
 from federation.local import node_roles
+from federation.local.ports import LOOPBACK, free_port
 from federation.services import executions
 from federation.settings import Settings
 from federation.store import outbox
@@ -68,8 +71,11 @@ class World:
         self.publisher = CeleryPublisher(self._door, service, stale_s=6)
         self.transactions = Transactions(kept.engine(database_url), self.publisher, service=service)
         self.processes: list[Started] = []
+        # Of agents that speak STOMP, by name.
+        self.tokens: dict[str, str] = {}
         self.calm_node = ""
         self.calm_worker: Started | None = None
+        self.stomp_port = free_port()
         self.tag = uuid.uuid4().hex[:6]
         self._own_logins = own_logins
         self._logins: dict[str, dict[str, str]] = {}
@@ -135,6 +141,17 @@ class World:
             names = zip(("FEDERATION_DATABASE_URL", "FEDERATION_DATABASE_SERVICE_URL"), node_roles.ACTING_AS, strict=True)
             self._logins[node] = {name: f"postgresql://{node_roles.name_of(node, acting)}:{password}@{where}" for name, acting in names}
         return self._logins[node]
+
+    def stomp_door(self, *, port: int | None = None, trusted: ssl.SSLContext | None = None, **environment: str) -> Started:
+        """Start an agents' door for STOMP and wait until it answers, at the same port each time unless told; over TLS if told whom to trust."""
+        port = port or self.stomp_port
+        surroundings = self.environment(FEDERATION_BROKER_URL=self.broker.url_of("stomp"), FEDERATION_STOMP_PORT=str(port), **environment)
+        log = (self.folder / "stomp.log").open("ab")
+        process = forks.start("federation.cli.main", "stomp", cwd=self.folder, env=surroundings, stdout=log)
+        self.processes.append(process)
+        until(lambda: answers_stomp(LOOPBACK, port, trusted)() or process.poll() is not None, "the STOMP door answers")
+        assert process.poll() is None, self.log("stomp")
+        return process
 
     def alive(self, node: str, pid: int) -> bool:
         return bool(self.rows("SELECT 1 FROM nodes WHERE name = %s AND pid = %s AND left_at IS NULL", node, pid))

@@ -23,7 +23,7 @@ from federation.settings import BROKER_URLS, load
         ("FEDERATION_LOG_LEVEL", "LOUD", "FEDERATION_LOG_LEVEL: got 'LOUD', wants 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("FEDERATION_CLAIM_TTL_S", "0.5", "FEDERATION_CLAIM_TTL_S: got '0.5', wants"),
         ("FEDERATION_MCP_PROT", "8765", "no setting 'FEDERATION_MCP_PROT'; nearest: FEDERATION_MCP_PORT"),
-        ("FEDERATION_ACTIVEMQ_HOME", "/opt", "no setting 'FEDERATION_ACTIVEMQ_HOME'; nearest: ACTIVEMQ_HOME"),
+        ("FEDERATION_ACTIVEMQ_HOME", "/opt", "no setting 'FEDERATION_ACTIVEMQ_HOME'; nearest: FEDERATION_STOMP_HOST, ACTIVEMQ_HOME"),
         ("FEDERATION_INDEX_ROOTS", "/srv", "FEDERATION_INDEX_ROOTS: got '/srv', wants JSON"),
         ("FEDERATION_INDEX_ROOTS", '["srv"]', "FEDERATION_INDEX_ROOTS[0]: got 'srv', wants an absolute path"),
         ("FEDERATION_DATA_DIR", "data", "FEDERATION_DATA_DIR: got 'data', wants an absolute path, such as /"),

@@ -254,8 +254,8 @@ def test_heartbeats_keep_an_idle_connection(bus: Any, queue: kombu.Queue) -> Non
 
 
 def test_a_refused_destination_is_an_error_of_the_channel(bus: Any, activemq: Any) -> None:
-    peer_url = f"activemq://peer:{quote(activemq.passwords['peer'])}@{activemq.host}:{activemq.port}/"
-    bus.url = peer_url
+    stomp_url = f"activemq://stomp:{quote(activemq.passwords['stomp'])}@{activemq.host}:{activemq.port}/"
+    bus.url = stomp_url
     connection = bus.connect()
     name = "federation.node.secret"
     with pytest.raises(RequestRefused, match="rights"):

@@ -51,8 +51,8 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
 
 def test_sixteen_threads_on_one_connection_each_hear_of_their_own_messages(bus: Any, activemq: Any) -> None:
     """Every second message of a thread goes where its user may not write: exactly those must fail, whoever reads the answers."""
-    url, own = bus.url, f"federation.peer.{uuid.uuid4().hex}"
-    bus.url = f"activemq://peer:{quote(activemq.passwords['peer'])}@{activemq.host}:{activemq.port}/"
+    url, own = bus.url, f"federation.from.{uuid.uuid4().hex}"
+    bus.url = f"activemq://stomp:{quote(activemq.passwords['stomp'])}@{activemq.host}:{activemq.port}/"
     connection = bus.connect()
     connection.connect()
 

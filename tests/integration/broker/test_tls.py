@@ -107,7 +107,7 @@ def broker(activemq: Any, server_dir: Path, authorities: tuple[Authority, Author
     authority = authorities[0]
     authority.issue("broker")
     server = type(activemq)(server_dir / "activemq-tls")
-    server.passwords["peer"] = STRANGE_PASSWORD
+    server.passwords["stomp"] = STRANGE_PASSWORD
     configuration = server_dir / "activemq-tls" / "activemq.xml"
     kinds = {"ssl": "stomp+ssl", "nio": "stomp+nio+ssl", "client": "stomp+ssl"}
     # Promised to this process until it ends: the broker opens them much later.
@@ -215,7 +215,7 @@ def test_the_names_of_redis_are_understood(broker: SecureBroker) -> None:
 
 
 def test_a_password_with_any_sign_is_accepted(broker: SecureBroker) -> None:
-    with replace(broker, user="peer", password=quote(STRANGE_PASSWORD, safe="")).connect() as connection:
+    with replace(broker, user="stomp", password=quote(STRANGE_PASSWORD, safe="")).connect() as connection:
         connection.connect()
 
 

@@ -11,12 +11,13 @@ from tests.integration.world import World
 
 
 @contextmanager
-def _world(postgres: Any, activemq: Any, stock: Any, watch: Any, folder: Path) -> Iterator[World]:
+def opened(postgres: Any, activemq: Any, stock: Any, watch: Any, folder: Path, kind: type[World] = World) -> Iterator[World]:
+    """A world on the session's servers, whose writes are watched."""
     postgres.start()
     activemq.start()
     with stock.lend() as owner_url:
         app, service = (postgres.as_role(role, owner_url) for role in ("federation_app", "federation_service"))
-        made = World(folder, owner_url=owner_url, database_url=app, service_url=service, broker=activemq)
+        made = kind(folder, owner_url=owner_url, database_url=app, service_url=service, broker=activemq)
         try:
             yield made
         finally:
@@ -28,13 +29,13 @@ def _world(postgres: Any, activemq: Any, stock: Any, watch: Any, folder: Path) -
 @pytest.fixture
 def world(postgres: Any, activemq: Any, stock: Any, watch: Any, tmp_path: Path) -> Iterator[World]:
     """A fresh database on the session's servers; all processes that the test started end with it, and each of their writes has its event."""
-    with _world(postgres, activemq, stock, watch, tmp_path) as made:
+    with opened(postgres, activemq, stock, watch, tmp_path) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def _calm(postgres: Any, activemq: Any, stock: Any, watch: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with _world(postgres, activemq, stock, watch, tmp_path_factory.mktemp("calm")) as made:
+    with opened(postgres, activemq, stock, watch, tmp_path_factory.mktemp("calm")) as made:
         made.calm_node = made.node("calm", role="lead")
         made.calm_worker = made.worker(made.calm_node)
         yield made

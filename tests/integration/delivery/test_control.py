@@ -53,7 +53,7 @@ def test_who_may_ask_is_answered(calm: World, control: Any, user: str, running: 
     assert str(running) in [one["id"] for one in answers]
 
 
-@pytest.mark.parametrize("user", ["observer", "door", "relay", "worker", "peer"])
+@pytest.mark.parametrize("user", ["observer", "door", "relay", "worker", "stomp"])
 def test_a_command_of_who_is_no_operator_is_refused_and_not_obeyed(calm: World, control: Any, user: str, running: uuid.UUID) -> None:
     with pytest.raises(Refused, match=f"User {user} is not authorized to write to.*FEDERATION_BROKER_URL"):
         control(user).shutdown()

@@ -18,6 +18,7 @@ import pytest
 from federation.broker.moving import waiting_messages
 from federation.delivery.publisher import CeleryPublisher
 from federation.delivery.relay import TOPIC
+from federation.local.ports import LOOPBACK
 from federation.placement.node import Gpu
 from federation.services import agents, feeds, inboxes, messages, nodes
 from federation.services.nodes import Announcement
@@ -229,11 +230,11 @@ def marked(arrived: "SimpleQueue[dict[str, Any]]", say: Callable[[str], None]) -
 @pytest.mark.timeout(600)
 def test_each_event_is_told_and_each_inbox_copied_in_order_whenever_a_relay_dies(world: World, activemq: Any, every: int) -> None:
     with world.transactions.begin("cli:tester") as session:
-        for name in ("ada", "bob"):
-            agents.add(session, name, "lead")
+        tokens = {name: agents.add(session, name, "lead") for name in ("ada", "bob")}
         feeds.begin(session, None)
         feeds.begin(session, "bob")
-    peer = example().Peer(activemq.host, activemq.port, "bob", activemq.speakers["bob"])
+    world.stomp_door()
+    peer = example().Peer(LOOPBACK, world.stomp_port, "bob", tokens["bob"])
     steps: list[str] = []
     outcomes: set[tuple[int, ...]] = set()
     known: dict[int, str] = {}

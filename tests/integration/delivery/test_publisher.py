@@ -88,9 +88,9 @@ class Relay:
             line.close()
 
 
-def as_peer(activemq: Any) -> str:
+def as_stomp(activemq: Any) -> str:
     """The broker's URL for a user that may not write to the queues of nodes."""
-    return f"activemq://peer:{activemq.passwords['peer']}@{activemq.host}:{activemq.port}/"
+    return f"activemq://stomp:{activemq.passwords['stomp']}@{activemq.host}:{activemq.port}/"
 
 
 def test_entries_without_a_node_do_not_keep_others_from_being_sent(world: World) -> None:
@@ -109,7 +109,7 @@ def test_entries_without_a_node_do_not_keep_others_from_being_sent(world: World)
 
 def test_broker_that_refuses_a_user_parks_the_execution_and_the_caller_notices_nothing(world: World, activemq: Any) -> None:
     announce(world, "closed")
-    refused = door(world, as_peer(activemq))
+    refused = door(world, as_stomp(activemq))
     identity = record(world, refused, {})
     view = world.state(identity)
     assert view.state == "unplaced"
@@ -164,9 +164,9 @@ def test_message_whose_receipt_is_lost_is_sent_again_under_its_id_with_one_effec
 
 def test_beat_outlives_refusals(world: World, activemq: Any) -> None:
     announce(world, "deaf")
-    identity = record(world, door(world, as_peer(activemq)), {})
+    identity = record(world, door(world, as_stomp(activemq)), {})
     # The node is announced and never ticks: on a slow machine it would turn stale before the second refusal.
-    beat = world.celery("beat", name="beat", FEDERATION_BROKER_URL=as_peer(activemq), FEDERATION_NODE_STALE_S="3600")
+    beat = world.celery("beat", name="beat", FEDERATION_BROKER_URL=as_stomp(activemq), FEDERATION_NODE_STALE_S="3600")
     # ActiveMQ tells a refusal with the message's receipt, or by ending the connection.
     told = ("outbox.refused", "outbox.deferred")
     world.until(lambda: sum(map(world.log("beat").count, told)) > 1 or beat.poll() is not None, "its sweeps are refused, again and again")

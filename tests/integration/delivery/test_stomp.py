@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from federation.broker.frames import MAX_FRAME_BYTES
+from federation.local.ports import LOOPBACK
 from federation.security.statements import Draft, content_sha256, nonce
 from federation.services import agent_keys, agents, cop, feeds, history, inboxes, messages, sessions
 from federation.services.sessions import Start
@@ -22,6 +23,7 @@ from federation.store import event_log
 from federation.store.fixed_ids import fixed_id
 from federation.store.models.conversations import Message
 from tests.integration.services.stating import by_hand, made
+from tests.integration.stomp.conftest import Raw
 
 World = Any
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "stomp_peer.py"
@@ -39,29 +41,31 @@ def example() -> Any:
 
 
 @pytest.fixture
-def fed(world: World, activemq: Any) -> World:
+def fed(world: World) -> World:
     """A world with ada, bob and eve, where bob speaks STOMP and a beat runs; what an earlier test left in the queues is gone."""
     with world.transactions.begin("cli:tester") as session:
-        for name, role in {"ada": "lead", "bob": "developer", "eve": "analyst"}.items():
-            agents.add(session, name, role)
+        world.tokens = {name: agents.add(session, name, role) for name, role in {"ada": "lead", "bob": "developer", "eve": "analyst"}.items()}
         feeds.begin(session, None)
         feeds.begin(session, "bob")
-    left = example().Peer(activemq.host, activemq.port, "bob", activemq.speakers["bob"])
-    left.say(confirm=True, id=f"end-{uuid.uuid4().hex}", type="state", state={"summary": "Here"})
+        feeds.begin(session, "eve")
+    world.stomp_door()
     world.celery("beat", name="beat")
-    while not ((told := left.arrived.get(timeout=WITHIN_S)) and str(told.get("id")).startswith("end-")):
-        pass
-    left.client.disconnect()
+    for name in ("bob", "eve"):
+        left = example().Peer(LOOPBACK, world.stomp_port, name, world.tokens[name])
+        left.say(confirm=True, id=f"end-{uuid.uuid4().hex}", type="state", state={"summary": "Here"})
+        while not ((told := left.arrived.get(timeout=WITHIN_S)) and str(told.get("id")).startswith("end-")):
+            pass
+        left.client.disconnect()
     return world
 
 
 @pytest.fixture
-def peer(activemq: Any) -> Iterator[Callable[[str], Any]]:
+def peer(fed: World) -> Iterator[Callable[[str], Any]]:
     """Connects as an agent."""
     made: list[Any] = []
 
     def connect(name: str) -> Any:
-        made.append(example().Peer(activemq.host, activemq.port, name, activemq.speakers[name]))
+        made.append(example().Peer(LOOPBACK, fed.stomp_port, name, fed.tokens[name]))
         return made[-1]
 
     yield connect
@@ -106,8 +110,9 @@ def test_what_is_said_to_an_agent_comes_to_its_queue_and_to_everybody_to_the_top
         "Please review auth-module.py",
     )
     assert (finding["finding"], finding["cursor"]) == ({"category": "observation", "confidence": 0.5, "content": "noon"}, 2)
-    heard = get(eve)
-    assert (heard["by"], heard["content"]) == ("/topic/federation.broadcast", "noon"), "eve is not fed, and hears what is said to all"
+    while (heard := get(eve))["by"] != "/topic/federation.broadcast":
+        assert heard["by"] == "/queue/federation.eve"
+    assert heard["content"] == "noon"
     # Copied, and not read: that it says itself.
     with fed.transactions.begin("bob") as session:
         assert len(inboxes.inbox(session).messages) == 2
@@ -265,6 +270,39 @@ def test_each_message_is_heard_once_and_fed_in_order_though_beat_and_broker_die(
         got += [message["content"] for message in [get(peers[1])] if message.get("conversation_id") == "feed"]
     # Each comes at least once, and for the first time in order.
     assert list(dict.fromkeys(got)) == [f"{number}" for number in range(count)]
+
+
+def test_what_was_receipted_is_heard_once_though_the_door_dies(fed: World) -> None:
+    """Who is not told that a message was taken sends it again, under the same name."""
+    receipted: set[str] = set()
+
+    def speak(numbers: list[int]) -> Raw:
+        client = Raw(fed.stomp_port).say("CONNECT", accept_version="1.2", passcode=fed.tokens["bob"])
+        client.frame()
+        for number in numbers:
+            said = {"content": f"{number}", "conversation_id": "kill", "id": f"kill-{number}"}
+            body = json.dumps(said).encode()
+            client.say("SEND", body, destination="/queue/federation.from.bob", persistent="true", receipt=f"{number}")
+        return client
+
+    client = speak(list(range(60)))
+    while len(receipted) < 20 and (frame := client.frame()) is not None:
+        receipted.add(frame.headers["receipt-id"])
+    door = fed.processes[0]
+    os.kill(door.pid, signal.SIGKILL)
+    while (frame := client.frame()) is not None:
+        receipted.add(frame.headers["receipt-id"])
+    assert 20 <= len(receipted) < 60
+    door.wait()
+    fed.stomp_door()
+    missing = [number for number in range(60) if f"{number}" not in receipted]
+    again = speak(missing)
+    for _ in missing:
+        told = again.frame()
+        assert told is not None
+        assert told.command == "RECEIPT"
+    fed.until(lambda: len(said(fed, "kill", who="bob")) >= 60, "all is heard", within_s=WITHIN_S)
+    assert sorted(content for _, content in said(fed, "kill", who="bob")) == sorted(f"{number}" for number in range(60))
 
 
 def drained(peer: Any) -> list[dict[str, Any]]:

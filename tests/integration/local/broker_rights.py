@@ -3,10 +3,8 @@
 import uuid
 from collections.abc import Mapping
 
-from federation.local.activemq import DOOR, OBSERVER, OPERATOR, PEER, RELAY, WORKER, user_of, user_of_node
+from federation.local.activemq import DOOR, OBSERVER, OPERATOR, RELAY, STOMP, WORKER, user_of_node
 
-# Agents that speak STOMP.
-ADA, BOB = user_of("ada"), user_of("bob")
 # Nodes that are let in alone.
 APART, ASIDE = user_of_node("apart"), user_of_node("aside")
 NODES = (WORKER, APART, ASIDE)
@@ -18,15 +16,12 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "/queue/federation.node.apart": ((WORKER, APART, RELAY, OPERATOR), (*NODES, DOOR, RELAY, OPERATOR)),
     f"/queue/DLQ.federation.node.{TAG}": ((OPERATOR,), (*NODES, OPERATOR)),
     "/queue/DLQ.federation.node.apart": ((OPERATOR,), (*NODES, OPERATOR)),
-    f"/queue/federation.peer.{TAG}": ((PEER, WORKER, RELAY, OPERATOR), (PEER, OPERATOR)),
     f"/queue/DLQ.federation.{TAG}": ((OPERATOR,), (OPERATOR,)),
-    f"/topic/federation.peer.{TAG}": ((PEER, OBSERVER, OPERATOR), (PEER,)),
-    f"/topic/federation.{TAG}": ((ADA, BOB, PEER, OBSERVER, OPERATOR), NOBODY),
-    # What is fed to agents, and what they say: each its own.
-    f"/queue/federation.{TAG}": ((WORKER, RELAY, OPERATOR), (RELAY, OPERATOR)),
-    "/queue/federation.ada": ((ADA, WORKER, RELAY, OPERATOR), (RELAY, OPERATOR)),
-    "/queue/federation.from.ada": ((WORKER, RELAY, OPERATOR), (ADA, OPERATOR)),
-    "/topic/federation.broadcast": ((ADA, BOB, PEER, RELAY, OBSERVER, OPERATOR), (RELAY,)),
+    f"/topic/federation.{TAG}": ((OBSERVER, OPERATOR), NOBODY),
+    # What is fed to agents, and what they say, all of it through their door.
+    f"/queue/federation.{TAG}": ((STOMP, WORKER, RELAY, OPERATOR), (RELAY, OPERATOR)),
+    f"/queue/federation.from.{TAG}": ((WORKER, RELAY, OPERATOR), (STOMP, OPERATOR)),
+    "/topic/federation.broadcast": ((STOMP, RELAY, OBSERVER, OPERATOR), (RELAY,)),
     "/topic/celery.pidbox": ((*NODES, OPERATOR), (OPERATOR,)),
     f"/queue/{TAG}.reply.celery.pidbox": ((OPERATOR,), (*NODES, OPERATOR)),
     "/topic/celery.questions.pidbox": ((*NODES, OPERATOR), (*NODES, DOOR, RELAY, OBSERVER, OPERATOR)),
@@ -39,10 +34,10 @@ RIGHTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **{f"/topic/replies.federation.{user}": ((user,), (user,)) for user in (RELAY, OBSERVER, OPERATOR)},
     "/topic/ActiveMQ.Scheduler.Management": (NOBODY, NOBODY),
     # Names of one word, and below `nobody`, are nobody's to write: who may read them is not in the way of who reads all.
-    f"/queue/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
-    f"/topic/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
-    f"/queue/nobody.{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
-    f"/topic/nobody.{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, PEER, ADA, BOB), NOBODY),
+    f"/queue/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, STOMP), NOBODY),
+    f"/topic/{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, STOMP), NOBODY),
+    f"/queue/nobody.{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, STOMP), NOBODY),
+    f"/topic/nobody.{TAG}": ((*NODES, RELAY, OBSERVER, OPERATOR, STOMP), NOBODY),
     f"/topic/VirtualTopic.{TAG}": (NOBODY, NOBODY),
 }
 # What has wildcards or is a list, and who is let into what of it.
@@ -55,6 +50,6 @@ LAST = f"/topic/last-{TAG}"
 
 # To ActiveMQ a list that begins with a temporary place is one, and what it judges of a list it judges of all.
 TEMPORARY = ("/temp-queue/mine", "/temp-topic/mine")
-PLACES = {PEER: f"/queue/federation.peer.{TAG}", BOB: "/queue/federation.from.bob", OBSERVER: f"/topic/replies.federation.{OBSERVER}"}
+PLACES = {STOMP: "/queue/federation.from.bob", OBSERVER: f"/topic/replies.federation.{OBSERVER}"}
 PLACES |= {RELAY: "/queue/federation.bob", DOOR: "/topic/celery.questions.pidbox"}
 PLACES |= dict.fromkeys((WORKER, APART), f"/queue/{TAG}.reply.celery.pidbox")

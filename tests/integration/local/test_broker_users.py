@@ -12,8 +12,8 @@ import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
 from federation.broker.errors import RequestRefused
-from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, PEER, RELAY, USERS, WORKER
-from tests.integration.local.broker_rights import ADA, APART, BOB, LAST, LISTS, PLACES, RIGHTS, TAG, TEMPORARY
+from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, RELAY, STOMP, USERS, WORKER
+from tests.integration.local.broker_rights import APART, LAST, LISTS, PLACES, RIGHTS, TAG, TEMPORARY
 from tests.integration.local.stomp_clients import WITHIN_S, Clients
 
 
@@ -46,10 +46,10 @@ def asked(clients: Clients) -> Any:
     return ask
 
 
-@pytest.mark.parametrize("user", [*USERS, ADA, BOB, APART])
+@pytest.mark.parametrize("user", [*USERS, APART])
 def test_each_user_may_do_what_its_part_needs_and_nothing_else(asked: Any, user: str) -> None:
-    # A peer's queue is the peer's to make; the others read it when it is there.
-    made = (f"/queue/federation.peer.{TAG}", f"/queue/federation.{TAG}", "/queue/federation.ada", "/queue/federation.from.ada")
+    # Of what is not there the readers may not make it.
+    made = (f"/queue/federation.{TAG}", f"/queue/federation.from.{TAG}")
     for name in (*made, *(f"/{kind}/{name}{TAG}" for kind in ("queue", "topic") for name in ("", "nobody."))):
         asked(ADMIN, "write", name)
     found = {(verb, name): asked(user, verb, name) for name in RIGHTS for verb in ("read", "write")}
@@ -62,7 +62,7 @@ def test_each_user_may_do_what_its_part_needs_and_nothing_else(asked: Any, user:
     assert all(f"User {user} is not authorized to" in reason for reason in found.values() if reason)
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, RELAY, OBSERVER, BOB, OPERATOR])
+@pytest.mark.parametrize("user", [WORKER, APART, DOOR, RELAY, OBSERVER, STOMP, OPERATOR])
 def test_nobody_has_temporary_places_or_writes_to_those_of_others(clients: Clients, user: str) -> None:
     mine = clients(ADMIN)
     assert mine.read("/temp-queue/mine") == ""
@@ -72,7 +72,7 @@ def test_nobody_has_temporary_places_or_writes_to_those_of_others(clients: Clien
     assert mine.arrived.empty()
 
 
-@pytest.mark.parametrize("user", [BOB, PEER, OBSERVER, OPERATOR])
+@pytest.mark.parametrize("user", [STOMP, OBSERVER, OPERATOR])
 def test_nobody_has_kept_what_is_told_while_he_is_away(clients: Clients, user: str) -> None:
     """ActiveMQ adds such a subscription to a new topic in the name of who writes there first, whatever its owner may read."""
     for pattern in ("/topic/federation.>", "/topic/federation.broadcast"):

@@ -11,8 +11,8 @@ import kombu
 import pytest
 
 import federation.broker  # noqa: F401  # registers activemq://
-from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, PEER, RELAY, WORKER
-from tests.integration.local.broker_rights import ADA, APART, ASIDE, BOB, LAST, PLACES, RIGHTS, TAG, TEMPORARY
+from federation.local.activemq import ADMIN, DOOR, OBSERVER, OPERATOR, RELAY, STOMP, WORKER
+from tests.integration.local.broker_rights import APART, ASIDE, LAST, PLACES, RIGHTS, TAG, TEMPORARY
 from tests.integration.local.stomp_clients import WITHIN_S, Clients
 
 WIDE_QUEUES = ("/queue/>", "/queue/federation.>", "/queue/*.*", "/queue/federation.node.>")
@@ -46,7 +46,7 @@ def untouched(activemq: Any, server_dir: Path) -> Iterator[Clients]:
     server.stop()
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, OBSERVER, BOB])
+@pytest.mark.parametrize("user", [WORKER, APART, DOOR, OBSERVER, STOMP])
 def test_a_wildcard_leads_into_no_queue_that_its_user_may_not_read(wild: Clients, user: str) -> None:
     queues = [name for name in RIGHTS if name.startswith("/queue/") and "Statistics" not in name]
     # Queues that are there before the subscription, and such that are made after it. Names of their own for each pattern: ActiveMQ counts a consumer
@@ -69,7 +69,7 @@ def test_a_wildcard_leads_into_no_queue_that_its_user_may_not_read(wild: Clients
         taker.end()
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, OBSERVER, BOB])
+@pytest.mark.parametrize("user", [WORKER, APART, DOOR, OBSERVER, STOMP])
 def test_a_wildcard_leads_into_no_topic_that_its_user_may_not_read(wild: Clients, user: str) -> None:
     topics = [name for name in RIGHTS if name.startswith("/topic/")]
     admin = wild(ADMIN)
@@ -93,7 +93,7 @@ def test_a_wildcard_leads_into_no_topic_that_its_user_may_not_read(wild: Clients
 ENDS = ("*.*", "*.*.*", "*.*.*.*", ">", "*.>", "federation.*", "federation.>", "federation.*.*", "celery.*", "celery.>", "celery.*.*", "celeryev.>")
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, RELAY, OBSERVER, BOB])
+@pytest.mark.parametrize("user", [WORKER, APART, DOOR, RELAY, OBSERVER, STOMP])
 def test_what_is_sent_to_a_wildcard_bears_its_name_and_reaches_no_agent_and_no_command(untouched: Clients, user: str) -> None:
     names = [name for name in RIGHTS if "Statistics" not in name]
     for kind, end, early in itertools.product(("topic", "queue"), ENDS, (True, False)):
@@ -110,7 +110,7 @@ def test_what_is_sent_to_a_wildcard_bears_its_name_and_reaches_no_agent_and_no_c
         through = {witness.heard.get() for _ in range(len(reached) + 1)} - {LAST}
         assert not (refused and pattern in reached)
         assert {name for name in reached if not ("*" in name or ">" in name)} == set(), pattern
-        if user in (PEER, OBSERVER, BOB):
+        if user in (OBSERVER, STOMP):
             assert {name for name in through if name.count(".") == 1} == set(), pattern
         if user in (DOOR, WORKER, APART):
             assert {name for name in through if name.startswith("/topic/") and name.count(".") == 1} == set(), pattern
@@ -118,7 +118,7 @@ def test_what_is_sent_to_a_wildcard_bears_its_name_and_reaches_no_agent_and_no_c
         witness.end()
 
 
-@pytest.mark.parametrize("user", [PEER, WORKER, APART, DOOR, RELAY, OBSERVER, BOB])
+@pytest.mark.parametrize("user", [WORKER, APART, DOOR, RELAY, OBSERVER, STOMP])
 def test_what_is_sent_to_a_list_reaches_nothing_that_its_user_may_not_write_to(untouched: Clients, user: str) -> None:
     own = PLACES[user]
     forbidden = [name for name, (_, writers) in RIGHTS.items() if user not in writers and not name.startswith("/queue/ActiveMQ.")]
@@ -165,22 +165,20 @@ def test_our_own_connections_take_nothing_that_was_sent_to_a_wildcard(untouched:
 
 def test_who_reads_by_a_wildcard_keeps_nobody_out(untouched: Clients) -> None:
     wild = untouched
-    assert not wild(PEER).read("/queue/federation.peer.>")
-    for user in (PEER, BOB, ASIDE):
-        below = ("/queue/federation.*", "/queue/federation.*.>", "/queue/federation.from.*")
-        for pattern in (*below, "/queue/federation.>", "/queue/*.*.>", "/queue/federation.node.>", "/topic/federation.>"):
-            # Whether it is let in or not.
-            wild(user).read(pattern)
+    below = ("/queue/federation.*", "/queue/federation.*.>", "/queue/federation.from.*")
+    for pattern in (*below, "/queue/federation.>", "/queue/*.*.>", "/queue/federation.node.>", "/topic/federation.>"):
+        # Whether it is let in or not. The agents' door reads by no wildcard.
+        wild(ASIDE).read(pattern)
     readers = ((WORKER, "/queue/federation.node.{}"), (RELAY, "/queue/federation.node.{}"), (OBSERVER, "/topic/federation.events.{}"))
     for reader, name in (
         *readers,
         (APART, "/queue/federation.node.apart"),
-        (ADA, "/queue/federation.ada"),
-        (RELAY, "/queue/federation.from.ada"),
-        (ADA, "/topic/federation.broadcast"),
+        (STOMP, "/queue/federation.{}"),
+        (RELAY, "/queue/federation.from.{}"),
+        (STOMP, "/topic/federation.broadcast"),
     ):
         assert wild(reader).read(name.format(uuid.uuid4().hex)) == "", (reader, name)
-    for writer, name in ((RELAY, "/queue/federation.ada"), (ADA, "/queue/federation.from.ada"), (RELAY, "/topic/federation.broadcast")):
+    for writer, name in ((RELAY, "/queue/federation.ada"), (STOMP, "/queue/federation.from.ada"), (RELAY, "/topic/federation.broadcast")):
         assert wild(writer).write(name) == "", (writer, name)
 
 
@@ -207,4 +205,4 @@ def test_who_reads_everything_keeps_nobody_out_neither_then_nor_after_a_restart(
                 assert client.read(name) == "", (reader, name, restarted)
                 client.end()
         # Nor does it let anybody in where he may not read.
-        assert "is not authorized to read from" in untouched(PEER).read(f"/queue/federation.node.{uuid.uuid4().hex}")
+        assert "is not authorized to read from" in untouched(STOMP).read(f"/queue/federation.node.{uuid.uuid4().hex}")

@@ -42,16 +42,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 def remember(home: Home, name: str, port: int) -> None:
     """Let the federation have used this port last."""
     write_json(home.secrets_file, read_json(home.secrets_file) | {name: port})
-    if name in ("mcp_port", "flower_port"):
+    if name in OTHERS:
         write_json(home.settings_file, read_json(home.settings_file) | {name: port})
 
 
-SERVICES = {"postgres_port": "PostgreSQL", "activemq_port": "ActiveMQ", "mcp_port": "the front door", "flower_port": "Flower"}
+OTHERS = {"mcp_port": "the front door", "stomp_port": "the STOMP door", "flower_port": "Flower"}
+SERVICES = {"postgres_port": "PostgreSQL", "activemq_port": "ActiveMQ", **OTHERS}
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_remembered_port_that_is_taken_is_told_with_who_has_it_and_what_is_used_instead(home: Home, taken: int, name: str) -> None:
-    for service in ("mcp_port", "flower_port"):
+    for service in OTHERS:
         remember(home, service, free_port())
     remember(home, name, taken)
     [told] = prepared(home, ["baby"]).notices

@@ -173,7 +173,7 @@ def test_a_day_in_the_life(machine: Machine) -> None:
     [notice] = [line for line in told.splitlines() if line.startswith(f"Port {DEFAULT_PORT} of the front door is taken")]
     assert notice.endswith(f"; from now on it is {urlsplit(status['mcp_url']).port}.")
     assert notice in (machine.data_dir / "logs" / "supervisor.log").read_text()
-    for key in ("broker_url", "database_url", "result_backend", "mcp_url", "flower_url", "data_dir"):
+    for key in ("broker_url", "database_url", "result_backend", "mcp_url", "stomp_url", "flower_url", "data_dir"):
         assert status[key], key
     assert [node["name"] for node in status["nodes"] if node["alive"]] == ["baby"]
     assert {part["name"]: part["state"] for part in status["parts"]} == {
@@ -184,6 +184,7 @@ def test_a_day_in_the_life(machine: Machine) -> None:
         "beat": "running",
         "flower": "running",
         "frontdoor": "running",
+        "stomp": "running",
     }
     flower_shows_and_does_not_command(status["flower_url"])
     password = status["flower_password"]

@@ -14,7 +14,7 @@ from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 from fastmcp.exceptions import ToolError
 from sqlalchemy import event, select
 
-from federation.mcp import access
+from federation.mcp import callers
 from federation.mcp.catalogue import CORE, TOOLS
 from federation.services import agents
 from federation.store.models.conversations import Message
@@ -126,7 +126,7 @@ async def test_what_a_proxy_says_of_the_way_a_request_came_is_nobodys_name(house
 
 
 async def test_revoked_token_dies_soon(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "REMEMBER_S", 0.0)
+    monkeypatch.setattr(callers, "REMEMBER_S", 0.0)
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     async with httpx2.AsyncClient(headers=ACCEPT | {"Authorization": f"Bearer {house.tokens['bob']}"}) as http:
         assert (await http.post(f"{house.url}/mcp", json=listing)).status_code == 200
@@ -145,7 +145,7 @@ async def test_all_tokens_in_use_are_looked_up_together(house: Any, monkeypatch:
             return (await http.post(f"{house.url}/mcp", json=listing, headers={"Authorization": f"Bearer {house.tokens[name]}"})).status_code
 
         # The first call is looked up, and the second tells that it goes on.
-        monkeypatch.setattr(access, "REMEMBER_S", 600.0)
+        monkeypatch.setattr(callers, "REMEMBER_S", 600.0)
         for name in ("ada", "bob", "dan") * 2:
             assert await call(name) == 200
 
@@ -155,7 +155,7 @@ async def test_all_tokens_in_use_are_looked_up_together(house: Any, monkeypatch:
                 asked.append(len(parameters["digests"]))
 
         try:
-            monkeypatch.setattr(access, "REMEMBER_S", 0.0)
+            monkeypatch.setattr(callers, "REMEMBER_S", 0.0)
             assert await call("ada") == 200
         finally:
             event.remove(engine, "before_cursor_execute", note)
@@ -163,7 +163,7 @@ async def test_all_tokens_in_use_are_looked_up_together(house: Any, monkeypatch:
 
 
 async def test_revoked_token_wakes_up_to_nothing(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "REMEMBER_S", 0.0)
+    monkeypatch.setattr(callers, "REMEMBER_S", 0.0)
     async with house.client("ada") as ada, house.client("bob") as bob:
         waiting = asyncio.create_task(bob.call_tool("federation_inbox", {"wait_s": 120}, raise_on_error=False))
         await house.heard("inbox:bob")

@@ -38,7 +38,7 @@ def users(found: dict[str, Any]) -> dict[str, str]:
 
 def test_each_part_has_its_own_url_of_the_local_broker_and_none_on_its_command_line(home: Home) -> None:
     found = parts(home)
-    assert users(found) == {"baby": "worker", "beat": "relay", "flower": "observer", "frontdoor": "door"}
+    assert users(found) == {"baby": "worker", "beat": "relay", "flower": "observer", "frontdoor": "door", "stomp": "stomp"}
     for part in found.values():
         assert "activemq://" not in " ".join(map(str, part.command))
 

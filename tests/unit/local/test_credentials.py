@@ -42,7 +42,14 @@ def test_settings_name_the_local_services(home: Home) -> None:
 
 
 def test_passwords_that_an_older_version_did_not_make_are_made(home: Home) -> None:
-    older = {"roles": {}, "users": {"admin": "a", "federation": "b", "peer": "c"}, "flower": "d", "postgres_port": 1, "activemq_port": 2}
+    older = {
+        "roles": {},
+        "users": {"admin": "a", "federation": "b", "peer": "c"},
+        "speakers": {"bob": "e"},
+        "flower": "d",
+        "postgres_port": 1,
+        "activemq_port": 2,
+    }
     write_json(home.secrets_file, older)
     write_json(home.settings_file, {"broker_url": "activemq://federation:b@127.0.0.1:2/"})
     made = credentials.load_or_make(home)

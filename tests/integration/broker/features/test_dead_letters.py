@@ -205,9 +205,9 @@ def test_a_worker_of_the_dead_letter_queue_itself_says_what_to_set_and_ends(proj
 
 
 def test_a_user_who_may_not_write_there_leaves_it_to_the_broker(bus: Any, activemq: Any, kill: Kill) -> None:
-    name = f"federation.peer.{uuid.uuid4().hex}"
+    name = f"federation.node.{uuid.uuid4().hex}"
     queue = kombu.Queue(name, routing_key=name)
-    url = activemq.url.replace(activemq.user, "peer").replace(activemq.password, activemq.passwords["peer"])
+    url = activemq.url.replace(activemq.user, "relay").replace(activemq.password, activemq.passwords["relay"])
     with kombu.Connection(url) as connection:
         bus.publish(connection, queue, "refused")
         inbox = bus.listen(connection, queue)
