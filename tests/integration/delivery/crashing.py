@@ -66,6 +66,20 @@ def watch(engine: Any, step: Steps, *, reads: bool = True) -> None:
     dialect.do_commit = do_commit
 
 
+def stepping(step: Steps) -> type[psycopg.Cursor]:
+    """Return cursors that make a step of each statement."""
+
+    class Stepping(psycopg.Cursor):
+        def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+            name = " ".join(str(query).split()[:3])
+            step(f"before {name}")
+            super().execute(query, *args, **options)
+            step(f"after {name}")
+            return self
+
+    return Stepping
+
+
 def watch_the_broker(step: Steps) -> None:
     """Make a step of each write and receipt."""
     for name in ("send", "wait_for_receipt"):
@@ -126,6 +140,7 @@ def tell(identity: uuid.UUID, step: Steps) -> None:
         # PostgreSQL may not have noticed yet that who led before is dead.
         while not one._leads(line):
             time.sleep(0.01)
+        line.cursor_factory = stepping(step)
         one._relay(line)
 
 

@@ -162,7 +162,7 @@ def test_state_and_message_agree_whenever_a_door_dies(world: World, every: int) 
     assert steps.count("before COMMIT") >= 3
     assert {"before send", "after send", "before wait_for_receipt", "after wait_for_receipt"} <= set(steps)
     assert any(step.startswith("before WITH made AS") for step in steps)
-    assert any(step.startswith("after WITH gone AS") for step in steps)
+    assert any(step.startswith("after WITH told AS") for step in steps)
 
 
 # All that one broadcast made, at one moment: messages, events that tell of them, inboxes in which they are, and how many there are.
