@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -23,6 +24,7 @@ from federation.stomp.pace import AT_ONCE_S, SENDS_A_SECOND
 from federation.stomp.passing import MOST_BODY_BYTES
 from tests.integration.stomp.conftest import House, Raw
 
+FILES = 4 * MOST_UNKNOWN
 MINE, INBOX = "/queue/federation.from.bob", "/queue/federation.bob"
 
 
@@ -227,6 +229,21 @@ def test_over_tls_it_shows_the_front_doors_certificate_and_refuses_the_clear(hou
     with socket.create_connection((LOOPBACK, port), timeout=60) as clear:
         clear.sendall(encode("CONNECT", {"accept-version": "1.2", "passcode": house.tokens["bob"]}))
         assert b"CONNECTED" not in clear.recv(4096)
+    house.stop(door)
+
+
+def test_who_waits_without_a_handshake_keeps_nobody_out(house: House, tmp_path: Path) -> None:
+    certificates = Certificates(Home(house.folder).tls_dir)
+    certificates.make([])
+    port, trusted = free_port(), certificates.client_context()
+    door = house.stomp_door(port=port, trusted=trusted, FEDERATION_TLS="true")
+    # As many as it has files for, and more.
+    resource.prlimit(door.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
+    house.opened += [Raw(port) for _ in range(FILES + 50)]
+    eve = Raw(port)
+    eve.socket = trusted.wrap_socket(eve.socket, server_hostname=LOOPBACK)
+    assert answered(eve.say("CONNECT", accept_version="1.2", passcode=house.tokens["eve"])) == "CONNECTED"
+    assert "Too many open files" not in house.log("stomp")
     house.stop(door)
 
 
