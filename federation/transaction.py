@@ -35,6 +35,7 @@ _BEGIN = b"BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigi
 _ACT = "SELECT clock_timestamp(), set_config(:setting, :actor, true)"
 # Its commit is not waited for until it is on the disk: after a crash of PostgreSQL the last of these may be missing, and nothing that came after.
 _FLEETING = ", set_config('synchronous_commit', 'off', true)"
+_NONE_FREE = "no connection to PostgreSQL became free in time; call again later"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
@@ -152,6 +153,8 @@ def _in_our_words() -> Iterator[None]:
     """Raise our error for what the driver raises where nothing is committed by us."""
     try:
         yield
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailable(_NONE_FREE) from error
     except DBAPIError as error:
         ours = _translated(error, committing=False)
         if ours is None:
@@ -228,7 +231,7 @@ class Transactions:
                 committing = True
                 session.commit()
         except PoolTimeoutError as error:
-            raise DatabaseUnavailable("no connection to PostgreSQL became free in time; call again later") from error
+            raise DatabaseUnavailable(_NONE_FREE) from error
         except DBAPIError as error:
             ours = _translated(error, committing=committing)
             if ours is None:

@@ -54,11 +54,10 @@ def code_search(
 
     with running() as here:
         about = machine.facts(here.folder)
-        started = time.perf_counter()
+        chunk_s = corpus.cutting_s(limit)
         chunks, asked = corpus.without_docstrings(limit)
-        chunk_s = time.perf_counter() - started
         asked = asked[:questions]
-        tell(f"{len(chunks)} chunks without docstrings, {len(asked)} questions; cut in {chunk_s:.1f} s")
+        tell(f"{len(chunks)} chunks without docstrings, {len(asked)} questions; all files are cut in {chunk_s:.1f} s")
         texts = [each.about.question for each in asked[:200]]
         queue = None if no_queue else asdict(through_queue.measure(here, limit, texts, watch, tell))
         if queue_only:

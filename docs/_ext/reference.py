@@ -312,6 +312,9 @@ def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
 
 def _appended(call: ast.Call, local: Mapping[str, ast.expr], module: str) -> Iterator[tuple[str, str, str]]:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
+    if name == "completed" and len(call.args) == 2:
+        # Written by the statement that it tells of.
+        yield from ((type_, stream, module) for type_ in _templates(call.args[0], local) for stream in _templates(call.args[1], local))
     if name != "append" or len(call.args) < 3:
         return
     of_task = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "task_events"

@@ -1,12 +1,13 @@
 """Takes what waits in a queue elsewhere: each message moves or goes in one transaction of the broker, and what is left alone stays."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from federation.broker import destinations
-from federation.broker.envelope import is_redelivered, pack_moved, unpack
+from federation.broker.envelope import is_redelivered, pack_moved
 from federation.broker.frames import Frame, encode
+from federation.broker.message import Message
 from federation.broker.opening import own_transport
 from federation.broker.peeking import peek
 from federation.broker.transport import Transport
@@ -17,32 +18,35 @@ SECONDS_TO_COMMIT = 30.0
 class WaitingMessage:
     """A message in a queue that no consumer has; while it is looked at, nobody gets it.
 
-    `headers` are those of kombu, `redelivered` says whether somebody may have had it before.
+    `message` is as its consumer would have it, `headers` are those of kombu, `redelivered` says whether somebody may have had it before.
     """
 
     def __init__(self, transport: Transport, frame: Frame, queue: str) -> None:
         self._transport, self._frame, self._queue = transport, frame, queue
-        self.headers: dict[str, Any] = unpack(frame, queue)["headers"]
+        self.message = Message.from_frame(frame, queue=queue, channel=None, delivery_tag=0, consumer_tag=None)
+        self.headers: dict[str, Any] = self.message.headers
+        self.size = len(frame.body)
         self.redelivered = is_redelivered(frame)
 
     def move(self, queue: str) -> None:
         """Send it to another kombu queue, as it is; returns when the broker has done it. Raises ConnectionLost or RequestRefused."""
         destination = destinations.queue(queue, self._transport.options.queue_prefix)
-        self._settle(pack_moved(self._frame, destination, queue))
+        _settle(self._transport, [self._frame], pack_moved(self._frame, destination, queue))
 
-    def drop(self) -> None:
-        """Take it from the queue for good. Raises ConnectionLost or RequestRefused."""
-        self._settle(None)
+    def drop(self, *others: "WaitingMessage") -> None:
+        """Take it, and others that were looked at with it, from the queue for good, all or none. Raises ConnectionLost or RequestRefused."""
+        _settle(self._transport, [each._frame for each in (self, *others)])
 
-    def _settle(self, sent: dict[str, str] | None) -> None:
-        wire = self._transport.wire
-        transaction, receipt = {"transaction": wire.next_id()}, wire.next_id()
-        frames = [encode("BEGIN", transaction)]
-        if sent is not None:
-            frames.append(encode("SEND", {**sent, **transaction}, self._frame.body))
-        frames.append(encode("ACK", {"id": self._frame.headers["ack"], **transaction}))
-        frames.append(encode("COMMIT", {**transaction, "receipt": receipt}))
-        wire.request(b"".join(frames), receipt, SECONDS_TO_COMMIT)
+
+def _settle(transport: Transport, taken: Sequence[Frame], sent: dict[str, str] | None = None) -> None:
+    wire = transport.wire
+    transaction, receipt = {"transaction": wire.next_id()}, wire.next_id()
+    frames = [encode("BEGIN", transaction)]
+    if sent is not None:
+        frames += [encode("SEND", {**sent, **transaction}, frame.body) for frame in taken]
+    frames += [encode("ACK", {"id": frame.headers["ack"], **transaction}) for frame in taken]
+    frames.append(encode("COMMIT", {**transaction, "receipt": receipt}))
+    wire.request(b"".join(frames), receipt, SECONDS_TO_COMMIT)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from federation.cli.console import console, inert, print_json, table
-from federation.cli.operator import transact
+from federation.cli.operator import take_away, transact
 from federation.errors import InvalidInput
 from federation.security.signing import PublicKey, parse_public
 from federation.services import agent_keys
@@ -68,7 +68,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke the keys of an agent, or one. What they signed before stays signed."""
-    ended = transact(lambda session: agent_keys.revoke(session, name, key))
+    ended = take_away(lambda session: agent_keys.revoke(session, name, key), lambda ended: f"{len(ended)} keys of {name} are revoked")
     if as_json:
         print_json(json.dumps([{"name": one.agent, "identity": one.identity} for one in ended], indent=2))
         return

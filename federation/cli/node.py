@@ -14,16 +14,19 @@ import typer
 
 from federation.cli import operator
 from federation.cli.console import console, errors, inert, print_json, table
-from federation.delivery.app import service_url
-from federation.errors import DatabaseUnavailable, InvalidInput, NotFound, SettingsError
+from federation.delivery.app import application, service_url
+from federation.delivery.purging import Purge, Purged
+from federation.delivery.runtime import transactions
+from federation.errors import DatabaseUnavailable, InvalidInput, NotFound, SettingsError, TransientError
 from federation.local import anew, children, credentials, node_roles, node_settings
 from federation.local.activemq import rights_of_node, user_of_node
 from federation.local.certificates import usable
 from federation.local.elsewhere import is_elsewhere
 from federation.local.home import Home
+from federation.local.person import person
 from federation.local.postgres import DATABASE, Postgres
 from federation.placement import node_file
-from federation.services import node_logins
+from federation.services import node_logins, signers
 from federation.settings import Settings, settings
 
 T = TypeVar("T")
@@ -32,6 +35,7 @@ _BROKER = "activemq"
 # After a session that does not end was killed.
 _BACK_WITHIN_S = 60.0
 _USUAL_DAYS = 90.0
+_PURGES_WITHIN_S, _TELL_EVERY = 60.0, 1_000
 
 app = typer.Typer(
     name="node",
@@ -254,9 +258,34 @@ def remove(name: Name, as_json: AsJson = False) -> None:
         if name in with_role:
             # Last, because PostgreSQL may refuse it.
             _ended(place, lambda: node_roles.shut_out(place.administrator, name))
+    purged = _purged(place, name)
     if as_json:
-        print_json(json.dumps({"name": name, "sessions": sessions, "signers": [one.identity for one in ended]}, indent=2))
+        told = {"name": name, "sessions": sessions, "signers": [one.identity for one in ended], "purged": purged and asdict(purged)}
+        print_json(json.dumps(told, indent=2))
     else:
         console.print(inert(f"{name} is shut out: {sessions} sessions ended, {len(ended)} keys revoked."))
+        if purged is not None:
+            dropped = f"{purged.dropped} messages that nobody vouches for were dropped from the queues of nodes"
+            console.print(f"{dropped}, and {purged.placed_anew} executions of ours that were among them are sent anew.")
     if not place.own_broker:
         errors.print(inert(f"Remove {user_of_node(name)} from the users of your ActiveMQ, and end its connections: until then it reads its queue."))
+
+
+def _purged(place: _Place, name: str) -> Purged | None:
+    """Take from the queues of nodes what this one may have filled them with; None, and why is told, where these cannot be looked at."""
+
+    def tell(dropped: int) -> None:
+        if dropped % _TELL_EVERY == 0:
+            errors.print(f"{dropped} messages dropped so far.")
+
+    try:
+        shut_out = operator.transact(lambda session: [one.identity for one in signers.everybody(session) if one.name == f"node:{name}"])
+        required = place.config.signatures == "required"
+        purge = Purge(application(), transactions(), actor=person(), shut_out=frozenset(shut_out), required=required, tell=tell)
+        purged = purge.run(within_s=_PURGES_WITHIN_S)
+    except TransientError as error:
+        errors.print(inert(f"{name} may have left messages in the queues of nodes, which put them aside one by one: {error}"))
+        return None
+    if not purged.is_all:
+        errors.print(f"After {_PURGES_WITHIN_S:g} s not all was looked at; nodes put aside one by one what is left.")
+    return purged

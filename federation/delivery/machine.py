@@ -54,7 +54,7 @@ def look(wanted: Collection[str], servers: Collection[ModelServer] = ()) -> Mach
     asked = [server for server in servers if may_be_asked(server)]
     engines = frozenset((*(entry.name for entry in found), *([model_server.ENGINE] if asked else [])))
     models = frozenset((*(entry.model for entry in found), *(server.model for server in asked)))
-    return Machine(cards_gib(), engines, models, vectors=find_spec("lancedb") is not None)
+    return Machine(cards_gib(), engines, models, vectors=None not in map(find_spec, ("lancedb", "numkong")))
 
 
 def _is_known(entry: catalogue.EngineEntry[Any]) -> bool:
@@ -90,9 +90,9 @@ def compare(declared: NodeFile, machine: Machine) -> Capabilities:
         for server in declared.servers
         if not may_be_asked(server)
     ]
-    # A node without LanceDB cannot hold the vectors, whatever its file says.
+    # A node without LanceDB and what compares cannot hold the vectors, whatever its file says.
     tags = tuple(tag for tag in declared.tags if tag != FRAG or machine.vectors)
-    missing += [f"tag {tag}: LanceDB is not installed" for tag in declared.tags if tag not in tags]
+    missing += [f"tag {tag}: LanceDB or NumKong is not installed" for tag in declared.tags if tag not in tags]
     if not any(server.summarises and may_be_asked(server) for server in declared.servers):
         tags = tuple(tag for tag in tags if tag != model_server.SUMMARISES)
     return Capabilities(tuple(gpus), engines, models, tags, tuple(missing))

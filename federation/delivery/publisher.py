@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from celery import Celery
 from pydantic import ValidationError
-from sqlalchemy import Engine, bindparam, func, or_, select, text
+from sqlalchemy import Engine, bindparam, func, or_, select
 
 from federation.breaker import Breaker
 from federation.delivery.app import load
@@ -57,11 +57,12 @@ _LEFT = (
     .order_by(*_LONGEST_UNTRIED)
 )
 # Made once, because each request that wants something done on a node sends it.
-_SENT = text(
+_SENT = event_log.together(
     """
-    WITH gone AS (DELETE FROM outbox WHERE execution_id = :id)
-    UPDATE executions SET node = :node, sent_at = clock_timestamp(), updated_by = :actor WHERE id = :id
-    """
+    gone AS (DELETE FROM outbox WHERE execution_id = :id),
+    sent AS (UPDATE executions SET node = :node, sent_at = clock_timestamp(), updated_by = :actor WHERE id = :id RETURNING id)
+    """,
+    first="sent",
 )
 
 
@@ -207,9 +208,9 @@ class CeleryPublisher:
                 priority=execution.priority - 1,
                 headers={HEADER: Envelope(actor=execution.actor, trace_id=execution.trace_id, requirements=placed.requirements).header()},
             )
-            session.execute(_SENT, {"id": execution.id, "node": placed.node, "actor": context(session).actor})
             payload = {"node": placed.node, "task_name": execution.task_name, "requirements": execution.requirements}
             event_log.append(session, "execution.placed", f"execution:{execution.id}", payload=payload)
+            event_log.write(session, _SENT, id=execution.id, node=placed.node, actor=context(session).actor)
             return True
 
     def _failed(self, placed: _Placed, reason: str | None) -> None:

@@ -111,8 +111,7 @@ class Relay:
             if numbered < NUMBERED_AT_ONCE:
                 break
         while self._behind and not self._stopped.is_set():
-            self._behind = self._publish() == TOLD_AT_ONCE
-            _still_leads(line)
+            self._behind = self._publish(line) == TOLD_AT_ONCE
         if not self._fed:
             self._fed = self._feeder.feed(lambda: _still_leads(line))
         if worked:
@@ -123,21 +122,19 @@ class Relay:
         self._awaited, numbered = number(self._transactions, self._awaited)
         return numbered
 
-    def _publish(self) -> int:
-        """Tell the topics of one batch; return how many events. A crash before the commit has them told once more."""
-        with self._transactions.single() as session:
-            batch, upto = event_order.unpublished(session, limit=TOLD_AT_ONCE)
+    def _publish(self, line: psycopg.Connection) -> int:
+        """Tell the topics of one batch; return how many numbers. A crash before the commit has them told once more.
+
+        Over the connection that holds the lock: where that is lost, so is the right to go on. Raises psycopg.Error.
+        """
+        batch, numbers = event_order.unpublished(line, limit=TOLD_AT_ONCE)
         for piece in _pieces(batch):
             self._topics.tell(piece)
             # Each by itself: where ActiveMQ refuses the next one for long, this one is not told once more at each try.
-            self._mark(upto if piece[-1] is batch[-1] else piece[-1].number)
-        if not batch:
-            self._mark(upto)
-        return len(batch)
-
-    def _mark(self, upto: int) -> None:
-        with self._transactions.single() as session:
-            event_order.mark_published(session, upto)
+            event_order.mark_published(line, numbers[-1] if piece[-1] is batch[-1] else piece[-1].number)
+        if numbers and not batch:
+            event_order.mark_published(line, numbers[-1])
+        return len(numbers)
 
 
 def _still_leads(line: psycopg.Connection) -> None:

@@ -25,6 +25,7 @@ from federation.errors import DatabaseUnavailable, PermanentError, TransientErro
 from federation.services import executions, quarantine
 from federation.settings import settings
 from federation.store.fixed_ids import fixed_id
+from federation.transaction import new_trace_id
 
 if TYPE_CHECKING:
     CeleryTask = Task[Any, Any]
@@ -231,11 +232,13 @@ class FederationTask(CeleryTask):
         signature = (request.headers or {}).get(SIGNATURE) or {}
         # Celery keeps four fields of what the transport says of a delivery; all of it is among the properties.
         info = (request.properties or {}).get("delivery_info") or {}
-        # Before anything that it does, and so on the disk before that is; if PostgreSQL crashes first, the message comes again as if it had not come.
-        with self.transaction(actor=f"node:{self.node}", fleeting=True) as session:
+        envelope = self.envelope
+        with transactions().single() as session:
             return executions.record_delivery(
                 session,
                 self.execution_id,
+                actor=f"node:{self.node}",
+                trace_id=envelope.trace_id if envelope else new_trace_id(),
                 task_id=str(request.id),
                 task_name=str(self.name),
                 worker=str(request.hostname),

@@ -223,7 +223,7 @@ def _wait_for_the_end(connection: psycopg.Connection[Any], role: str) -> int:
     """Return when a role has no session any more, and how many had to be ended for that. Raises Unended."""
     ended = 0
     while left := _end_sessions(connection, role):
-        if unended := [pid for pid, has_ended in left if not has_ended]:
+        if unended := _left_of(connection, [pid for pid, has_ended in left if not has_ended]):
             raise Unended(role, unended)
         ended += len(left)
     return ended
@@ -242,9 +242,13 @@ def _reset(connection: psycopg.Connection[Any], role: str) -> None:
 
 
 def _end_sessions(connection: psycopg.Connection[Any], role: str) -> list[tuple[int, bool]]:
-    """Return the processes of the sessions that were told to end, and whether each has. What has gone by itself meanwhile counts as ended."""
+    """Return the processes of the sessions that were told to end, and whether each has, which is false too of one that had gone by itself."""
     query = "SELECT pid, pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE usename = %s"
     return connection.execute(query, [_ENDS_WITHIN_MS, role]).fetchall()
+
+
+def _left_of(connection: psycopg.Connection[Any], pids: Sequence[int]) -> list[int]:
+    return [pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity WHERE pid = ANY(%s)", [list(pids)])]
 
 
 def _with_something_of(connection: psycopg.Connection[Any], role: str) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 import mcp_types
 from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from fastmcp.tools import ToolResult
 from pydantic import ValidationError as Misfits
 
 from federation.errors import FederationError, TransientError
@@ -70,9 +69,8 @@ class AtDoor(Middleware):
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    async def on_call_tool(
-        self, context: MiddlewareContext[mcp_types.CallToolRequestParams], call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult]
-    ) -> ToolResult:
+    # Whatever it is: the hook of one kind is come to through three more.
+    async def __call__(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         """Pass the call on."""
         before = _door.set(self._door)
         try:
@@ -84,16 +82,15 @@ class AtDoor(Middleware):
 class PlainWords(Middleware):
     """Says in one line which argument of a tool does not fit and what it wants."""
 
-    async def on_call_tool(
-        self, context: MiddlewareContext[mcp_types.CallToolRequestParams], call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult]
-    ) -> ToolResult:
+    async def __call__(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         """Pass the call on."""
         try:
             return await call_next(context)
         except ValidationError as error:
-            if not isinstance(error.__cause__, Misfits) or context.fastmcp_context is None:
+            called = context.message
+            if not isinstance(error.__cause__, Misfits) or context.fastmcp_context is None or not isinstance(called, mcp_types.CallToolRequestParams):
                 raise
-            tool = await context.fastmcp_context.fastmcp.get_tool(context.message.name)
+            tool = await context.fastmcp_context.fastmcp.get_tool(called.name)
             schema = tool.parameters if tool else {}
             problems = error.__cause__.errors(include_url=False, include_context=False)
             raise ToolError("; ".join(misfit(problem, schema) for problem in problems), log_level=logging.INFO) from error

@@ -95,11 +95,24 @@ class Call:
         """Do this in one transaction as the caller, who may bring what signs for him. Raises what the services raise, and DatabaseUnavailable."""
         return await to_thread.run_sync(self._transact, work, voice, limiter=self.door.limiter)
 
-    async def transact_then(self, work: Callable[[Session], T], follow: Callable[[Session, T], U], *, voice: Voice | None = None) -> tuple[T, U]:
-        """Do this as `transact` does, and after it what follows in a transaction of the front door, which sees all. Raises as `transact`."""
+    async def transact_then(
+        self,
+        work: Callable[[Session], T],
+        look: Callable[[Session, T], U | None],
+        follow: Callable[[Session, T], U],
+        *,
+        voice: Voice | None = None,
+    ) -> tuple[T, U]:
+        """Do this as `transact` does, then look, as the front door, which sees all; what it does not find follows in a transaction of the door's.
+
+        The look is statements by themselves. Raises as `transact`.
+        """
 
         def run() -> tuple[T, U]:
             done = self._transact(work, voice)
+            with self.door.transactions.single() as session:
+                if (found := look(session, done)) is not None:
+                    return done, found
             with self.door.transactions.begin(PART, trace_id=self.trace_id) as session:
                 return done, follow(session, done)
 
@@ -110,6 +123,15 @@ class Call:
         speaks = voice or self.signatory or self.door.voice
         with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id, voice=speaks) as session:
             return work(session)
+
+    async def glance(self, work: Callable[[Session], T]) -> T:
+        """Do this as the front door, which sees all, by statements alone: for what is known to be the caller's. Raises as `transact`."""
+
+        def run() -> T:
+            with self.door.transactions.single() as session:
+                return work(session)
+
+        return await to_thread.run_sync(run, limiter=self.door.limiter)
 
     async def with_files(self, work: Callable[[Contents], T]) -> T:
         """Do this in a thread, in no transaction, with what is in artifacts. Raises what the work raises."""
@@ -127,20 +149,23 @@ class Call:
         news: Callable[[], str | None] = lambda: None,
         begin: Callable[[Session], object] | None = None,
         voice: Voice | None = None,
+        own: bool = False,
     ) -> T | None:
         """Look until there is something, again whenever a notice or the end of an execution says so; None after `wait_s` seconds.
 
+        What is looked at is known to be the caller's `own`, or is looked at as the caller.
         With `begin` that is done first, in a transaction of its own and with its voice: what it begins tells of itself, and so nobody looks before.
         `waiting` is what a client that asked for progress is told meanwhile, after a look also the `news`, if there are any; and `again_s` how long
         after a look it looks by itself.
         """
+        take = self.glance if own else self.transact
         keys: list[tuple[str, str | None]] = [(NOTICE_CHANNEL, notice) for notice in notices]
         keys += [(Options.channel, str(execution)) for execution in executions]
         with self.door.notifications.subscribe_to(keys) as subscription:
             loop = asyncio.get_running_loop()
             found: T | None = None
             if begin is None:
-                found = await self.transact(look)
+                found = await take(look)
             else:
                 await self.transact(begin, voice=voice)
             started = looked = loop.time()
@@ -157,6 +182,6 @@ class Call:
                     return None
                 # A token that was revoked meanwhile reads nothing more.
                 await self.door.access.caller()
-                found = await self.transact(look)
+                found = await take(look)
                 looked = loop.time()
             return found

@@ -132,6 +132,7 @@ async def value_of(
         news=growing.news,
         begin=record,
         voice=voice,
+        own=record is not None,
     )
     if found is None:
         # Its end may have come without a notice, and is told all the same.

@@ -30,8 +30,12 @@ _GIVEN, _OF_MEMBERS = {"consensus_id", "deadline"}, {"electorate", "quorum"}
 # Made once, because each ballot and acknowledgement looks for its vote.
 _NAMED = or_(Consensus.slug == bindparam("slug"), Consensus.id == bindparam("identity", type_=Uuid()))
 _MINE = select(Member.conversation_id).where(Member.agent == bindparam("me"))
-_FOUND = select(Consensus).where(_NAMED, or_(Consensus.conversation_id == conversations.COMMONS, Consensus.conversation_id.in_(_MINE)))
-_FOUND_IN = select(Consensus).where(_NAMED, Consensus.conversation_id == bindparam("conversation"))
+_HERE = (_NAMED, or_(Consensus.conversation_id == conversations.COMMONS, Consensus.conversation_id.in_(_MINE)))
+_THERE = (_NAMED, Consensus.conversation_id == bindparam("conversation"))
+_FOUND, _FOUND_IN = select(Consensus).where(*_HERE), select(Consensus).where(*_THERE)
+# Without what only the turn makes sure of.
+_NAME = (Consensus.id, Consensus.slug, Consensus.conversation_id, turns.shared(func.concat("vote ", Consensus.id)))
+_SHARED, _SHARED_IN = select(*_NAME).where(*_HERE), select(*_NAME).where(*_THERE)
 # Who may not see the ballots of others is told whose there are.
 _VOTED = text("SELECT federation_voted(:id) AS name ORDER BY name")
 
@@ -189,11 +193,27 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
 
     Raises NotFound with the nearest names, also for an unknown conversation or a stranger's, Conflict for a slug that stands in several.
     """
+    asked = _asked(session, reference, conversation_id)
+    found = session.scalars(_FOUND if conversation_id is None else _FOUND_IN, asked).all()
+    vote: Consensus = _meant(session, found, reference, conversation_id)
+    return vote
+
+
+def share(session: Session, reference: str, *, conversation_id: str | None = None) -> uuid.UUID:
+    """Return the id of the vote that `find` finds, which nobody ends or changes before the commit. Raises as that."""
+    asked = _asked(session, reference, conversation_id)
+    found = session.execute(_SHARED if conversation_id is None else _SHARED_IN, asked).all()
+    identity: uuid.UUID = _meant(session, found, reference, conversation_id).id
+    return identity
+
+
+def _asked(session: Session, reference: str, conversation_id: str | None) -> dict[str, Any]:
     if conversation_id is not None:
         conversations.require_member(session, conversation_id)
-    query = _FOUND if conversation_id is None else _FOUND_IN
-    asked = {"slug": reference, "identity": _as_id(reference), "me": context(session).actor, "conversation": conversation_id}
-    found = session.scalars(query, asked).all()
+    return {"slug": reference, "identity": _as_id(reference), "me": context(session).actor, "conversation": conversation_id}
+
+
+def _meant(session: Session, found: Sequence[Any], reference: str, conversation_id: str | None) -> Any:
     if not found:
         mine = conversations.is_mine(session, Consensus.conversation_id) if conversation_id is None else Consensus.conversation_id == conversation_id
         latest = select(Consensus.slug, Consensus.id).where(mine).order_by(Consensus.created_at.desc())
@@ -227,10 +247,8 @@ def acknowledge(session: Session, reference: str, options_hash: str, *, conversa
 
     Raises NotFound, Refused for who is no voter or whose hash is another proposal's, Conflict for a vote that is closed.
     """
-    vote = find(session, reference, conversation_id=conversation_id)
+    vote = session.get_one(Consensus, share(session, reference, conversation_id=conversation_id), populate_existing=True)
     require_voter(session, vote)
-    turns.share(session, [turn(vote.id)])
-    session.refresh(vote)
     if options_hash != vote.options_hash:
         raise Refused(SEE_FIRST, f"this is not the hash of what vote {called(vote)} is about now; read it anew with federation_consensus_results.")
     actor = context(session).actor

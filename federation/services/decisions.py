@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, update
@@ -25,24 +26,35 @@ _IS_DUE = or_(
 )
 # With how many ballots there are. Made once, because it is asked after each of them.
 _CAST = select(func.count()).where(StoredBallot.consensus_id == Consensus.id, StoredBallot.revision == Consensus.revision)
-_STANDS = select(Consensus, _CAST.correlate(Consensus).scalar_subquery()).where(Consensus.id == bindparam("vote"))
+_STANDS = select(Consensus, _CAST.correlate(Consensus).scalar_subquery(), func.clock_timestamp()).where(Consensus.id == bindparam("vote"))
 # Part of a query: whether any are due.
 ANY_DUE = select(Consensus.id).where(_IS_DUE).exists()
 
 
 def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     """End a vote if it is over, and carry out what it decided; does nothing else, however often it is called. For the program alone."""
+    return still_open(session, consensus_id) or end(session, consensus_id)
+
+
+def still_open(session: Session, consensus_id: uuid.UUID) -> Consensus | None:
+    """Return a vote that goes on, None for one that may be over; waits for nobody, and needs no transaction. For the program alone.
+
+    Of all whose ballots are cast at once, the last to commit sees those of the others.
+    """
     row = session.execute(_STANDS, {"vote": consensus_id}, execution_options={"populate_existing": True}).one()
     vote: Consensus = row[0]
     cast: int = row[1]
-    # A look first that waits for nobody: of all whose ballots are cast at once, the last to commit sees those of the others. Where time or ballots
-    # say that it is over, they are counted once, with the turn.
-    is_over = context(session).now() >= vote.deadline or cast == len(vote.proposal["electorate"])
-    if vote.state == ConsensusState.OPEN and not is_over and not (vote.proposal["early"] and _ended(session, vote) is not None):
-        return vote
+    now: datetime = row[2]
+    if vote.state != ConsensusState.OPEN or now >= vote.deadline or cast == len(vote.proposal["electorate"]):
+        return None
+    return vote if not vote.proposal["early"] or _ended(session, vote, now) is None else None
+
+
+def end(session: Session, consensus_id: uuid.UUID) -> Consensus:
+    """Do as `settle`, for a vote that may be over: its ballots are counted once, with the turn."""
     turns.take(session, consensus.turn(consensus_id))
-    session.refresh(vote)
-    if vote.state == ConsensusState.OPEN and (found := _ended(session, vote)) is not None:
+    vote = session.get_one(Consensus, consensus_id, populate_existing=True)
+    if vote.state == ConsensusState.OPEN and (found := _ended(session, vote, context(session).now())) is not None:
         _close(session, vote, ConsensusState.UNDECIDED if found.winner is None else ConsensusState.DECIDED, found.as_json())
         announcements.of_outcome(session, vote)
     if vote.state != ConsensusState.OPEN and vote.task_id is not None and vote.applied_at is None:
@@ -50,10 +62,10 @@ def settle(session: Session, consensus_id: uuid.UUID) -> Consensus:
     return vote
 
 
-def _ended(session: Session, vote: Consensus) -> Outcome | None:
+def _ended(session: Session, vote: Consensus, now: datetime) -> Outcome | None:
     """Return what the ballots come to, if the vote is over; else None."""
     found = tally(consensus.rules_of(vote), votes.counted(session, vote))
-    is_over = context(session).now() >= vote.deadline or not found.outstanding or (vote.proposal["early"] and found.fixed)
+    is_over = now >= vote.deadline or not found.outstanding or (vote.proposal["early"] and found.fixed)
     return found if is_over else None
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput, NotFound, PermanentError
 from federation.store import event_log
-from federation.store.context import context
+from federation.store.context import ACTOR_SETTING, context
 from federation.store.models.executions import Execution, OutboxEntry
 
 
@@ -131,8 +131,12 @@ _TOLD = text("SELECT result FROM celery_results WHERE task_id = :task_id AND sta
 # one of the same try where that is known otherwise: ActiveMQ calls the message as it did before; or it was moved here from another node, which
 # makes a new one; or the worker whose child died, or that was asked for it, has signed anew what it gave back, with one more loss.
 _DELIVER = text(
-    """
-    WITH earlier AS (SELECT * FROM execution_deliveries WHERE execution_id = :id),
+    f"""
+    WITH acting AS MATERIALIZED (
+        -- Nothing that the execution does is on the disk before this is: if PostgreSQL crashes, the message comes again as if it had not come.
+        SELECT set_config(:setting, :actor, true) AS actor, set_config('synchronous_commit', 'off', true)
+    ),
+    earlier AS (SELECT * FROM execution_deliveries WHERE execution_id = :id),
     known AS (
         SELECT coalesce(bool_or(message_id = CAST(:message_id AS text)), false) AS message,
             coalesce(bool_or(signature = CAST(:signature AS text)), false) AS signature FROM earlier
@@ -144,17 +148,21 @@ _DELIVER = text(
                 OR EXISTS (SELECT FROM executions WHERE id = :id AND 'node:' || node = :actor AND sent_at > d.delivered_at)
             )
         ) AS here
+    ),
+    delivered AS (
+        INSERT INTO execution_deliveries
+            (execution_id, number, task_name, worker, pid, retries, returns, redelivered, signature, message_id, actor)
+        SELECT :id, coalesce(max(number), 0) + 1, :task_name, :worker, :pid, :retries, :returns,
+            coalesce(bool_or((retries, returns) = (:retries, :returns)), false) AND (
+                :redelivered AND ((SELECT message FROM known) OR (SELECT here FROM moved))
+                OR :losses > 0 AND NOT (SELECT signature FROM known)
+            ), :signature, :message_id, (SELECT actor FROM acting)
+        FROM earlier
+        ON CONFLICT DO NOTHING
+        RETURNING number, redelivered AS repeated
     )
-    INSERT INTO execution_deliveries (execution_id, number, task_name, worker, pid, retries, returns, redelivered, signature, message_id)
-    SELECT :id, coalesce(max(number), 0) + 1, :task_name, :worker, :pid, :retries, :returns,
-        coalesce(bool_or((retries, returns) = (:retries, :returns)), false) AND (
-            :redelivered AND ((SELECT message FROM known) OR (SELECT here FROM moved))
-            OR :losses > 0 AND NOT (SELECT signature FROM known)
-        ), :signature, :message_id
-    FROM earlier
-    ON CONFLICT DO NOTHING
-    RETURNING number, redelivered AS repeated,
-        redelivered::int + (
+    SELECT number,
+        repeated::int + (
             SELECT count(*) FROM earlier WHERE redelivered
                 AND delivered_at > coalesce((SELECT max(created_at) FROM redrives WHERE execution_id = :id), '-infinity')
         ) AS redeliveries,
@@ -165,8 +173,10 @@ _DELIVER = text(
             AND delivered_at > coalesce((
                 SELECT max(created_at) FROM events WHERE stream = :stream AND type = 'execution.moved' AND payload ->> 'to' IS NULL
             ), '-infinity')) AS passed,
-        (SELECT signature AND NOT message FROM known) AND CAST(:message_id AS text) IS NOT NULL AS copied
-    """
+        (SELECT signature AND NOT message FROM known) AND CAST(:message_id AS text) IS NOT NULL AS copied,
+        {event_log.completing("jsonb_build_object('number', number, 'repeated', repeated)")}
+    FROM delivered
+    """  # noqa: S608 - it is ours
 )
 
 
@@ -261,6 +271,8 @@ def record_delivery(
     task_name: str,
     worker: str,
     pid: int,
+    actor: str,
+    trace_id: str,
     retries: int = 0,
     returns: int = 0,
     losses: int = 0,
@@ -268,34 +280,32 @@ def record_delivery(
     signature: str | None = None,
     message_id: str | None = None,
 ) -> Recorded:
-    """Count that an execution was handed to a worker's process, before its body runs.
+    """Count that an execution was handed to a worker's process, before its body runs; one statement, with its event.
 
     `retries` and `returns` tell which of the execution's messages it was, `losses` how often a worker gave it back without an end; `redelivered` and
     `message_id` are what the broker says of that one.
     """
     values = {
         "id": execution_id,
-        "actor": context(session).actor,
+        "setting": ACTOR_SETTING,
         "task_id": task_id,
         "task_name": task_name,
         "worker": worker,
         "pid": pid,
         "retries": retries,
-        "stream": f"execution:{execution_id}",
         "returns": returns,
         "losses": losses,
         "redelivered": redelivered,
         "signature": signature,
         "message_id": message_id,
     }
+    # What the broker says of the message; and, added by the statement, whether it repeats a delivery that the database knows.
+    payload = {"task_name": task_name, "worker": worker, "pid": pid, "redelivered": redelivered}
+    values |= event_log.completed("execution.delivered", f"execution:{execution_id}", payload=payload, actor=actor, trace_id=trace_id)
     while True:
         row = session.execute(_DELIVER, values).one_or_none()
         if row is not None:
             break
-    told = {"task_name": task_name, "worker": worker, "pid": pid}
-    # What the broker says of the message, and whether it repeats a delivery that the database knows.
-    payload = {"number": row.number, **told, "redelivered": redelivered, "repeated": row.repeated}
-    event_log.append(session, "execution.delivered", f"execution:{execution_id}", payload=payload)
     return Recorded(
         number=row.number,
         redeliveries=row.redeliveries,

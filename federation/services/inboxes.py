@@ -60,22 +60,24 @@ class Inbox:
 
 
 # Each in an inbox takes the next position of it, in the order in which they are given.
-_PUT = text(
+_PUT = event_log.together(
     """
-    WITH put AS MATERIALIZED (
+    put AS MATERIALIZED (
         SELECT agent, federation_next_position('inbox:' || agent) AS position, message_id
         FROM unnest(CAST(:names AS text[]), CAST(:messages AS uuid[])) AS receipt (agent, message_id)
+    ), received AS (
+        INSERT INTO message_receipts (agent, position, message_id) SELECT agent, position, message_id FROM put
     )
-    INSERT INTO message_receipts (agent, position, message_id) SELECT agent, position, message_id FROM put
-    """
+    """,
+    first="put",
 )
 
 
 def put_into(session: Session, receipts: Sequence[tuple[str, uuid.UUID]]) -> None:
-    """Put messages into inboxes, and wake those who wait for them; the caller tells of it by an event."""
+    """Put messages into inboxes, and wake those who wait for them; the caller has told of it by an event, which is appended with it."""
     # In order of name, so that two broadcasts never wait for each other.
     listed = sorted(receipts, key=lambda receipt: receipt[0])
-    session.execute(_PUT, {"names": [name for name, _ in listed], "messages": [message_id for _, message_id in listed]})
+    event_log.write(session, _PUT, names=[name for name, _ in listed], messages=[message_id for _, message_id in listed])
     notify(session, [f"inbox:{name}" for name, _ in receipts])
 
 

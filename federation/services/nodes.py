@@ -1,7 +1,7 @@
 """Nodes: announced with what the machine has, seen alive, gone; counts their unfinished work, sends none."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -207,6 +207,11 @@ def movable(session: Session, name: str) -> Sequence[Execution]:
 def sent_to(session: Session, name: str, execution_id: uuid.UUID) -> Execution | None:
     """Return this execution if it is unfinished and was sent to this node; nobody changes it until the commit."""
     return session.scalars(_sent_to(name).where(Execution.id == execution_id).with_for_update(of=Execution)).one_or_none()
+
+
+def sent_among(session: Session, name: str, execution_ids: Collection[uuid.UUID]) -> Sequence[Execution]:
+    """Return those of these executions that are unfinished and were sent to this node; nobody changes them until the commit."""
+    return session.scalars(_sent_to(name).where(Execution.id.in_(execution_ids)).with_for_update(of=Execution)).all()
 
 
 def _sent_to(name: str) -> Select[Execution]:

@@ -148,6 +148,6 @@ def hand_on(session: Session, agent: str) -> None:
         .order_by(Message.created_at, Message.id)
     ).all()
     if missed:
-        inboxes.put_into(session, [(agent, identity) for identity in missed])
         # In the stream of who brings him in.
         event_log.append(session, "message.handed_on", f"agent:{context(session).actor}", payload={"agent": agent, "message_ids": missed})
+        inboxes.put_into(session, [(agent, identity) for identity in missed])

@@ -14,7 +14,7 @@ from federation.errors import Conflict, InvalidInput, Refused
 from federation.security.statements import Mode
 from federation.services import consensus, statements
 from federation.services.statements import Heard
-from federation.store import event_log, turns
+from federation.store import event_log
 from federation.store.context import context, notify
 from federation.store.models.consensus import Acknowledgement, Consensus, ConsensusState, StoredBallot
 from federation.store.models.statements import SignedStatement
@@ -69,16 +69,15 @@ def respond(
     Raises NotFound, Refused for who is no voter, has not acknowledged the present proposal or has not signed where that is demanded, Conflict for
     a second ballot or a vote that is closed, Equivocation for the signed contrary of what the caller signed before, InvalidInput.
     """
-    vote = consensus.find(session, reference, conversation_id=conversation_id)
+    me = context(session).actor
+    # So that nobody ends or changes it before the commit; read after that, as it stands then.
+    asked = {"vote": consensus.share(session, reference, conversation_id=conversation_id), "me": me}
+    vote, read, former = session.execute(_STANDS, asked, execution_options={"populate_existing": True}).one()
     consensus.require_voter(session, vote)
     if response is None:
         raise InvalidInput("response", None, f"an option, or choices: {', '.join(vote.proposal['options'])}; or abstain")
     if confidence is not None and not 0 <= confidence <= 1:
         raise InvalidInput("confidence", confidence, "0 (a guess) to 1 (sure)")
-    # So that nobody ends or changes it before the commit.
-    turns.share(session, [consensus.turn(vote.id)])
-    me = context(session).actor
-    _, read, former = session.execute(_STANDS, {"vote": vote.id, "me": me}, execution_options={"populate_existing": True}).one()
     rules = consensus.rules_of(vote)
     try:
         choice = ordered(rules, response)

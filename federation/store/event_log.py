@@ -4,9 +4,9 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import event, text
+from sqlalchemy import TextClause, event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
 from federation.errors import Conflict, TransientError
@@ -21,11 +21,8 @@ _TOLD = """
         stream text, position bigint, type text, actor text, conversation_id text, session_id uuid, payload jsonb, trace_id text, kept jsonb
     )
 """
-_APPEND = text(f"SELECT {_EACH} FROM {_TOLD}")  # noqa: S608 - it is ours
-# By itself, because PostgreSQL makes ready to write statements for each run of it, also where there are none.
-_APPEND_STATED = text(
-    f"""
-    WITH told AS MATERIALIZED (SELECT * FROM {_TOLD}), stated AS (
+_STATED = """
+    stated AS (
         -- By a key that is its author's now, and stays so until the commit.
         INSERT INTO statements (digest, subject, actor, action, choice, mode, attested_by, key, nonce, statement, signature)
         SELECT digest, subject, s.actor, action, choice, mode, attested_by, key, nonce, statement, decode(signature, 'base64')
@@ -36,9 +33,40 @@ _APPEND_STATED = text(
         WHERE told.kept IS NOT NULL AND k.whose = coalesce(s.attested_by, s.actor) AND k.ended_at IS NULL
         RETURNING digest
     )
-    SELECT {_EACH} FROM told WHERE (SELECT count(*) FROM stated) = (SELECT count(kept) FROM told)
-    """  # noqa: S608 - it is ours
-).execution_options(preserve_rowcount=True)
+"""
+
+
+class Appending(NamedTuple):
+    """What appends events, and what does so where there are statements among them."""
+
+    plain: TextClause
+    stated: TextClause
+
+
+def together(parts: str = "", *, first: str | None = None) -> Appending:
+    """Return what does these parts, each as in WITH, and appends the events, in one journey; the part `first`, which returns rows, before them."""
+    told = f"WITH told AS MATERIALIZED (SELECT * FROM {_TOLD})"  # noqa: S608 - all of it is ours
+    more = f", {parts}" if parts else ""
+    each = f"SELECT {_EACH} FROM told WHERE " + (f"(SELECT count(*) FROM {first}) IS NOT NULL" if first else "true")  # noqa: S608 - as above
+    # Statements by themselves, because PostgreSQL makes ready to write them for each run of it, also where there are none.
+    all_stated = "(SELECT count(*) FROM stated) = (SELECT count(kept) FROM told)"
+    return Appending(text(f"{told}{more} {each}"), text(f"{told}, {_STATED}{more} {each} AND {all_stated}").execution_options(preserve_rowcount=True))
+
+
+_ALONE = together()
+
+
+def completing(more: str) -> str:
+    """Return the expression of SQL that appends the event of `completed` to its stream, with this JSON added to its payload."""
+    return f"federation_append(:stream, NULL, :type, :actor, NULL, NULL, CAST(:payload AS jsonb) || {more}, :trace_id)"
+
+
+def completed(event_type: str, stream: str, *, payload: Mapping[str, Any], actor: str, trace_id: str) -> dict[str, Any]:
+    """Return the values for `completing`: of an event that one statement writes with what it tells of, in no transaction of ours."""
+    told = json.dumps({"version": version(event_type), **payload}, default=_as_text)
+    return {"type": event_type, "stream": stream, "payload": told, "actor": actor, "trace_id": trace_id}
+
+
 _ADVANCE = text("SELECT federation_next_position(:stream)")
 
 
@@ -82,18 +110,18 @@ def _as_text(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def write(session: Session) -> None:
-    """Append what was put down so far: before the commit, and before somebody else acts in this transaction."""
+def write(session: Session, besides: Appending = _ALONE, **values: Any) -> None:
+    """Append what was put down so far: before the commit, and before somebody else acts in this transaction; `besides` do something else."""
     events = context(session).events
-    if not events:
+    if not events and besides is _ALONE:
         return
     told = list(events)
     events.clear()
-    lines = {"events": f"[{','.join(one.line for one in told)}]"}
+    values["events"] = f"[{','.join(one.line for one in told)}]"
     if not any(one.states for one in told):
-        session.execute(_APPEND, lines)
+        session.execute(besides.plain, values)
         return
-    written: Any = session.execute(_APPEND_STATED, lines)
+    written: Any = session.execute(besides.stated, values)
     if written.rowcount < len(told):
         for one in told:
             if one.unkept is not None:

@@ -43,9 +43,14 @@ _LINES = text(
     WHERE number BETWEEN :first AND :last ORDER BY number
     """  # noqa: S608 - LINE is ours
 )
-_PUBLISHED_UPTO = text("SELECT published, (SELECT coalesce(max(number), 0) FROM event_order) AS last FROM event_relay")
+# From each number to its event by the key, however many the planner takes these for: joined at once, all events may be looked through.
+_UNPUBLISHED = f"""
+    SELECT number, e.type, {LINE} AS line
+    FROM (SELECT number, sequence FROM event_order WHERE number > (SELECT published FROM event_relay) ORDER BY number LIMIT {{limit}}) placed
+    LEFT JOIN LATERAL (SELECT * FROM events WHERE sequence = placed.sequence OFFSET 0) e ON true ORDER BY number
+"""  # noqa: S608 - LINE is ours
 _SETTLE = text("UPDATE event_relay SET settled = :sequence")
-_PUBLISHED = text("UPDATE event_relay SET published = greatest(published, :number)")
+_PUBLISHED = "UPDATE event_relay SET published = greatest(published, %s)"
 # Not a SELECT from the sequence: that reads it unlocked, and may see what `nextval` writes ahead into the log for a moment. Whoever took a number of
 # it by then has had a transaction id before, and ours is given after that, because it is asked for with what was read. Not the end of a snapshot:
 # that lies behind the last transaction that ended, and others may have begun after it. The snapshot is the statement's, from before all of it.
@@ -120,12 +125,10 @@ def lines(session: Session, first: int, last: int) -> Sequence[Line]:
     return [Line(*row) for row in session.execute(_LINES, {"first": first, "last": last})]
 
 
-def unpublished(session: Session, *, limit: int) -> tuple[Sequence[Line], int]:
-    """Return the next events that the topics were not told of, and the number up to which these are all that there are."""
-    row = session.execute(_PUBLISHED_UPTO).one()
-    upto = min(row.published + limit, row.last)
-    # By two numbers that the planner is told: joined with the row that has them, all events would be looked through.
-    return (lines(session, row.published + 1, upto) if upto > row.published else []), upto
+def unpublished(connection: psycopg.Connection, *, limit: int) -> tuple[Sequence[Line], Sequence[int]]:
+    """Return the next events that the topics were not told of, and their numbers, those whose event is missing among them."""
+    rows = connection.execute(_UNPUBLISHED.format(limit=limit)).fetchall()
+    return [Line(*row) for row in rows if row[1] is not None], [row[0] for row in rows]
 
 
 def last_number(session: Session) -> int:
@@ -133,6 +136,6 @@ def last_number(session: Session) -> int:
     return session.scalar(select(func.coalesce(func.max(OrderedEvent.number), 0))) or 0
 
 
-def mark_published(session: Session, number: int) -> None:
+def mark_published(connection: psycopg.Connection, number: int) -> None:
     """Remember that the topics were told of all events up to this number."""
-    session.execute(_PUBLISHED, {"number": number})
+    connection.execute(_PUBLISHED, [number])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, func, text
 from sqlalchemy.orm import Session
 
 # Row by row, and so in the order of the keys.
@@ -40,3 +40,8 @@ def share(session: Session, keys: Sequence[str]) -> None:
     """
     if keys:
         session.execute(_SHARE_ALL, {"keys": list(keys)})
+
+
+def shared(key: ColumnElement[str]) -> ColumnElement[None]:
+    """Return what shares the turn of this key for each row that is selected, as `share` does; what else is selected is of before that."""
+    return func.pg_advisory_xact_lock_shared(func.hashtextextended(key, 0))

@@ -46,12 +46,13 @@ AT_ONCE = 8192
 
 
 def vectors_dir() -> Path:
-    """Return the folder of LanceDB. Raises ModelUnavailable where that is not installed."""
+    """Return the folder of LanceDB. Raises ModelUnavailable where that, or what compares vectors, is not installed."""
     # It takes 100 MB: only the process that searches and writes may pay for it, and other nodes need not have it.
     try:
         import lancedb  # noqa: F401, PLC0415
+        import numkong  # noqa: F401, PLC0415
     except ImportError as error:
-        raise ModelUnavailable(f"LanceDB is not installed on this node: {error}; install it: pip install 'federation[embedding]'") from error
+        raise ModelUnavailable(f"this node cannot hold vectors: {error}; install what it needs: pip install 'federation[embedding]'") from error
     return settings().vectors_dir or settings().data_dir / "vectors"
 
 

@@ -1,9 +1,13 @@
-"""The rows of a table in memory, without their words: every vector is compared at once, in less time than an index of LanceDB takes to be asked."""
+"""The rows of a table in memory, without their words: every vector is compared at once, in less time than an index of LanceDB takes to be asked.
+
+Of a vector each number is held as one of 255 steps, which is a quarter of its size and an eighth of the time; LanceDB keeps it as it was.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import numkong
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,6 +22,8 @@ _LIMITED: Final = ("document_id", "collection", "path", "kind")
 COLUMNS: Final = ("id", *_LIMITED)
 # What LanceDB knows a row by; a row that is changed gets another one, and none is given twice.
 ROW: Final = "_rowid"
+# Steps on each side of zero.
+_STEPS: Final = 127
 
 
 class _Column(NamedTuple):
@@ -26,12 +32,13 @@ class _Column(NamedTuple):
     values: Sequence[str]
     places: NDArray[np.int32]
 
-    def where(self, passes: Callable[[str], bool]) -> NDArray[np.bool_]:
-        """Say of each row whether its value passes; each value is asked once."""
-        return np.fromiter(map(passes, self.values), dtype=np.bool_, count=len(self.values))[self.places]
+    def where(self, passes: Callable[[str], bool]) -> NDArray[np.bool_] | None:
+        """Say of each row whether its value passes; each value is asked once. None if all pass, for which no row is looked at."""
+        passing = np.fromiter(map(passes, self.values), dtype=np.bool_, count=len(self.values))
+        return None if passing.all() else passing[self.places]
 
-    def of(self, row: int) -> str:
-        return self.values[int(self.places[row])]
+    def of(self, rows: NDArray[np.intp]) -> list[str]:
+        return [self.values[place] for place in self.places[rows].tolist()]
 
     def joined(self, later: "_Column") -> "_Column":
         known = {value: place for place, value in enumerate(self.values)}
@@ -39,47 +46,71 @@ class _Column(NamedTuple):
         return _Column(list(known), np.concatenate([self.places, places[later.places]]))
 
 
+def _stepped(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return vectors in whole steps, and how long a step of each is: its longest number has all of them."""
+    steps = np.maximum(np.abs(vectors).max(axis=1), np.float32(1e-30)) / np.float32(_STEPS)
+    return np.rint(vectors / steps[:, None]).astype(np.int8), steps
+
+
+class _Block(NamedTuple):
+    """Vectors in steps, laid out for the processor."""
+
+    packed: numkong.PackedMatrix
+    steps: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32]) -> "_Block":
+        stepped, steps = _stepped(vectors)
+        return cls(numkong.dots_pack(stepped, dtype="int8"), steps)
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What a table had at one version; threads may share it, and nobody changes it."""
 
     version: int
-    _ids: pa.ChunkedArray
+    _ids: pa.StringArray
     # In order, and the place of each among the ids.
     _rows: NDArray[np.uint64]
     _order: NDArray[np.intp]
     _columns: dict[str, _Column]
-    # As they were read, because one array of all would be a copy.
-    _blocks: Sequence[NDArray[np.float32]]
+    _blocks: Sequence[_Block]
     _compare: Together[NDArray[np.float32], NDArray[np.float32]] = field(init=False)
 
     def __post_init__(self) -> None:
-        # All vectors are read from memory for it, which takes longer than to multiply them: so once for all who ask meanwhile.
+        # What is read from memory for one is there for all who ask meanwhile.
         object.__setattr__(self, "_compare", Together(self._scores))
 
     def _scores(self, vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        scores, asked, start = np.empty((len(vectors), len(self)), dtype=np.float32), np.stack(vectors), 0
+        scores, start = np.empty((len(vectors), len(self)), dtype=np.float32), 0
+        stepped, steps = _stepped(np.stack(vectors))
         for block in self._blocks:
-            np.matmul(asked, block.T, out=scores[:, start : start + len(block)])
-            start += len(block)
-        return list(scores)
+            # Sums of whole numbers, which single precision holds as they are.
+            sums = np.asarray(numkong.dots_packed(stepped, block.packed)).astype(np.float32)
+            np.multiply(sums, block.steps, out=scores[:, start : start + len(block.steps)])
+            start += len(block.steps)
+        return list(scores * steps[:, None])
 
     @classmethod
-    def of(cls, version: int, rows: pa.Table, dim: int) -> "Held":
-        """Return what is in these rows, which have COLUMNS, ROW and a vector each."""
-        columns = {}
+    def of(cls, version: int, batches: pa.RecordBatchReader, dim: int) -> "Held":
+        """Return what is in these rows, which have COLUMNS, ROW and a vector each; no more than a batch is in memory as it was read."""
+        blocks, read, columns = [], [], {}
+        for batch in batches:
+            blocks.append(_Block.of(batch[_VECTOR].flatten().to_numpy().reshape(-1, dim)))
+            read.append(batch.drop_columns([_VECTOR]))
+        rows = pa.Table.from_batches(read, batches.schema.remove(batches.schema.get_field_index(_VECTOR)))
         for name in _LIMITED:
             coded = rows[name].combine_chunks().dictionary_encode()
             columns[name] = _Column(coded.dictionary.to_pylist(), coded.indices.to_numpy())
         numbers = rows[ROW].to_numpy()
         order = np.argsort(numbers)
-        blocks = [block.flatten().to_numpy().reshape(-1, dim) for block in rows[_VECTOR].chunks]
-        return cls(version, rows["id"], numbers[order], order, columns, blocks)
+        # In one piece: of several Arrow makes one each time that some are taken.
+        return cls(version, rows["id"].combine_chunks(), numbers[order], order, columns, blocks)
 
     def joined(self, later: "Held") -> "Held":
         """Return both, with the version of the later one, whose rows came after these; nothing is copied but what is small."""
         columns = {name: column.joined(later._columns[name]) for name, column in self._columns.items()}
-        ids = pa.chunked_array([*self._ids.chunks, *later._ids.chunks], pa.string())
+        ids = pa.concat_arrays([self._ids, later._ids])
         order = np.concatenate([self._order, later._order + len(self._order)])
         return Held(later.version, ids, np.concatenate([self._rows, later._rows]), order, columns, [*self._blocks, *later._blocks])
 
@@ -117,9 +148,8 @@ class Held:
         return self._entries(self._order[places], scores)
 
     def _entries(self, places: NDArray[np.intp], scores: Sequence[float]) -> list[Entry]:
-        documents, paths = self._columns["document_id"], self._columns["path"]
         ids = self._ids.take(pa.array(places)).to_pylist()
-        return [Entry(identity, documents.of(row), paths.of(row), score) for identity, row, score in zip(ids, places.tolist(), scores, strict=True)]
+        return list(map(Entry, ids, self._columns["document_id"].of(places), self._columns["path"].of(places), scores))
 
     def is_within(self, scope: Scope) -> bool:
         """Say whether a scope lets all through."""
@@ -131,5 +161,6 @@ class Held:
         passing: NDArray[np.bool_] | None = None
         for column, passes in scope.tests():
             here = self._columns[column].where(passes)
-            passing = here if passing is None else passing & here
+            if here is not None:
+                passing = here if passing is None else passing & here
         return passing

@@ -24,8 +24,10 @@ from federation.vectors.view import TEXT, VECTOR, View
 
 DIM: Final = 384
 COLLECTION: Final = "collection"
-# Up to so many rows are held in memory, where all vectors are compared in some milliseconds; 384 numbers of each are 96 MiB. More get an index.
-INDEX_ABOVE: Final = 65_536
+# Up to so many rows are held in memory, where all vectors are compared in two milliseconds; 384 numbers of each are 48 MiB. More get an index.
+INDEX_ABOVE: Final = 131_072
+# Rows whose vectors are read at once to be held.
+HELD_AT_ONCE: Final = 8192
 # Of indexes (that of the words of 35,000 chunks has 5 MiB) and of what is told of files.
 INDEX_CACHE_BYTES: Final = 256 * 2**20
 METADATA_CACHE_BYTES: Final = 64 * 2**20
@@ -177,7 +179,7 @@ class Table:
             self._held = self._read_held(version, None) if count <= self._index_above else None
 
     def _read_held(self, version: int, condition: str | None) -> Held:
-        return Held.of(version, self._read([*held.COLUMNS, VECTOR], condition, numbered=True), self.dim)
+        return Held.of(version, self._query([*held.COLUMNS, VECTOR], condition).with_row_id(True).to_batches(HELD_AT_ONCE), self.dim)
 
     def values(self, column: str, condition: str | None = None) -> set[str]:
         """Return what occurs in a column of texts."""
@@ -190,9 +192,12 @@ class Table:
         for values, vector in zip(found.select(COLUMNS).to_pylist(), vectors, strict=True):
             yield Row(**values, vector=vector)
 
-    def _read(self, columns: Sequence[str], condition: str | None, *, numbered: bool = False) -> pa.Table:
-        query = self._table().search().select(list(columns)).with_row_id(numbered)
-        return (query.where(condition) if condition else query).limit(None).to_arrow()
+    def _read(self, columns: Sequence[str], condition: str | None) -> pa.Table:
+        return self._query(columns, condition).to_arrow()
+
+    def _query(self, columns: Sequence[str], condition: str | None) -> Any:
+        query = self._table().search().select(list(columns))
+        return (query.where(condition) if condition else query).limit(None)
 
     async def _reader(self) -> Any:
         if self._reading is None:

@@ -2,22 +2,27 @@
 
 import json
 import os
+import secrets
 import signal
 import ssl
 import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 from celery.exceptions import TimeoutError as CeleryTimeoutError
+from psycopg import sql
 from pydantic import SecretStr
 
 from federation.cli.fleet import answers_stomp
 from federation.delivery.app import QUEUE_PREFIX, make
 from federation.delivery.publisher import CeleryPublisher
+from federation.local import node_roles
 from federation.local.ports import LOOPBACK, free_port
 from federation.services import executions
 from federation.settings import Settings
@@ -48,7 +53,8 @@ def until(ask: Callable[[], T], what: str | Callable[[], str], *, within_s: floa
 class World:
     """One database and one broker, with the publisher of a door and the workers that a test starts."""
 
-    def __init__(self, folder: Path, *, owner_url: str, database_url: str, service_url: str, broker: Any) -> None:
+    def __init__(self, folder: Path, *, owner_url: str, database_url: str, service_url: str, broker: Any, own_logins: bool = True) -> None:
+        """With `own_logins` each node that runs here goes in as one that was let in alone, for which `owner_url` must be a superuser's."""
         self.folder, self.owner_url, self.database_url, self.service_url = folder, owner_url, database_url, service_url
         # Who looks into it as a test may do anything there; the parts are the users that they are in a federation.
         self.broker, self.broker_url = broker, broker.url
@@ -71,6 +77,8 @@ class World:
         self.calm_worker: Started | None = None
         self.stomp_port = free_port()
         self.tag = uuid.uuid4().hex[:6]
+        self._own_logins = own_logins
+        self._logins: dict[str, dict[str, str]] = {}
 
     until = staticmethod(until)
 
@@ -117,11 +125,22 @@ class World:
 
     def worker(self, node: str, *flags: str, wait: bool = True, **environment: str) -> Started:
         """Start the worker of a node and wait until it has announced itself."""
-        process = self.celery("worker", "-Q", node, "-I", "delivery_tasks", *flags, name=node, **environment)
+        login = self._login(node) if self._own_logins and "FEDERATION_DATABASE_SERVICE_URL" not in environment else {}
+        process = self.celery("worker", "-Q", node, "-I", "delivery_tasks", *flags, name=node, **(login | environment))
         if wait:
             until(lambda: self.alive(node, process.pid) or process.poll() is not None, f"{node} announces itself")
             assert process.poll() is None, self.log(node)
         return process
+
+    def _login(self, node: str) -> dict[str, str]:
+        """Return what a node logs in to PostgreSQL with, which lets it do what its work wants and no more."""
+        if node not in self._logins:
+            password = secrets.token_urlsafe(9)
+            node_roles.let_in(self.owner_url, node, password, lasting=None)
+            where = self.service_url.rpartition("@")[2]
+            names = zip(("FEDERATION_DATABASE_URL", "FEDERATION_DATABASE_SERVICE_URL"), node_roles.ACTING_AS, strict=True)
+            self._logins[node] = {name: f"postgresql://{node_roles.name_of(node, acting)}:{password}@{where}" for name, acting in names}
+        return self._logins[node]
 
     def stomp_door(self, *, port: int | None = None, trusted: ssl.SSLContext | None = None, **environment: str) -> Started:
         """Start an agents' door for STOMP and wait until it answers, at the same port each time unless told; over TLS if told whom to trust."""
@@ -205,6 +224,10 @@ class World:
             if process.poll() is None:
                 process.kill()
             process.wait()
+        # Where a test has left PostgreSQL killed, they stay, and nobody minds.
+        with suppress(psycopg.OperationalError), psycopg.connect(self.owner_url, autocommit=True) as connection:
+            for role in (node_roles.name_of(node, acting) for node in self._logins for acting in node_roles.ACTING_AS):
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
         self.transactions.engine.dispose()
         self.transactions.service.dispose()
         self.app.backend.close()

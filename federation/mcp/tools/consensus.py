@@ -221,7 +221,12 @@ async def federation_consensus_respond(
         return votes.respond(session, consensus_id, named, confidence=confidence, reason=reason, conversation_id=conversation_id)
 
     # Counted by the program, which sees what others voted.
-    cast, vote = await call.transact_then(work, lambda session, cast: decisions.settle(session, cast.vote.id), voice=voice)
+    cast, vote = await call.transact_then(
+        work,
+        lambda session, cast: decisions.still_open(session, cast.vote.id),
+        lambda session, cast: decisions.end(session, cast.vote.id),
+        voice=voice,
+    )
     winner: Any = (vote.outcome or {}).get("winner")
     return Voted(vote.id, cast.ballot.revision, cast.ballot.response, cast.mode, ConsensusState(vote.state), winner)
 

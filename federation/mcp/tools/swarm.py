@@ -300,7 +300,9 @@ async def swarm_vote(
         return cast.vote.id, cast.vote.task_id or cast.vote.id
 
     # Counted by the program, which sees what others voted.
-    (consensus_id, task_id), ended = await call.transact_then(work, lambda session, on: decisions.settle(session, on[0]))
+    (consensus_id, task_id), ended = await call.transact_then(
+        work, lambda session, on: decisions.still_open(session, on[0]), lambda session, on: decisions.end(session, on[0])
+    )
     stands = await call.transact(lambda session: session_actions.vote_view(session, consensus.find(session, str(consensus_id))))
     return VotedOn(task_id, consensus_id, vote, stands.state, _decision(ended), stands.votes_for, stands.votes_against, stands.abstentions)
 

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from kombu import Connection
 
+from federation.delivery.app import QUEUE_PREFIX
 from federation.local import node_roles
 
 
@@ -34,7 +36,7 @@ def given(file: str) -> dict[str, str]:
 
 
 def test_a_node_gets_a_role_and_a_file_and_the_broker_is_told_of_by_hand(
-    acting: Callable[..., Any], surroundings: dict[str, str], database: str, data_dir: Path, node: str
+    acting: Callable[..., Any], surroundings: dict[str, str], database: str, data_dir: Path, node: str, activemq: Any
 ) -> None:
     refused = acting(None, "node", "add", node)
     assert (refused.returncode, "FEDERATION_DATABASE_OWNER_URL is not set" in refused.stderr) == (2, True)
@@ -84,8 +86,15 @@ def test_a_node_gets_a_role_and_a_file_and_the_broker_is_told_of_by_hand(
         assert "shut out" in acting(None, "node", "list").stdout
         assert f"the node {node} is shut out, and PostgreSQL kept a role of it" in json.dumps(json.loads(acting(None, "doctor", "--json").stdout))
         connection.execute("DROP VIEW seen")
-        removed = acting(None, "node", "remove", node)
-    assert removed.stdout == f"{node} is shut out: 0 sessions ended, 0 keys revoked.\n"
+        with Connection(activemq.url, transport_options={"queue_prefix": QUEUE_PREFIX}) as broker:
+            for _ in range(3):
+                broker.Producer().publish({}, routing_key=f"of-{node}", exchange="")
+            statistics = broker.default_channel.connection.statistics()
+            assert statistics.size(f"/queue/{QUEUE_PREFIX}of-{node}").waiting == 3
+            removed = acting(None, "node", "remove", node)
+            assert statistics.size(f"/queue/{QUEUE_PREFIX}of-{node}").waiting == 0
+    assert removed.stdout.startswith(f"{node} is shut out: 0 sessions ended, 0 keys revoked.\n")
+    assert "messages that nobody vouches for were dropped from the queues of nodes" in removed.stdout
     assert f"Remove node.{node} from the users of your ActiveMQ" in removed.stderr
     assert not Path(renewed["file"]).exists()
     for verb in ("rotate", "remove"):

@@ -24,7 +24,8 @@ def put_aside(surroundings: dict[str, str], postgres: Any, activemq: Any, databa
     with transactions.begin("ada") as session:
         poison = outbox.record(session, "some.task", {"text": "hello"})
     with transactions.begin("node:aorus") as session:
-        executions.record_delivery(session, poison, task_id=str(poison), task_name="some.task", worker="aorus@host", pid=1, redelivered=True)
+        told: Any = {"task_name": "some.task", "worker": "aorus@host", "pid": 1, "actor": "node:aorus", "trace_id": "t"}
+        executions.record_delivery(session, poison, task_id=str(poison), **told, redelivered=True)
         at = {"queue": "aorus", "worker": "aorus@host"}
         quarantine.put_aside(session, "killed its worker", headers={"task": "some.task"}, body=b"[[], {}]", execution_id=poison, **at)
         foreign = quarantine.put_aside(session, "no message of Celery", headers={"x": "y"}, body=b"hello", **at)

@@ -87,3 +87,60 @@ def test_a_node_is_removed_and_its_new_file_is_written_all_the_same(
     with transactions.begin("cli:root") as session:
         assert signers.known(session, [key.identity])[key.identity].state == "revoked"
     watch.forget(database)
+
+
+HOLDS = {
+    "token": "LOCK TABLE agent_tokens IN EXCLUSIVE MODE",
+    "key": "SELECT FROM signers WHERE name = %(signer)s FOR UPDATE",
+    # What it writes in that stream it may not commit, and holds until then.
+    "event": "SELECT federation_next_position('agent:bob')",
+}
+
+
+@pytest.mark.tampers
+@pytest.mark.parametrize("held", HOLDS)
+def test_what_a_nodes_login_has_open_and_is_in_the_way_of_a_revocation_is_ended(
+    acting: Callable[..., Any], database: str, node: str, transactions: Transactions, held: str
+) -> None:
+    node_roles.let_in(database, node, "secret", lasting=None)
+    with transactions.begin(f"node:{node}") as session:
+        signers.register(session, f"node:{node}", made().public)
+    address = f"postgresql://{node_roles.name_of(node, 'federation_service')}:secret@{database.rpartition('@')[2]}"
+    with psycopg.connect(address) as hostile:
+        hostile.execute("SELECT set_config('federation.actor', 'node:evil', false)")
+        hostile.execute(HOLDS[held], {"signer": f"node:{node}"})
+        done = acting(None, *(("signer", "revoke", f"node:{node}") if held == "key" else ("agent", "revoke", "bob")))
+        assert (done.returncode, f"Shut it out: federation node remove {node}" in done.stderr) == (0, True), done.stderr
+        with pytest.raises(psycopg.OperationalError, match="terminating connection"):
+            hostile.execute("SELECT 1")
+    with transactions.begin("cli:root") as session:
+        if held == "key":
+            assert {one.state for one in signers.everybody(session) if one.name == f"node:{node}"} == {"revoked"}
+        else:
+            assert {one.state for one in agents.tokens(session, "bob")} == {"revoked"}
+
+
+@pytest.mark.tampers
+def test_where_it_cannot_be_ended_it_is_named(acting: Callable[..., Any], database: str, node: str) -> None:
+    node_roles.let_in(database, node, "secret", lasting=None)
+    address = f"postgresql://{node_roles.name_of(node, 'federation_service')}:secret@{database.rpartition('@')[2]}"
+    with psycopg.connect(database, autocommit=True) as root, psycopg.connect(address) as hostile:
+        root.execute("REVOKE pg_signal_backend FROM federation_owner")
+        hostile.execute(HOLDS["token"])
+        done = acting(None, "agent", "revoke", "bob")
+        root.execute("GRANT pg_signal_backend TO federation_owner WITH INHERIT TRUE, SET FALSE")
+    assert (done.returncode, f"the login of node {node} holds what this needs" in done.stderr) == (1, True), done.stderr
+    assert f"federation node remove {node}" in done.stderr
+
+
+def test_no_login_of_a_node_ends_a_session_or_holds_anothers_key(database: str, node: str, transactions: Transactions) -> None:
+    key = made().public
+    with transactions.begin("node:taichi") as session:
+        signers.register(session, "node:taichi", key)
+    node_roles.let_in(database, node, "secret", lasting=None)
+    for acting_as in node_roles.ACTING_AS:
+        address = f"postgresql://{node_roles.name_of(node, acting_as)}:secret@{database.rpartition('@')[2]}"
+        with psycopg.connect(address) as hostile:
+            assert hostile.execute("SELECT * FROM federation_key(%s)", [key.identity]).fetchall() == []
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                hostile.execute("SELECT * FROM federation_end_in_the_way(1)")

@@ -103,8 +103,7 @@ def test_retry_that_cannot_be_sent_gives_its_delivery_back(calm: World) -> None:
 def test_delivery_that_another_transaction_was_in_the_way_of_comes_back(world: World) -> None:
     node = world.node("locked", concurrency=1)
     with psycopg.connect(world.owner_url, autocommit=True) as owner:
-        owner.execute(f"ALTER ROLE federation_service IN DATABASE {world.owner_url.rpartition('/')[2]} SET lock_timeout = '2s'")
-        world.worker(node)
+        world.worker(node, PGOPTIONS="-c lock_timeout=2s")
         with owner.transaction():
             owner.execute("LOCK TABLE execution_deliveries IN ACCESS EXCLUSIVE MODE")
             identity = world.record("tests.where")

@@ -15,7 +15,7 @@ from psycopg import errors, sql
 from federation.errors import Conflict, NotFound, Refused
 from federation.local import node_roles
 from federation.local.postgres import KEPT
-from federation.services import agent_keys, agents, node_logins, sessions
+from federation.services import agent_keys, agents, conversations, messages, node_logins, sessions
 from federation.services.sessions import Start
 from federation.transaction import Transactions, connect
 from tests.integration.services.stating import made
@@ -87,8 +87,8 @@ def test_a_hostile_node_takes_nothing_over_and_makes_no_one(postgres: Any, datab
         for acting in node_roles.ACTING_AS:
             with psycopg.connect(url(database, node, "secret", acting), autocommit=True) as hostile:
                 hostile.execute("SELECT set_config('federation.actor', 'service:worker', false)")
-                # What it must know to do its work it knows.
-                assert hostile.execute("SELECT whose FROM federation_key(%s)", [key]).fetchone() == ("bob",)
+                # It states nothing, and so holds nobody's key.
+                assert hostile.execute("SELECT whose FROM federation_key(%s)", [key]).fetchone() is None
                 for role in node_roles.ACTING_AS:
                     for statement in (
                         *(f"ALTER ROLE {role} {what}" for what in ("PASSWORD 'mine'", "SET search_path = 'evil'", "VALID UNTIL '2020-01-01'")),
@@ -283,6 +283,9 @@ def test_what_agents_ask_for_over_it_is_held_to_what_they_may_write(database: st
     engines = [connect(url(database, node, "secret", acting)) for acting in node_roles.ACTING_AS]
     over = Transactions(engines[0], publisher, service=engines[1])
     with over.begin("ada") as session:
+        conversations.open_for(session, "nt", [])
+        messages.send(session, "psst", conversation_id="nt")
+    with transactions.begin("ada") as session:
         mine = sessions.join(session, "psst", Start(context={"task": "psst"}), conversation_id="nt").id
     for actor, stream in (("eve", f"session:{mine}"), ("eve", "node:taichi"), ("ada", "graph")):
         with psycopg.connect(url(database, node, "secret", "federation_app")) as connection, pytest.raises(errors.InsufficientPrivilege) as caught:

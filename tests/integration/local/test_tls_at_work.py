@@ -109,7 +109,8 @@ def secure(server_dir: Path, alembic: Callable[..., None]) -> Iterator[Secure]:
         urls = {role: distant.url(DATABASE, user=role, password=password) for role, password in roles.items()}
         alembic(urls[OWNER], "upgrade", "head")
         service = urls["federation_service"]
-        world = World(folder, owner_url=urls[OWNER], database_url=urls["federation_app"], service_url=service, broker=Tapped(activemq, broker))
+        given = {"owner_url": urls[OWNER], "database_url": urls["federation_app"], "service_url": service, "broker": Tapped(activemq, broker)}
+        world = World(folder, **given, own_logins=False)
         yield Secure(world, certificates, distant, broker, database)
         world.close()
 

@@ -288,7 +288,7 @@ def test_a_vote_over_the_front_door_needs_a_token_alone_and_is_signed(
     early = vote("a", "b")
     assert early.returncode == 1
     assert "you have not acknowledged" in early.stderr
-    done = vote("a", "b", "--acknowledge", shown["options_hash"][:8], "--json")
+    done = vote("a", "b", "--acknowledge", shown["options_hash"], "--json")
     assert done.returncode == 0, done.stderr
     assert {name: json.loads(done.stdout)[name] for name in ("voter", "choice", "mode", "winner")} == {
         "voter": "hal",

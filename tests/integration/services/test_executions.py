@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -17,7 +18,8 @@ from federation.transaction import Transactions
 def test_an_execution_whose_result_has_expired_keeps_its_outcome(transactions, result: str, state: str) -> None:
     with transactions.begin("cli:ada") as session:
         identity = outbox.record(session, "some.task", {})
-        executions.record_delivery(session, identity, task_id=str(identity), task_name="some.task", worker="w", pid=1, redelivered=False)
+        told: Any = {"task_id": str(identity), "task_name": "some.task", "worker": "w", "pid": 1, "actor": "cli:ada", "trace_id": "t"}
+        executions.record_delivery(session, identity, **told, redelivered=False)
         session.execute(text("delete from outbox"))
         row = {"id": str(identity), "state": result}
         session.execute(text("insert into celery_results (task_id, state, date_done, expires_at) values (:id, :state, now(), now())"), row)
@@ -27,7 +29,7 @@ def test_an_execution_whose_result_has_expired_keeps_its_outcome(transactions, r
         session.execute(text("delete from celery_results"))
     with transactions.begin("cli:ada") as session:
         after = executions.state(session, identity)
-        again = executions.record_delivery(session, identity, task_id=str(identity), task_name="some.task", worker="w", pid=1, redelivered=True)
+        again = executions.record_delivery(session, identity, **told, redelivered=True)
     assert (before.state, after.state) == (state, state)
     assert after.finished_at == before.finished_at
     assert again.result_state == result
@@ -48,9 +50,10 @@ def delivered(transactions: Transactions, recorded: uuid.UUID) -> Delivered:
     identity = recorded
 
     def deliver(message: str, *, marked: bool, node: str = "here", signature: str | None = None, **counts: int) -> executions.Recorded:
+        who: Any = {"task_name": "some.task", "worker": f"{node}@host", "pid": 1, "actor": f"node:{node}", "trace_id": "t"}
         said = {"message_id": message, "signature": signature or f"signature of {message}", "redelivered": marked, **counts}
-        with transactions.begin(f"node:{node}") as session:
-            return executions.record_delivery(session, identity, task_id=str(identity), task_name="some.task", worker=f"{node}@host", pid=1, **said)
+        with transactions.single() as session:
+            return executions.record_delivery(session, identity, task_id=str(identity), **who, **said)
 
     return deliver
 
@@ -112,3 +115,20 @@ def test_what_was_moved_is_repeated_and_a_copy_for_another_node_is_not(transacti
         event_log.append(session, "execution.moved", "test", payload={"from": "there", "to": "third"})
     assert delivered("moved on", marked=True, node="third", signature="signature of a").redeliveries == 2
     assert delivered("yet another", marked=True, node="third", signature="signature of a").redeliveries == 2
+
+
+def test_a_delivery_is_told_and_not_waited_for_until_it_is_on_the_disk(transactions: Transactions, recorded: uuid.UUID, delivered: Delivered) -> None:
+    assert delivered("a", marked=False).number == 1
+    told: Any = {"task_id": str(recorded), "task_name": "some.task", "worker": "w", "pid": 1, "actor": "node:there", "trace_id": "t"}
+    with transactions.begin("node:there") as session:
+        assert executions.record_delivery(session, recorded, redelivered=True, **told).number == 2
+        assert session.scalar(text("SHOW synchronous_commit")) == "off"
+    with transactions.begin("cli:ada") as session:
+        assert session.scalar(text("SHOW synchronous_commit")) == "on"
+        query = "SELECT actor, trace_id, payload FROM events WHERE stream = :stream AND type = 'execution.delivered' ORDER BY position"
+        events = session.execute(text(query), {"stream": f"execution:{recorded}"}).all()
+    numbers = {"version": 1, "task_name": "some.task", "pid": 1, "repeated": False}
+    assert [tuple(event) for event in events] == [
+        ("node:here", "t", {**numbers, "number": 1, "worker": "here@host", "redelivered": False}),
+        ("node:there", "t", {**numbers, "number": 2, "worker": "w", "redelivered": True}),
+    ]

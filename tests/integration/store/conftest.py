@@ -50,7 +50,7 @@ from federation.store.contents import Stored
 from federation.store.fixed_ids import fixed_id
 from federation.store.models.conversations import Message
 from federation.store.models.graph import Source
-from federation.transaction import Transactions
+from federation.transaction import Transactions, new_trace_id
 from federation.vectors import chunking
 from tests.integration.store.together import divide, investigate, sign, vote
 
@@ -93,10 +93,9 @@ def _do_all() -> Callable[[Transactions], None]:
 
 
 def _deliver(transactions: Transactions, execution_id: uuid.UUID, *, redelivered: bool = False) -> None:
-    with transactions.begin(NODE) as session:
-        executions.record_delivery(
-            session, execution_id, task_id=str(execution_id), task_name="some.task", worker="aorus@host", pid=1, redelivered=redelivered
-        )
+    told: Any = {"task_name": "some.task", "worker": "aorus@host", "pid": 1, "actor": NODE, "trace_id": new_trace_id()}
+    with transactions.single() as session:
+        executions.record_delivery(session, execution_id, task_id=str(execution_id), **told, redelivered=redelivered)
 
 
 def _live(transactions: Transactions) -> None:

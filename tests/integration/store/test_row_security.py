@@ -8,6 +8,7 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
+from federation.local import node_roles
 from federation.results.tables import metadata as results
 from federation.store.models import Base
 from federation.transaction import Transactions
@@ -268,6 +269,65 @@ MAY = {
     "celery_group_results": ("", "", "", "SIUD"),
     "celery_chords": ("", "", "", "SIUD"),
 }
+# What a node's own logins may: over its role for agents in the name of who wrote the row, and over that of the program. What of nodes, their keys and
+# services it writes is its own, which these rows are not.
+NODE_MAY = {
+    "agents": ("S", "S"),
+    "agent_tokens": ("", ""),
+    "agent_sessions": ("S", "S"),
+    "agent_session_members": ("S", "S"),
+    "agent_findings": ("SI", "S"),
+    "allowances": ("SIU", "SIU"),
+    "conversations": ("SIU", "SU"),
+    "conversation_members": ("SI", "S"),
+    "messages": ("SI", "S"),
+    "message_receipts": ("SI", "S"),
+    "summaries": ("SI", "SI"),
+    "summary_schedules": ("S", "S"),
+    "cop_states": ("S", "SIU"),
+    "cop_history": ("S", "SI"),
+    "agent_capabilities": ("S", "S"),
+    "feeds": ("", ""),
+    "agent_tasks": ("SIU", "SU"),
+    "artifacts": ("S", "S"),
+    "role_assignments": ("S", "S"),
+    "conversation_phases": ("S", "S"),
+    "consensus": ("S", "S"),
+    "consensus_acks": ("", ""),
+    "ballots": ("", ""),
+    "claims": ("SIU", "SIU"),
+    "claim_waiters": ("SIUD", "SIUD"),
+    "streams": ("", ""),
+    "events": ("S", "S"),
+    "event_order": ("", ""),
+    "event_relay": ("", ""),
+    "seals": ("", ""),
+    "executions": ("SIU", "SIU"),
+    "outbox": ("SID", "SIUD"),
+    "execution_deliveries": ("S", "SI"),
+    "execution_effects": ("SI", "SI"),
+    "quarantine": ("S", "SI"),
+    "redrives": ("S", "S"),
+    "dismissals": ("", ""),
+    "memories": ("SIUD", "S"),
+    "graph_relations": ("S", "S"),
+    "model_runs": ("SI", "SI"),
+    "cached_answers": ("SIU", "SIU"),
+    "nodes": ("S", "S"),
+    "signers": ("", "S"),
+    "services": ("", "S"),
+    "agent_keys": ("", ""),
+    "statements": ("", ""),
+    "indexed_folders": ("SID", "SID"),
+    "index_runs": ("SIU", "SIU"),
+    "index_batches": ("SIU", "SIU"),
+    "documents": ("SIUD", "SIUD"),
+    "chunks": ("SIUD", "SIUD"),
+    "vector_changes": ("SIUD", "SIUD"),
+    "celery_results": ("S", "SIUD"),
+    "celery_group_results": ("", "SIUD"),
+    "celery_chords": ("", "SIUD"),
+}
 STRANGERS = ("eve", "ada", "zoe")  # an analyst, a lead, and an observer
 GUARDED_BY_TRIGGERS = {
     "events",
@@ -284,7 +344,7 @@ GUARDED_BY_TRIGGERS = {
 
 
 def test_each_table_has_been_thought_of() -> None:
-    assert MAY.keys() == TABLES.keys() == ROWS.keys()
+    assert MAY.keys() == NODE_MAY.keys() == TABLES.keys() == ROWS.keys()
 
 
 @pytest.fixture
@@ -345,7 +405,11 @@ def _verbs(connection: psycopg.Connection[Any], table: str, name: str) -> str:
 
 
 def _may(postgres: Any, database: str, role: str, name: str | None) -> dict[str, str]:
-    with psycopg.connect(postgres.as_role(f"federation_{role}", database)) as connection:
+    return _may_over(postgres.as_role(f"federation_{role}", database), name)
+
+
+def _may_over(url: str, name: str | None) -> dict[str, str]:
+    with psycopg.connect(url) as connection:
         if name is not None:
             connection.execute("SELECT set_config('federation.actor', %s, false)", [name])
         return {table: _verbs(connection, table, name or "nobody") for table in TABLES}
@@ -362,6 +426,19 @@ def test_role_by_table_by_verb(postgres: Any, planted: str) -> None:
     assert _may(postgres, planted, "service", "service:beat") == service
     assert _may(postgres, planted, "auditor", None) == dict.fromkeys(TABLES, "S")
     assert _may(postgres, planted, "owner", None) == {table: "SI" if table in GUARDED_BY_TRIGGERS else "SIUD" for table in TABLES}
+
+
+@pytest.mark.tampers
+def test_login_of_a_node_by_table_by_verb(planted: str) -> None:
+    node_roles.let_in(planted, "needy", "secret", lasting=None)
+    try:
+        as_bob, as_node = (
+            _may_over(f"postgresql://{node_roles.name_of('needy', acting)}:secret@{planted.rpartition('@')[2]}", name)
+            for acting, name in zip(node_roles.ACTING_AS, ("bob", "node:needy"), strict=True)
+        )
+    finally:
+        node_roles.shut_out(planted, "needy")
+    assert {table: (as_bob[table], as_node[table]) for table in TABLES} == NODE_MAY
 
 
 def test_security_is_on_and_forced_and_each_right_has_its_policy(database: str) -> None:

@@ -20,6 +20,8 @@ from federation.vectors.wording import searchable_text
 from tests.integration.vectors.conftest import along
 
 Put = Callable[..., None]
+# How far a score may be from what it is where vectors are held in steps.
+STEP = 0.003
 
 
 def view_of(table: Table) -> View:
@@ -138,11 +140,13 @@ def test_vectors_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: Path) 
         assert held.meanings.count(scope) == not_held.meanings.count(scope)
         for depth in (1, 20, 600):
             one, other = (run(view_of(index.meanings).by_vector(vectors[3], scope, depth)) for index in (held, not_held))
-            assert [(each.id, each.document_id, each.path) for each in one.entries] == [
-                (each.id, each.document_id, each.path) for each in other.entries
-            ]
-            np.testing.assert_allclose([each.score for each in one.entries], [each.score for each in other.entries], atol=1e-5)
-            assert one.floor == pytest.approx(other.floor, abs=1e-5)
+            # What is listed at a place is as near as what LanceDB lists there, but for the steps.
+            assert len(one.entries) == len(other.entries)
+            for entry, place in zip(one.entries, other.entries, strict=True):
+                assert entry.score == pytest.approx(float(vectors[int(entry.id)] @ vectors[3]), abs=STEP)
+                assert entry.score == pytest.approx(place.score, abs=STEP)
+                assert (entry.document_id, entry.path) == keys[int(entry.id)][1:4:2]
+            assert one.floor == pytest.approx(other.floor, abs=STEP)
 
 
 def test_of_what_is_held_only_what_came_since_is_read(index: VectorIndex, put: Put) -> None:
@@ -153,7 +157,7 @@ def test_of_what_is_held_only_what_came_since_is_read(index: VectorIndex, put: P
     assert first is not None
     assert both is not None
     assert (len(first), len(both), both.count(Scope(["b"]))) == (1, 2, 1)
-    assert np.shares_memory(first._blocks[0], both._blocks[0])
+    assert first._blocks[0] is both._blocks[0]
     index.delete(["1"])
     put("3", "apple", axis=3, document="b", path="b.py")
     assert {hit.id for hit in index.search("", None, along(3), scope=Scope(["b"]))} == {"2", "3"}

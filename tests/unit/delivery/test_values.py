@@ -48,7 +48,7 @@ def test_what_the_machine_lacks_is_dropped_and_named() -> None:
 def test_a_node_without_lancedb_does_not_hold_the_vectors() -> None:
     machine = Machine((), frozenset({"minilm", "vllm"}), frozenset({"all-MiniLM-L6-v2", "qwen"}), vectors=False)
     has = compare(declared(gpus=None, tags=("frag", "artifacts")), machine)
-    assert (has.tags, has.missing) == (("artifacts",), ("tag frag: LanceDB is not installed",))
+    assert (has.tags, has.missing) == (("artifacts",), ("tag frag: LanceDB or NumKong is not installed",))
 
 
 def test_simulated_node_keeps_what_it_declares() -> None:
