@@ -130,14 +130,14 @@ def verify(
         for each in wrong:
             errors.print(inert(f"federation: {each}"))
         absent = sorted({known.name for known, root in wanted if root is None})
-        console.print(f"[red]{len(wrong)} files are not as they are known.[/]" if wrong else f"[green]{_models(len(here))} as known.[/]")
+        console.print(f"[red]{_are(len(wrong), 'file')} not as known.[/]" if wrong else f"[green]{_are(len(here), 'model')} as known.[/]")
         if absent:
             console.print(inert(f"Not installed here: {', '.join(absent)}."))
     raise typer.Exit(1 if wrong else 0)
 
 
-def _models(count: int) -> str:
-    return "1 model is" if count == 1 else f"{count} models are"
+def _are(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count} {what}s are"
 
 
 def _known() -> Iterator[tuple[digests.Known, Path | None]]:

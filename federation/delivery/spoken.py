@@ -68,6 +68,10 @@ class _Message(BaseModel):
     state: _State | None = None
 
 
+_PARTS: Mapping[int | str, type[BaseModel]] = {"source": _Source, "state": _State}
+_WANTS = {"model_type": "an object", "dict_type": "an object", "string_type": "a text", "bool_type": "true or false", "missing": "a value"}
+
+
 @dataclass(frozen=True, slots=True)
 class Spoken:
     """A message, a new state, or that one has read up to a cursor."""
@@ -159,9 +163,11 @@ def _validated(said: Mapping[str, Any]) -> _Message:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            raise InvalidInput(place, problem["input"], f"no such field; there is {', '.join(sorted(_Message.model_fields))}") from error
+            form = _PARTS.get(problem["loc"][0], _Message) if len(problem["loc"]) > 1 else _Message
+            raise InvalidInput(place, problem["input"], f"no such field; there is {', '.join(sorted(form.model_fields))}") from error
         got = None if problem["type"] == "missing" else problem["input"]
-        raise InvalidInput(place, got, problem["msg"].removeprefix("Input should be ")) from error
+        wants = problem["msg"].removeprefix("Input should be ").removeprefix("String should have ")
+        raise InvalidInput(place, got, _WANTS.get(problem["type"]) or wants) from error
 
 
 def _uuid(text: str | None) -> uuid.UUID | None:

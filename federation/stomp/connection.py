@@ -52,10 +52,6 @@ class Connection:
         if not self._end.done():
             self._end.set_result(why)
 
-    def abort(self) -> None:
-        """End it at once, without a word."""
-        self._writer.transport.abort()
-
     async def run(self) -> None:
         """Serve the client until either side ends, or somebody calls `end`."""
         why = ""

@@ -1,8 +1,10 @@
 """The agents' door to ActiveMQ: lets in who brings the token of an agent that may speak STOMP, and turns out who may no more."""
 
 import asyncio
+import contextlib
 import logging
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Iterable
 
@@ -15,14 +17,17 @@ from federation.services import feeds
 from federation.stomp.connection import Connection
 from federation.stomp.pace import Pace
 from federation.stomp.passing import Login
-from federation.stomp.upstream import Upstream
+from federation.stomp.upstream import CHUNK_BYTES, Upstream
 from federation.transaction import Transactions
 
 logger = logging.getLogger(__name__)
 
 # Each is one of ActiveMQ's thousand, and two of a process's thousand files.
 MOST_CONNECTIONS, MOST_OF_AN_AGENT, MOST_UNKNOWN = 400, 8, 64
+HANDSHAKE_WITHIN_S = 10.0
 LOOK_S = 2.0
+# When the machine has no room for who comes.
+NO_ROOM_S = 0.5
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4, socket.TCP_USER_TIMEOUT: 120_000}
 
 
@@ -31,36 +36,60 @@ class Door:
 
     def __init__(self, transactions: Transactions, limiter: anyio.CapacityLimiter, callers: Callers, upstream: Upstream) -> None:
         self._transactions, self._limiter, self._callers, self._upstream = transactions, limiter, callers, upstream
-        # In the order in which they came.
-        self._unknown: dict[Connection, None] = {}
+        # In the order in which they came, those whose handshake is not over too.
+        self._unknown: dict[socket.socket, None] = {}
         self._known: dict[Connection, Login] = {}
         self._paces: dict[str, Pace] = {}
+        # The loop itself keeps no task alive.
+        self._serving: set[asyncio.Task[None]] = set()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, listening: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Take in who comes, over TLS where there is a context, for as long as it is not cancelled."""
+        listening.setblocking(False)
+        # Whoever is accepted has it from the socket that listens.
+        _keep_alive(listening)
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                logger.warning("stomp.not_accepted reason=%s", error)
+                await asyncio.sleep(NO_ROOM_S)
+                continue
+            task = asyncio.create_task(self._serve(client, context))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, client: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve one client until its end."""
-        _keep_alive(writer.get_extra_info("socket"))
-
-        async def admit(login: Login) -> tuple[str, Pace]:
-            name = await self._check(login, await self._speakers())
-            self._take_in(connection, name, login)
-            return name, self._paces.setdefault(name, Pace())
-
-        connection = Connection(reader, writer, self._upstream, admit)
-        self._unknown[connection] = None
+        self._unknown[client] = None
         if len(self._unknown) > MOST_UNKNOWN:
             # Who has a token needs a moment to show it: so nobody keeps others out by waiting here, or by not going when he is told to.
             longest = next(iter(self._unknown))
             del self._unknown[longest]
-            longest.abort()
+            _hang_up(longest)
+
+        async def admit(login: Login) -> tuple[str, Pace]:
+            name = await self._check(login, await self._speakers())
+            self._take_in(connection, client, name, login)
+            return name, self._paces.setdefault(name, Pace())
+
         try:
-            await connection.run()
+            connection = Connection(*await _streams(client, context), self._upstream, admit)
+            try:
+                await connection.run()
+            finally:
+                self._known.pop(connection, None)
+        except OSError as error:
+            logger.debug("stomp.no_handshake reason=%s", error)
         finally:
-            self._unknown.pop(connection, None)
-            self._known.pop(connection, None)
+            self._unknown.pop(client, None)
 
     def end(self) -> None:
         """End all connections."""
-        for connection in (*self._unknown, *self._known):
+        for client in self._unknown:
+            _hang_up(client)
+        for connection in self._known:
             connection.end("this door closes; connect again in a while")
 
     async def watch(self) -> None:
@@ -102,16 +131,16 @@ class Door:
             raise Refused(f"{name} may not speak STOMP:", f"an operator allows it with `federation agent stomp {name}`.")
         return name
 
-    def _take_in(self, connection: Connection, name: str, login: Login) -> None:
+    def _take_in(self, connection: Connection, client: socket.socket, name: str, login: Login) -> None:
         of_agents = Counter(other.agent for other in self._known)
         if of_agents[name] >= MOST_OF_AN_AGENT:
             raise Refused(f"{name} may have {MOST_OF_AN_AGENT} connections, and has.", "End one of them first.")
         if len(self._known) >= MOST_CONNECTIONS:
             raise Refused(f"This door takes {MOST_CONNECTIONS} connections, and has them.", "Connect again in a while.")
-        if connection not in self._unknown:
+        if client not in self._unknown:
             raise ConnectionResetError("it had to make room")
         connection.agent = name
-        del self._unknown[connection]
+        del self._unknown[client]
         self._known[connection] = login
 
     async def _speakers(self) -> Iterable[str]:
@@ -127,3 +156,20 @@ def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE.items():
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _hang_up(client: socket.socket) -> None:
+    """End a connection whatever it is at; its transport finds that out."""
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_RDWR)
+
+
+async def _streams(client: socket.socket, context: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return both ways of a connection, after the handshake where there is one. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=CHUNK_BYTES)
+    within_s = HANDSHAKE_WITHIN_S if context else None
+    transport, protocol = await loop.connect_accepted_socket(
+        lambda: asyncio.StreamReaderProtocol(reader), client, ssl=context, ssl_handshake_timeout=within_s
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

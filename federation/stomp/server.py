@@ -15,7 +15,7 @@ from federation.mcp.callers import Callers
 from federation.security.issuer_keys import issuer_keys
 from federation.settings import Settings, settings
 from federation.stomp.door import Door
-from federation.stomp.upstream import CHUNK_BYTES, Upstream
+from federation.stomp.upstream import Upstream
 from federation.transaction import Silent, Transactions, connect
 
 # Each with a connection to PostgreSQL: to look up who logs in, and every other second who still may.
@@ -48,12 +48,13 @@ async def _serve(config: Settings) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, ended.set)
     listening = listen(config.stomp_host, config.stomp_port, whose="STOMP")
-    server = await asyncio.start_server(door.serve, sock=listening, ssl=context, limit=CHUNK_BYTES)
+    accepting = asyncio.ensure_future(door.accept(listening, context))
     # What is there by now stays, and need not be looked through again and again.
     gc.freeze()
     watching = asyncio.ensure_future(door.watch())
     await ended.wait()
-    server.close()
+    accepting.cancel()
+    listening.close()
     watching.cancel()
     door.end()
     await asyncio.wait({task for task in asyncio.all_tasks() if task is not asyncio.current_task()}, timeout=CLOSES_WITHIN_S)

@@ -44,6 +44,8 @@ def test_added_model_is_listed_verified_and_its_changed_file_named(federation: C
     assert f"{folder}/deep/words.json: got no file" in done.stderr
     told = json.loads(federation("model", "verify", "own/model [x]", "--json").stdout)
     assert [Path(each["file"]).name for each in told["differences"]] == ["words.json", "weights.gguf"]
+    (folder / "deep" / "words.json").write_text("{}")
+    assert "1 file is not as known." in federation("model", "verify", "own/model [x]").stdout
 
     assert federation("model", "add", "own/model [x]", str(folder)).returncode == 0
     assert federation("model", "verify", "own/model [x]").returncode == 0

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -23,6 +24,7 @@ from federation.stomp.pace import AT_ONCE_S, SENDS_A_SECOND
 from federation.stomp.passing import MOST_BODY_BYTES
 from tests.integration.stomp.conftest import House, Raw
 
+FILES = 4 * MOST_UNKNOWN
 MINE, INBOX = "/queue/federation.from.bob", "/queue/federation.bob"
 
 
@@ -230,6 +232,21 @@ def test_over_tls_it_shows_the_front_doors_certificate_and_refuses_the_clear(hou
     house.stop(door)
 
 
+def test_who_waits_without_a_handshake_keeps_nobody_out(house: House, tmp_path: Path) -> None:
+    certificates = Certificates(Home(house.folder).tls_dir)
+    certificates.make([])
+    port, trusted = free_port(), certificates.client_context()
+    door = house.stomp_door(port=port, trusted=trusted, FEDERATION_TLS="true")
+    # As many as it has files for, and more.
+    resource.prlimit(door.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
+    house.opened += [Raw(port) for _ in range(FILES + 50)]
+    eve = Raw(port)
+    eve.socket = trusted.wrap_socket(eve.socket, server_hostname=LOOPBACK)
+    assert answered(eve.say("CONNECT", accept_version="1.2", passcode=house.tokens["eve"])) == "CONNECTED"
+    assert "Too many open files" not in house.log("stomp")
+    house.stop(door)
+
+
 def test_an_agent_has_not_any_number_of_connections(house: House) -> None:
     clients = [house.logged_in("bob") for _ in range(MOST_OF_AN_AGENT)]
     told = house.raw().say("CONNECT", accept_version="1.2", passcode=house.tokens["bob"]).refusal()
@@ -261,15 +278,16 @@ def test_a_login_that_is_too_long_is_refused(house: House) -> None:
 
 def test_a_flood_and_many_idle_clients_hold_up_nobody(house: House) -> None:
     with house.transactions.begin("cli:tester") as session:
-        # Of what a flood has sent some comes when its sender is gone: so it is nobody's whom another test knows.
-        for name in ("flooding", *(f"idle-{number}" for number in range(25))):
+        # What who floods has written is passed on for minutes, also when he has gone: so it is nobody whom another test is about.
+        for name in ("flooder", *(f"idle-{number}" for number in range(25))):
             house.tokens[name] = agents.add(session, name, "developer")
             feeds.begin(session, name)
     for number in range(200):
         house.logged_in(f"idle-{number % 25}")
-    flooding, there = house.logged_in("flooding"), "/queue/federation.from.flooding"
+    place = "/queue/federation.from.flooder"
+    flooding = house.logged_in("flooder")
     flooding.socket.setblocking(False)
-    flood = encode("SEND", {"destination": there}, b"x" * 1000) * 100
+    flood = encode("SEND", {"destination": place}, b"x" * 1000) * 100
     eve = house.logged_in("eve")
     began = time.monotonic()
     for number in range(20):
@@ -281,7 +299,7 @@ def test_a_flood_and_many_idle_clients_hold_up_nobody(house: House) -> None:
         assert eve.say("SEND", destination="/queue/federation.from.eve", receipt=str(number)).frame() == ("RECEIPT", {"receipt-id": str(number)}, b"")
     flooding.close()
     taken(house, "/queue/federation.from.eve")
-    assert len(taken(house, there)) <= SENDS_A_SECOND * (AT_ONCE_S + time.monotonic() - began) + 1
+    assert len(taken(house, place)) <= SENDS_A_SECOND * (AT_ONCE_S + time.monotonic() - began) + 1
 
 
 def test_who_is_a_slow_reader_of_much_is_let_go(house: House) -> None:
