@@ -59,6 +59,8 @@ class Door:
             task = asyncio.create_task(self._serve(client, context))
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
+            # Who waits is accepted without a turn of the loop, in which those who are hung up on would go.
+            await asyncio.sleep(0)
 
     async def _serve(self, client: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve one client until its end."""
