@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import re
+import resource
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -139,6 +140,9 @@ def serve() -> None:
     hosts = [socket.gethostname(), *([public] if public else []), *config.mcp_allowed_hosts]
     app = web(door, hosts=hosts)
     take_short_turns()
+    # Who connects and says nothing takes a file: of these there are as many as the system gives a process.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # What is there by now stays, and need not be looked through again and again.
     gc.freeze()
     with listening:
