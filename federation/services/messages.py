@@ -132,7 +132,9 @@ def send(
         "body_sha256": None if envelope is None else statements.hashed(envelope.data, called="body"),
     }
     subject, about = f"message:{identity}", {"conversation_id": conversation_id, **told}
-    heard = statements.say(session, action="message.send", choice="send", subject=subject, content=about) if counted else None
+    # An execution states nothing, as elsewhere.
+    states = counted and context(session).execution_id is None
+    heard = statements.say(session, action="message.send", choice="send", subject=subject, content=about) if states else None
     thread = answered.correlation_id if answered else identity
     # One without a name is new, unless it is an answer that comes too late.
     may_be_there = slug is not None or kind is MessageType.RESPONSE

@@ -235,7 +235,7 @@ def test_an_agent_that_speaks_stomp_may_sign_what_it_says(fed: World, peer: Call
     sent = {"to": "eve", "conversation_id": "project-123", "id": "first", "confirm": True}
     bob.say("hello", **sent, statement=signed.text, signature=base64.b64encode(signed.signature).decode())
     assert get(bob, "done")["id"] == "first"
-    assert fed.rows("SELECT subject, mode FROM statements WHERE actor = 'bob'") == [(subject, "signed")]
+    assert fed.rows("SELECT actor, mode FROM statements WHERE subject = %s", subject) == [("bob", "signed")]
     with fed.transactions.begin("cli:tester") as session:
         feeds.begin(session, "eve")
     eve = peer("eve")

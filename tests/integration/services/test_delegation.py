@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import select, text
 
@@ -104,9 +105,10 @@ def test_a_task_that_is_not_done_in_time_expires_and_who_had_it_and_who_asked_ar
         assert (event.actor, event.payload["result"]) == ("service:beat", {"error": "it was not done within the 90 s that it had"})
 
 
-def test_the_time_of_a_task_counts_from_when_it_may_begin(transactions: Transactions, hand_out: Any) -> None:
+def test_the_time_of_a_task_counts_from_when_it_may_begin(transactions: Transactions, database: str, hand_out: Any) -> None:
     assert hand_out(who="bob", timeout_s=60, requires_approval=True).expires_at is None
-    by_hand(transactions, "UPDATE agent_tasks SET created_at = created_at - interval '1 day'")
+    with psycopg.connect(database) as superuser:
+        superuser.execute("UPDATE agent_tasks SET created_at = created_at - interval '1 day'")
     assert end_what_is_over(transactions) == []
     with transactions.begin("ada") as session:
         approved = approvals.decide(session, "t", Decision.APPROVE)
