@@ -13,6 +13,7 @@ import anyio
 import uvicorn
 from sqlalchemy import text
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,7 @@ from federation.local.certificates import DOOR, usable
 from federation.local.copies import multiply
 from federation.local.elsewhere import check_database
 from federation.local.ports import listen, listen_shared
+from federation.mcp.connections import Recognition, Server
 from federation.mcp.door import PART, Door
 from federation.mcp.exchange import exchange
 from federation.mcp.server import build
@@ -83,7 +85,7 @@ class PlainRefusals:
 
 
 def web(door: Door, *, hosts: list[str] | None = None) -> ASGIApp:
-    """Return the web application: MCP at /mcp and A2A at /a2a for those with a token, /health and the agent card for everybody.
+    """Return the web application for a Server: MCP at /mcp and A2A at /a2a for those with a token, /health and the agent card for everybody.
 
     `hosts` are names it answers to beside its own.
     """
@@ -99,7 +101,8 @@ def web(door: Door, *, hosts: list[str] | None = None) -> ASGIApp:
 
     rpc.serve(server, door)
     # Stateless for the older handshake too, so that its clients go on after a restart of the door as those of the newer revision do.
-    app = server.http_app(path=PATH, stateless_http=True, host_origin_protection=True, allowed_hosts=hosts)
+    behind = [Middleware(Recognition)]
+    app = server.http_app(path=PATH, stateless_http=True, host_origin_protection=True, allowed_hosts=hosts, middleware=behind)
     exchange(app, PATH, server)
     return PlainRefusals(app)
 
@@ -140,7 +143,7 @@ def serve() -> None:
     hosts = [socket.gethostname(), *([public] if public else []), *config.mcp_allowed_hosts]
     app = web(door, hosts=hosts)
     take_short_turns()
-    # Who connects and says nothing takes a file: of these there are as many as the system gives a process.
+    # Each connection takes a file: of these there are as many as the system gives a process.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # What is there by now stays, and need not be looked through again and again.
@@ -157,7 +160,7 @@ def serve() -> None:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=CLOSE_WITHIN_S,
         )
-        uvicorn.Server(given).run(sockets=[listening])
+        Server(given, listening).run()
 
 
 def serve_stdio() -> None:

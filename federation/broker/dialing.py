@@ -148,18 +148,19 @@ def _agreed(answer: str, wanted_ms: int) -> tuple[float, float]:
     return beat_out / 1000, beat_in / 1000
 
 
-def _login(address: Address, heartbeat_ms: int) -> bytes:
-    headers = {"accept-version": _VERSION, "host": address.host, "heart-beat": f"{heartbeat_ms},{heartbeat_ms}"}
+def login(address: Address, beat_out_ms: int, beat_in_ms: int) -> bytes:
+    """Return the frame that says who we are, and how many milliseconds may lie between two heart-beats, out and in, 0 for any number."""
+    headers = {"accept-version": _VERSION, "host": address.host, "heart-beat": f"{beat_out_ms},{beat_in_ms}"}
     if address.user:
         # STOMP 1.2 escapes nothing in CONNECT, but ActiveMQ unescapes there too; and so no line end can begin a header of its own.
         headers |= {"login": escape(address.user), "passcode": escape(address.password)}
     return encode("CONNECT", headers)
 
 
-def _log_in(sock: socket.socket, decoder: Decoder, address: Address, deadline: float, login: bytes) -> tuple[Frame, list[Frame]]:
+def _log_in(sock: socket.socket, decoder: Decoder, address: Address, deadline: float, said: bytes) -> tuple[Frame, list[Frame]]:
     sock.settimeout(_remaining(deadline))
     try:
-        sock.sendall(login)
+        sock.sendall(said)
     except OSError as error:
         raise _cut(address, error) from error
     first, *early = _first_frames(sock, decoder, address, deadline)
@@ -187,10 +188,10 @@ def dial(address: Address, *, timeout_s: float, heartbeat_s: float, max_frame_by
     deadline = monotonic() + timeout_s
     heartbeat_ms = int(heartbeat_s * 1000)
     decoder = Decoder(max_frame_bytes)
-    login = _login(address, heartbeat_ms)
+    said = login(address, heartbeat_ms, heartbeat_ms)
     sock = _open(address, deadline)
     try:
-        connected, early = _log_in(sock, decoder, address, deadline, login)
+        connected, early = _log_in(sock, decoder, address, deadline, said)
         beats = _agreed(connected.headers.get("heart-beat", "0,0"), heartbeat_ms)
         sock.setblocking(False)
         return Dialed(sock, decoder, early, *beats)

@@ -12,6 +12,8 @@ LOOPBACK = "127.0.0.1"
 _GIVEN_TO_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST, _LAST, _ENOUGH = 10_000, 65_535, 1_000
 _OTHERS_END_WITHIN_S, _LOOK_AGAIN_S = 2.0, 0.02
+# Who may wait to be accepted.
+_BACKLOG = 2048
 
 _promised: dict[int, socket.socket] = {}
 
@@ -23,7 +25,8 @@ def listen(host: str, port: int, *, shared: bool = False, whose: str = "MCP") ->
     """
     try:
         socket.getaddrinfo(host, port)
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, reuse_port=shared)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             raise SettingsError(

@@ -6,6 +6,7 @@ What is passed on is made anew from what was read, so that ActiveMQ reads the sa
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -44,6 +45,8 @@ class Connection:
         # Of the frame that is looked at, for an ERROR to name.
         self._receipt: str | None = None
         self._leaving = False
+        # Since when more is awaited of the client, None: what it has said is being passed on.
+        self._silent_since: float | None = None
         self.agent: str | None = None
         writer.transport.set_write_buffer_limits(UNSENT_BYTES)
 
@@ -100,7 +103,7 @@ class Connection:
             self._tell(Frame("CONNECTED", {"version": "1.2", "server": "federation", "heart-beat": opened.beats}))
             for frame in opened.early:
                 self._answer(frame)
-            await self._until_the_end(self._speak(opened, Passage(self.agent), pace, early), self._hear(opened))
+            await self._until_the_end(self._speak(opened, Passage(self.agent), pace, early), self._hear(opened, login.beats[0] / 1000))
         finally:
             await _closed(opened.writer)
 
@@ -126,7 +129,10 @@ class Connection:
                     break
                 await pace.frame(frame.command)
             if not self._leaving:
-                if not (data := await self._reader.read(CHUNK_BYTES)):
+                self._silent_since = time.monotonic()
+                data = await self._reader.read(CHUNK_BYTES)
+                self._silent_since = None
+                if not data:
                     return
                 frames = self._decoder.feed(data)
                 if not frames:
@@ -137,8 +143,8 @@ class Connection:
         # ActiveMQ tells that it has done all, if it was asked to, and ends.
         await asyncio.sleep(PARTS_WITHIN_S)
 
-    async def _hear(self, opened: Opened) -> None:
-        """Pass on what ActiveMQ says, until it has ended."""
+    async def _hear(self, opened: Opened, promised_s: float) -> None:
+        """Pass on what ActiveMQ says, until it has ended. It ends without a word if a client does not beat as often as he promised, 0 for never."""
         while data := await _read(opened.reader):
             frames = opened.decoder.feed(data)
             for frame in frames:
@@ -146,8 +152,11 @@ class Connection:
             if not frames:
                 self._writer.write(HEARTBEAT)
             await _written(self._writer, SLOW_S, f"you have read too little for {SLOW_S:g} s; connect again, what you have not settled comes again")
-        if not self._leaving:
-            raise _Ended("ActiveMQ has ended the connection; connect again in a while")
+        if self._leaving:
+            return
+        if promised_s and self._silent_since is not None and (silent_s := time.monotonic() - self._silent_since) >= promised_s:
+            raise _Ended(f"you promised a heart-beat every {promised_s:g} s, and were silent for {silent_s:.1f} s; connect again")
+        raise _Ended("ActiveMQ has ended the connection; connect again in a while")
 
     def _answer(self, frame: Frame) -> None:
         if frame.command == "ERROR":

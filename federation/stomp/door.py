@@ -1,17 +1,18 @@
 """The agents' door to ActiveMQ: lets in who brings the token of an agent that may speak STOMP, and turns out who may no more."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
 import anyio
 from anyio import to_thread
 
 from federation.errors import IssuerUnavailable, Refused, TransientError, Unauthenticated
+from federation.local.arrivals import HANDSHAKE_WITHIN_S, Arrivals
 from federation.mcp.callers import Callers
 from federation.services import feeds
 from federation.stomp.connection import Connection
@@ -24,11 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Each is one of ActiveMQ's thousand, and two of a process's thousand files.
 MOST_CONNECTIONS, MOST_OF_AN_AGENT, MOST_UNKNOWN = 400, 8, 64
-HANDSHAKE_WITHIN_S = 10.0
 LOOK_S = 2.0
-# When the machine has no room for who comes.
-NO_ROOM_S = 0.5
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4, socket.TCP_USER_TIMEOUT: 120_000}
 
 
 class Door:
@@ -36,61 +33,31 @@ class Door:
 
     def __init__(self, transactions: Transactions, limiter: anyio.CapacityLimiter, callers: Callers, upstream: Upstream) -> None:
         self._transactions, self._limiter, self._callers, self._upstream = transactions, limiter, callers, upstream
-        # In the order in which they came, those whose handshake is not over too.
-        self._unknown: dict[socket.socket, None] = {}
+        self._arrivals = Arrivals(MOST_UNKNOWN)
         self._known: dict[Connection, Login] = {}
         self._paces: dict[str, Pace] = {}
-        # The loop itself keeps no task alive.
-        self._serving: set[asyncio.Task[None]] = set()
 
     async def accept(self, listening: socket.socket, context: ssl.SSLContext | None) -> None:
         """Take in who comes, over TLS where there is a context, for as long as it is not cancelled."""
-        listening.setblocking(False)
-        # Whoever is accepted has it from the socket that listens.
-        _keep_alive(listening)
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(listening)
-            except OSError as error:
-                logger.warning("stomp.not_accepted reason=%s", error)
-                await asyncio.sleep(NO_ROOM_S)
-                continue
-            task = asyncio.create_task(self._serve(client, context))
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
-            # Who waits is accepted without a turn of the loop, in which those who are hung up on would go.
-            await asyncio.sleep(0)
+        await self._arrivals.accept(listening, partial(self._serve, context))
 
-    async def _serve(self, client: socket.socket, context: ssl.SSLContext | None) -> None:
+    async def _serve(self, context: ssl.SSLContext | None, client: socket.socket) -> None:
         """Serve one client until its end."""
-        self._unknown[client] = None
-        if len(self._unknown) > MOST_UNKNOWN:
-            # Who has a token needs a moment to show it: so nobody keeps others out by waiting here, or by not going when he is told to.
-            longest = next(iter(self._unknown))
-            del self._unknown[longest]
-            _hang_up(longest)
 
         async def admit(login: Login) -> tuple[str, Pace]:
             name = await self._check(login, await self._speakers())
             self._take_in(connection, client, name, login)
             return name, self._paces.setdefault(name, Pace())
 
+        connection = Connection(*await _streams(client, context), self._upstream, admit)
         try:
-            connection = Connection(*await _streams(client, context), self._upstream, admit)
-            try:
-                await connection.run()
-            finally:
-                self._known.pop(connection, None)
-        except OSError as error:
-            logger.debug("stomp.no_handshake reason=%s", error)
+            await connection.run()
         finally:
-            self._unknown.pop(client, None)
+            self._known.pop(connection, None)
 
     def end(self) -> None:
         """End all connections."""
-        for client in self._unknown:
-            _hang_up(client)
+        self._arrivals.end_unknown()
         for connection in self._known:
             connection.end("this door closes; connect again in a while")
 
@@ -139,10 +106,9 @@ class Door:
             raise Refused(f"{name} may have {MOST_OF_AN_AGENT} connections, and has.", "End one of them first.")
         if len(self._known) >= MOST_CONNECTIONS:
             raise Refused(f"This door takes {MOST_CONNECTIONS} connections, and has them.", "Connect again in a while.")
-        if client not in self._unknown:
+        if not self._arrivals.known(client):
             raise ConnectionResetError("it had to make room")
         connection.agent = name
-        del self._unknown[client]
         self._known[connection] = login
 
     async def _speakers(self) -> Iterable[str]:
@@ -151,19 +117,6 @@ class Door:
     def _look_up_speakers(self) -> Iterable[str]:
         with self._transactions.single() as session:
             return feeds.speakers(session.connection()).keys()
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    """Have the kernel find out that a client without heart-beats is gone."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _hang_up(client: socket.socket) -> None:
-    """End a connection whatever it is at; its transport finds that out."""
-    with contextlib.suppress(OSError):
-        client.shutdown(socket.SHUT_RDWR)
 
 
 async def _streams(client: socket.socket, context: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from federation import frontdoor
 from federation.delivery.app import make
 from federation.delivery.voices import PartVoice
+from federation.mcp.connections import Server
 from federation.mcp.door import Door
 from federation.mcp.tools import claims, memories, retrieval
 from federation.services import agents
@@ -90,18 +91,17 @@ class House:
 def serving(door: Door) -> Iterator[str]:
     """Serve in a thread of this process; yield the URL without a path."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        kept_s = frontdoor.KEEP_ALIVE_S
-        server = uvicorn.Server(
-            uvicorn.Config(frontdoor.web(door), log_config=None, ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=kept_s)
-        )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        kept_s, url = frontdoor.KEEP_ALIVE_S, f"http://127.0.0.1:{listening.getsockname()[1]}"
+        given = uvicorn.Config(frontdoor.web(door), log_config=None, ws="none", timeout_graceful_shutdown=1, timeout_keep_alive=kept_s)
+        server = Server(given, listening)
+        thread = threading.Thread(target=server.run)
         thread.start()
         deadline = time.monotonic() + 60
         while not server.started and thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert server.started
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield url
         finally:
             server.should_exit = True
             thread.join(60)

@@ -84,6 +84,14 @@ def test_a_body_that_was_packed_small_does_not_fill_the_memory(method: str) -> N
         found._reraise_error()
 
 
+def test_a_body_that_asks_for_a_large_table_is_not_read() -> None:
+    body = bytearray(lzma.compress(b"[[], {}, null]", lzma.FORMAT_ALONE))
+    # The size of the table that is made before anything is read.
+    body[1:5] = (2**30).to_bytes(4, "little")
+    with pytest.raises(DecodeError, match="Memory usage limit"):
+        packed(bytes(body), "lzma")._reraise_error()
+
+
 @pytest.mark.parametrize("method", ["gzip", "bzip2", "lzma", "zstd", "nothing", 5, ["x"]])
 def test_what_is_not_compressed_as_it_says_is_an_error_of_the_body(method: Any) -> None:
     for body in (b"[[], {}, null]", compress(b"[[], {}, null]", "gzip")[0][:-1]):
