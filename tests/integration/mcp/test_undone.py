@@ -54,6 +54,7 @@ def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dic
 )
 async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(nobody: Any, tool: str, arguments: dict[str, Any], missing: str) -> None:
     async with nobody.client("ada") as ada:
+        await ada.call_tool("federation_send", {"content": "What is there to summarise"})
         # Who waits its whole time waits longer than this.
         async with asyncio.timeout(120):
             told = (await ada.call_tool(tool, arguments)).structured_content
