@@ -128,16 +128,13 @@ def _floor(here: Running, house: House) -> Iterator[str]:
         connection.execute(SCHEMA)
     port = free_port()
     environment = {DATABASE: url, BROKER: house.activemq.url()}
-    parts = (
-        Part(name="floor-worker", command=[*PYTHON, "benchmarks.coordination.floor_worker"], environment=environment),
-        Part(
-            name="floor-door",
-            command=[*PYTHON, "benchmarks.coordination.floor", str(port)],
-            environment=environment,
-            is_ready=answers_http("127.0.0.1", port, "/mcp"),
-        ),
+    door = Part(
+        name="floor",
+        command=[*PYTHON, "benchmarks.coordination.floor", str(port)],
+        environment=environment,
+        is_ready=answers_http("127.0.0.1", port, "/mcp"),
     )
-    with here.part(parts[0]), here.part(parts[1]):
+    with here.part(door):
         yield f"http://127.0.0.1:{port}/mcp"
 
 

@@ -111,10 +111,7 @@ class Federation:
         return told
 
     async def claim(self, who: str, resource: str) -> bool:
-        # Where no worker has decided in time, it asks again.
-        while (answer := await self._seats[who].call("federation_claim", resource=f"bench:{resource}"))["execution_id"] is not None:
-            pass
-        return bool(answer["claimed"])
+        return bool((await self._seats[who].call("federation_claim", resource=f"bench:{resource}"))["claimed"])
 
     async def prepare_vote(self, voters: Sequence[str]) -> str:
         # Not over MCP: to put it to the vote and to acknowledge it is not what is measured.
@@ -134,9 +131,7 @@ class Federation:
         await self._seats[who].call("federation_delegate", description=description, agent=to)
 
     async def claim_task(self, who: str, task: str) -> bool:
-        while not (answer := await self._seats[who].call("federation_claim_task", task_id=task))["decided"]:
-            pass
-        return bool(answer["claimed"])
+        return bool((await self._seats[who].call("federation_claim_task", task_id=task))["claimed"])
 
 
 def _news(found: Mapping[str, Any]) -> News:

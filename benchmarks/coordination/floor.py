@@ -21,21 +21,20 @@ from psycopg_pool import AsyncConnectionPool
 from benchmarks.coordination.stomp_line import StompLine
 
 DATABASE, BROKER = "FLOOR_DATABASE_URL", "FLOOR_BROKER_URL"
-QUEUE, TOPIC, CHANNEL = "/queue/floor.claims", "/topic/floor.states", "floor"
+TOPIC = "/topic/floor.states"
 # As many as the front door has.
 CONNECTIONS = 8
 SCHEMA = """
     CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, sender text, recipient text, content text);
     CREATE INDEX ON messages (recipient, id);
     CREATE TABLE states (agent text PRIMARY KEY, summary text);
-    CREATE TABLE claims (id uuid PRIMARY KEY, agent text, resource text);
-    CREATE TABLE outbox (claim uuid PRIMARY KEY);
-    CREATE TABLE held (resource text PRIMARY KEY, holder text, token bigint GENERATED ALWAYS AS IDENTITY);
-    CREATE TABLE results (claim uuid PRIMARY KEY, token bigint);
+    CREATE TABLE claims (resource text PRIMARY KEY, holder text, token bigint GENERATED ALWAYS AS IDENTITY);
     CREATE TABLE votes (id uuid PRIMARY KEY, voters int, winner text);
     CREATE TABLE ballots (vote uuid, agent text, response text, PRIMARY KEY (vote, agent));
     CREATE TABLE tasks (id uuid PRIMARY KEY, author text, agent text, description text);
 """
+# Nothing where somebody has it.
+CLAIM = "INSERT INTO claims (resource, holder) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING token"
 # Nothing where a ballot is missing.
 END_VOTE = """
     UPDATE votes SET winner = (SELECT mode() WITHIN GROUP (ORDER BY response) FROM ballots WHERE vote = %(vote)s)
@@ -50,7 +49,7 @@ class Floor:
         self.pool: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]] = AsyncConnectionPool(
             database_url, min_size=CONNECTIONS, max_size=CONNECTIONS, open=False, kwargs={"autocommit": True}
         )
-        self._url, self._broker_url = database_url, broker_url
+        self._broker_url = broker_url
         self._woken: dict[str, asyncio.Event] = {}
         self._sending: set[asyncio.Future[None]] = set()
         self.line: StompLine | None = None
@@ -88,16 +87,8 @@ class Floor:
         """Connect."""
         await self.pool.open(wait=True)
         self.line = await asyncio.to_thread(StompLine, self._broker_url)
-        listening = asyncio.create_task(self._listen())
         yield
-        listening.cancel()
         await self.pool.close()
-
-    async def _listen(self) -> None:
-        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
-            await connection.execute(f"LISTEN {CHANNEL}")
-            async for note in connection.notifies():
-                self.wake(note.payload)
 
 
 def build(floor: Floor) -> FastMCP[None]:  # noqa: PLR0915 - a statement is a tool
@@ -165,17 +156,9 @@ def build(floor: Floor) -> FastMCP[None]:  # noqa: PLR0915 - a statement is a to
 
     @server.tool
     async def claim(who: str, resource: str) -> dict[str, Any]:
-        """Claim something, which is an execution: recorded, sent with a receipt, not to be sent again; decided and answered by a worker; read."""
-        identity = uuid.uuid4()
-        event = floor.event(str(identity))
-        await floor.run(
-            "WITH made AS (INSERT INTO claims VALUES (%s, %s, %s) RETURNING id) INSERT INTO outbox SELECT id FROM made", identity, who, resource
-        )
-        await floor.send(QUEUE, str(identity))
-        await floor.run("DELETE FROM outbox WHERE claim = %s", identity)
-        await event.wait()
-        [[token]] = await floor.run("SELECT token FROM results WHERE claim = %s", identity)
-        return {"claimed": token is not None, "fencing_token": token}
+        """Claim something: one commit."""
+        won = await floor.run(CLAIM, resource, who)
+        return {"claimed": bool(won), "fencing_token": won[0][0] if won else None}
 
     @server.tool
     async def open_vote(voters: int) -> dict[str, Any]:

@@ -161,9 +161,7 @@ class Mixture:
             self._asking[resource].discard(who)
 
     async def _claim(self, who: str, resource: str) -> None:
-        # Where no worker has decided in time, it asks again.
-        while (answer := await self._call(who, "federation_claim", resource=resource)).get("execution_id") is not None:
-            pass
+        answer = await self._call(who, "federation_claim", resource=resource)
         if not answer["claimed"]:
             await self._call(who, "federation_claims", resource=resource)
             return
@@ -183,8 +181,7 @@ class Mixture:
         who = self._dice.choice(self._leads)
         to = self._dice.choice([name for name in self._names if name != who])
         task = (await self._call(who, "federation_delegate", description="Profile the auth module.", agent=to))["task_id"]
-        while not (taken := await self._call(to, "federation_claim_task", task_id=task))["decided"]:
-            pass
+        taken = await self._call(to, "federation_claim_task", task_id=task)
         if not taken["claimed"]:
             self._overlaps.append(f"{to} did not get task {task}, which is for it alone")
             return

@@ -21,17 +21,17 @@ class StompLine(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has
         at = urlsplit(url)
         self._arrived = arrived
         self._receipts: dict[str, threading.Event] = {}
-        self.client = stomp.Connection12([(at.hostname, at.port)])
-        self.client.set_listener("", self)
-        self.client.connect(at.username, at.password, wait=True)
+        self._client = stomp.Connection12([(at.hostname, at.port)])
+        self._client.set_listener("", self)
+        self._client.connect(at.username, at.password, wait=True)
 
-    def subscribe(self, destination: str, *, ack: str = "auto", **headers: str) -> None:
+    def subscribe(self, destination: str) -> None:
         """Begin to hear a destination; returns when the broker has confirmed it."""
-        self._confirmed(lambda receipt: self.client.subscribe(destination, id="1", ack=ack, headers={"receipt": receipt, **headers}))
+        self._confirmed(lambda receipt: self._client.subscribe(destination, id="1", ack="auto", headers={"receipt": receipt}))
 
     def send(self, destination: str, body: str) -> None:
         """Send a persistent message; returns when the broker has it for good."""
-        self._confirmed(lambda receipt: self.client.send(destination, body, headers={"persistent": "true", "receipt": receipt}))
+        self._confirmed(lambda receipt: self._client.send(destination, body, headers={"persistent": "true", "receipt": receipt}))
 
     def on_message(self, frame: Any) -> None:
         """Hand it on."""
@@ -44,7 +44,7 @@ class StompLine(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has
 
     def close(self) -> None:
         """Part from the broker."""
-        self.client.disconnect()
+        self._client.disconnect()
 
     def _confirmed(self, do: Callable[[str], None]) -> None:
         receipt, done = uuid.uuid4().hex, threading.Event()

@@ -8,7 +8,7 @@ The tokens come from the environment, as TAICHI, BABY and AORUS: a command line 
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,8 @@ from fastmcp import Client
 from fastmcp.exceptions import ToolError
 
 
-def main(url: str, tokens: Mapping[str, str], decided: Callable[[str], Any] = lambda execution_id: None) -> dict[str, Any]:
-    """Make the calls; return what came of them. `decided` is called with the execution that decides the claim where no worker does."""
+def main(url: str, tokens: Mapping[str, str]) -> dict[str, Any]:
+    """Make the calls; return what came of them."""
     with asyncio.Runner() as runner:
 
         def call(who: str, tool: str, **given: Any) -> Any:
@@ -50,9 +50,7 @@ def main(url: str, tokens: Mapping[str, str], decided: Callable[[str], Any] = la
             description="Running valgrind analysis"
         )
         # end of 4.4
-        won = decided(claim["execution_id"])
-        token = claim["fencing_token"] or won.fencing_token
-        call("baby", "federation_complete_task", task_id="memory-profile", fencing_token=token, result={"leaks": 1})
+        call("baby", "federation_complete_task", task_id="memory-profile", fencing_token=claim["fencing_token"], result={"leaks": 1})
         first = assigned["task_id"]
         phase = partial(call, "taichi", "federation_phase", conversation_id="project-123")
 

@@ -1,7 +1,7 @@
 """Waiting for what an execution comes to, and saying in words where it stands when it is late."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from federation.errors import PermanentError
 from federation.mcp.door import Call
-from federation.security.statements import Voice
 from federation.services import executions, outcomes
 from federation.services.executions import ExecutionView, State
 from federation.services.outcomes import Outcome
@@ -85,23 +84,14 @@ class _Growing:
         return (text[len(told) :] if text.startswith(told) else text) or None
 
 
-async def value_of(
-    call: Call,
-    execution_id: UUID,
-    *,
-    wait_s: float,
-    waiting: str,
-    record: Callable[[Session], object] | None = None,
-    voice: Voice | None = None,
-) -> tuple[Any, Standing]:
+async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: str) -> tuple[Any, Standing]:
     """Wait for an execution's value; with it, or with None when it is late, return where it stands.
 
-    One that is not recorded yet is recorded first, by `record` with its voice. A client that asked for progress is told what it says of its
-    progress. What no live node can do is not waited for. Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
+    A client that asked for progress is told what it says of its progress. What no live node can do is not waited for.
+    Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
     growing = _Growing()
-    # What is recorded here is the caller's.
-    is_mine, looked = record is not None, 0.0
+    is_mine, looked = False, 0.0
 
     def look(session: Session) -> tuple[Outcome | None, Standing]:
         nonlocal is_mine, looked
@@ -130,9 +120,6 @@ async def value_of(
         executions=[execution_id],
         waiting=waiting,
         news=growing.news,
-        begin=record,
-        voice=voice,
-        own=record is not None,
     )
     if found is None:
         # Its end may have come without a notice, and is told all the same.

@@ -1,6 +1,5 @@
 """Claims on resources, as agents, executions and people at the command line ask for them: by name, and as the charter lets them."""
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,6 @@ from federation.errors import InvalidInput
 from federation.services import charter, claim_lines, claims, limits, resources, statements
 from federation.services.claims import ClaimOutcome
 from federation.services.resources import Resource
-from federation.store import outbox
 from federation.store.context import context
 
 CLAIM = "federation.tasks.claims.claim"
@@ -54,18 +52,6 @@ class Listed:
     more: Annotated[str | None, Field(description="There are more: pass it as `after`.")]
     you: str
     must_claim: Annotated[Sequence[str], Field(description="The charter: what is committed only by who has claimed it.")]
-
-
-def request(
-    session: Session, name: str, *, description: str, ttl_s: float, token: int | None = None, execution_id: uuid.UUID | None = None
-) -> uuid.UUID:
-    """Record the execution that claims a resource for the calling agent; return its id. Raises what the claim itself would, as far as it can."""
-    resource = resources.parsed(name)
-    claims.valid_ttl(ttl_s)
-    _require_right(session)
-    kwargs = {"description": _valid_description(description), "ttl_s": ttl_s, "fencing_token": token}
-    statements.make(session, action="claim.take", subject=f"claim:{resource.name}", content=kwargs)
-    return outbox.record(session, CLAIM, {"resource": resource.name, **kwargs}, priority=10, execution_id=execution_id)
 
 
 def take(

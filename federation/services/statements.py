@@ -238,7 +238,7 @@ def make(
 ) -> None:
     """Have the caller state what he does in this transaction, and record it; the choice is the verb of the action. Raises as `say` and `keep`.
 
-    An execution states nothing: its message is signed, and who asked for it has stated that.
+    An execution states nothing: its message is signed.
     """
     if context(session).execution_id is None:
         said = say(session, action=action, choice=action.rpartition(".")[2], subject=subject, content=content, besides=besides)

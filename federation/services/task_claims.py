@@ -1,6 +1,5 @@
 """How a task is taken, given back and done by who claims it: an agent, or a person; each change is one statement and one event."""
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,26 +12,10 @@ from federation.errors import Conflict
 from federation.security.statements import Mode
 from federation.services import agents, capabilities, charter, claims, statements, task_ends, task_events, task_terms, task_trees, tasks
 from federation.services.resources import of_task
-from federation.store import outbox
 from federation.store.context import context
 from federation.store.models.tasks import BEGUN, ENDED, AgentTask, Executor, TaskStatus
 
 CLAIM = "federation.tasks.claims.claim_task"
-
-
-def request_claim(
-    session: Session, reference: str, *, description: str, ttl_s: float, conversation_id: str | None = None, execution_id: uuid.UUID | None = None
-) -> uuid.UUID:
-    """Record the execution that claims a task for the calling agent; return its id.
-
-    Raises what the claim itself would raise, as far as it can be known now: NotFound, InvalidInput, Conflict, Refused.
-    """
-    claims.valid_ttl(ttl_s)
-    task = tasks.find(session, reference, conversation_id=conversation_id)
-    _require_claimable(session, task, reference, is_at_it=_is_at_it(session, task))
-    task_events.state(session, "task.claim", task, description=description, ttl_s=ttl_s)
-    kwargs = {"task_id": str(task.id), "description": description, "ttl_s": ttl_s}
-    return outbox.record(session, CLAIM, kwargs, priority=10, execution_id=execution_id)
 
 
 def claim(

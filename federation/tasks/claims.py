@@ -1,4 +1,4 @@
-"""Claims as executions, so that agents, canvas and `celery call` claim alike; what waits in line takes no place in a worker."""
+"""Claims as executions, so that a canvas and `celery call` claim as agents do; what waits in line takes no place in a worker."""
 
 from dataclasses import asdict
 from typing import Any

@@ -1,40 +1,30 @@
 """Tools to take a task, to give it back and to finish it; two never hold one task at once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.lines import in_line
+from federation.mcp.lines import asked
 from federation.mcp.tools.arguments import LONGEST_LINE, FencingToken, InConversation, LineS, StatementSignature, StatementText, TaskReference, TtlS
-from federation.mcp.waits import value_of
 from federation.security.statements import presented
-from federation.services import claim_lines, task_claims
-from federation.services.claims import ClaimOutcome, told
-from federation.services.executions import State
+from federation.services import task_claims
+from federation.services.claims import ClaimOutcome
 from federation.store.models.tasks import TaskStatus
-
-# A claim is an execution of milliseconds; who has waited this long gets a handle, because something is away.
-DECIDED_WITHIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimAnswer:
     """Who holds the task."""
 
-    decided: Annotated[bool, Field(description="False: no worker has decided yet; ask federation_task_result with the execution_id.")]
-    claimed: Annotated[bool, Field(description="You hold it. False while `decided` is true: somebody else does, or you do no more; see `note`.")]
+    claimed: Annotated[bool, Field(description="You hold it. False: do not work on it; see `note`.")]
     holder: str | None
     fencing_token: Annotated[int | None, Field(description="Yours if you hold it: federation_complete_task asks for it.")]
     expires_at: Annotated[datetime | None, Field(description="When the holder's claim lapses, if it is not extended before.")]
-    execution_id: UUID
-    state: State
-    waiting_for: Annotated[str | None, Field(description="What is missing so that it can be decided.")]
     note: Annotated[str | None, Field(description="What to do next.")]
 
 
@@ -78,46 +68,18 @@ async def federation_claim_task(
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
     voice = presented(statement, signature)
 
-    execution_id = uuid4()
+    def ask(session: Session, present_s: float | None) -> ClaimOutcome:
+        return task_claims.claim(session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id, present_s=present_s)
 
-    def ask(session: Session) -> UUID:
-        return task_claims.request_claim(
-            session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id, execution_id=execution_id
-        )
-
-    value, stands = await value_of(call, execution_id, wait_s=DECIDED_WITHIN_S, waiting="the claim is being decided", record=ask, voice=voice)
-    decided: dict[str, Any] = value or {}
-    if value is not None and not value["claimed"] and wait_s > 0:
-
-        def again(session: Session) -> ClaimOutcome:
-            return task_claims.claim(
-                session, task_id, description=description, ttl_s=lasting_s, conversation_id=conversation_id, present_s=claim_lines.PRESENT_S
-            )
-
-        decided = told(await in_line(call, again, wait_s=wait_s))
-    return ClaimAnswer(
-        decided=value is not None,
-        claimed=decided.get("claimed", False),
-        holder=decided.get("holder"),
-        fencing_token=decided.get("fencing_token"),
-        expires_at=datetime.fromisoformat(decided["expires_at"]) if decided.get("expires_at") else None,
-        execution_id=execution_id,
-        state=stands.state,
-        waiting_for=stands.waiting_for,
-        note=stands.note or _advice(decided, call.caller.name),
-    )
+    outcome = await asked(call, ask, wait_s=wait_s, voice=voice)
+    note = None if outcome.claimed else _advice(outcome)
+    return ClaimAnswer(outcome.claimed, outcome.holder, outcome.fencing_token, outcome.expires_at, note)
 
 
-def _advice(decided: Mapping[str, Any], caller: str) -> str | None:
-    if not decided:
-        return "not decided yet; ask federation_task_result with the execution_id"
-    if decided["claimed"]:
-        return None
-    if decided["holder"] == caller:
-        return "this claim of yours is over; claim again if you still want the task"
-    if decided["holder"] is None:
+def _advice(lost: ClaimOutcome) -> str:
+    if lost.holder is None:
         return "others wait for it before you; take another task, or wait in line with wait_s"
-    return f"{decided['holder']} holds it; take another task, or wait for its end with federation_task_result and wait_s"
+    return f"{lost.holder} holds it; take another task, or wait for its end with federation_task_result and wait_s"
 
 
 async def federation_release_task(

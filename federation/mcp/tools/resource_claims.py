@@ -1,22 +1,18 @@
 """Tools to claim files and other resources, to give them back, and to see who has what."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
-from uuid import UUID, uuid4
+from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from federation.mcp.door import Call
-from federation.mcp.lines import in_line
-from federation.mcp.tools import claims
+from federation.mcp.lines import asked
 from federation.mcp.tools.arguments import LONGEST_LINE, NUMBER, LineS, ResourceName, StatementSignature, StatementText, TtlS
-from federation.mcp.waits import Standing, value_of
 from federation.security.statements import presented
-from federation.services import claim_lines, resource_claims
-from federation.services.claims import ClaimOutcome, told
+from federation.services import resource_claims
+from federation.services.claims import ClaimOutcome
 from federation.services.resource_claims import GivenBack, Listed
 
 
@@ -30,7 +26,6 @@ class ResourceClaim:
     holder: str | None
     expires_at: Annotated[datetime | None, Field(description="When the holder's claim lapses, if it is not extended before.")]
     place: Annotated[int | None, Field(description="Your place in the line, 1 is next; null: you do not wait.")]
-    execution_id: Annotated[UUID | None, Field(description="No worker has decided yet; ask federation_task_result with it.")]
     note: Annotated[str | None, Field(description="What is in the way, and what to do.")]
 
 
@@ -55,46 +50,21 @@ async def federation_claim(
     lasting_s = call.settings.claim_ttl_s if ttl_s is None else ttl_s
     voice = presented(statement, signature)
 
-    execution_id = uuid4()
+    def ask(session: Session, present_s: float | None) -> ClaimOutcome:
+        return resource_claims.take(session, resource, description=description, ttl_s=lasting_s, token=fencing_token, present_s=present_s)
 
-    def request(session: Session) -> UUID:
-        return resource_claims.request(session, resource, description=description, ttl_s=lasting_s, token=fencing_token, execution_id=execution_id)
-
-    def again(session: Session) -> ClaimOutcome:
-        return resource_claims.take(session, resource, description=description, ttl_s=lasting_s, present_s=claim_lines.PRESENT_S)
-
-    decided, stands = await value_of(
-        call, execution_id, wait_s=claims.DECIDED_WITHIN_S, waiting="the claim is being decided", record=request, voice=voice
-    )
-    if decided is None:
-        return ResourceClaim(False, resource, None, None, None, None, execution_id, _undecided(stands))
-    if not decided["claimed"] and wait_s > 0:
-        decided = told(await in_line(call, again, wait_s=wait_s))
-    return ResourceClaim(
-        decided["claimed"],
-        decided["resource"],
-        decided["fencing_token"],
-        decided["holder"],
-        datetime.fromisoformat(decided["expires_at"]) if decided["expires_at"] else None,
-        decided["place"],
-        None,
-        None if decided["claimed"] else _advice(decided),
-    )
+    outcome = await asked(call, ask, wait_s=wait_s, voice=voice)
+    note = None if outcome.claimed else _advice(outcome)
+    return ResourceClaim(outcome.claimed, outcome.resource, outcome.fencing_token, outcome.holder, outcome.expires_at, outcome.place, note)
 
 
-def _undecided(stands: Standing) -> str:
-    return " ".join(filter(None, ("No worker has decided yet.", stands.waiting_for, stands.note)))
-
-
-def _advice(decided: Mapping[str, Any]) -> str:
+def _advice(lost: ClaimOutcome) -> str:
     wait = "Wait in line with wait_s, or do something else."
-    if decided["again"]:
-        return "This claim of yours is over; claim again if you still want it."
-    if decided["holder"] is None:
+    if lost.holder is None:
         return f"Others wait for it before you. {wait}"
-    name = "it" if decided["held"] == decided["resource"] else decided["held"]
-    doing = f" ({decided['doing']})" if decided["doing"] else ""
-    return f"{decided['holder']} holds {name}{doing}. {wait}"
+    name = "it" if lost.held == lost.resource else lost.held
+    doing = f" ({lost.doing})" if lost.doing else ""
+    return f"{lost.holder} holds {name}{doing}. {wait}"
 
 
 async def federation_release(call: Call, resource: ResourceName, statement: StatementText = None, signature: StatementSignature = None) -> GivenBack:

@@ -146,7 +146,7 @@ class Steps(Worker):
 
 
 class Rivals(Worker):
-    """Two agents without MCP, in transactions such as a front door opens: one delegates a task, who wins its claim through the queue completes it.
+    """Two agents without MCP, in transactions of their own: one delegates a task, who wins its claim through the queue completes it.
 
     Each `CONTESTED`-th task is claimed by both at once, the others by the second alone.
     """
@@ -166,8 +166,9 @@ class Rivals(Worker):
 
     def _do(self, slug: str, claimants: Sequence[str]) -> None:
         delegate = partial(tasks.delegate, description=f"Do {slug}.", slug=slug)
-        self.until_recorded(self._transactions, self._names[0], lambda session: delegate(session).id)
-        claim = partial(task_claims.request_claim, reference=slug, description="", ttl_s=TTL_S)
+        task = self.until_recorded(self._transactions, self._names[0], lambda session: delegate(session).id)
+        asks = {"task_id": str(task), "description": "", "ttl_s": TTL_S}
+        claim = partial(outbox.record, task_name=task_claims.CLAIM, kwargs=asks, priority=10)
         asked = [(who, self.until_recorded(self._transactions, who, claim)) for who in claimants]
         with self.calls.call(f"the decision who holds {slug}"):
             decided = [(who, self._app.AsyncResult(str(identity)).get(timeout=DECIDED_WITHIN_S)) for who, identity in asked]
@@ -214,7 +215,7 @@ class Seat:
 
 
 class Agents(Worker):
-    """Two agents over MCP: one delegates a task, the other claims it through the queue and completes it with its fencing token.
+    """Two agents over MCP: one delegates a task, the other claims it and completes it with its fencing token.
 
     For one of so many tasks both claim at once, and who wins completes it.
     """
@@ -245,15 +246,9 @@ class Agents(Worker):
 
     async def _do(self, slug: str, claimants: Sequence[Seat]) -> None:
         await self._seats[0].call("federation_delegate", description=f"Do {slug}.", task_id=slug, executor="agent")
-        while True:
-            claims = await asyncio.gather(*(seat.call("federation_claim_task", task_id=slug) for seat in claimants))
-            winners = [number for number, claim in enumerate(claims) if claim.claimed]
-            assert len(winners) <= 1, f"both hold {slug}: {claims}"
-            if winners:
-                break
-            # Not decided yet, because a node or a server is away: asked for again.
-            self.refusals += [f"{slug}: decided={claim.decided}, {claim.state}, waits for {claim.waiting_for}, {claim.note}" for claim in claims]
-            await asyncio.sleep(AGAIN_S)
+        claims = await asyncio.gather(*(seat.call("federation_claim_task", task_id=slug) for seat in claimants))
+        winners = [number for number, claim in enumerate(claims) if claim.claimed]
+        assert len(winners) == 1, f"not one of them holds {slug}: {claims}"
         [winner] = winners
         holder = claimants[winner]
         done = {"task_id": slug, "fencing_token": claims[winner].fencing_token, "result": {"done": slug}}

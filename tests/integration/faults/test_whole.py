@@ -24,19 +24,19 @@ LEAST_S, MOST_S = 600, 2400
 @pytest.mark.fault("PostgreSQL SIGKILLed under load")
 @pytest.mark.long
 def test_database_killed_ten_times(system: System, toll: Toll, dice: random.Random) -> None:
-    again_and_again(system, Load(system, steps=2, agents=1), toll, dice, system.kill_database)
+    again_and_again(system, Load(system, steps=2, agents=1, rivals=1), toll, dice, system.kill_database)
 
 
 @pytest.mark.fault("ActiveMQ SIGKILLed under load, whole federation")
 @pytest.mark.long
 def test_broker_killed_ten_times(system: System, toll: Toll, dice: random.Random) -> None:
-    again_and_again(system, Load(system, steps=2, agents=1), toll, dice, system.kill_broker)
+    again_and_again(system, Load(system, steps=2, agents=1, rivals=1), toll, dice, system.kill_broker)
 
 
 @pytest.mark.fault("node's worker SIGKILLed, whole federation")
 @pytest.mark.long
 def test_worker_killed_ten_times(system: System, toll: Toll, dice: random.Random) -> None:
-    again_and_again(system, Load(system, steps=2, agents=1), toll, dice, lambda: system.kill(dice.choice(system.nodes)))
+    again_and_again(system, Load(system, steps=2, agents=1, rivals=1), toll, dice, lambda: system.kill(dice.choice(system.nodes)))
     again = system.world.rows("SELECT count(*) FROM execution_deliveries WHERE number > 1 AND redelivered")[0][0]
     assert again >= 1, "no kill hit work"
 
@@ -152,7 +152,7 @@ def test_soak_of_ten_minutes(system: System, toll: Toll, dice: random.Random) ->
 @pytest.mark.fault("each fault once, in any order")
 @pytest.mark.timeout(600)
 def test_soak_in_short(system: System, toll: Toll, dice: random.Random) -> None:
-    load = Load(system, steps=2, agents=1, seconds=0.02, every_s=0.5)
+    load = Load(system, steps=2, agents=1, rivals=1, seconds=0.02, every_s=0.5)
     faults = system.faults(dice)
     order = dice.sample(sorted(faults), k=len(faults))
     toll.note = ", ".join(order)

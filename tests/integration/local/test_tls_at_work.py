@@ -170,16 +170,17 @@ def door(secure: Secure) -> Iterator[str]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_what_a_client_asks_for_over_https_a_worker_decides(secure: Secure, door: str, tmp_path: Path) -> None:
+async def test_what_a_client_asks_for_over_https_a_worker_does(secure: Secure, door: str, tmp_path: Path) -> None:
     world = secure.world
-    world.worker(world.node("leading", role="lead"))
+    world.worker(world.node("reading", tags=["frag"]))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "memory.txt").write_text("Profile the memory")
     with world.transactions.begin("test:setup") as session:
         token = agents.add(session, "bob", "developer")
     trusted = secure.certificates.client_context()
     async with Client(StreamableHttpTransport(door, auth=token, verify=trusted)) as bob:
-        await bob.call_tool("federation_delegate", {"description": "Profile the memory", "task_id": "profile", "executor": "agent"})
-        claimed = (await bob.call_tool("federation_claim_task", {"task_id": "profile"})).structured_content
-        assert (claimed["decided"], claimed["holder"]) == (True, "bob"), world.log("door")
+        indexed = (await bob.call_tool("federation_index", {"path": str(tmp_path / "notes"), "wait_s": 120})).structured_content
+        assert indexed["searchable"], world.log("door")
     other = Certificates(tmp_path / "tls")
     other.make([])
     with pytest.raises(Exception, match="certificate verify failed"):

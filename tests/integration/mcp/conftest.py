@@ -26,7 +26,7 @@ from federation.delivery.app import make
 from federation.delivery.voices import PartVoice
 from federation.mcp.connections import Server
 from federation.mcp.door import Door
-from federation.mcp.tools import claims, memories, retrieval
+from federation.mcp.tools import memories, retrieval
 from federation.services import agents
 from federation.settings import Settings
 from federation.transaction import Transactions
@@ -162,7 +162,6 @@ def lasting_house(postgres: Any, stock: Any, watch: Any) -> Iterator[House]:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the door, which is in this process, wait for a worker on a loaded machine."""
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 240.0)
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 240.0)
     monkeypatch.setattr(memories, "RANKED_WITHIN_S", 240.0)
 

@@ -46,7 +46,7 @@ def message(*parts: Any, **more: Any) -> dict[str, Any]:
 
 
 def taken(house: Any, task_id: str) -> int:
-    """Have bob claim a task, as a worker would decide it, and return his token."""
+    """Have bob claim a task, and return his token."""
     with house.transactions.begin("bob") as session:
         token = task_claims.claim(session, task_id, description="", ttl_s=60).fencing_token
     assert token is not None

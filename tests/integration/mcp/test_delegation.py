@@ -10,7 +10,6 @@ import pytest
 from anyio import to_thread
 from fastmcp.exceptions import ToolError
 
-from federation.mcp.tools import claims
 from federation.services import agents, approvals, conversations, phase_moves, task_claims, task_ends, task_lists
 from federation.services.approvals import Decision
 
@@ -41,23 +40,14 @@ def example() -> ModuleType:
     return module
 
 
-async def test_the_whitepapers_calls_of_4_4_work_as_they_stand_and_a_round_of_phases_ends(
-    house: Any, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # No worker runs here to decide the claim: the example is told what it waits for, and the execution is done by hand.
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)
-
-    def decided(execution_id: str) -> Any:
-        with house.transactions.begin("baby") as session:
-            return task_claims.claim(session, "memory-profile", description="", ttl_s=60)
-
+async def test_the_whitepapers_calls_of_4_4_work_as_they_stand_and_a_round_of_phases_ends(house: Any, database: str) -> None:
     with house.transactions.begin("test:setup") as session:
         tokens = {name: agents.add(session, name, role) for name, role in (("taichi", "lead"), ("baby", "analyst"), ("aorus", "developer"))}
-    got = await to_thread.run_sync(example().main, f"{house.url}/mcp", tokens, decided)
+    got = await to_thread.run_sync(example().main, f"{house.url}/mcp", tokens)
     assert (got["assigned"]["agent"], got["assigned"]["role"], got["assigned"]["state"]) == ("baby", "analyst", "assigned")
     assert got["inbox"][0]["content"].startswith("Task " + got["assigned"]["task_id"])
     assert "for you as analyst: Profile memory allocation in auth module" in got["inbox"][0]["content"]
-    assert got["claim"]["state"] == "recorded"
+    assert (got["claim"]["claimed"], got["claim"]["holder"]) == (True, "baby")
     assert got["phases"] == ["propose", "discuss", "decide", "execute", "review"]
     assert "Propose before you implement: project-123 is in its phase propose" in got["refused"]
     with psycopg.connect(database) as connection:

@@ -8,7 +8,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from federation.services import task_claims
 from federation.transaction import Transactions, connect
 
 pytestmark = pytest.mark.anyio
@@ -57,9 +56,8 @@ async def test_two_readers_agree_on_votes_and_tasks_whoever_changes_them_whereve
 
         await told(bob, "federation_delegate", description="Profile the memory", task_id="memory-profile")
         assert (await both("federation_task_status", task_id="memory-profile"))["state"] == "pending"
-        # As a worker decides it; eve at the other door is told at once.
-        with one.transactions.begin("ada") as session:
-            token = task_claims.claim(session, "memory-profile", description="", ttl_s=60).fencing_token
+        # Eve at the other door is told at once.
+        token = (await told(ada, "federation_claim_task", task_id="memory-profile"))["fencing_token"]
         held = await both("federation_task_status", task_id="memory-profile")
         assert held["assigned_to"] == "ada"
         waiting = [asyncio.ensure_future(told(each, "federation_task_result", task_id="memory-profile", wait_s=60)) for each in (here, there)]

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from federation.mcp.catalogue import TOOLS
-from federation.mcp.tools import claims, retrieval
 from federation.mcp.tools import memories as memory_tools
+from federation.mcp.tools import retrieval
 from federation.services import (
     agents,
     artifacts,
@@ -158,7 +158,6 @@ TABLE: tuple[tuple[str, dict[str, Any], str, str, str, str], ...] = (
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody works here, so there is nothing to wait for."""
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 0.0)
     monkeypatch.setattr(memory_tools, "RANKED_WITHIN_S", 0.0)
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from federation.engines import digests
 from federation.mcp.catalogue import TOOLS
 from federation.mcp.index_runs import LISTED
-from federation.services import claim_lines, inference, summaries
+from federation.services import inference, summaries
 from federation.store.models.executions import Execution
 from federation.store.models.inference import ModelRun
 from tests.integration.mcp.calls import CALLS
@@ -41,79 +41,6 @@ async def test_each_tool_answers_what_it_declares(spine: Any, tmp_path: Path) ->
     assert known["hits"]
     assert known["text"]
     assert (known["slug"], known["state"], known["done_by"]) == ("gate", "completed", "solo")
-
-
-async def test_two_race_for_a_claim_and_one_wins(spine: Any) -> None:
-    async with spine.client("ada") as ada, spine.client("bob") as bob, spine.client("dan") as dan:
-        task = (await ada.call_tool("federation_delegate", {"description": "Profile memory", "task_id": "memory-profile"})).data
-        claim = {"task_id": "memory-profile", "description": "Running valgrind analysis"}
-        racers = {"bob": bob, "dan": dan}
-        answers = {
-            name: (await answer).data
-            for name, answer in [(n, asyncio.ensure_future(c.call_tool("federation_claim_task", claim))) for n, c in racers.items()]
-        }
-        (winner,) = [name for name, answer in answers.items() if answer.claimed]
-        (loser,) = racers.keys() - {winner}
-        assert (answers[loser].decided, answers[loser].holder, answers[loser].fencing_token) == (True, winner, None)
-        token = answers[winner].fencing_token
-        assert answers[winner].expires_at > answers[winner].expires_at.now(answers[winner].expires_at.tzinfo)
-        renewed = (await racers[winner].call_tool("federation_claim_task", {**claim, "ttl_s": 600})).data
-        assert (renewed.claimed, renewed.fencing_token) == (True, token)
-        completion = {"task_id": str(task.task_id), "fencing_token": token, "result": {"leaks": 0}}
-        with pytest.raises(ToolError, match=f"{winner} holds"):
-            await racers[loser].call_tool("federation_complete_task", completion)
-        await racers[winner].call_tool("federation_complete_task", completion)
-        with pytest.raises(ToolError, match="completed already"):
-            await racers[loser].call_tool("federation_claim_task", claim)
-
-
-async def test_who_waits_in_line_is_woken_by_who_gives_back(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nothing but a notice comes in time.
-    monkeypatch.setattr(claim_lines, "LOOK_S", 3600.0)
-    async with spine.client("bob") as bob, spine.client("dan") as dan:
-        held = (await bob.call_tool("federation_claim", {"resource": "file:/line/main.py", "description": "tidying", "ttl_s": 600})).data
-        assert (held.claimed, held.resource, held.fencing_token) == (True, "file:line/main.py", 1)
-        lost = (await dan.call_tool("federation_claim", {"resource": "file:line/**"})).data
-        assert (lost.claimed, lost.holder, lost.place) == (False, "bob", None)
-        assert lost.note == "bob holds file:line/main.py (tidying). Wait in line with wait_s, or do something else."
-        waiting = asyncio.create_task(dan.call_tool("federation_claim", {"resource": "file:line/**", "wait_s": 240}))
-        await spine.heard("line:dan")
-        assert (await bob.call_tool("federation_release", {"resource": "file:line/main.py"})).data.released
-        won = (await waiting).data
-        assert (won.claimed, won.fencing_token, won.place) == (True, 2, None)
-        with pytest.raises(ToolError, match=r"Claim before you code: dan holds file:line/main\.py \(as file:line/\*\*\) until"):
-            await bob.call_tool("federation_claim", {"resource": "file:line/main.py", "fencing_token": 1})
-
-
-async def test_who_waits_in_line_wakes_when_the_holders_time_is_over(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_lines, "LOOK_S", 3600.0)
-    async with spine.client("bob") as bob, spine.client("dan") as dan:
-        assert (await bob.call_tool("federation_claim", {"resource": "file:short/main.py", "ttl_s": 1})).data.claimed
-        won = (await dan.call_tool("federation_claim", {"resource": "file:short/main.py", "wait_s": 240})).data
-        assert won.claimed
-
-
-async def test_who_waited_in_vain_keeps_the_place_for_the_next_call(spine: Any) -> None:
-    async with spine.client("ada") as ada, spine.client("bob") as bob, spine.client("dan") as dan:
-        await ada.call_tool("federation_claim", {"resource": "file:vain/main.py"})
-        told = (await bob.call_tool("federation_claim", {"resource": "file:vain/main.py", "wait_s": 0.1})).data
-        assert (told.claimed, told.place) == (False, 1)
-        assert (await dan.call_tool("federation_claim", {"resource": "file:vain/**", "wait_s": 0.1})).data.place == 2
-        [held] = (await dan.call_tool("federation_claims", {"resource": "file:vain/**"})).structured_content["claims"]
-        assert (held["holder"], held["waiting"], held["fencing_token"]) == ("ada", ["bob", "dan"], None)
-        assert (await dan.call_tool("federation_release", {"resource": "file:vain/**"})).data.left_line
-
-
-async def test_who_waits_for_a_task_gets_it_when_it_is_given_back(spine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_lines, "LOOK_S", 3600.0)
-    async with spine.client("ada") as ada, spine.client("bob") as bob, spine.client("dan") as dan:
-        await ada.call_tool("federation_delegate", {"description": "Profile memory", "task_id": "in-line"})
-        assert (await bob.call_tool("federation_claim_task", {"task_id": "in-line"})).data.claimed
-        waiting = asyncio.create_task(dan.call_tool("federation_claim_task", {"task_id": "in-line", "wait_s": 240}))
-        await spine.heard("line:dan")
-        await bob.call_tool("federation_release_task", {"task_id": "in-line"})
-        won = (await waiting).data
-        assert (won.claimed, won.holder, won.fencing_token) == (True, "dan", 2)
 
 
 async def test_nodes_task_is_done_with_what_is_found_in_the_indexed_files(spine: Any, tmp_path: Path) -> None:

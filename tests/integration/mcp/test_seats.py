@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastmcp.client.client import CallToolResult
 
-from federation.mcp.tools import claims, retrieval
 from federation.mcp.tools import memories as memory_tools
+from federation.mcp.tools import retrieval
 from federation.services import (
     agents,
     artifacts,
@@ -48,7 +48,6 @@ CONVERSATION, SLUG, SAID = "qqq-kept", "www-kept", "swordfish"
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody works here, so there is nothing to wait for."""
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)
     monkeypatch.setattr(retrieval, "FOUND_WITHIN_S", 0.0)
     monkeypatch.setattr(memory_tools, "RANKED_WITHIN_S", 0.0)
 

@@ -22,7 +22,6 @@ from fastmcp.exceptions import ToolError
 from federation.charter import charter_text
 from federation.delivery.signer import KeyRevoked, name_of_process
 from federation.delivery.voices import agent_voice
-from federation.mcp.tools import claims
 from federation.security.signing import load, load_public, parse_public
 from federation.services import agent_keys, agents, resource_claims, signers, task_claims, tasks
 from federation.settings import Settings
@@ -46,9 +45,7 @@ async def test_plain_http_is_attested_by_the_door_whose_key_stays_with_it(attest
     async with attesting.client("bob") as bob, attesting.client("ada") as ada:
         await parked(bob)
         await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "approve"})
-        # A worker decides claims, and there is none here.
-        with attesting.transactions.begin("bob") as session:
-            token = task_claims.claim(session, "gate", description="", ttl_s=600).fencing_token
+        token = (await bob.call_tool("federation_claim_task", {"task_id": "gate"})).data.fencing_token
         await bob.call_tool("federation_complete_task", {"task_id": "gate", "fencing_token": token, "result": {"leaks": 0.5}})
         with pytest.raises(ToolError, match="approved by ada already"):
             await ada.call_tool("federation_approve", {"task_id": "gate", "decision": "reject", "reason": "no"})
@@ -116,8 +113,7 @@ async def test_a_caller_over_http_may_bring_a_signature_of_its_own(attesting: An
     assert stated(database)[1:] == [("ada", "task.decide", "approve", "signed", None)]
 
 
-async def test_a_caller_over_http_signs_what_it_says_claims_and_gives_back(attesting: Any, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)  # no worker is here to decide
+async def test_a_caller_over_http_signs_what_it_says_claims_and_gives_back(attesting: Any, database: str) -> None:
     key = Ed25519PrivateKey.generate()
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with attesting.transactions.begin("cli:root") as session:

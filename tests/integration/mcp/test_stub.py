@@ -24,7 +24,6 @@ from federation.delivery.sealing import key_file, seals_file
 from federation.errors import PermanentError, Refused
 from federation.local.certificates import Certificates
 from federation.mcp.signing import SIGN, WANTED
-from federation.mcp.tools import claims
 from federation.security import seals
 from federation.security.key_files import agent_key_file, own_key
 from federation.security.signing import load
@@ -96,10 +95,7 @@ async def test_whatever_the_front_door_has_is_there_over_stdio(house: Any, folde
         assert (await waiting).structured_content["messages"][0]["content"] == "hello"
 
 
-async def test_what_is_stated_through_it_is_signed_and_over_plain_http_attested(
-    attesting: Any, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 0.0)  # no worker is here to decide
+async def test_what_is_stated_through_it_is_signed_and_over_plain_http_attested(attesting: Any, database: str, folder: Path) -> None:
     async with attesting.client("bob") as bob, stub(attesting, "ada", folder) as ada:
         await bob.call_tool(
             "federation_delegate", {"description": "Restart it", "task_id": "gate", "requires_approval": True, "parameters": {"x": 0.5}}
@@ -125,11 +121,10 @@ async def test_what_is_stated_through_it_is_signed_and_over_plain_http_attested(
             resource_claims.take(session, "file:b.py", ttl_s=600)
         await ada.call_tool("federation_cancel_task", {"task_id": str(made.structured_content["task_id"]), "reason": "found"})
         await ada.call_tool("federation_delegate", {"description": "Mine", "task_id": "mine", "agent": "ada", **HERE})
-        await ada.call_tool("federation_claim_task", {"task_id": "mine"})
-        await ada.call_tool("federation_claim", {"resource": "file:a.py", "description": "refactoring"})
-        with attesting.transactions.begin("ada") as session:
-            token = task_claims.claim(session, "mine", description="", ttl_s=600, conversation_id="project").fencing_token
-            resource_claims.take(session, "file:a.py", ttl_s=600)
+        token = (await ada.call_tool("federation_claim_task", {"task_id": "mine"})).structured_content["fencing_token"]
+        assert (await ada.call_tool("federation_claim", {"resource": "file:a.py", "description": "refactoring"})).structured_content["claimed"]
+        # Who loses signs nothing.
+        assert not (await ada.call_tool("federation_claim", {"resource": "file:b.py"})).structured_content["claimed"]
         await ada.call_tool("federation_release", {"resource": "file:a.py"})
         await ada.call_tool("federation_complete_task", {"task_id": "mine", "fencing_token": token, "result": {"leaks": 0.5}})
         vote = {"question": "Which?", "options": ["b", "a"], "mechanism": "ranked", "voters": ["ada", "bob"], "consensus_id": "which"}
@@ -144,9 +139,9 @@ async def test_what_is_stated_through_it_is_signed_and_over_plain_http_attested(
         assert [(one["content"], one.get("signed")) for one in said][:1] == [("It leaks", True)]
     found = stated(database)
     assert {mode for actor, action, _, mode in found if actor == "bob"} == {"attested"}
-    # To ask for a vote is not signed so far, and claims of above were made here.
+    # To ask for a vote is not signed so far.
     by_ada = [(action, mode) for actor, action, _, mode in found if actor == "ada"]
-    assert [action for action, mode in by_ada if mode == "attested"] == ["task.claim", "claim.take", "consensus.request"]
+    assert [action for action, mode in by_ada if mode == "attested"] == ["consensus.request"]
     assert [action for action, mode in by_ada if mode == "signed"] == [
         *("task.decide", "message.send", "message.send", "message.send", "message.send"),
         *("task.delegate", "task.delegate", "task.delegate", "role.assign", "role.assign", "task.cancel", "task.delegate"),

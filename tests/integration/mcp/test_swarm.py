@@ -12,7 +12,7 @@ import anyio
 import pytest
 from fastmcp.exceptions import ToolError
 
-from federation.services import agents, board, findings, resource_claims, sessions
+from federation.services import agents, board, findings, sessions
 from federation.services.findings import Said
 from federation.services.session_actions import Proposed, propose
 from federation.services.sessions import Start
@@ -131,9 +131,7 @@ async def test_a_query_is_claimed_run_once_and_shared(house: Any) -> None:
         await answer(bob, "swarm_join_session")
         nothing = await answer(ada, "swarm_get_findings", **asked)
         assert (nothing["findings"], nothing["hypotheses"], nothing["actions"], nothing["claim"].startswith("query:")) == ([], None, None, True)
-        # What federation_claim does where a worker is.
-        with house.transactions.begin("ada") as session:
-            assert resource_claims.take(session, nothing["claim"], ttl_s=60).claimed
+        assert (await ada.call_tool("federation_claim", {"resource": nothing["claim"]})).data.claimed
         held = await bob.call_tool("federation_claims", {"resource": nothing["claim"]})
         assert [one["holder"] for one in held.structured_content["claims"]] == ["ada"]
         first = await answer(ada, "swarm_post_finding", content="5 %", category="observation", evidence=[{**asked, "result": "0.05"}])

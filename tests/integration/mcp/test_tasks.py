@@ -1,7 +1,6 @@
 """Work handed to agents: found in the inbox, claimed by one, completed with the token, hidden from strangers."""
 
 import asyncio
-import json
 import uuid
 from typing import Any
 
@@ -9,41 +8,30 @@ import pytest
 from fastmcp.exceptions import ToolError
 from sqlalchemy import text
 
-from federation.mcp.tools import claims
-from federation.results.options import Options
 from federation.results.waiting import Subscription
-from federation.services import indexing, summaries, task_claims
+from federation.services import indexing, summaries
 from federation.services.indexed_documents import NewDocument
 from federation.vectors.chunking import Chunk
 
 pytestmark = pytest.mark.anyio
 
 
-def claim(house: Any, agent: str, task_id: str) -> Any:
-    """Claim as the execution does; no worker runs here."""
-    with house.transactions.begin(agent) as session:
-        return task_claims.claim(session, task_id, description="", ttl_s=60)
-
-
-async def test_claim_that_is_decided_without_a_notice_is_told_when_the_wait_is_over(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "DECIDED_WITHIN_S", 5.0)
+async def test_answer_that_comes_without_a_notice_is_told_when_the_wait_is_over(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = """
         INSERT INTO celery_results (task_id, state, result, date_done)
-        SELECT id::text, 'SUCCESS', '{"claimed": true, "holder": "bob", "fencing_token": 7}', now() FROM executions WHERE task_name = :claim
-        ON CONFLICT DO NOTHING
+        SELECT id::text, 'SUCCESS', '{"text": "Paris"}', now() FROM executions ON CONFLICT DO NOTHING
     """
 
     async def hear_nothing(_: Subscription, timeout_s: float) -> bool:
         with house.transactions.begin("service:test") as session:
-            session.execute(text(stored), {"claim": task_claims.CLAIM})
+            session.execute(text(stored))
         await asyncio.sleep(timeout_s)
         return False
 
-    async with house.client("ada") as ada, house.client("bob") as bob:
-        await ada.call_tool("federation_delegate", {"description": "Profile memory", "executor": "agent", "task_id": "memory-profile"})
+    async with house.client("ada") as ada:
         monkeypatch.setattr(Subscription, "wait", hear_nothing)
-        answer = (await bob.call_tool("federation_claim_task", {"task_id": "memory-profile"})).data
-        assert (answer.decided, answer.claimed, answer.fencing_token, answer.state) == (True, True, 7, "completed")
+        answer = (await ada.call_tool("federation_infer", {"prompt": "?", "wait_s": 2})).data
+        assert (answer.text, answer.state) == ("Paris", "completed")
 
 
 async def test_task_for_agents_is_announced_claimed_and_completed(house: Any) -> None:
@@ -58,8 +46,9 @@ async def test_task_for_agents_is_announced_claimed_and_completed(house: Any) ->
         assert message["message_type"] == "task"
         assert message["data"]["task_id"] == str(task.task_id)
 
-        won = claim(house, "bob", "memory-profile")
-        assert not claim(house, "dan", "memory-profile").claimed
+        claim = {"task_id": "memory-profile"}
+        won = (await bob.call_tool("federation_claim_task", claim)).data
+        assert not (await dan.call_tool("federation_claim_task", claim)).data.claimed
         assert (await ada.call_tool("federation_task_status", {"task_id": "memory-profile"})).data.assigned_to == "bob"
         completion = {"task_id": "memory-profile", "fencing_token": won.fencing_token, "result": {"leaks": 0}}
         with pytest.raises(ToolError, match="Claim before you code: bob holds"):
@@ -75,19 +64,19 @@ async def test_who_claims_a_task_reads_its_parameters(house: Any) -> None:
         await ada.call_tool("federation_delegate", {"description": "Profile memory", "task_id": "t", "parameters": {"module": "auth"}})
         (message,) = (await bob.call_tool("federation_inbox")).structured_content["messages"]
         assert message["content"].endswith("Its parameters are in federation_task_status('t').")
-        assert claim(house, "bob", "t").claimed
+        assert (await bob.call_tool("federation_claim_task", {"task_id": "t"})).data.claimed
         terms = (await bob.call_tool("federation_task_status", {"task_id": "t"})).structured_content["terms"]
     # What is empty takes no room.
     assert terms == {"task_type": "investigate", "executor": "agent", "priority": 5, "parameters": {"module": "auth"}}
 
 
 async def test_released_task_may_be_claimed_by_another(house: Any) -> None:
-    async with house.client("ada") as ada, house.client("bob") as bob:
+    async with house.client("ada") as ada, house.client("bob") as bob, house.client("dan") as dan:
         await ada.call_tool("federation_delegate", {"description": "d", "task_id": "t"})
-        first = claim(house, "bob", "t")
+        first = (await bob.call_tool("federation_claim_task", {"task_id": "t"})).data
         assert (await bob.call_tool("federation_release_task", {"task_id": "t"})).data.released
         assert not (await bob.call_tool("federation_release_task", {"task_id": "t"})).data.released
-        assert claim(house, "dan", "t").fencing_token == first.fencing_token + 1
+        assert (await dan.call_tool("federation_claim_task", {"task_id": "t"})).data.fencing_token == first.fencing_token + 1
 
 
 async def test_task_for_one_agent_reaches_only_that_agent(house: Any) -> None:
@@ -247,24 +236,6 @@ async def test_call_that_is_repeated_under_its_name_is_answered_alike_and_done_o
     assert len(publisher.published) == 1
 
 
-async def test_who_loses_a_claim_is_told_what_to_do(house: Any) -> None:
-    async with house.client("ada") as ada, house.client("bob") as bob:
-        await ada.call_tool("federation_delegate", {"description": "d", "task_id": "t"})
-        lost = {
-            "claimed": False,
-            "resource": "task:t",
-            "holder": "dan",
-            "fencing_token": None,
-            "expires_at": "2026-01-01T00:00:00+00:00",
-            "again": False,
-        }
-        asked = asyncio.create_task(bob.call_tool("federation_claim_task", {"task_id": "t"}))
-        await done_for(house, "bob", lost)
-        answer = (await asked).data
-    assert (answer.decided, answer.claimed, answer.holder) == (True, False, "dan")
-    assert answer.note == "dan holds it; take another task, or wait for its end with federation_task_result and wait_s"
-
-
 async def test_what_ended_long_ago_is_finished_though_its_result_is_gone(house: Any) -> None:
     async with house.client("ada") as ada:
         asked = (await ada.call_tool("federation_infer", {"prompt": "?", "wait_s": 0})).structured_content["execution_id"]
@@ -301,20 +272,6 @@ async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) ->
         assert (stands.searchable, stands.finished) == (True, False)
 
 
-async def done_for(house: Any, agent: str, value: Any) -> None:
-    """Let the execution that an agent waits for end with a value, as a worker would."""
-    while True:
-        with house.transactions.begin("test:hand") as session:
-            found = session.scalar(text("select id from executions where actor = :agent"), {"agent": agent})
-            if found is not None:
-                statement = "insert into celery_results (task_id, state, result, date_done) values (:id, 'SUCCESS', :value, clock_timestamp())"
-                session.execute(text(statement), {"id": str(found), "value": json.dumps(value)})
-                break
-        await asyncio.sleep(0.05)
-    with house.transactions.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("select pg_notify(:channel, :id)"), {"channel": Options.channel, "id": str(found)})
-
-
 async def test_task_that_nobody_could_claim_is_refused_or_says_so(house: Any) -> None:
     async with house.client("ada") as ada, house.client("bob") as bob:
         with pytest.raises(ToolError, match="role: got 'analyst', wants developer, the role of bob"):
@@ -326,7 +283,7 @@ async def test_task_that_nobody_could_claim_is_refused_or_says_so(house: Any) ->
         assert delegated.note.startswith("Nobody in fresh may claim it: no agent of the role developer is a member. Bring one in")
         await ada.call_tool("federation_send", {"content": "Please look at the task alone.", "to": "bob", "conversation_id": "fresh"})
         assert (await bob.call_tool("federation_task_status", {"task_id": "alone"})).data.state == "pending"
-        assert claim(house, "bob", "alone").claimed
+        assert (await bob.call_tool("federation_claim_task", {"task_id": "alone"})).data.claimed
         assert (await ada.call_tool("federation_delegate", {**alone, "task_id": "another"})).data.note is None
 
 

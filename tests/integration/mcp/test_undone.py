@@ -50,12 +50,11 @@ def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dic
         ("federation_index", {"path": "/srv/code", "wait_s": 600}, "tag=frag"),
         ("federation_summarize", {"conversation_id": "commons", "wait_s": 600}, "engine=minilm"),
         ("federation_delegate", {"description": "d", "role": "lead"}, "role=lead"),
-        ("federation_claim_task", {"task_id": "t"}, "no node is alive"),
     ],
 )
 async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(nobody: Any, tool: str, arguments: dict[str, Any], missing: str) -> None:
     async with nobody.client("ada") as ada:
-        await ada.call_tool("federation_delegate", {"description": "d", "task_id": "t"})
+        await ada.call_tool("federation_send", {"content": "What is there to summarise"})
         # Who waits its whole time waits longer than this.
         async with asyncio.timeout(120):
             told = (await ada.call_tool(tool, arguments)).structured_content

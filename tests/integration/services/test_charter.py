@@ -108,7 +108,7 @@ def test_observer_takes_no_task_and_nobody_completes_what_he_has_not_claimed(tra
     with transactions.begin("ada") as session:
         tasks.delegate(session, "d", slug="t")
     with pytest.raises(Refused, match="zoe, of the role observer, may not take tasks") as raised, transactions.begin(zoe) as session:
-        task_claims.request_claim(session, "t", description="", ttl_s=60)
+        task_claims.claim(session, "t", description="", ttl_s=60)
     assert raised.value.principle == CLAIM
     with pytest.raises(Refused, match="claim it first") as raised, transactions.begin("bob") as session:
         task_claims.complete(session, "t", fencing_token=1, result={})

@@ -123,11 +123,10 @@ def test_operator_ends_a_claim_and_its_token_is_worth_nothing(transactions: Tran
 def test_whom_the_charter_does_not_let_is_refused_with_the_principle(transactions: Transactions) -> None:
     with transactions.begin("test:setup") as session:
         agents.add(session, "zoe", "observer")
-    for ask in (resource_claims.take, resource_claims.request):
-        with pytest.raises(Refused, match=r"^Claim before you code: zoe, of the role observer, may not take tasks") as raised:  # noqa: SIM117
-            with transactions.begin("zoe") as session:
-                ask(session, MAIN, description="", ttl_s=60)
-        assert "claim files and other resources" in raised.value.remedy
+    says = r"^Claim before you code: zoe, of the role observer, may not take tasks"
+    with pytest.raises(Refused, match=says) as raised, transactions.begin("zoe") as session:
+        resource_claims.take(session, MAIN, description="", ttl_s=60)
+    assert "claim files and other resources" in raised.value.remedy
 
 
 def test_one_agent_holds_so_many(transactions: Transactions, monkeypatch: pytest.MonkeyPatch) -> None:

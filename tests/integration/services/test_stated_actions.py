@@ -120,7 +120,6 @@ class Act:
 
 
 ACTS = {
-    "ask for a task": Act("task.claim", _work, lambda session: task_claims.request_claim(session, "work", **CLAIM), CLAIM),
     "claim a task": Act("task.claim", _work, lambda session: task_claims.claim(session, "work", **CLAIM), CLAIM),
     "give a task back": Act("task.release", _held, lambda session: task_claims.release(session, "work"), {}),
     "cancel a task": Act(
@@ -130,9 +129,6 @@ ACTS = {
         {"result": {"cancelled_by": "bob", "reason": "found"}},
     ),
     "cancel an execution": Act("execution.cancel", _recorded, _cancel_execution, {"reason": "not wanted"}),
-    "ask for a file": Act(
-        "claim.take", lambda _: f"claim:{MAIN}", lambda session: resource_claims.request(session, MAIN, **CLAIM), CLAIM | {"fencing_token": None}
-    ),
     "claim a file": Act(
         "claim.take", lambda _: f"claim:{MAIN}", lambda session: resource_claims.take(session, MAIN, **CLAIM), CLAIM | {"fencing_token": None}
     ),
@@ -197,14 +193,31 @@ def test_what_was_altered_after_it_was_signed_is_not_done(team: Team, name: str)
     assert team.rows("SELECT count(*) FROM events") == before
 
 
-@pytest.mark.parametrize("name", ["ask for a task", "ask for a file"])
-def test_an_execution_states_nothing_because_who_asked_for_it_has(team: Team, name: str) -> None:
+@pytest.mark.parametrize("name", ["claim a task", "claim a file"])
+def test_an_execution_states_nothing(team: Team, name: str) -> None:
     act = ACTS[name]
     subject = ready(team, act)
-    with team.transactions.begin("bob", voice=team.signs("bob")) as session:
-        asked = act.do(session)
+    with team.transactions.begin("bob") as session:
+        asked = outbox.record(session, "some.task", {})
     with team.transactions.begin("bob", execution_id=asked, voice=team.signs("door")) as session:
-        ACTS["claim a task" if act.action == "task.claim" else "claim a file"].do(session)
+        act.do(session)
+    assert stated(team, subject) == []
+
+
+@pytest.mark.parametrize("name", ["claim a task", "claim a file"])
+def test_who_loses_a_claim_has_stated_nothing_and_may_state_it_later(team: Team, name: str) -> None:
+    act = ACTS[name]
+    subject = ready(team, act)
+    with team.transactions.begin("ada") as session:
+        act.do(session)
+    once = signed(team, act, subject)
+    with team.transactions.begin("bob", voice=once) as session:
+        assert not act.do(session).claimed
+    assert stated(team, subject) == []
+    with team.transactions.begin("ada") as session:
+        assert task_claims.release(session, "work") if act.action == "task.claim" else resource_claims.give_back(session, MAIN).released
+    with team.transactions.begin("bob", voice=once) as session:
+        assert act.do(session).claimed
     assert stated(team, subject) == [("bob", act.action, act.choice, "signed", None)]
 
 

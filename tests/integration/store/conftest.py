@@ -165,9 +165,9 @@ def _talk(transactions: Transactions) -> None:
 
 def _work_as_agents(transactions: Transactions) -> None:
     with transactions.begin("ada") as session:
-        tasks.delegate(session, "Profile the memory", slug="memory-profile", conversation_id="project-123")
+        task = tasks.delegate(session, "Profile the memory", slug="memory-profile", conversation_id="project-123").id
     with transactions.begin("bob") as session:
-        asked = task_claims.request_claim(session, "memory-profile", description="", ttl_s=60)
+        asked = outbox.record(session, task_claims.CLAIM, {"task_id": str(task), "description": "", "ttl_s": 60}, priority=10)
     _deliver(transactions, asked)
     with transactions.begin("bob", execution_id=asked) as session:
         assert task_claims.claim(session, "memory-profile", description="", ttl_s=60).claimed
