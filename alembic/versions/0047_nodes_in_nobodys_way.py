@@ -14,7 +14,6 @@ NODES = "^federation_node(service)?_"
 # Of a row as text, in bytes. Most are read by the hundred; one that is read alone may have more. What PostgreSQL packs has a hundredth of its size.
 USUAL = 4_000_000
 LARGEST = {
-    "agent_tasks": 4_000_000,
     "allowances": 10_000,
     "cop_history": 10_000,
     "cop_states": 10_000,
@@ -22,6 +21,8 @@ LARGEST = {
     "celery_group_results": 100_000_000,
     "execution_deliveries": 100_000,
     "executions": 16_000_000,
+    # With each file that was passed over.
+    "index_runs": 100_000_000,
     "nodes": 100_000,
     "outbox": 100_000,
     # The body is what came, of up to 100 MiB, and twice as long as text.

@@ -295,24 +295,27 @@ def test_tasks_that_cannot_be_ended_keep_no_other_from_its_end(world: World) -> 
     assert "beat.not_done" in world.log("beat")
 
 
-def test_what_a_nodes_login_holds_open_keeps_neither_beat_nor_anybody_else_waiting(world: World, postgres: Any) -> None:
+def test_what_a_nodes_login_holds_open_keeps_neither_beat_nor_anybody_else_waiting(world: World) -> None:
     with world.transactions.begin("test:setup") as session:
         agents.add(session, "ada", "developer")
     login = world.login(world.node("evil"))
     ended = world.record("tests.where")
     append = "SELECT federation_append(%s, NULL, 'node.left', 'node:evil', %s, NULL, '{}', 't')"
-    with psycopg.connect(login["FEDERATION_DATABASE_SERVICE_URL"]) as hostile, psycopg.connect(world.owner_url, autocommit=True) as root:
-        hostile.execute("SELECT set_config('federation.actor', 'node:evil', false)")
-        # Where beat tells that it noted an outcome, and where all who say something to everybody take their place; and what keeps another beat away.
-        hostile.execute(append, ["executions", None])
-        hostile.execute(append, ["messages:commons", "commons"])
+    hostile = psycopg.connect(login["FEDERATION_DATABASE_SERVICE_URL"])
+    hostile.execute("SELECT set_config('federation.actor', 'node:evil', false)")
+    # Where beat tells that it noted an outcome, and where all who say something to everybody take their place.
+    hostile.execute(append, ["executions", None])
+    hostile.execute(append, ["messages:commons", "commons"])
+    with psycopg.connect(world.owner_url) as root:
         root.execute("INSERT INTO celery_results (task_id, state) VALUES (%s, 'SUCCESS')", [str(ended)])
-        world.celery("beat", name="beat")
-        with world.transactions.begin("ada") as session:
-            messages.send(session, "to all")
-        world.until(lambda: world.rows("SELECT outcome FROM executions WHERE id = %s", ended) == [("SUCCESS",)], "beat goes on")
-        assert "node.hinders" in world.log("beat")
-        world.stop(world.processes[-1])
+    beat = world.celery("beat", name="beat")
+    with world.transactions.begin("ada") as session:
+        messages.send(session, "to all")
+    world.until(lambda: world.rows("SELECT outcome FROM executions WHERE id = %s", ended) == [("SUCCESS",)], "beat goes on")
+    assert "node.hinders" in world.log("beat")
+    world.stop(beat)
+    hostile.close()
+    # And what keeps another beat away.
     with psycopg.connect(login["FEDERATION_DATABASE_SERVICE_URL"], autocommit=True) as hostile:
         for lock in (leadership.LOCK, relay.LOCK):
             world.until(lambda lock=lock: hostile.execute("SELECT pg_try_advisory_lock(%s)", [lock]).fetchone() == (True,), "the node has the lock")
