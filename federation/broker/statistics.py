@@ -67,7 +67,8 @@ class Statistics:
     def size(self, destination: str, *, within_s: float | None = None) -> QueueSize | None:
         """Return the size of a queue destination, None if the broker has no such queue; raises StatisticsSilent."""
         with self._asking:
-            return next(iter(self._ask(destination.removeprefix("/queue/"), within_s=within_s).values()), None)
+            # ActiveMQ tells of each wildcard too that it fits, once somebody has read or written to that.
+            return self._ask(destination.removeprefix("/queue/"), within_s=within_s).get(destination)
 
     def sizes(self) -> dict[str, QueueSize]:
         """Return the sizes of all queues that this user may know of, by their destinations."""

@@ -66,10 +66,12 @@ def _write(session: Session, folder: Path, key: PublicKey, filed: Sequence[Seal]
     total = filed[-1].last if filed else 0
     with (folder / "events.jsonl").open("w", encoding="utf-8", newline="\n") as events, (folder / "seals.jsonl").open("w", newline="\n") as told:
         for seal in filed:
-            lines = event_order.lines(session, seal.first, seal.last)
-            if len(lines) != seal.last - seal.first + 1:
+            there = 0
+            for line in event_order.each_line(session, seal.first, seal.last):
+                events.write(line.text + "\n")
+                there += 1
+            if there != seal.last - seal.first + 1:
                 raise PermanentError(f"events of seal {seal.number} are missing; `federation audit verify` says which")
-            events.writelines(line.text + "\n" for line in lines)
             told.write(seals.line(seal) + "\n")
             progress(seal.last, total)
     (folder / "key.pub.pem").write_text(key.pem)

@@ -254,11 +254,11 @@ def remove(name: Name, as_json: AsJson = False) -> None:
             lambda session: node_logins.record_removed(session, name),
             lambda ended: f"{name} is shut out, and {len(ended)} keys revoked",
         )
+        purged = _purged(place, name)
     finally:
         if name in with_role:
-            # Last, because PostgreSQL may refuse it.
+            # Last, because PostgreSQL may refuse it, and by its roles the node is known to who calls again after this was killed.
             _ended(place, lambda: node_roles.shut_out(place.administrator, name))
-    purged = _purged(place, name)
     if as_json:
         told = {"name": name, "sessions": sessions, "signers": [one.identity for one in ended], "purged": purged and asdict(purged)}
         print_json(json.dumps(told, indent=2))

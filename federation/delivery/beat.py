@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from federation.delivery import publisher
 from federation.delivery.app import database_url, service_url
+from federation.delivery.bailiff import Bailiff
 from federation.delivery.hanging import end_what_hangs
 from federation.delivery.inbound import Inbound
 from federation.delivery.leadership import Leadership
@@ -42,7 +43,6 @@ from federation.services import (
     graph,
     indexing,
     memory_care,
-    node_logins,
     nodes,
     parts,
     summaries,
@@ -64,8 +64,8 @@ VOTES_S = TASKS_S = 1.0
 MEMORIES_S = 60.0
 # So late at most what was said is in the graph.
 GRAPH_S = 5.0
-# So late at most a node is cut off whose login has expired.
-LOGINS_S = 30.0
+# A vote or a task that cannot be ended is tried again after so long.
+FAILED_AGAIN_S = 60.0
 CLEANUP_S = 3600.0
 COMPACT_EVERY = timedelta(minutes=30)
 
@@ -105,8 +105,6 @@ class FederationScheduler(Scheduler):
         self._rebalancer = Rebalancer(app, self._runtime.transactions, stale_s=given.node_stale_s)
         self._sealer = Sealer(self._runtime.transactions, folder=seals_folder(given))
         amqp: Any = app.amqp
-        # Also while another holds the lock by which one acts: it may be a node that has come to its end.
-        self._logins = Job("logins", LOGINS_S, self._end_expired)
         self._jobs = [
             # So that the key is known before it signs something, and that it was revoked is said where it is looked for.
             Job("key", LOOK_AGAIN_S, amqp.signer.register),
@@ -119,7 +117,6 @@ class FederationScheduler(Scheduler):
             Job("votes", VOTES_S, self._end_votes),
             Job("tasks", TASKS_S, self._end_tasks),
             Job("escalations", TASKS_S, self._escalate),
-            self._logins,
             Job("seals", given.seal_s, self._sealer.seal),
             Job("compaction", COMPACT_EVERY.total_seconds(), self._request_compaction),
             Job("lines", CLEANUP_S, self._forget_absent),
@@ -131,8 +128,11 @@ class FederationScheduler(Scheduler):
         # Since when this beat acts, and the period in which it last sent heartbeats.
         self._since: datetime | None = None
         self._sent_in: int | None = None
+        # What could not be done, and when it is tried again.
+        self._failed: dict[uuid.UUID, float] = {}
         self._told_to_end: bool | None = None
         self._relay = Relay(app, self._runtime.transactions, listen_url=url)
+        self._bailiff = Bailiff(self._runtime.transactions)
         # Where no agent speaks STOMP, it need not act for agents.
         self._inbound = Inbound(app, lambda: build(url, agents=database_url(given)).transactions) if given.database_url else None
         super().__init__(app, *args, **kwargs)
@@ -158,6 +158,7 @@ class FederationScheduler(Scheduler):
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, self._end)
         self._relay.start()
+        self._bailiff.start()
         if self._inbound is not None:
             self._inbound.start()
 
@@ -169,8 +170,6 @@ class FederationScheduler(Scheduler):
         try:
             self._since = self._leadership.since()
             if self._since is None:
-                if time.monotonic() >= self._logins.next_at:
-                    self._run(self._logins)
                 return STANDBY_S
             due = [job for job in self._jobs if time.monotonic() >= job.next_at]
             # Each has its turn, whatever became of the one before it.
@@ -189,6 +188,7 @@ class FederationScheduler(Scheduler):
 
     def close(self) -> None:
         self._relay.stop()
+        self._bailiff.stop()
         if self._inbound is not None:
             self._inbound.stop()
         self._leadership.release()
@@ -255,12 +255,6 @@ class FederationScheduler(Scheduler):
         if due:
             logger.info("summaries.due", extra={"windows": len(due)})
 
-    def _end_expired(self) -> None:
-        with self._runtime.transactions.begin(ACTOR) as session:
-            ended = node_logins.end_expired(session)
-        for node, sessions in ended.items():
-            logger.warning("node.login_expired", extra={"node": node, "sessions": sessions})
-
     def _embed_again(self) -> None:
         with self._runtime.transactions.begin(ACTOR) as session:
             again, given_up = memory_care.embed_again(session)
@@ -321,10 +315,15 @@ class FederationScheduler(Scheduler):
         if (after := self._escalate_after) is not None and self._leadership.seen.untaken:
             self._each(partial(escalations.due, after=after), partial(escalations.escalate, after=after))
 
-    def _each(self, due: Callable[[Session], Sequence[uuid.UUID]], do: Callable[[Session, uuid.UUID], object]) -> None:
-        """Do this for each that is due in a transaction of its own; raise the last error when all had their turn."""
+    def _each(self, due: Callable[..., Sequence[uuid.UUID]], do: Callable[[Session, uuid.UUID], object]) -> None:
+        """Do this for each that is due in a transaction of its own; raise the last error when all had their turn.
+
+        What failed is left out for a while, so that no number of these keeps others from their turn.
+        """
+        now = time.monotonic()
+        self._failed = {one: again_at for one, again_at in self._failed.items() if again_at > now}
         with self._runtime.transactions.begin(ACTOR) as session:
-            over = due(session)
+            over = due(session, but=list(self._failed))
         failed: Exception | None = None
         for one in over:
             try:
@@ -332,6 +331,7 @@ class FederationScheduler(Scheduler):
                     do(session, one)
             except Exception as error:  # whatever is wrong with one, the others have their turn
                 logger.exception("beat.not_done", extra={"id": str(one)})
+                self._failed[one] = now + FAILED_AGAIN_S
                 failed = error
         if failed is not None:
             raise failed

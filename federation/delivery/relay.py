@@ -34,6 +34,8 @@ LOCK = 0x72656C79
 NUMBERED_AT_ONCE = 2_000
 # One transaction of ActiveMQ, which holds it in memory until it is committed.
 TOLD_AT_ONCE, MOST_BYTES = 500, 4_000_000
+# What is read at once fits into this process, also where it was packed well.
+MOST_BYTES_READ = 1_000_000
 # Not every transaction wakes somebody; what happened without a notice is told after this time.
 LOOK_S = 1.0
 # A round takes nearly as long for one event as for many: so it rests as long as the last one took, and tells together what happens meanwhile.
@@ -111,7 +113,7 @@ class Relay:
             if numbered < NUMBERED_AT_ONCE:
                 break
         while self._behind and not self._stopped.is_set():
-            self._behind = self._publish(line) == TOLD_AT_ONCE
+            self._behind = self._publish(line)
         if not self._fed:
             self._fed = self._feeder.feed(lambda: _still_leads(line))
         if worked:
@@ -122,19 +124,19 @@ class Relay:
         self._awaited, numbered = number(self._transactions, self._awaited)
         return numbered
 
-    def _publish(self, line: psycopg.Connection) -> int:
-        """Tell the topics of one batch; return how many numbers. A crash before the commit has them told once more.
+    def _publish(self, line: psycopg.Connection) -> bool:
+        """Tell the topics of one batch; return whether there may be more. A crash before the commit has them told once more.
 
         Over the connection that holds the lock: where that is lost, so is the right to go on. Raises psycopg.Error.
         """
-        batch, numbers = event_order.unpublished(line, limit=TOLD_AT_ONCE)
+        batch, numbers, more = event_order.unpublished(line, limit=TOLD_AT_ONCE, most_bytes=MOST_BYTES_READ)
         for piece in _pieces(batch):
             self._topics.tell(piece)
             # Each by itself: where ActiveMQ refuses the next one for long, this one is not told once more at each try.
             event_order.mark_published(line, numbers[-1] if piece[-1] is batch[-1] else piece[-1].number)
         if numbers and not batch:
             event_order.mark_published(line, numbers[-1])
-        return len(numbers)
+        return more
 
 
 def _still_leads(line: psycopg.Connection) -> None:

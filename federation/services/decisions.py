@@ -1,7 +1,7 @@
 """The end of a vote: counted once, by the program's own role, while no ballot can be cast; its outcome opens or closes the gate of a task."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from federation.errors import Conflict, FederationError
 from federation.services import announcements, approvals, consensus, gates, votes
 from federation.services.approvals import Decision
 from federation.store import event_log, turns
+from federation.store.among import none_of
 from federation.store.context import context, notify
 from federation.store.models.consensus import Consensus, ConsensusState, StoredBallot
 from federation.store.models.tasks import AgentTask
@@ -129,6 +130,7 @@ def _applied(session: Session, vote: Consensus, *, effect: str | None) -> None:
     notify(session, [consensus.stream(vote)])
 
 
-def due(session: Session) -> Sequence[uuid.UUID]:
-    """Return the votes whose time is over, and those whose outcome could not be carried out so far."""
-    return session.scalars(select(Consensus.id).where(_IS_DUE).order_by(Consensus.deadline).limit(AT_ONCE)).all()
+def due(session: Session, *, but: Collection[uuid.UUID] = ()) -> Sequence[uuid.UUID]:
+    """Return the votes whose time is over, and those whose outcome could not be carried out so far, but for these."""
+    query = select(Consensus.id).where(_IS_DUE, none_of(Consensus.id, but))
+    return session.scalars(query.order_by(Consensus.deadline).limit(AT_ONCE)).all()

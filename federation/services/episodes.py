@@ -1,5 +1,6 @@
 """What happened, told from the event log as far as the caller sees it; keeps nothing of its own."""
 
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput
+from federation.services import entities
 from federation.services.resources import EVERYTHING
 from federation.store.context import context
 from federation.store.models.consensus import Consensus
@@ -158,9 +160,10 @@ def _subject(event: Event) -> str:
 def _row_of(event: Event) -> str:
     """Return the id of the message, the task or the vote that an event tells of, if it tells of one."""
     kind, _, name = event.stream.removeprefix("claim:").partition(":")
+    row = name.partition(":")[0] if kind in ("task", "consensus") else ""
     if kind in ("messages", "conversation"):
-        return str(event.payload.get("message_id") or event.payload.get("task_id") or "")
-    return name.partition(":")[0] if kind in ("task", "consensus") else ""
+        row = str(event.payload.get("message_id") or event.payload.get("task_id") or "")
+    return row if re.fullmatch(entities.UUID, row) else ""
 
 
 def _texts(session: Session, key: Any, column: Any, events: Sequence[Event]) -> dict[str, str]:
@@ -171,7 +174,11 @@ def _texts(session: Session, key: Any, column: Any, events: Sequence[Event]) -> 
 
 def _detail(event: Event, text: str) -> str:
     """Return what of an event says more than its type; `text` is that of the message, task or vote that it tells of."""
-    return _DETAILS.get(event.type.partition(".")[0], _other)(event, event.payload, text)
+    try:
+        return _DETAILS.get(event.type.partition(".")[0], _other)(event, event.payload, text)
+    except (AttributeError, KeyError, TypeError):
+        # Only SQL beside the program tells what is not in the form of its type, and it must not hide what else happened.
+        return "in a form that the program does not write"
 
 
 def _message(event: Event, told: Mapping[str, Any], text: str) -> str:

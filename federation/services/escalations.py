@@ -1,7 +1,7 @@
 """Tasks that nobody has taken in time: told to those who may hand out work, who may take them from then on; each once, until it is handed on."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Text, cast, func, select, update
@@ -11,6 +11,7 @@ from federation.charter import Right
 from federation.charter import charter as rules
 from federation.services import announcements, conversations, executions, phases, task_events
 from federation.services.resources import TASK
+from federation.store.among import none_of
 from federation.store.models.agents import Agent
 from federation.store.models.claims import Claim
 from federation.store.models.conversations import Member
@@ -25,9 +26,10 @@ def any_due(after: timedelta) -> ColumnElement[bool]:
     return select(AgentTask.id).where(*_untaken(after)).exists()
 
 
-def due(session: Session, *, after: timedelta) -> Sequence[uuid.UUID]:
-    """Return the tasks that have waited so long, the longest first."""
-    return session.scalars(select(AgentTask.id).where(*_untaken(after)).order_by(AgentTask.waiting_since).limit(AT_ONCE)).all()
+def due(session: Session, *, after: timedelta, but: Collection[uuid.UUID] = ()) -> Sequence[uuid.UUID]:
+    """Return the tasks that have waited so long, but for these, the longest first."""
+    query = select(AgentTask.id).where(*_untaken(after), none_of(AgentTask.id, but))
+    return session.scalars(query.order_by(AgentTask.waiting_since).limit(AT_ONCE)).all()
 
 
 def escalate(session: Session, task_id: uuid.UUID, *, after: timedelta) -> bool:

@@ -39,15 +39,18 @@ LEAST_BYTES = 4096
 
 
 # The generic cell rate algorithm (ITU-T I.371): a row holds the moment at which all that was taken has come back. It is one statement, so that
-# of two who take the last at once one waits for the row of the other, and is refused.
+# of two who take the last at once one waits for the row of the other, and is refused. What lies further ahead than can be taken was written beside
+# the program, and counts as nothing, or it would silence somebody for ever.
+_USED = """
+    CASE WHEN allowances.used_until <= clock_timestamp() + 2 * CAST(:period AS interval) THEN greatest(allowances.used_until, clock_timestamp())
+        ELSE clock_timestamp() END + CAST(:cost AS interval)
+"""
 _TAKE = text(
-    """
+    f"""
     INSERT INTO allowances (agent, kind, used_until) VALUES (:agent, :kind, clock_timestamp() + CAST(:cost AS interval))
-    ON CONFLICT (agent, kind) DO UPDATE
-        SET used_until = greatest(allowances.used_until, clock_timestamp()) + CAST(:cost AS interval)
-        WHERE greatest(allowances.used_until, clock_timestamp()) + CAST(:cost AS interval) <= clock_timestamp() + CAST(:period AS interval)
+    ON CONFLICT (agent, kind) DO UPDATE SET used_until = {_USED} WHERE {_USED} <= clock_timestamp() + CAST(:period AS interval)
     RETURNING used_until
-    """
+    """  # noqa: S608 - it is ours
 )
 _AGAIN_IN_S = text(
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Row, Select, Text, and_, cast, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from federation.placement.node import Gpu, NodeView
 from federation.results.tables import celery_results
@@ -200,8 +200,9 @@ def load(session: Session, name: str) -> Load:
 
 
 def movable(session: Session, name: str) -> Sequence[Execution]:
-    """Return the unfinished executions of this node that were not asked of it by name."""
-    return session.scalars(_sent_to(name).where(Execution.requirements["node"].astext.is_distinct_from(name))).all()
+    """Return the unfinished executions of this node that were not asked of it by name, without their arguments, which may be large."""
+    query = _sent_to(name).where(Execution.requirements["node"].astext.is_distinct_from(name))
+    return session.scalars(query.options(defer(Execution.kwargs, raiseload=True))).all()
 
 
 def sent_to(session: Session, name: str, execution_id: uuid.UUID) -> Execution | None:

@@ -59,7 +59,7 @@ def _state_updated(rows: Rows, event: Told) -> None:
 
 
 def _capabilities_declared(rows: Rows, event: Told) -> None:
-    rows["agent_capabilities"] |= {event.actor: event.pick("capabilities")}
+    rows["agent_capabilities"] |= {event.actor: {"capabilities": event.payload["capabilities"]}}
     rows["agent_capabilities"] = {agent: told for agent, told in rows["agent_capabilities"].items() if told["capabilities"]}
 
 

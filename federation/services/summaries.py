@@ -253,7 +253,7 @@ def read(session: Session, conversation_id: str) -> list[SummaryView]:
     of_it = Summary.conversation_id == conversation_id
     found: list[Summary] = []
     # What a level has covered is the beginning; the next one goes on there.
-    for level in range(session.scalar(select(func.max(Summary.level)).where(of_it)) or 0, 0, -1):
+    for level in session.scalars(select(Summary.level).where(of_it).distinct().order_by(Summary.level.desc())).all():
         upto = found[-1].to_position if found else 0
         found += session.scalars(select(Summary).where(of_it, Summary.level == level, Summary.from_position > upto).order_by(Summary.from_position))
     return [view(row) for row in found]

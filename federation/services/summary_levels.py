@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from federation.errors import InvalidInput, NotFound
@@ -21,7 +21,7 @@ _CUT = "…"
 def due(session: Session, conversation_id: str) -> Window | None:
     """Return summaries that are to be one of the next level, of the lowest level that has so many; None if none has."""
     of_it = Summary.conversation_id == conversation_id
-    for level in range(1, (session.scalar(select(func.max(Summary.level)).where(of_it)) or 0) + 1):
+    for level in session.scalars(select(Summary.level).where(of_it).distinct().order_by(Summary.level)).all():
         upto = summaries.covered(session, conversation_id, level=level + 1)
         query = select(Summary).where(of_it, Summary.level == level, Summary.from_position > upto).order_by(Summary.from_position).limit(PARTS)
         parts = session.scalars(query).all()

@@ -1,7 +1,7 @@
 """How tasks end: done, failed, cancelled with all their parts, or over their time; and how a node begins one."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, null, select, update
@@ -11,6 +11,7 @@ from federation.charter import Right
 from federation.errors import Conflict
 from federation.services import announcements, charter, claims, executions, statements, task_events, tasks
 from federation.services.resources import of_task
+from federation.store.among import none_of
 from federation.store.context import context
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import BEGUN, ENDED, AgentTask, TaskStatus
@@ -92,9 +93,10 @@ def end_parts(session: Session, task: AgentTask) -> None:
         wholes += [part for part in session.scalars(parts).all() if _cancelled(session, part, reason=reason, as_part=True)]
 
 
-def overdue(session: Session) -> Sequence[uuid.UUID]:
-    """Return the tasks whose time is over, for beat."""
-    return session.scalars(select(AgentTask.id).where(*_OVER).order_by(AgentTask.expires_at).limit(AT_ONCE)).all()
+def overdue(session: Session, *, but: Collection[uuid.UUID] = ()) -> Sequence[uuid.UUID]:
+    """Return the tasks whose time is over, but for these, for beat."""
+    query = select(AgentTask.id).where(*_OVER, none_of(AgentTask.id, but))
+    return session.scalars(query.order_by(AgentTask.expires_at).limit(AT_ONCE)).all()
 
 
 def expire(session: Session, task_id: uuid.UUID) -> bool:

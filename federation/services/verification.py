@@ -143,8 +143,12 @@ def _stored(session: Session) -> Iterator[Seal]:
 
 def _compare(session: Session, seal: Seal, report: Report) -> None:
     leaves = dict(enumerate(merkle.split(seal.leaves), seal.first))
-    lines = {line.number: line for line in event_order.lines(session, seal.first, seal.last)}
-    wrong = {number: lines.get(number) for number, leaf in leaves.items() if number not in lines or _leaf(lines[number]) != leaf}
+    wrong: dict[int, Line | None] = dict.fromkeys(leaves)
+    for there in event_order.each_line(session, seal.first, seal.last):
+        if _leaf(there) == leaves.get(there.number):
+            del wrong[there.number]
+        else:
+            wrong[there.number] = there
     if not wrong:
         return
     homes = _homes(wrong, leaves) if len(wrong) <= MOST_COMPARED else {}
@@ -179,7 +183,7 @@ def _look_at_the_unsealed(session: Session, report: Report) -> None:
     """Compare the events after the last seal with the hashes that were taken when they got their numbers."""
     first = report.sealed + 1
     while first <= report.events:
-        last = min(first + seals.MOST_EVENTS - 1, report.events)
+        last = min(first + event_order.HELD_AT_ONCE - 1, report.events)
         lines = {line.number: line for line in event_order.lines(session, first, last)}
         leaves: dict[int, bytes] = dict(session.execute(_LEAVES, {"first": first, "last": last}).all())
         for number in range(first, last + 1):

@@ -1,6 +1,6 @@
 """The one order of all events: each committed event gets its number once; remembers how far the topics have been told; publishes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 
 from federation.store.models.events import OrderedEvent
 
+# Of a seal's events, which may be large.
+HELD_AT_ONCE = 256
 # An event as the audit has it: JSON as PostgreSQL writes jsonb, the same text for the same values. What is hashed, published and
 # exported are these bytes, over the row `e` of `events` and its `number`.
 LINE = """
@@ -43,11 +45,17 @@ _LINES = text(
     WHERE number BETWEEN :first AND :last ORDER BY number
     """  # noqa: S608 - LINE is ours
 )
-# From each number to its event by the key, however many the planner takes these for: joined at once, all events may be looked through.
+# From each number to its event by the key, however many the planner takes these for: joined at once, all events may be looked through. So many at
+# once, but one at least, as fit into so many bytes as they are stored: as text they may have a hundred times as many.
 _UNPUBLISHED = f"""
-    SELECT number, e.type, {LINE} AS line
-    FROM (SELECT number, sequence FROM event_order WHERE number > (SELECT published FROM event_relay) ORDER BY number LIMIT {{limit}}) placed
-    LEFT JOIN LATERAL (SELECT * FROM events WHERE sequence = placed.sequence OFFSET 0) e ON true ORDER BY number
+    SELECT number, e.type, {LINE} AS line, number < reached AS more
+    FROM (
+        SELECT placed.number, found.*, coalesce(sum(pg_column_size(found.payload)) OVER (ORDER BY placed.number), 0) AS upto,
+            min(placed.number) OVER () AS first, max(placed.number) OVER () AS reached
+        FROM (SELECT number, sequence FROM event_order WHERE number > (SELECT published FROM event_relay) ORDER BY number LIMIT {{limit}}) placed
+        LEFT JOIN LATERAL (SELECT * FROM events WHERE sequence = placed.sequence OFFSET 0) found ON true
+    ) e
+    WHERE upto <= {{most_bytes}} OR number = first ORDER BY number
 """  # noqa: S608 - LINE is ours
 _SETTLE = text("UPDATE event_relay SET settled = :sequence")
 _PUBLISHED = "UPDATE event_relay SET published = greatest(published, %s)"
@@ -125,10 +133,20 @@ def lines(session: Session, first: int, last: int) -> Sequence[Line]:
     return [Line(*row) for row in session.execute(_LINES, {"first": first, "last": last})]
 
 
-def unpublished(connection: psycopg.Connection, *, limit: int) -> tuple[Sequence[Line], Sequence[int]]:
-    """Return the next events that the topics were not told of, and their numbers, those whose event is missing among them."""
-    rows = connection.execute(_UNPUBLISHED.format(limit=limit)).fetchall()
-    return [Line(*row) for row in rows if row[1] is not None], [row[0] for row in rows]
+def each_line(session: Session, first: int, last: int) -> Iterator[Line]:
+    """Yield the same, and hold few of them in memory."""
+    for start in range(first, last + 1, HELD_AT_ONCE):
+        yield from lines(session, start, min(start + HELD_AT_ONCE - 1, last))
+
+
+def unpublished(connection: psycopg.Connection, *, limit: int, most_bytes: int) -> tuple[Sequence[Line], Sequence[int], bool]:
+    """Return the next events that the topics were not told of, their numbers, those whose event is missing among them, and whether there may be more.
+
+    At most `limit`, and no more than take so many bytes where they are stored, but one.
+    """
+    rows = connection.execute(_UNPUBLISHED.format(limit=limit, most_bytes=most_bytes)).fetchall()
+    more = len(rows) == limit or (bool(rows) and bool(rows[-1][3]))
+    return [Line(*row[:3]) for row in rows if row[1] is not None], [row[0] for row in rows], more
 
 
 def last_number(session: Session) -> int:

@@ -125,14 +125,14 @@ class World:
 
     def worker(self, node: str, *flags: str, wait: bool = True, **environment: str) -> Started:
         """Start the worker of a node and wait until it has announced itself."""
-        login = self._login(node) if self._own_logins and "FEDERATION_DATABASE_SERVICE_URL" not in environment else {}
+        login = self.login(node) if self._own_logins and "FEDERATION_DATABASE_SERVICE_URL" not in environment else {}
         process = self.celery("worker", "-Q", node, "-I", "delivery_tasks", *flags, name=node, **(login | environment))
         if wait:
             until(lambda: self.alive(node, process.pid) or process.poll() is not None, f"{node} announces itself")
             assert process.poll() is None, self.log(node)
         return process
 
-    def _login(self, node: str) -> dict[str, str]:
+    def login(self, node: str) -> dict[str, str]:
         """Return what a node logs in to PostgreSQL with, which lets it do what its work wants and no more."""
         if node not in self._logins:
             password = secrets.token_urlsafe(9)

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from federation.delivery import leadership, relay
 from federation.services import agents, consensus, messages, nodes, task_claims, tasks
 from federation.services.electorates import Asked
 from federation.services.nodes import Announcement
@@ -274,3 +275,49 @@ def test_a_beat_that_is_told_to_end_ends_though_an_error_takes_the_place_of_that
     world.until(lambda: beat.poll() is not None, "beat ends")
     assert beat.returncode == 0
     assert "beat.deferred" in world.log("beat")
+
+
+def test_tasks_that_cannot_be_ended_keep_no_other_from_its_end(world: World) -> None:
+    with world.transactions.begin("test:setup") as session:
+        agents.add(session, "lea", "lead")
+    with world.transactions.begin("lea") as session:
+        late = tasks.delegate(session, "In time", slug="late", timeout_s=1)
+    with psycopg.connect(world.owner_url) as connection:
+        # Who has it is nobody whom one could tell: as a node's login writes it.
+        connection.execute("SELECT set_config('federation.actor', 'test:hand', true)")
+        connection.execute(
+            "INSERT INTO agent_tasks (conversation_id, description, task_type, priority, executor, requirements, created_by, trace_id, status, "
+            "assigned_to, timeout_s, expires_at) SELECT 'commons', 'x', 'investigate', 5, 'agent', '{}', 'lea', 't', 'assigned', 'nobody', 1, "
+            "clock_timestamp() - interval '1 hour' FROM generate_series(1, 200)"
+        )
+    world.celery("beat", name="beat", FEDERATION_ESCALATE_S="3600")
+    world.until(lambda: world.rows("SELECT status FROM agent_tasks WHERE id = %s", late.id) == [("expired",)], "beat ends it")
+    assert "beat.not_done" in world.log("beat")
+
+
+def test_what_a_nodes_login_holds_open_keeps_neither_beat_nor_anybody_else_waiting(world: World) -> None:
+    with world.transactions.begin("test:setup") as session:
+        agents.add(session, "ada", "developer")
+    login = world.login(world.node("evil"))
+    ended = world.record("tests.where")
+    append = "SELECT federation_append(%s, NULL, 'node.left', 'node:evil', %s, NULL, '{}', 't')"
+    hostile = psycopg.connect(login["FEDERATION_DATABASE_SERVICE_URL"])
+    hostile.execute("SELECT set_config('federation.actor', 'node:evil', false)")
+    # Where beat tells that it noted an outcome, and where all who say something to everybody take their place.
+    hostile.execute(append, ["executions", None])
+    hostile.execute(append, ["messages:commons", "commons"])
+    with psycopg.connect(world.owner_url) as root:
+        root.execute("INSERT INTO celery_results (task_id, state) VALUES (%s, 'SUCCESS')", [str(ended)])
+    beat = world.celery("beat", name="beat")
+    with world.transactions.begin("ada") as session:
+        messages.send(session, "to all")
+    world.until(lambda: world.rows("SELECT outcome FROM executions WHERE id = %s", ended) == [("SUCCESS",)], "beat goes on")
+    assert "node.hinders" in world.log("beat")
+    world.stop(beat)
+    hostile.close()
+    # And what keeps another beat away.
+    with psycopg.connect(login["FEDERATION_DATABASE_SERVICE_URL"], autocommit=True) as hostile:
+        for lock in (leadership.LOCK, relay.LOCK):
+            world.until(lambda lock=lock: hostile.execute("SELECT pg_try_advisory_lock(%s)", [lock]).fetchone() == (True,), "the node has the lock")
+        world.celery("beat", name="another")
+        world.until(lambda: "beat.leads" in world.log("another") and "relay.leads" in world.log("another"), "another beat acts")

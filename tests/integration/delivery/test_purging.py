@@ -8,12 +8,14 @@ import pytest
 from federation.broker.envelope import pack
 from federation.broker.frames import encode
 from federation.broker.moving import waiting_messages
+from federation.broker.opening import own_transport
 from federation.delivery.purging import Purge, Purged
 from federation.delivery.signer import Signer
 from federation.services import nodes, signers
 from federation.services.nodes import Announcement
 from tests.integration.delivery.forging import JSON, Sent, put, signed, unsigned
 from tests.integration.delivery.test_delivery import stomp
+from tests.integration.local.stomp_clients import Client
 
 World = Any
 FLOOD = 5_000
@@ -78,7 +80,9 @@ def test_five_thousand_messages_of_one_that_was_shut_out_go_and_those_of_others_
     told: list[int] = []
     purged = purge(world, evil.key.public.identity, told=told)
     assert waiting(world, node) == sorted([*asked, others.headers["id"]])
-    assert purged == Purged(FLOOD + 1, 1, is_all=True)
+    assert (purged.placed_anew, purged.is_all) == (1, True)
+    # What a worker of another test held at the first look, and has let go since by ending, is counted too.
+    assert purged.dropped >= FLOOD + 1
     assert told == sorted(told)
     assert len(told) > FLOOD // 200
     [(at, unsent)] = world.rows(
@@ -95,3 +99,16 @@ def test_what_is_not_signed_stays_where_it_may_run(world: World, node: str) -> N
     lenient = Purge(world.app, world.transactions, actor="cli:tester", shut_out=(), required=False, tell=lambda _: None)
     assert lenient.run(within_s=60.0) == Purged()
     assert waiting(world, node) == [sent.headers["id"]]
+
+
+def test_a_wildcard_that_somebody_uses_hides_the_size_of_no_queue(world: World) -> None:
+    within = f"sized.{uuid.uuid4().hex}"
+    queues = [f"/queue/{within}.{number}" for number in range(20)]
+    client = Client(world.broker, "admin")
+    for queue in (*queues, *queues, f"/queue/{within}.*"):
+        assert client.write(queue) == ""
+    client.end()
+    with world.app.connection_for_write() as connection, own_transport(connection) as transport:
+        sizes = [transport.statistics().size(queue) for queue in queues]
+        assert transport.statistics().size(f"/queue/{within}") is None
+    assert [size and size.waiting for size in sizes] == [2] * len(queues)

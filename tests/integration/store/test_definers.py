@@ -14,6 +14,7 @@ def test_what_looks_past_the_policies_is_the_owners_with_a_pinned_path(database:
         "conversations",
         "drop_answers",
         "end_expired",
+        "end_hindering",
         "end_in_the_way",
         "key",
         "next_position",

@@ -177,3 +177,29 @@ def test_a_line_is_the_same_text_for_the_same_values(transactions: Transactions,
     assert line.type == "test.happened"
     assert line.text.startswith('{"at": "20')
     assert '"payload": {"said": "näh\u2028", "version": 1}' in line.text
+
+
+def test_no_more_is_read_to_be_told_at_once_than_fits_and_at_least_one(
+    database: str, postgres: Any, transactions: Transactions, service: Transactions
+) -> None:
+    before, _ = number(service)
+    with transactions.begin("test:hand") as session:
+        for place in range(6):
+            # What cannot be packed.
+            event_log.append(session, "test.happened", f"large:{place}", payload={"said": random.Random(place).randbytes(50_000).hex()})
+    number(service)
+    with psycopg.connect(postgres.as_role("federation_service", database), autocommit=True) as line:
+        event_order.mark_published(line, before)
+
+        def read(limit: int, most_bytes: int) -> tuple[list[int], bool]:
+            lines, numbers, more = event_order.unpublished(line, limit=limit, most_bytes=most_bytes)
+            assert [each.number for each in lines] == numbers
+            return [each - before for each in numbers], more
+
+        assert read(500, 10**9) == ([1, 2, 3, 4, 5, 6], False)
+        assert read(4, 10**9) == ([1, 2, 3, 4], True)
+        assert read(500, 1) == ([1], True)
+        several, more = read(500, 250_000)
+        assert (1 < len(several) < 6, more) == (True, True)
+        event_order.mark_published(line, before + 6)
+        assert read(500, 1) == ([], False)

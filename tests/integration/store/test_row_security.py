@@ -269,8 +269,8 @@ MAY = {
     "celery_group_results": ("", "", "", "SIUD"),
     "celery_chords": ("", "", "", "SIUD"),
 }
-# What a node's own logins may: over its role for agents in the name of who wrote the row, and over that of the program. What of nodes, their keys and
-# services it writes is its own, which these rows are not.
+# What a node's own logins may: over its role for agents in the name of who wrote the row, and over that of the program. What of nodes, their states,
+# keys and services it writes is its own, which these rows are not.
 NODE_MAY = {
     "agents": ("S", "S"),
     "agent_tokens": ("", ""),
@@ -284,8 +284,8 @@ NODE_MAY = {
     "message_receipts": ("SI", "S"),
     "summaries": ("SI", "SI"),
     "summary_schedules": ("S", "S"),
-    "cop_states": ("S", "SIU"),
-    "cop_history": ("S", "SI"),
+    "cop_states": ("S", "S"),
+    "cop_history": ("S", "S"),
     "agent_capabilities": ("S", "S"),
     "feeds": ("", ""),
     "agent_tasks": ("SIU", "SU"),
