@@ -100,8 +100,8 @@ async def value_of(
     progress. What no live node can do is not waited for. Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
     growing = _Growing()
-    # What is recorded here is the caller's.
-    is_mine, looked = record is not None, 0.0
+    # What is recorded here is the caller's, and has not ended yet.
+    is_mine, looked = record is not None, time.monotonic()
 
     def look(session: Session) -> tuple[Outcome | None, Standing]:
         nonlocal is_mine, looked
