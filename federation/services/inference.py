@@ -171,9 +171,11 @@ def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None 
 
 
 def tell_part(session: Session, *, number: int, characters: int) -> None:
-    """Tell that the answer of the current execution has so many characters by now; what it says is for its asker, and not for the log."""
-    who = context(session)
-    event_log.append(session, "model.part", f"execution:{who.execution_id}", payload={"number": number, "characters": characters})
+    """Tell that the answer of the current execution has so many characters by now; what it says is for its asker, and not for the log.
+
+    Raises Cancelled.
+    """
+    executions.tell(session, "model.part", {"number": number, "characters": characters})
 
 
 def recorded(session: Session, execution_id: uuid.UUID) -> ModelRun | None:
