@@ -33,8 +33,6 @@ NOTICE_CHANNEL = "federation"
 _NOTIFY = text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key")
 _BEGIN = b"BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, set_config('" + ACTOR_SETTING.encode() + b"', %b, true)"
 _ACT = "SELECT clock_timestamp(), set_config(:setting, :actor, true)"
-# Its commit is not waited for until it is on the disk: after a crash of PostgreSQL the last of these may be missing, and nothing that came after.
-_FLEETING = ", set_config('synchronous_commit', 'off', true)"
 _NONE_FREE = "no connection to PostgreSQL became free in time; call again later"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
@@ -162,23 +160,22 @@ def _in_our_words() -> Iterator[None]:
         raise ours from error
 
 
-def _began(session: Session, actor: str, *, fleeting: bool) -> datetime:
+def _began(session: Session, actor: str) -> datetime:
     """Begin, and say in the database who acts; return its time."""
     connection = session.connection()
     line: psycopg.Connection | None = connection.connection.driver_connection
     assert line is not None
-    more = _FLEETING if fleeting else ""
     # As one message: to begin, and to say who acts, would be a journey each.
     found: PGresult | None = None
     # What libpq cannot even send has no answer, which psycopg's binary takes for want of memory.
     with suppress(psycopg.Error, MemoryError):
-        found = line.pgconn.exec_(_BEGIN % Escaping(line.pgconn).escape_literal(actor.encode()) + more.encode())
+        found = line.pgconn.exec_(_BEGIN % Escaping(line.pgconn).escape_literal(actor.encode()))
     if found is not None and found.status == ExecStatus.TUPLES_OK:
         return _EPOCH + timedelta(microseconds=int(found.get_value(0, 0) or 0))
     # The connection had ended without a sign. Nothing was done over it, and a new one is made.
     connection.invalidate()
     session.rollback()
-    began: datetime = session.execute(text(_ACT + more), {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
+    began: datetime = session.execute(text(_ACT), {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
     return began
 
 
@@ -205,11 +202,9 @@ class Transactions:
         trace_id: str | None = None,
         execution_id: uuid.UUID | None = None,
         voice: Voice | None = None,
-        fleeting: bool = False,
     ) -> Iterator[Session]:
         """Yield a session whose writes commit together with their events and outbox entries.
 
-        What is `fleeting`, such as a word of progress, may be missing after a crash of PostgreSQL, and is not waited for.
         Raises DatabaseUnavailable where PostgreSQL does not answer, TransientError where the same call may succeed at once. An Equivocation
         that comes out of it is raised after the commit.
         """
@@ -220,7 +215,7 @@ class Transactions:
             with Session(self.engine if is_agent(actor) else self.service, expire_on_commit=False) as session:
                 attach(session, context)
                 statements.give_voice(session, voice or self._voice, part=self._voice)
-                context.began = _began(session, actor, fleeting=fleeting)
+                context.began = _began(session, actor)
                 context.began_s = time.monotonic()
                 try:
                     yield session

@@ -56,7 +56,7 @@ class Rebalancer:
 
     def _relieve(self, node: NodeView, most: int, until: float) -> int:
         with self._transactions.begin(ACTOR) as session:
-            self._nodes.look(session, afresh=True)
+            self._nodes.look(session)
             movable = {str(execution.id): execution for execution in nodes.movable(session, node.name)}
         if not movable:
             return 0

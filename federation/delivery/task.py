@@ -6,7 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from federation.delivery.sending import LOSSES, RETURNS
 from federation.errors import DatabaseUnavailable, PermanentError, TransientError
 from federation.services import executions, quarantine
 from federation.settings import settings
+from federation.store.context import Context, attach
 from federation.store.fixed_ids import fixed_id
 from federation.transaction import new_trace_id
 
@@ -92,25 +93,39 @@ class FederationTask(CeleryTask):
         return None if header is None else read(header)
 
     @contextmanager
-    def transaction(self, *, actor: str | None = None, fleeting: bool = False) -> Iterator[Session]:
-        """Open a transaction in the name of who asked (or of `actor`), under the execution's trace and id; `fleeting` as in `Transactions.begin`."""
-        envelope, run = self.envelope, overtime.current()
-        who = actor or (envelope.actor if envelope else f"node:{self.node}")
-        trace_id = envelope.trace_id if envelope else None
+    def transaction(self, *, actor: str | None = None) -> Iterator[Session]:
+        """Open a transaction in the name of who asked (or of `actor`), under the execution's trace and id."""
+        who = self._context()
         with (
-            run.committing() if run else nullcontext(lambda: None) as before_commit,
-            transactions().begin(who, trace_id=trace_id, execution_id=self.execution_id, fleeting=fleeting) as session,
+            self._in_time() as before_commit,
+            transactions().begin(actor or who.actor, trace_id=who.trace_id, execution_id=who.execution_id) as session,
         ):
             yield session
             before_commit()
 
+    def _context(self) -> Context:
+        envelope = self.envelope
+        actor, trace_id = (envelope.actor, envelope.trace_id) if envelope else (f"node:{self.node}", new_trace_id())
+        return Context(actor=actor, trace_id=trace_id, execution_id=self.execution_id)
+
+    @staticmethod
+    def _in_time() -> AbstractContextManager[Callable[[], None]]:
+        run = overtime.current()
+        return run.committing() if run else nullcontext(lambda: None)
+
     def tell_progress(self, done: int, total: int, note: str | None = None, *, besides: Callable[[Session], None] | None = None) -> None:
-        """Say how far it is, where federation_task_status shows it, then do this `besides`. Raises Cancelled if it is not wanted any more."""
+        """Say how far it is, where federation_task_status shows it. Raises Cancelled if it is not wanted any more.
+
+        Whether it is wanted `besides` can find out, in the one statement with which it tells of it too.
+        """
         # First, because somebody waits for it; over an end it writes nothing.
         self.update_state(state=PROGRESS, meta={"done": done, "total": total, "note": note})
-        with self.transaction(fleeting=True) as session:
-            executions.require_wanted(session, self.execution_id)
-            if besides is not None:
+        with self._in_time() as before_commit, transactions().single() as session:
+            attach(session, self._context())
+            before_commit()
+            if besides is None:
+                executions.require_wanted(session, self.execution_id)
+            else:
                 besides(session)
 
     @contextmanager

@@ -133,6 +133,14 @@ def nobody(part: str) -> None:
     """Hear a part, and do nothing."""
 
 
+# Called once, when a question is on its way and before a part of its answer is heard; what it raises ends the answer.
+Meanwhile = Callable[[], object]
+
+
+def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
 class Engine(Protocol):
     """A loaded model; safe to share between threads, never between processes."""
 
@@ -169,7 +177,7 @@ class ChatEngine(Engine, Protocol):
         """Return the sha256 of the weights, hexadecimal; None where nobody can tell it."""
         ...
 
-    def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None) -> Completion:
+    def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None, meanwhile: Meanwhile = nothing) -> Completion:
         """Answer, and tell each part as it comes.
 
         Raises ContextLengthError if the prompt is longer than the window, InvalidInput for a request that the model cannot take, EngineUnavailable

@@ -3,7 +3,7 @@
 import secrets
 from typing import Any
 
-from federation.engines.contracts import Asked, Completion, Halt, Hear, nobody
+from federation.engines.contracts import Asked, Completion, Halt, Hear, Meanwhile, nobody, nothing
 from federation.engines.digests import Weights
 from federation.engines.replies import Reply
 from federation.errors import InvalidInput, ModelUnavailable
@@ -46,13 +46,15 @@ class LlamaCpp:
         """Return the sha256 of the weights, hexadecimal."""
         return self._weights.digest
 
-    def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None) -> Completion:
+    def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None, meanwhile: Meanwhile = nothing) -> Completion:
         """Answer, and tell each part as it comes.
 
         Raises ContextLengthError if the prompt is longer than the window, InvalidInput for a request that the model cannot take, EngineUnavailable,
         Halted.
         """
         reply, halt = Reply(self.name, hear), halt or Halt()
+        # It answers within the call that asks it.
+        meanwhile()
         failure: list[Exception] = []
 
         def take(event: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from federation.engines.contracts import Asked, Completion, Halt, Hear, nobody
+from federation.engines.contracts import Asked, Completion, Halt, Hear, Meanwhile, nobody, nothing
 from federation.engines.queues import depth_of
 from federation.engines.replies import Reply, error_of, whole
 from federation.errors import EngineUnavailable, ModelUnavailable
@@ -115,7 +115,7 @@ class ModelServer:
         status, said = self.get("/metrics", from_root=True)
         return depth_of(said.decode("utf-8", "replace")) if status == http.client.OK else None
 
-    def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None) -> Completion:
+    def complete(self, asked: Asked, *, hear: Hear = nobody, halt: Halt | None = None, meanwhile: Meanwhile = nothing) -> Completion:
         """Answer, and tell each part as it comes.
 
         Raises ContextLengthError if the prompt is longer than the window, InvalidInput for a request that the server does not take, EngineUnavailable
@@ -133,15 +133,17 @@ class ModelServer:
 
             with halt.by(end):
                 try:
-                    self._stream(connection, line, "/completions" if asked.raw else "/chat/completions", body, reply)
+                    path = self._url.path + ("/completions" if asked.raw else "/chat/completions")
+                    connection.request("POST", path, body, self._headers() | {"Content-Type": "application/json"})
+                    meanwhile()
+                    self._read(connection, line, reply)
                 except (EngineUnavailable, OSError, http.client.HTTPException):
                     # Of a connection that was shut down.
                     halt.check()
                     raise
         return reply.completion()
 
-    def _stream(self, connection: http.client.HTTPConnection, line: socket.socket, path: str, body: bytes, reply: Reply) -> None:
-        connection.request("POST", self._url.path + path, body, self._headers() | {"Content-Type": "application/json"})
+    def _read(self, connection: http.client.HTTPConnection, line: socket.socket, reply: Reply) -> None:
         response = connection.getresponse()
         if response.status != http.client.OK:
             raise error_of(self._told, response.status, _parsed(response.read(_LONGEST_ERROR)))

@@ -228,9 +228,9 @@ class _Way:
         try:
             with source.counted():
                 engine = source.load()
-                # First, because a server may have another model by now, and would answer with it.
-                digest = engine.digest()
-                completion = engine.complete(self.asked, hear=self.hear_of(source), halt=self.halt)
+                digests: list[str | None] = []
+                # Before a part is heard, because a server may have another model by now, and would answer with it; while it reads the question.
+                completion = engine.complete(self.asked, hear=self.hear_of(source), halt=self.halt, meanwhile=lambda: digests.append(engine.digest()))
             source.breaker.succeeded()
             self.check(completion)
         except (EngineUnavailable, ModelUnavailable) as error:
@@ -246,7 +246,7 @@ class _Way:
             self._failed(source, error, started)
         else:
             self._step(source, Outcome.ANSWERED, "those before it did not" if self.errors else why, started)
-            return Routed(completion, source, digest, tuple(self.steps))
+            return Routed(completion, source, digests[0], tuple(self.steps))
         return None
 
     def _failed(self, source: Source, error: FederationError, started: float) -> None:

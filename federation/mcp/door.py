@@ -124,6 +124,15 @@ class Call:
         with self.door.transactions.begin(self.caller.name, trace_id=self.trace_id, voice=speaks) as session:
             return work(session)
 
+    async def glance(self, work: Callable[[Session], T]) -> T:
+        """Do this as the front door, which sees all, by statements alone: for what is known to be the caller's. Raises as `transact`."""
+
+        def run() -> T:
+            with self.door.transactions.single() as session:
+                return work(session)
+
+        return await to_thread.run_sync(run, limiter=self.door.limiter)
+
     async def with_files(self, work: Callable[[Contents], T]) -> T:
         """Do this in a thread, in no transaction, with what is in artifacts. Raises what the work raises."""
         return await to_thread.run_sync(work, self.door.contents, limiter=self.door.file_limiter)
@@ -138,18 +147,25 @@ class Call:
         waiting: str = "waiting",
         again_s: Callable[[], float] = lambda: LOOK_AGAIN_S,
         news: Callable[[], str | None] = lambda: None,
+        begin: Callable[[Session], object] | None = None,
         voice: Voice | None = None,
     ) -> T | None:
         """Look until there is something, again whenever a notice or the end of an execution says so; None after `wait_s` seconds.
 
-        Each look is a transaction, with this voice. `waiting` is what a client that asked for progress is told meanwhile, after a look also the
-        `news`, if there are any; and `again_s` how long after a look it looks by itself.
+        Each look is a transaction, with this voice. With `begin` that is done first, in the one transaction: what it begins is the caller's and tells
+        of itself, so nobody looks before, and each look is statements alone. `waiting` is what a client that asked for progress is told meanwhile,
+        after a look also the `news`, if there are any; and `again_s` how long after a look it looks by itself.
         """
+        take = partial(self.transact, voice=voice) if begin is None else self.glance
         keys: list[tuple[str, str | None]] = [(NOTICE_CHANNEL, notice) for notice in notices]
         keys += [(Options.channel, str(execution)) for execution in executions]
         with self.door.notifications.subscribe_to(keys) as subscription:
             loop = asyncio.get_running_loop()
-            found = await self.transact(look, voice=voice)
+            found: T | None = None
+            if begin is None:
+                found = await take(look)
+            else:
+                await self.transact(begin, voice=voice)
             started = looked = loop.time()
             while found is None:
                 if (told := news()) is not None:
@@ -164,6 +180,6 @@ class Call:
                     return None
                 # A token that was revoked meanwhile reads nothing more.
                 await self.door.access.caller()
-                found = await self.transact(look, voice=voice)
+                found = await take(look)
                 looked = loop.time()
             return found

@@ -1,7 +1,7 @@
 """Waiting for what an execution comes to, and saying in words where it stands when it is late."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -84,14 +84,17 @@ class _Growing:
         return (text[len(told) :] if text.startswith(told) else text) or None
 
 
-async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: str) -> tuple[Any, Standing]:
+async def value_of(
+    call: Call, execution_id: UUID, *, wait_s: float, waiting: str, record: Callable[[Session], object] | None = None
+) -> tuple[Any, Standing]:
     """Wait for an execution's value; with it, or with None when it is late, return where it stands.
 
-    A client that asked for progress is told what it says of its progress. What no live node can do is not waited for.
-    Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
+    One that is not recorded yet is recorded first, by `record`. A client that asked for progress is told what it says of its progress. What no
+    live node can do is not waited for. Raises ExecutionFailed when it ended without a value, NotFound for another's execution.
     """
     growing = _Growing()
-    is_mine, looked = False, 0.0
+    # What is recorded here is the caller's, and has not ended yet.
+    is_mine, looked = record is not None, time.monotonic()
 
     def look(session: Session) -> tuple[Outcome | None, Standing]:
         nonlocal is_mine, looked
@@ -120,6 +123,7 @@ async def value_of(call: Call, execution_id: UUID, *, wait_s: float, waiting: st
         executions=[execution_id],
         waiting=waiting,
         news=growing.news,
+        begin=record,
     )
     if found is None:
         # Its end may have come without a notice, and is told all the same.

@@ -180,6 +180,16 @@ _DELIVER = text(
 )
 
 
+# One statement, because who waits for a model's words has each of them, and the server of that model may share the processor.
+_TELL = text(
+    f"""
+    WITH acting AS MATERIALIZED (SELECT set_config(:setting, :actor, true), set_config('synchronous_commit', 'off', true))
+    SELECT cancelled_at IS NOT NULL AS cancelled, CASE WHEN cancelled_at IS NULL THEN {event_log.completing()} END
+    FROM acting LEFT JOIN executions ON id = :id
+    """  # noqa: S608 - it is ours
+)
+
+
 # What ended before stays as it ended.
 _CANCEL = text(
     """
@@ -360,6 +370,18 @@ def require_wanted(session: Session, execution_id: uuid.UUID) -> None:
     """Pass unless this execution was cancelled. Raises Cancelled."""
     if session.scalar(select(Execution.cancelled_at).where(Execution.id == execution_id)) is not None:
         raise Cancelled(f"execution {execution_id} was cancelled")
+
+
+def tell(session: Session, event_type: str, payload: Mapping[str, Any]) -> None:
+    """Append an event of the current execution, by one statement in no transaction of ours; it may be missing after a crash of PostgreSQL.
+
+    Raises Cancelled if the execution was cancelled.
+    """
+    who = context(session)
+    values = {"id": who.execution_id, "setting": ACTOR_SETTING}
+    values |= event_log.completed(event_type, f"execution:{who.execution_id}", payload=payload, actor=who.actor, trace_id=who.trace_id)
+    if session.execute(_TELL, values).scalar_one():
+        raise Cancelled(f"execution {who.execution_id} was cancelled")
 
 
 def agent_task_of(session: Session, execution_id: uuid.UUID) -> uuid.UUID | None:

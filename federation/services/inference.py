@@ -58,8 +58,9 @@ def request(
     cache: bool = False,
     conversation_id: str | None = None,
     remember: bool | None = None,
+    execution_id: uuid.UUID | None = None,
 ) -> uuid.UUID:
-    """Record the execution that asks a model, and return its id.
+    """Record the execution that asks a model, and return its id, which may be given.
 
     `before` is the talk before the prompt, as `role` (user, assistant) and `content`; a `raw` prompt is a text to go on with. Without `system` the
     role that a node is asked for says what the model is told that it is; without a model the charter says which one that role asks, else that of the
@@ -102,7 +103,8 @@ def request(
         unfit = "it goes on with a text" if raw else "there is talk before the prompt" if before else None
         unfit = unfit or ("its temperature is above 0" if temperature else None)
         kwargs["cache"] = cached_answers.wanted(session, conversation_id, same, unfit=unfit)
-    return outbox.record(session, COMPLETE, kwargs, requirements=needs.model_dump(exclude_defaults=True), affinity=affinity(needs.model, messages))
+    wanted, key = needs.model_dump(exclude_defaults=True), affinity(needs.model, messages)
+    return outbox.record(session, COMPLETE, kwargs, requirements=wanted, affinity=key, execution_id=execution_id)
 
 
 def with_model_of_role(session: Session, needs: Requirements, *, asker: str) -> tuple[Requirements, str | None]:
@@ -169,9 +171,11 @@ def record_run(session: Session, run: Mapping[str, Any], *, counted: int | None 
 
 
 def tell_part(session: Session, *, number: int, characters: int) -> None:
-    """Tell that the answer of the current execution has so many characters by now; what it says is for its asker, and not for the log."""
-    who = context(session)
-    event_log.append(session, "model.part", f"execution:{who.execution_id}", payload={"number": number, "characters": characters})
+    """Tell that the answer of the current execution has so many characters by now; what it says is for its asker, and not for the log.
+
+    Raises Cancelled.
+    """
+    executions.tell(session, "model.part", {"number": number, "characters": characters})
 
 
 def recorded(session: Session, execution_id: uuid.UUID) -> ModelRun | None:

@@ -56,7 +56,7 @@ def together(parts: str = "", *, first: str | None = None) -> Appending:
 _ALONE = together()
 
 
-def completing(more: str) -> str:
+def completing(more: str = "'{}'") -> str:
     """Return the expression of SQL that appends the event of `completed` to its stream, with this JSON added to its payload."""
     return f"federation_append(:stream, NULL, :type, :actor, NULL, NULL, CAST(:payload AS jsonb) || {more}, :trace_id)"
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
@@ -130,6 +130,7 @@ async def federation_infer(
     """
     given = {"role": role, "node": node, "model": model}
     needs = {name: value for name, value in given.items() if value}
+    execution_id = uuid4()
 
     def ask(session: Session) -> UUID:
         return inference.request(
@@ -147,10 +148,10 @@ async def federation_infer(
             cache=cache,
             conversation_id=conversation_id,
             remember=remember,
+            execution_id=execution_id,
         )
 
-    execution_id = await call.transact(ask)
-    value, stands = await value_of(call, execution_id, wait_s=wait_s, waiting="the model is working")
+    value, stands = await value_of(call, execution_id, wait_s=wait_s, waiting="the model is working", record=ask)
     said: dict[str, Any] = value or {}
     return Answer(
         text=said.get("text"),

@@ -124,6 +124,22 @@ def test_server_that_dies_in_the_middle_is_told(tmp_path: Path) -> None:
         dying.client().complete(LONG, hear=lambda _: dying.kill())
 
 
+def test_what_is_done_meanwhile_comes_before_the_first_part_and_what_it_raises_ends_the_answer(server: LlamaServer) -> None:
+    told: list[str] = []
+    server.client().complete(Asked(QUESTION, max_tokens=4), hear=told.append, meanwhile=lambda: told.append("meanwhile"))
+    assert (told.index("meanwhile"), told.count("meanwhile")) == (0, 1)
+
+    def refuse() -> None:
+        assert eventually(server.busy), "the question is on its way"
+        raise ModelUnavailable("it has another model by now")
+
+    parts: list[str] = []
+    with pytest.raises(ModelUnavailable, match="another model"):
+        server.client().complete(LONG, hear=parts.append, meanwhile=refuse)
+    assert not parts
+    eventually(lambda: server.busy() == 0)
+
+
 @pytest.mark.parametrize("begun", [True, False], ids=["while it speaks", "before it speaks"])
 def test_what_is_halted_ends_here_and_on_the_server(server: LlamaServer, begun: bool) -> None:
     halt, spoke = Halt(), threading.Event()

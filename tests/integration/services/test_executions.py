@@ -132,3 +132,19 @@ def test_a_delivery_is_told_and_not_waited_for_until_it_is_on_the_disk(transacti
         ("node:here", "t", {**numbers, "number": 1, "worker": "here@host", "redelivered": False}),
         ("node:there", "t", {**numbers, "number": 2, "worker": "w", "redelivered": True}),
     ]
+
+
+def test_what_an_execution_tells_is_not_waited_for_until_it_is_on_the_disk_and_ends_with_a_cancellation(transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        identity = outbox.record(session, "some.task", {})
+    with transactions.begin("ada", execution_id=identity) as session:
+        executions.tell(session, "model.part", {"number": 1, "characters": 5})
+        assert session.scalar(text("SHOW synchronous_commit")) == "off"
+    with transactions.begin("ada") as session:
+        executions.cancel(session, identity, "not wanted")
+    with pytest.raises(executions.Cancelled), transactions.begin("ada", execution_id=identity) as session:
+        executions.tell(session, "model.part", {"number": 2, "characters": 9})
+    with transactions.begin("cli:ada") as session:
+        query = text("SELECT type, actor, payload FROM events WHERE stream = :stream AND type LIKE 'model%'")
+        told = session.execute(query, {"stream": f"execution:{identity}"}).all()
+    assert told == [("model.part", "ada", {"version": 1, "number": 1, "characters": 5})]

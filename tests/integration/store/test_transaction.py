@@ -108,11 +108,3 @@ def test_a_deadlock_is_an_error_that_passes(transactions) -> None:
 def test_a_broken_rule_of_the_database_is_not_hidden(transactions) -> None:
     with pytest.raises(IntegrityError), transactions.begin("ada") as session:
         session.execute(text("insert into conversations (id, created_by) values ('x', 'ada'), ('x', 'ada')"))
-
-
-def test_what_is_fleeting_is_committed_without_waiting_for_the_disk_and_what_comes_after_it_is_not(transactions) -> None:
-    found = []
-    for fleeting in (False, True, False):
-        with transactions.begin("ada", fleeting=fleeting) as session:
-            found.append(session.scalar(text("SHOW synchronous_commit")))
-    assert found == ["on", "off", "on"]
