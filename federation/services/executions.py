@@ -372,15 +372,13 @@ def require_wanted(session: Session, execution_id: uuid.UUID) -> None:
         raise Cancelled(f"execution {execution_id} was cancelled")
 
 
-def tell(session: Session, event_type: str, payload: Mapping[str, Any]) -> None:
-    """Append an event of the current execution, by one statement in no transaction of ours; it may be missing after a crash of PostgreSQL.
+def tell(session: Session, completed: Mapping[str, Any]) -> None:
+    """Append an event of the current execution, as `event_log.completed` has it, by one statement in no transaction of ours.
 
-    Raises Cancelled if the execution was cancelled.
+    It may be missing after a crash of PostgreSQL. Raises Cancelled if the execution was cancelled.
     """
     who = context(session)
-    values = {"id": who.execution_id, "setting": ACTOR_SETTING}
-    values |= event_log.completed(event_type, f"execution:{who.execution_id}", payload=payload, actor=who.actor, trace_id=who.trace_id)
-    if session.execute(_TELL, values).scalar_one():
+    if session.execute(_TELL, {"id": who.execution_id, "setting": ACTOR_SETTING, **completed}).scalar_one():
         raise Cancelled(f"execution {who.execution_id} was cancelled")
 
 

@@ -175,7 +175,10 @@ def tell_part(session: Session, *, number: int, characters: int) -> None:
 
     Raises Cancelled.
     """
-    executions.tell(session, "model.part", {"number": number, "characters": characters})
+    who, payload = context(session), {"number": number, "characters": characters}
+    executions.tell(
+        session, event_log.completed("model.part", f"execution:{who.execution_id}", payload=payload, actor=who.actor, trace_id=who.trace_id)
+    )
 
 
 def recorded(session: Session, execution_id: uuid.UUID) -> ModelRun | None:

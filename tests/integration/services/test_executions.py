@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from federation.services import executions, nodes
+from federation.services import executions, inference, nodes
 from federation.services.nodes import Announcement
 from federation.store import event_log, outbox
 from federation.store.models.executions import Execution
@@ -138,12 +138,12 @@ def test_what_an_execution_tells_is_not_waited_for_until_it_is_on_the_disk_and_e
     with transactions.begin("ada") as session:
         identity = outbox.record(session, "some.task", {})
     with transactions.begin("ada", execution_id=identity) as session:
-        executions.tell(session, "model.part", {"number": 1, "characters": 5})
+        inference.tell_part(session, number=1, characters=5)
         assert session.scalar(text("SHOW synchronous_commit")) == "off"
     with transactions.begin("ada") as session:
         executions.cancel(session, identity, "not wanted")
     with pytest.raises(executions.Cancelled), transactions.begin("ada", execution_id=identity) as session:
-        executions.tell(session, "model.part", {"number": 2, "characters": 9})
+        inference.tell_part(session, number=2, characters=9)
     with transactions.begin("cli:ada") as session:
         query = text("SELECT type, actor, payload FROM events WHERE stream = :stream AND type LIKE 'model%'")
         told = session.execute(query, {"stream": f"execution:{identity}"}).all()
