@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from celery import Celery
@@ -44,17 +44,18 @@ class Rebalancer:
         Raises BrokerUnavailable, DatabaseUnavailable.
         """
         until = time.monotonic() + LONGEST_TURN_S
+        free = {node.name: node.concurrency - node.outstanding for node in known if node.alive}
         moved = 0
         for node in known:
-            most = MOST_LOOKED_AT if not node.alive else _surplus(node, known)
+            most = MOST_LOOKED_AT if not node.alive else _surplus(node, free)
             if most and time.monotonic() < until:
                 try:
-                    moved += self._relieve(node, most, until)
+                    moved += self._relieve(node, most, until, free)
                 except (BrokerError, OSError, KombuError) as error:
                     raise BrokerUnavailable("ActiveMQ does not answer; what waits on nodes that are gone is moved later") from error
         return moved
 
-    def _relieve(self, node: NodeView, most: int, until: float) -> int:
+    def _relieve(self, node: NodeView, most: int, until: float, free: dict[str, int]) -> int:
         with self._transactions.begin(ACTOR) as session:
             self._nodes.look(session)
             movable = {str(execution.id): execution for execution in nodes.movable(session, node.name)}
@@ -65,15 +66,15 @@ class Rebalancer:
             for message in found:
                 # What is no execution of ours, such as a heartbeat, waits for its node or expires.
                 execution = movable.get(str(message.headers.get("id")))
-                moved += execution is not None and self._take(node, execution, message)
+                moved += execution is not None and self._take(node, execution, message, free)
                 if moved >= most or time.monotonic() > until:
                     break
         if moved:
             logger.info("rebalance.moved", extra={"node": node.name, "alive": node.alive, "executions": moved})
         return moved
 
-    def _take(self, node: NodeView, execution: Execution, message: WaitingMessage) -> bool:
-        """Return whether the message was taken from the node's queue."""
+    def _take(self, node: NodeView, execution: Execution, message: WaitingMessage, free: dict[str, int]) -> bool:
+        """Return whether the message was taken from the node's queue; `free` has the places of living nodes, and then one less of who has it."""
         try:
             requirements = Requirements.model_validate(execution.requirements)
         except ValidationError:
@@ -86,10 +87,12 @@ class Rebalancer:
                 outbox.take_back(session, execution, str(chosen))
             message.drop()
             return True
-        if chosen == node.name:
+        # Of those that can do it this one has the least work: where it has no place free, none has.
+        if chosen == node.name or (node.alive and free.get(chosen, 0) <= 0):
             return False
         # First moved: who dies between the two leaves it on its new node, and only the row is behind.
         message.move(chosen)
+        free[chosen] = free.get(chosen, 0) - 1
         self._record(execution, chosen, node.name)
         return True
 
@@ -100,12 +103,11 @@ class Rebalancer:
             event_log.append(session, "execution.moved", f"execution:{execution.id}", payload={"from": former, "to": to})
 
 
-def _surplus(node: NodeView, known: Sequence[NodeView]) -> int:
+def _surplus(node: NodeView, free: Mapping[str, int]) -> int:
     """Return how many messages a living node should give away, at most: no more than others have free places for."""
     # What runs and what is next stays.
     waiting = node.outstanding - 2 * node.concurrency
-    free = sum(max(other.concurrency - other.outstanding, 0) for other in known if other.alive and other.name != node.name)
-    return min(max(waiting, 0), free)
+    return min(max(waiting, 0), sum(max(places, 0) for name, places in free.items() if name != node.name))
 
 
 def _limit(node: NodeView, most: int) -> int:

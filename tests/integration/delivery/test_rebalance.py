@@ -130,6 +130,21 @@ def test_a_drowning_node_gives_to_an_idle_one_what_that_has_places_for(world: Wo
     assert {count for _, count in effects(world)} == {1}
 
 
+def test_nodes_that_drown_swap_nothing_beside_an_idle_one_that_cannot_do_it(world: World) -> None:
+    drowning = [world.node(name, concurrency=1) for name in ("one", "two")]
+    idle = world.node("idle", role="lead", concurrency=4)
+    for node in (*drowning, idle):
+        world.worker(node)
+    asked = [ask(world, role="developer") for _ in range(10)]
+    world.until((world.folder / "started").exists, "a node runs one")
+    assert {world.state(identity).node for identity in asked} == set(drowning)
+    assert rebalance(world, stale_s=60) == 0
+    (world.folder / "go").touch()
+    for identity in asked:
+        world.result(identity)
+    assert [moves(world, identity) for identity in asked] == [[]] * 10
+
+
 def test_two_rebalancers_at_once_do_no_harm(world: World) -> None:
     gone = world.node("gone", role="lead")
     worker = world.worker(gone)
