@@ -105,7 +105,7 @@ def record_scan(
     session.execute(sa.update(VectorChange).where(VectorChange.run_id.in_(former), VectorChange.vector.is_(None)).values(run_id=run_id))
     for each in withdrawn:
         _withdraw(session, run_id, each)
-    run.deleted_files, run.chunks = len(gone), len(_pending(session, folder.id))
+    run.deleted_files, run.chunks = len(gone), _count_pending(session, folder.id)
     run.batches = -(-run.chunks // BATCH)
     session.flush()
     counts = {"files": run.files, "changed": len(documents), "deleted": len(gone), "chunks": run.chunks, "batches": run.batches}
@@ -139,13 +139,29 @@ _ON_THEIR_WAY = text(
 
 def _pending(session: Session, folder_id: uuid.UUID) -> list[uuid.UUID]:
     """Return the chunks of an index that have no vector, and get none from a batch that is called for."""
-    on_their_way = set(session.scalars(_ON_THEIR_WAY, {"folder_id": folder_id}))
-    of_index = select(IndexRun.id).where(IndexRun.folder_id == folder_id)
-    staged = set(session.scalars(select(VectorChange.chunk_id).where(VectorChange.run_id.in_(of_index), VectorChange.vector.is_not(None))))
-    unembedded = select(Chunk.id).join(Document).where(Document.folder_id == folder_id, Chunk.vector_at.is_(None))
-    found = session.scalars(unembedded.order_by(Document.path, Chunk.start_line))
+    elsewhere = _embedded_elsewhere(session, folder_id)
+    found = session.scalars(_unembedded(Chunk.id, folder_id).order_by(Document.path, Chunk.start_line))
     # Here and not in the query: under the policies of the tables PostgreSQL would look through what is staged anew for each chunk.
-    return [identity for identity in found if identity not in on_their_way and identity not in staged]
+    return [identity for identity in found if identity not in elsewhere]
+
+
+def _count_pending(session: Session, folder_id: uuid.UUID) -> int:
+    """Return how many `_pending` has, which need not be sorted for that."""
+    counted = _unembedded(func.count(), folder_id)
+    elsewhere = counted.where(Chunk.id == sa.any_(_array(list(_embedded_elsewhere(session, folder_id)), sa.Uuid())))
+    pending: int = session.execute(counted).scalar_one() - session.execute(elsewhere).scalar_one()
+    return pending
+
+
+def _unembedded(what: Any, folder_id: uuid.UUID) -> sa.Select[Any]:
+    return select(what).select_from(Chunk).join(Document).where(Document.folder_id == folder_id, Chunk.vector_at.is_(None))
+
+
+def _embedded_elsewhere(session: Session, folder_id: uuid.UUID) -> set[uuid.UUID]:
+    """Return the chunks of an index that are in a batch that is called for, or have a vector that is staged."""
+    of_index = select(IndexRun.id).where(IndexRun.folder_id == folder_id)
+    staged = select(VectorChange.chunk_id).where(VectorChange.run_id.in_(of_index), VectorChange.vector.is_not(None))
+    return {*session.scalars(_ON_THEIR_WAY, {"folder_id": folder_id}), *session.scalars(staged)}
 
 
 @dataclass(frozen=True, slots=True)
