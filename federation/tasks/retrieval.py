@@ -58,10 +58,11 @@ def vectors_dir() -> Path:
 @cache
 def _vectors() -> "VectorIndex":
     directory = vectors_dir()
-    from federation.vectors.freeing import share_arenas  # noqa: PLC0415 - as above
+    from federation.vectors.freeing import collect_seldom, share_arenas  # noqa: PLC0415 - as above
     from federation.vectors.index import VectorIndex  # noqa: PLC0415 - as above
 
     share_arenas()
+    collect_seldom()
     return VectorIndex(directory)
 
 
