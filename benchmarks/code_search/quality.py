@@ -2,9 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from benchmarks.code_search.corpus import Question
 from benchmarks.intervals import percentile
 from federation.engines import catalogue
 from federation.services.retrieval import EMBEDDING_ENGINE, STATIC_ENGINE
-from federation.tasks.retrieval import AT_ONCE, TOKENS
+from federation.tasks.retrieval import TOKENS
 from federation.vectors.chunking import Chunk
 from federation.vectors.filters import Scope
 from federation.vectors.index import Key, VectorIndex
@@ -26,6 +28,7 @@ from federation.vectors.wording import query_text
 _SCOPE = Scope(collections=["library"])
 _SHOWN = 10
 _EMBEDDED_AT_ONCE = 1024
+_WRITTEN_AT_ONCE = 8192
 _SEED = 7
 
 
@@ -54,8 +57,7 @@ def build(chunks: Sequence[Chunk], folder: Path, tell: Callable[[str], None]) ->
     index, took, clock = VectorIndex(folder), Took(), time.perf_counter
     keys = _keys(chunks, 0)
     with index.writing():
-        for start in range(0, len(chunks), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
+        for some in _whole_files(chunks):
             began = clock()
             texts = [chunk.searchable for chunk in chunks[some]]
             worded = clock()
@@ -66,10 +68,21 @@ def build(chunks: Sequence[Chunk], folder: Path, tell: Callable[[str], None]) ->
             took.static_s += embedded - worded
             took.write_s += clock() - embedded
         began = clock()
-        index.optimize_words()
+        index.words.optimize()
+        index.documents.optimize()
         took.full_text_s = clock() - began
     tell(f"{len(chunks)} chunks are found by their words")
     return index, took
+
+
+def _whole_files(chunks: Sequence[Chunk]) -> Iterator[slice]:
+    """Yield where chunks are that are written at once, of each file all."""
+    start = end = 0
+    for _, of_a_file in groupby(chunks, attrgetter("path")):
+        end += len(list(of_a_file))
+        if end - start >= _WRITTEN_AT_ONCE or end == len(chunks):
+            yield slice(start, end)
+            start = end
 
 
 def embed(index: VectorIndex, chunks: Sequence[Chunk], tell: Callable[[str], None]) -> float:
@@ -91,8 +104,8 @@ def stand_in(index: VectorIndex, chunks: Sequence[Chunk]) -> None:
     """Put random vectors in the place of the model's, for what a search takes: that depends on how many there are."""
     random = np.random.default_rng(_SEED)
     with index.writing():
-        for start in range(0, len(chunks), AT_ONCE):
-            keys = _keys(chunks[start : start + AT_ONCE], start)
+        for start in range(0, len(chunks), _WRITTEN_AT_ONCE):
+            keys = _keys(chunks[start : start + _WRITTEN_AT_ONCE], start)
             vectors = random.standard_normal((len(keys), DIM)).astype("<f4")
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             index.put_meanings(keys, [vector.tobytes() for vector in vectors])

@@ -16,7 +16,7 @@ _UPSERT = text(
     SELECT :folder_id, :run_id, :actor, :actor, path, sha256, size
     FROM unnest(CAST(:paths AS text[]), CAST(:digests AS text[]), CAST(:sizes AS integer[])) AS new (path, sha256, size)
     ON CONFLICT (folder_id, path)
-        DO UPDATE SET sha256 = excluded.sha256, size = excluded.size, run_id = excluded.run_id, updated_by = excluded.updated_by
+        DO UPDATE SET sha256 = excluded.sha256, size = excluded.size, run_id = excluded.run_id, words_at = NULL, updated_by = excluded.updated_by
     RETURNING path, id
     """
 )

@@ -105,7 +105,7 @@ def record_scan(
     session.execute(sa.update(VectorChange).where(VectorChange.run_id.in_(former), VectorChange.vector.is_(None)).values(run_id=run_id))
     for each in withdrawn:
         _withdraw(session, run_id, each)
-    run.deleted_files, run.chunks = len(gone), len(_pending(session, folder.id))
+    run.deleted_files, run.chunks = len(gone), _count_pending(session, folder.id)
     run.batches = -(-run.chunks // BATCH)
     session.flush()
     counts = {"files": run.files, "changed": len(documents), "deleted": len(gone), "chunks": run.chunks, "batches": run.batches}
@@ -139,41 +139,98 @@ _ON_THEIR_WAY = text(
 
 def _pending(session: Session, folder_id: uuid.UUID) -> list[uuid.UUID]:
     """Return the chunks of an index that have no vector, and get none from a batch that is called for."""
-    on_their_way = set(session.scalars(_ON_THEIR_WAY, {"folder_id": folder_id}))
-    of_index = select(IndexRun.id).where(IndexRun.folder_id == folder_id)
-    staged = set(session.scalars(select(VectorChange.chunk_id).where(VectorChange.run_id.in_(of_index), VectorChange.vector.is_not(None))))
-    unembedded = select(Chunk.id).join(Document).where(Document.folder_id == folder_id, Chunk.vector_at.is_(None))
-    found = session.scalars(unembedded.order_by(Document.path, Chunk.start_line))
+    elsewhere = _embedded_elsewhere(session, folder_id)
+    found = session.scalars(_unembedded(Chunk.id, folder_id).order_by(Document.path, Chunk.start_line))
     # Here and not in the query: under the policies of the tables PostgreSQL would look through what is staged anew for each chunk.
-    return [identity for identity in found if identity not in on_their_way and identity not in staged]
+    return [identity for identity in found if identity not in elsewhere]
 
 
-def unsearchable(session: Session, run_id: uuid.UUID, *, limit: int, after: StoredChunk | None = None) -> list[StoredChunk]:
-    """Return chunks of the index of a run that are not found by their words yet, document by document, at most so many; only what follows one."""
+def _count_pending(session: Session, folder_id: uuid.UUID) -> int:
+    """Return how many `_pending` has, which need not be sorted for that."""
+    counted = _unembedded(func.count(), folder_id)
+    elsewhere = counted.where(Chunk.id == sa.any_(_array(list(_embedded_elsewhere(session, folder_id)), sa.Uuid())))
+    pending: int = session.execute(counted).scalar_one() - session.execute(elsewhere).scalar_one()
+    return pending
+
+
+def _unembedded(what: Any, folder_id: uuid.UUID) -> sa.Select[Any]:
+    return select(what).select_from(Chunk).join(Document).where(Document.folder_id == folder_id, Chunk.vector_at.is_(None))
+
+
+def _embedded_elsewhere(session: Session, folder_id: uuid.UUID) -> set[uuid.UUID]:
+    """Return the chunks of an index that are in a batch that is called for, or have a vector that is staged."""
+    of_index = select(IndexRun.id).where(IndexRun.folder_id == folder_id)
+    staged = select(VectorChange.chunk_id).where(VectorChange.run_id.in_(of_index), VectorChange.vector.is_not(None))
+    return {*session.scalars(_ON_THEIR_WAY, {"folder_id": folder_id}), *session.scalars(staged)}
+
+
+@dataclass(frozen=True, slots=True)
+class UnsearchableChunk:
+    """A chunk that is not found by its words yet; `recorded_by` is the run that has its document as it is."""
+
+    id: uuid.UUID
+    document_id: uuid.UUID
+    recorded_by: uuid.UUID
+    collection: str
+    path: str
+    kind: str
+    content_hash: str
+
+
+def unsearchable(session: Session, run_id: uuid.UUID, *, after: uuid.UUID | None = None) -> list[UnsearchableChunk]:
+    """Return the chunks of the next DOCUMENTS documents of the index of a run that are not found by their words yet, document by document.
+
+    The next after a document, or the first. A document comes with all its chunks.
+    """
     folder_id = session.get_one(IndexRun, run_id).folder_id
-    query = _stored().where(Document.folder_id == folder_id, Chunk.words_at.is_(None))
+    has_some = select(Chunk.id).where(Chunk.document_id == Document.id).exists()
+    waiting = select(Document.id).where(Document.folder_id == folder_id, Document.words_at.is_(None), has_some)
     if after is not None:
-        query = query.where(sa.tuple_(Chunk.document_id, Chunk.id) > sa.tuple_(sa.literal(after.document_id), sa.literal(after.id)))
-    return [StoredChunk(*row) for row in session.execute(query.order_by(Chunk.document_id, Chunk.id).limit(limit))]
+        waiting = waiting.where(Document.id > after)
+    query = (
+        select(Chunk.id, Document.id, Document.run_id, indexed_folders.COLLECTION, Document.path, Chunk.kind, Chunk.content_hash)
+        .join(Document, Document.id == Chunk.document_id)
+        .join(IndexedFolder, IndexedFolder.id == Document.folder_id)
+        .where(Document.id == sa.any_(_array(list(session.scalars(waiting.order_by(Document.id).limit(DOCUMENTS))), sa.Uuid())))
+    )
+    return [UnsearchableChunk(*row) for row in session.execute(query.order_by(Document.id, Chunk.start_line))]
 
 
-def record_words(session: Session, run_id: uuid.UUID, chunk_ids: Sequence[uuid.UUID]) -> None:
-    """Record that chunks are found by their words."""
-    event_log.append(session, "index.worded", f"index:{run_id}", payload={"chunks": len(chunk_ids)})
-    _update_all(session, sa.update(Chunk).where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))).values(words_at=func.clock_timestamp()))
+def stored(session: Session, chunk_ids: Sequence[uuid.UUID]) -> list[StoredChunk]:
+    """Return chunks as they are recorded, those that are still there."""
+    return [StoredChunk(*row) for row in session.execute(_stored().where(Chunk.id == sa.any_(_array(chunk_ids, sa.Uuid()))))]
+
+
+def record_words(session: Session, run_id: uuid.UUID, chunks: Sequence[UnsearchableChunk]) -> None:
+    """Record that documents, with all their chunks, are found by their words; one that was recorded anew meanwhile is not."""
+    event_log.append(session, "index.worded", f"index:{run_id}", payload={"chunks": len(chunks)})
+    by_run: dict[uuid.UUID, set[uuid.UUID]] = {}
+    for chunk in chunks:
+        by_run.setdefault(chunk.recorded_by, set()).add(chunk.document_id)
+    for recorded_by, documents in by_run.items():
+        as_read = (Document.id == sa.any_(_array(sorted(documents), sa.Uuid())), Document.run_id == recorded_by)
+        _update_all(session, sa.update(Document).where(*as_read).values(words_at=func.clock_timestamp()))
 
 
 def record_searchable(session: Session, run_id: uuid.UUID, gone: Sequence[uuid.UUID] = ()) -> RunView:
-    """Record that all of a tree is found by its words, and that chunks have left LanceDB; call for the vectors of what has none.
-
-    The run is done if that is nothing. The same again changes nothing.
-    """
+    """Record that all of a tree is found by its words, and that chunks have left LanceDB; then comes `call_for_vectors`."""
     run = session.scalars(select(IndexRun).where(IndexRun.id == run_id).with_for_update()).one()
     session.execute(sa.delete(VectorChange).where(VectorChange.chunk_id == sa.any_(_array(gone, sa.Uuid())), VectorChange.vector.is_(None)))
+    if run.searchable_at is None:
+        run.searchable_at = session.execute(select(func.clock_timestamp())).scalar_one()
+        event_log.append(session, "index.searchable", f"index:{run_id}", payload={"batches": run.batches})
+        session.flush()
+    notify(session, [f"index:{run_id}"])
+    return progress(session, run_id)
+
+
+def call_for_vectors(session: Session, run_id: uuid.UUID) -> RunView:
+    """Call for the vectors of what has none, in a tree that is searchable; the run is done if that is nothing. The same again changes nothing."""
+    run = session.scalars(select(IndexRun).where(IndexRun.id == run_id).with_for_update()).one()
     if session.scalar(select(IndexBatch.run_id).where(IndexBatch.run_id == run_id).limit(1)) is None and run.finished_at is None:
         pending = _pending(session, run.folder_id)
         batches = [pending[start : start + BATCH] for start in range(0, len(pending), BATCH)]
-        event_log.append(session, "index.searchable", f"index:{run_id}", payload={"batches": len(batches)})
+        event_log.append(session, "index.batched", f"index:{run_id}", payload={"batches": len(batches)})
         for number, chunk_ids in enumerate(batches):
             identity = fixed_id("embed", run_id, number)
             session.add(IndexBatch(execution_id=identity, run_id=run_id, chunk_ids=[str(chunk) for chunk in chunk_ids]))
@@ -335,7 +392,7 @@ def _finish(session: Session, run_id: uuid.UUID) -> None:
     done = session.scalar(
         sa.update(IndexRun)
         .where(IndexRun.id == run_id, IndexRun.finished_at.is_(None))
-        .values(finished_at=func.clock_timestamp())
+        .values(finished_at=func.clock_timestamp(), searchable_at=func.coalesce(IndexRun.searchable_at, func.clock_timestamp()))
         .returning(IndexRun.id)
     )
     if done is not None:
@@ -369,11 +426,8 @@ def progress(session: Session, run_id: uuid.UUID) -> RunView:
     run = session.get(IndexRun, run_id, populate_existing=True)
     if run is None:
         raise NotFound("index run", str(run_id))
-    counted = func.count().filter(IndexBatch.finished_at.is_not(None)), func.count()
-    done, called = session.execute(select(*counted).where(IndexBatch.run_id == run_id)).one()
+    done = session.scalar(select(func.count()).where(IndexBatch.run_id == run_id, IndexBatch.finished_at.is_not(None))) or 0
     counts = (run.files, run.changed_files, run.deleted_files, run.chunks, run.batches, done)
     visibility = session.scalar(select(IndexedFolder.visibility).where(IndexedFolder.id == run.folder_id))
-    finished = run.finished_at is not None
-    # The batches are called for when all is found by its words.
-    searchable = finished or called > 0
+    searchable, finished = (at is not None for at in (run.searchable_at, run.finished_at))
     return RunView(run_id, run.root, *counts, run.skipped, searchable, finished, Visibility(visibility) if visibility else None)

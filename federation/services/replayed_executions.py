@@ -73,7 +73,7 @@ def _forgotten(rows: Rows, event: Told) -> None:
 
 def _scanned(rows: Rows, event: Told) -> None:
     told = event.pick("root", "root_sha256", "files", "changed", "deleted", "chunks", "batches")
-    put(rows, "index_runs", subject(event), finished=False, created_by=event.actor, **told)
+    put(rows, "index_runs", subject(event), searchable=False, finished=False, created_by=event.actor, **told)
     # Before indexes had readers they were for all.
     visibility, audience = event.payload.get("visibility", "all"), event.payload.get("audience", "")
     digest = event.payload.get("root_sha256") or hashlib.sha256(event.payload["root"].encode()).hexdigest()
@@ -102,5 +102,7 @@ APPLY: dict[str, Callable[[Rows, Told], None]] = {
     "memory.forgotten": _forgotten,
     "memory.merged": _forgotten,
     "index.scanned": _scanned,
-    "index.finished": lambda rows, event: put(rows, "index_runs", subject(event), finished=True),
+    "index.searchable": lambda rows, event: put(rows, "index_runs", subject(event), searchable=True),
+    # An older run told of its end alone.
+    "index.finished": lambda rows, event: put(rows, "index_runs", subject(event), searchable=True, finished=True),
 }

@@ -146,7 +146,7 @@ STORED = {
     "index_runs": """
         SELECT id::text, jsonb_build_object('root', root, 'root_sha256', encode(sha256(convert_to(root, 'UTF8')), 'hex'), 'files', files,
             'changed', changed_files, 'deleted', deleted_files, 'chunks', chunks, 'batches', batches,
-            'finished', finished_at IS NOT NULL, 'created_by', created_by) FROM index_runs
+            'searchable', searchable_at IS NOT NULL, 'finished', finished_at IS NOT NULL, 'created_by', created_by) FROM index_runs
     """,
 }
 # What no event tells row by row: the log says how much of it there is, and the tables are made anew from the files, or from what was said.
@@ -206,7 +206,7 @@ COLUMNS_LEFT_OUT = {
 # Types of events that change no column that is compared.
 WITHOUT_A_ROW = {
     *("execution.parked", "execution.failed", "execution.outcomes_noted", "execution.outcomes_kept"),
-    *("index.worded", "index.searchable", "index.embedded", "index.written"),
+    *("index.worded", "index.batched", "index.embedded", "index.written"),
     # How far messages and findings were read, from which the graph can be made anew; that nobody tries any more to embed a memory.
     *("graph.extracted", "memory.given_up", "memory.summarised"),
     # Its digests stand in a file of the machine; what a part says is shown to who asked.

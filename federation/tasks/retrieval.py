@@ -5,7 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from federation.engines import catalogue
 from federation.errors import InvalidInput, ModelUnavailable
 from federation.services import indexed_folders, indexing, retrieval
 from federation.services.indexed_documents import NewDocument
-from federation.services.indexing import StoredChunk
+from federation.services.indexing import StoredChunk, UnsearchableChunk
 from federation.services.retrieval import Hit, RunView
 from federation.settings import settings
+from federation.tasks.wording import Worded, WordsAhead, worded
 from federation.vectors import chunking
 from federation.vectors.cutting import Cut, cut_all
 from federation.vectors.filters import Scope
@@ -41,8 +42,6 @@ TOKENS = 128
 TELL_S = 1.0
 # Places that are ranked first; if PostgreSQL shows too few of them, so many times as many.
 RANKED, MORE = 50, 4
-# Chunks that are read, worded and written at once.
-AT_ONCE = 8192
 
 
 def vectors_dir() -> Path:
@@ -59,10 +58,11 @@ def vectors_dir() -> Path:
 @cache
 def _vectors() -> "VectorIndex":
     directory = vectors_dir()
-    from federation.vectors.freeing import share_arenas  # noqa: PLC0415 - as above
+    from federation.vectors.freeing import collect_seldom, share_arenas  # noqa: PLC0415 - as above
     from federation.vectors.index import VectorIndex  # noqa: PLC0415 - as above
 
     share_arenas()
+    collect_seldom()
     return VectorIndex(directory)
 
 
@@ -89,35 +89,37 @@ def index(self: FederationTask, *, path: str, visibility: str | None = None, con
     documents: list[NewDocument] = []
     skipped = list(found.skipped)
     tell_at = time.monotonic() + TELL_S
-    for done, cut in enumerate(cut_all(root, sorted(stale))):
-        if time.monotonic() >= tell_at:
-            self.tell_progress(done, len(stale), "files read")
-            tell_at = time.monotonic() + TELL_S
-        if isinstance(cut, Cut):
-            # The digest of what was read now: a file that changed since the walk is taken as it is and looked at again next time.
-            documents.append(NewDocument(cut.path, chunking.digest(cut.sha256), cut.size, cut.chunks))
-            continue
-        skipped.append(cut)
-        if cut.reason.startswith(UNREADABLE):
-            unreadable.append(cut.path)
-        else:
-            digests.pop(cut.path)
-    with self.transaction() as session:
-        indexing.record_scan(
-            session,
-            self.execution_id,
-            str(root),
-            paths=digests,
-            unreadable=unreadable,
-            documents=documents,
-            skipped=[asdict(refusal) for refusal in skipped],
-            compared_with=compared_with,
-            **for_whom,
-        )
-    del documents
-    if ready is not None:
-        ready.result()
-    run = _make_searchable(self)
+    with WordsAhead() as ahead:
+        for done, cut in enumerate(cut_all(root, sorted(stale))):
+            if time.monotonic() >= tell_at:
+                self.tell_progress(done, len(stale), "files read")
+                tell_at = time.monotonic() + TELL_S
+            if isinstance(cut, Cut):
+                ahead.add(cut.chunks)
+                # The digest of what was read now: a file that changed since the walk is taken as it is and looked at again next time.
+                documents.append(NewDocument(cut.path, chunking.digest(cut.sha256), cut.size, cut.chunks))
+                continue
+            skipped.append(cut)
+            if cut.reason.startswith(UNREADABLE):
+                unreadable.append(cut.path)
+            else:
+                digests.pop(cut.path)
+        with self.transaction() as session:
+            indexing.record_scan(
+                session,
+                self.execution_id,
+                str(root),
+                paths=digests,
+                unreadable=unreadable,
+                documents=documents,
+                skipped=[asdict(refusal) for refusal in skipped],
+                compared_with=compared_with,
+                **for_whom,
+            )
+        del documents
+        if ready is not None:
+            ready.result()
+        run = _make_searchable(self, ahead)
     _give_back()
     return {**asdict(run), "run_id": str(run.run_id), "skipped": dict(Counter(refusal.reason for refusal in skipped))}
 
@@ -135,19 +137,27 @@ def _ready_for_words() -> Future[Any]:
     return ready
 
 
-def _make_searchable(task: FederationTask) -> RunView:
+def _make_searchable(task: FederationTask, ahead: WordsAhead) -> RunView:
     """Put the words of what is new in the index of a run into LanceDB, take out what is gone, and call for the embedding of the rest."""
     run_id = task.execution_id
-    told = _put_words(task, run_id)
+    told = _put_words(task, run_id, ahead)
     with task.transaction() as session:
         gone = indexing.gone(session, run_id)
     if gone or told:
         stored = _vectors()
         with stored.writing():
             stored.delete([str(identity) for identity in gone])
-            stored.optimize_words()
+            stored.words.optimize()
     with task.transaction() as session:
-        return indexing.record_searchable(session, run_id, gone)
+        if not indexing.record_searchable(session, run_id, gone).chunks:
+            # Whoever waits for a tree of which all is embedded is told so, and not that it is about to be.
+            indexing.call_for_vectors(session, run_id)
+    # Who waits for the tree searches it meanwhile: what has no index yet is read through.
+    if gone or told:
+        with stored.writing():
+            stored.documents.optimize()
+    with task.transaction() as session:
+        return indexing.call_for_vectors(session, run_id)
 
 
 def _give_back() -> None:
@@ -156,50 +166,51 @@ def _give_back() -> None:
     give_back()
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """Chunks with the words they are found by, and the vectors of these, shape (n, 256)."""
-
-    chunks: Sequence[StoredChunk]
-    texts: Sequence[str]
-    vectors: "NDArray[np.float32]"
-
-
-def _worded_with_vectors(chunks: Sequence[StoredChunk]) -> _Words:
-    texts = [_worded(chunk).searchable for chunk in chunks]
-    return _Words(chunks, texts, catalogue.embedding(retrieval.STATIC_ENGINE).embed(texts))
-
-
-def _put_words(task: FederationTask, run_id: uuid.UUID) -> int:
+def _put_words(task: FederationTask, run_id: uuid.UUID, ahead: WordsAhead) -> int:
     """Write the words of all chunks of an index that are not found by them yet; return of how many."""
     told = 0
 
-    def read(after: StoredChunk | None = None) -> Sequence[StoredChunk]:
+    def read(after: UnsearchableChunk | None = None) -> tuple[Sequence[UnsearchableChunk], Sequence[StoredChunk]]:
         with task.transaction() as session:
-            return indexing.unsearchable(session, run_id, limit=AT_ONCE, after=after)
+            chunks = indexing.unsearchable(session, run_id, after=None if after is None else after.document_id)
+            # What another run has left.
+            left = [chunk.id for chunk in chunks if chunk.content_hash not in ahead]
+            return chunks, indexing.stored(session, left) if left else []
 
     with task.transaction() as session:
-        if not indexing.unsearchable(session, run_id, limit=1):
+        if not indexing.unsearchable(session, run_id):
             return told
     stored = _vectors()
-    # Read under the lock, or a writer that was held up would bring back what another has deleted meanwhile. Words and vectors of the next chunks are
-    # made while LanceDB and PostgreSQL have these.
-    with stored.writing(), ThreadPoolExecutor(1, thread_name_prefix="words") as ahead:
-        chunks = read()
-        following = ahead.submit(_worded_with_vectors, chunks)
+    # Read under the lock, or a writer that was held up would bring back what another has deleted meanwhile. What comes next is put together while
+    # LanceDB and PostgreSQL have what came before.
+    with stored.writing(), ThreadPoolExecutor(1, thread_name_prefix="next") as following:
+        chunks, left = read()
+        ready = following.submit(_words_of, chunks, left, ahead)
         while chunks:
-            ready = following.result()
-            chunks = read(chunks[-1])
-            following = ahead.submit(_worded_with_vectors, chunks)
-            stored.put_words([_key(chunk) for chunk in ready.chunks], ready.texts, ready.vectors)
+            keys, words = ready.result()
+            written, (chunks, left) = chunks, read(chunks[-1])
+            ready = following.submit(_words_of, chunks, left, ahead)
+            stored.put_words(keys, words.texts, words.vectors)
             with task.transaction() as session:
-                indexing.record_words(session, run_id, [chunk.id for chunk in ready.chunks])
-            told += len(ready.chunks)
+                indexing.record_words(session, run_id, written)
+            told += len(written)
             task.tell_progress(told, told, "pieces searchable")
     return told
 
 
-def _key(chunk: StoredChunk) -> "Key":
+def _words_of(chunks: Sequence[UnsearchableChunk], left: Sequence[StoredChunk], ahead: WordsAhead) -> "tuple[list[Key], Worded]":
+    """Return what was made ahead, and make the words of what was left; a chunk that is gone by now is left out."""
+    import numpy as np  # noqa: PLC0415 - a node without vectors has none
+
+    late = worded(map(_worded, left))
+    found = {chunk.id: each for chunk, each in zip(left, zip(late.texts, late.vectors, strict=True), strict=True)}
+    found |= {chunk.id: ahead.of(chunk.content_hash) for chunk in chunks if chunk.content_hash in ahead}
+    there = [chunk for chunk in chunks if chunk.id in found]
+    texts, vectors = [found[chunk.id][0] for chunk in there], [found[chunk.id][1] for chunk in there]
+    return [_key(chunk) for chunk in there], Worded(texts, np.stack(vectors) if vectors else late.vectors)
+
+
+def _key(chunk: StoredChunk | UnsearchableChunk) -> "Key":
     from federation.vectors.index import Key  # noqa: PLC0415 - imports LanceDB
 
     return Key(str(chunk.id), str(chunk.document_id), chunk.collection, chunk.path, chunk.kind)

@@ -7,9 +7,10 @@ import asyncio
 import fcntl
 import shutil
 from collections.abc import Collection, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -81,9 +82,13 @@ class VectorIndex:
             yield
 
     def put_words(self, keys: Sequence[Key], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Insert or replace the words of chunks and their static vectors, shape (n, 256); only inside of `writing`."""
-        self.words.upsert([Row(*key, text, vector) for key, text, vector in zip(keys, texts, vectors, strict=True)], alone=True)
-        self._derive({key.document_id for key in keys})
+        """Insert or replace the words of documents and their static vectors, shape (n, 256); only inside of `writing`.
+
+        Of a document come all chunks, one after the other: the row of the whole is made of them.
+        """
+        rows = [Row(*key, text, vector) for key, text, vector in zip(keys, texts, vectors, strict=True)]
+        self.words.upsert(rows, alone=True)
+        self.documents.upsert([_whole(list(chunks)) for _, chunks in groupby(rows, attrgetter("document_id"))], alone=True)
 
     def put_meanings(self, keys: Sequence[Key], vectors: Sequence[bytes]) -> None:
         """Insert or replace the model's vectors of chunks, each 384 float32, little-endian; only inside of `writing`."""
@@ -108,21 +113,14 @@ class VectorIndex:
             self.documents.delete(set(some) - chunks.keys())
             self.documents.upsert([_whole(rows) for rows in chunks.values()], alone=True)
 
-    def optimize_words(self) -> None:
-        """Index what is new among words and documents: call it after all of a tree is written."""
-        with ThreadPoolExecutor(1, thread_name_prefix="documents") as beside:
-            documents = beside.submit(self.documents.optimize)
-            self.words.optimize()
-            documents.result()
-
     def optimize(self) -> None:
         """Index new rows, compact small files and drop old versions; call it after a batch of writes."""
         # Tables of before have no documents.
         self._derive(self.words.values("document_id") - self.documents.values("id"))
         for name in _FORMER:
             shutil.rmtree(self._directory / f"{name}.lance", ignore_errors=True)
-        self.optimize_words()
-        self.meanings.optimize()
+        for table in (self.words, self.documents, self.meanings):
+            table.optimize()
 
     def search(
         self,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import product
+from itertools import chain, product
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ def parts_of(identifier: str) -> list[str]:
 def _split(identifier: str) -> str:
     # A tree has a hundred uses of each of its identifiers.
     return " ".join(parts_of(identifier))
+
+
+@lru_cache(2**16)
+def _whole(identifier: str) -> str:
+    return identifier.lower() if " " in _split(identifier) else ""
 
 
 def split_words(text: str) -> str:
@@ -95,9 +100,7 @@ def embedding_text(path: str, title: str, text: str) -> str:
 def searchable_text(path: str, title: str, text: str) -> str:
     """Return what full text search reads: split words, and identifiers of several words whole as well."""
     identifiers = IDENTIFIER.findall(f"{path}\n{title}\n{text}")
-    split = list(map(_split, identifiers))
-    whole = [identifier.lower() for identifier, parts in zip(identifiers, split, strict=True) if " " in parts]
-    return " ".join([*filter(None, split), *whole])
+    return " ".join(filter(None, chain(map(_split, identifiers), map(_whole, identifiers))))
 
 
 def query_text(question: str) -> str:

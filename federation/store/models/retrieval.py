@@ -42,6 +42,8 @@ class IndexRun(Base):
     skipped: Mapped[list[Any]]
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
+    # Since when all of it is found by its words, and since when by its meaning.
+    searchable_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     updated_by: Mapped[UpdatedBy]
 
@@ -63,14 +65,17 @@ class Document(Base):
     """A file of an indexed folder, known by its digest."""
 
     __tablename__ = "documents"
-    __table_args__ = (UniqueConstraint("folder_id", "path"),)
+    __table_args__ = (UniqueConstraint("folder_id", "path"), Index("ix_documents_unsearchable", "folder_id", postgresql_where="words_at IS NULL"))
 
     id: Mapped[Key]
     folder_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("indexed_folders.id"))
     path: Mapped[str]
     sha256: Mapped[str]
     size: Mapped[int]
+    # The run that recorded it last.
     run_id: Mapped[uuid.UUID]
+    # Since when all that is in it is found by its words.
+    words_at: Mapped[datetime | None]
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
     updated_by: Mapped[UpdatedBy]
@@ -80,10 +85,7 @@ class Chunk(Base):
     """A piece of a document that is embedded and found as one."""
 
     __tablename__ = "chunks"
-    __table_args__ = (
-        Index("ix_chunks_pending", "document_id", postgresql_where="vector_at IS NULL"),
-        Index("ix_chunks_unsearchable", "document_id", postgresql_where="words_at IS NULL"),
-    )
+    __table_args__ = (Index("ix_chunks_pending", "document_id", postgresql_where="vector_at IS NULL"),)
 
     id: Mapped[Key]
     document_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), index=True)
@@ -93,8 +95,7 @@ class Chunk(Base):
     end_line: Mapped[int]
     text: Mapped[str]
     content_hash: Mapped[str]
-    # Since when it is found by its words, and since when by its meaning.
-    words_at: Mapped[datetime | None]
+    # Since when it is found by its meaning.
     vector_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_by: Mapped[UpdatedBy]

@@ -100,6 +100,7 @@ PAYLOADS: Final[Mapping[str, type]] = {
     "index.scanned": knowledge.Scanned,
     "index.worded": knowledge.Chunks,
     "index.searchable": knowledge.Searchable,
+    "index.batched": knowledge.Batched,
     "index.embedded": knowledge.Embedded,
     "index.written": knowledge.Chunks,
     "index.finished": knowledge.Finished,

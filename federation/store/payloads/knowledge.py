@@ -131,7 +131,13 @@ class Chunks(TypedDict):
 
 
 class Searchable(TypedDict):
-    """All of a folder is found by its words; so many batches are to be embedded."""
+    """All of a folder is found by its words; so many batches were to be embedded when it was scanned."""
+
+    batches: Count
+
+
+class Batched(TypedDict):
+    """So many batches of a folder are to be embedded."""
 
     batches: Count
 

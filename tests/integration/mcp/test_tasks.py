@@ -261,6 +261,7 @@ async def test_run_of_the_indexer_tells_what_its_batches_wait_for(house: Any) ->
         assert (await ada.call_tool("federation_index", {"run_id": run})).data.state == "indexing words"
         with house.transactions.begin("ada") as session:
             indexing.record_searchable(session, uuid.UUID(run))
+            indexing.call_for_vectors(session, uuid.UUID(run))
         with house.transactions.begin("test:hand") as session:
             session.execute(
                 text("update outbox set waiting_for = 'no live node has engine=minilm' where execution_id <> :id"), {"id": uuid.UUID(run)}

@@ -32,6 +32,7 @@ def scan(transactions: Transactions, who: str, *documents: NewDocument, **more: 
         run = indexing.record_scan(session, uuid.uuid4(), ROOT, paths=paths, documents=documents, skipped=[], **more)
     with transactions.begin(who) as session:
         indexing.record_searchable(session, run.run_id)
+        indexing.call_for_vectors(session, run.run_id)
         chunks = list(session.scalars(select(Chunk.id).where(Chunk.vector_at.is_(None))))
         indexing.record_written(session, run.run_id, chunks)
     return run

@@ -48,9 +48,10 @@ def embed(transactions, execution_id: uuid.UUID) -> None:
 
 def make_searchable(transactions, run: indexing.RunView) -> int:
     with transactions.begin("ada") as session:
-        indexing.record_words(session, run.run_id, [chunk.id for chunk in indexing.unsearchable(session, run.run_id, limit=1000)])
+        indexing.record_words(session, run.run_id, indexing.unsearchable(session, run.run_id))
         gone = indexing.gone(session, run.run_id)
         assert indexing.record_searchable(session, run.run_id, gone).searchable
+        indexing.call_for_vectors(session, run.run_id)
     return len(gone)
 
 
@@ -194,16 +195,37 @@ def test_a_long_run_calls_the_writer_again_and_again_and_ends_with_its_last_vect
         assert indexing.progress(session, run.run_id).finished
 
 
-def test_what_is_not_searchable_is_read_page_by_page_and_document_by_document(transactions) -> None:
+def test_what_is_not_searchable_is_read_page_by_page_and_each_document_whole(transactions, monkeypatch) -> None:
+    monkeypatch.setattr(indexing, "DOCUMENTS", 2)
     texts = [f"text {n}" for n in range(3)]
-    run = scan(transactions, document("a.py", *texts), document("b.py", *texts))
-    pages: list[list[indexing.StoredChunk]] = [[]]
+    run = scan(transactions, *(document(f"{name}.py", *texts) for name in "abcde"))
+    pages: list[list[indexing.UnsearchableChunk]] = []
     with transactions.begin("ada") as session:
-        while page := indexing.unsearchable(session, run.run_id, limit=2, after=pages[-1][-1] if pages[-1] else None):
+        while page := indexing.unsearchable(session, run.run_id, after=pages[-1][-1].document_id if pages else None):
             pages.append(page)
-    found = [(chunk.path, chunk.text) for page in pages for chunk in page]
-    assert sorted(found) == [(path, text) for path in ("a.py", "b.py") for text in texts]
-    assert len({path for path, _ in found[:3]}) == len({path for path, _ in found[3:]}) == 1
+        found = [(chunk.path, chunk.text) for page in pages for chunk in indexing.stored(session, [each.id for each in page])]
+    assert sorted(found) == [(f"{name}.py", text) for name in "abcde" for text in texts]
+    assert [len({chunk.path for chunk in page}) for page in pages] == [2, 2, 1]
+    assert [len(page) for page in pages] == [6, 6, 3]
+
+
+def test_documents_without_pieces_keep_nobody_from_those_that_have_some(transactions, monkeypatch) -> None:
+    monkeypatch.setattr(indexing, "DOCUMENTS", 1)
+    run = scan(transactions, *(document(f"{n}.py") for n in range(30)), document("a.py", "text"))
+    with transactions.begin("ada") as session:
+        assert [chunk.path for chunk in indexing.unsearchable(session, run.run_id)] == ["a.py"]
+
+
+def test_a_document_that_is_recorded_anew_while_its_words_are_written_is_not_found_by_them_yet(transactions) -> None:
+    first = scan(transactions, document("a.py", "one"), document("b.py", "two"))
+    with transactions.begin("ada") as session:
+        read = indexing.unsearchable(session, first.run_id)
+    second = scan(transactions, document("a.py", "one", "new"), present=["a.py", "b.py"])
+    with transactions.begin("ada") as session:
+        indexing.record_words(session, first.run_id, read)
+    with transactions.begin("ada") as session:
+        left = [chunk.id for chunk in indexing.unsearchable(session, second.run_id)]
+        assert {chunk.text for chunk in indexing.stored(session, left)} == {"one", "new"}
 
 
 def test_no_more_batches_are_on_their_way_than_nodes_can_embed(transactions, monkeypatch) -> None:

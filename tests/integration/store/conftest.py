@@ -270,8 +270,9 @@ def _index(transactions: Transactions) -> None:
         with transactions.begin("ada", execution_id=run_id) as session:
             paths = [each.path for each in documents]
             indexing.record_scan(session, run_id, root, paths=paths, documents=documents, skipped=[], visibility=visibility)
-            indexing.record_words(session, run_id, [chunk.id for chunk in indexing.unsearchable(session, run_id, limit=100)])
-            done = indexing.record_searchable(session, run_id)
+            indexing.record_words(session, run_id, indexing.unsearchable(session, run_id))
+            indexing.record_searchable(session, run_id)
+            done = indexing.call_for_vectors(session, run_id)
             batches = [fixed_id("embed", run_id, number) for number in range(done.batches)]
         for execution_id in batches:
             with transactions.begin("ada", execution_id=execution_id) as session:

@@ -117,7 +117,7 @@ def test_who_sees_an_index_of_another_takes_nothing_out_of_it_without_a_run_of_h
         with transactions.begin(name) as session:
             found = [NewDocument("a.py", "".join(texts), 1, chunks)] if texts else []
             indexing.record_scan(session, run_id, "/srv/code", paths=["a.py"] if texts else [], documents=found, skipped=[], visibility="all")
-            indexing.record_words(session, run_id, [chunk.id for chunk in indexing.unsearchable(session, run_id, limit=9)])
+            indexing.record_words(session, run_id, indexing.unsearchable(session, run_id))
 
     scan("bob", uuid.uuid4(), "one", "two")
     for table in ("documents", "chunks"):

@@ -21,6 +21,7 @@ from federation.store.fixed_ids import fixed_id
 from federation.store.models.executions import Execution
 from federation.store.models.tasks import AgentTask
 from federation.tasks import delegation, inference, retrieval
+from federation.tasks.wording import WordsAhead
 from federation.transaction import Transactions
 from federation.vectors import chunking
 from federation.vectors.index import STATIC_DIM, VectorIndex
@@ -82,7 +83,9 @@ def words(transactions: Transactions, tmp_path: Path, monkeypatch: pytest.Monkey
     documents = [NewDocument(path, text, 10, [chunking.Chunk(path, "function", path, 7, 9, text, text)]) for path, text in FILES.items()]
     with transactions.begin("ada") as session:
         view = indexing.record_scan(session, run_id, ROOT, paths=list(FILES), documents=documents, skipped=[], visibility=visibility)
-    retrieval._make_searchable(SimpleNamespace(execution_id=run_id, transaction=lambda: transactions.begin("ada"), tell_progress=lambda *_: None))
+    with WordsAhead() as ahead:
+        as_task = SimpleNamespace(execution_id=run_id, transaction=lambda: transactions.begin("ada"), tell_progress=lambda *_: None)
+        retrieval._make_searchable(as_task, ahead)
     with transactions.begin("ada") as session:
         for number in range(view.batches):
             identity = fixed_id("embed", run_id, number)

@@ -20,6 +20,7 @@ from federation.services.indexed_documents import NewDocument
 from federation.store.fixed_ids import fixed_id
 from federation.store.models.retrieval import Chunk
 from federation.tasks import retrieval
+from federation.tasks.wording import WordsAhead
 from federation.transaction import Transactions
 from federation.vectors import chunking
 from federation.vectors.index import STATIC_DIM, Key, VectorIndex
@@ -67,7 +68,8 @@ def embedded(transactions: Transactions, index: VectorIndex, monkeypatch: pytest
         documents = [NewDocument(path, text, 10, [chunking.Chunk(path, "function", text, 1, 2, text, text)]) for path, text in files.items()]
         with transactions.begin(ASKER.get()) as session:
             view = indexing.record_scan(session, run_id, ROOT, paths=list(files), documents=documents, skipped=[], visibility=visibility)
-        retrieval._make_searchable(as_task(run_id))
+        with WordsAhead() as ahead:
+            retrieval._make_searchable(as_task(run_id), ahead)
         for number in range(view.batches):
             with transactions.begin(ASKER.get()) as session:
                 identity = fixed_id("embed", run_id, number)

@@ -26,7 +26,8 @@ def index(tmp_path: Path) -> VectorIndex:
 
 @pytest.fixture
 def put(index: VectorIndex) -> Put:
-    """Put a chunk whose vectors point along one axis into the index; `meaning` False: it is not embedded yet."""
+    """Put a chunk whose vectors point along one axis into the index, with all of its document; `meaning` False: it is not embedded yet."""
+    documents: dict[str, list[tuple[Key, str, int]]] = {}
 
     def put(
         key: str,
@@ -39,9 +40,12 @@ def put(index: VectorIndex) -> Put:
         kind: str = "function",
         meaning: bool = True,
     ) -> None:
-        keys = [Key(key, document or f"of {key}", collection, path, kind)]
-        index.put_words(keys, [text], along(axis, STATIC_DIM)[None])
+        made = Key(key, document or f"of {key}", collection, path, kind)
+        chunks = documents.setdefault(made.document_id, [])
+        chunks[:] = [each for each in chunks if each[0].id != key] + [(made, text, axis)]
+        keys, texts, axes = zip(*chunks, strict=True)
+        index.put_words(keys, texts, np.stack([along(each, STATIC_DIM) for each in axes]))
         if meaning:
-            index.put_meanings(keys, [along(axis).tobytes()])
+            index.put_meanings([made], [along(axis).tobytes()])
 
     return put

@@ -169,7 +169,8 @@ def test_words_of_rows_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: 
     keys = [Key(str(number), f"d{number % 50}", "xy"[number % 2], f"{'pq'[number % 3 > 0]}/{number % 50}.py", "kind") for number in range(300)]
     texts = [f"apple {'tree ' * (number % 7)} {'pear ' * (number % 5)}" for number in range(300)]
     held.put_words(keys, texts, np.repeat(along(0, STATIC_DIM)[None], 300, axis=0))
-    held.optimize_words()
+    held.words.optimize()
+    held.documents.optimize()
     for scope in (Scope(), Scope(collections=["x"]), Scope(path_prefix="p/", suffixes=["7.py"]), Scope(kinds=["no"]), Scope(collections=["x", "y"])):
         one, other = (run(view_of(index.words).by_words("apple tree", scope, 400)) for index in (held, not_held))
         assert sorted(one.entries, key=str) == sorted(other.entries, key=str)
