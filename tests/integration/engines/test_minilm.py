@@ -18,7 +18,7 @@ TEXTS = [
     "The mailbox answers remote control commands. " * 10,
 ]
 
-# By sentence-transformers 6.2.0 in fp32 on the same weights; the room is left for bf16.
+# By sentence-transformers 6.2.0 in fp32 on the same weights; the room is left for weights in steps.
 REFERENCE_LIKENESS = [
     [1.0, 0.420, -0.030, -0.045, -0.024],
     [0.420, 1.0, 0.051, 0.003, -0.086],
@@ -46,8 +46,8 @@ def test_vectors_are_of_unit_length_and_in_the_order_of_the_texts(minilm: Embedd
 
 def test_vectors_agree_with_sentence_transformers(minilm: EmbeddingEngine) -> None:
     vectors = minilm.embed(TEXTS)
-    np.testing.assert_allclose(vectors @ vectors.T, REFERENCE_LIKENESS, atol=0.02)
-    np.testing.assert_allclose(vectors[:, :4], REFERENCE_START, atol=0.005)
+    np.testing.assert_allclose(vectors @ vectors.T, REFERENCE_LIKENESS, atol=0.05)
+    np.testing.assert_allclose(vectors[:, :4], REFERENCE_START, atol=0.015)
 
 
 def test_nothing_to_embed_gives_no_rows(minilm: EmbeddingEngine) -> None:
