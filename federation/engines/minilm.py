@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Final
 
 from federation.engines import digests
+from federation.engines.ctranslate import CpuEncoder
 from federation.engines.digests import Weights
 from federation.engines.loading import OncePerProcess
-from federation.engines.sentence_encoder import SentenceEncoder, device_for
+from federation.engines.sentence_encoder import Device, SentenceEncoder, device_for
+from federation.engines.text_encoder import TextEncoder
 from federation.engines.weights import in_package
 from federation.errors import ModelUnavailable
 from federation.settings import settings
@@ -35,16 +37,22 @@ def checked() -> Weights:
     return digests.check(NAME, weights.parent, weights)
 
 
-def _load(threads: int) -> SentenceEncoder:
-    weights = checked()
+def _load(threads: int) -> TextEncoder:
+    weights, wanted = checked(), settings().embedding_device
     try:
-        # These take seconds and 300 MB: only a process that embeds may pay for them.
-        import torch  # noqa: PLC0415
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+        device = device_for(wanted) if wanted != "cpu" else None
+        if device is None or device.name == "cpu":
+            return CpuEncoder(weights, name=NAME, dim=DIM, window=WINDOW, threads=threads)
+        return on_torch(weights, device)
     except ImportError as error:
         raise ModelUnavailable(f"{NAME} cannot run: {error}; install what it needs: pip install 'federation[embedding]'") from error
-    torch.set_num_threads(threads)
-    device = device_for(settings().embedding_device)
+
+
+def on_torch(weights: Weights, device: Device) -> SentenceEncoder:
+    """Return the model as torch computes it."""
+    # It takes seconds and 300 MB: only a process that needs a GPU may pay for it.
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
     model = SentenceTransformer(str(weights.path.parent), device=device.name, local_files_only=True, model_kwargs={"dtype": device.dtype})
     return SentenceEncoder(weights, model, name=NAME, dim=DIM, window=WINDOW, batch_tokens=device.batch_tokens)
 
@@ -52,10 +60,10 @@ def _load(threads: int) -> SentenceEncoder:
 _model = OncePerProcess(NAME, _load)
 
 
-def load(*, threads: int = 1) -> SentenceEncoder:
-    """Return the model of this process, loading it at the first call (3 s).
+def load(*, threads: int = 1) -> TextEncoder:
+    """Return the model of this process, loading it at the first call (a second; on a GPU 3).
 
-    Raises ModelUnavailable if the weights or torch are missing, no GPU is there where a setting wants one, or a parent process loaded them before
-    the fork, WeightsChanged.
+    Raises ModelUnavailable if the weights or what runs them is missing, no GPU is there where a setting wants one, or a parent process loaded them
+    before the fork, WeightsChanged.
     """
     return _model.get(threads)

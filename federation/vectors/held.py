@@ -24,6 +24,8 @@ COLUMNS: Final = ("id", *_LIMITED)
 ROW: Final = "_rowid"
 # Steps on each side of zero.
 _STEPS: Final = 127
+# Of the best of so many groups for each row that is wanted, one is known that all which are wanted reach.
+_GROUPS: Final = 4
 
 
 class _Column(NamedTuple):
@@ -50,6 +52,16 @@ def _stepped(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
     """Return vectors in whole steps, and how long a step of each is: its longest number has all of them."""
     steps = np.maximum(np.abs(vectors).max(axis=1), np.float32(1e-30)) / np.float32(_STEPS)
     return np.rint(vectors / steps[:, None]).astype(np.int8), steps
+
+
+def _best(scores: NDArray[np.float32], depth: int) -> NDArray[np.intp]:
+    """Return the places of the best `depth` of at least as many scores, best first."""
+    each = max(1, len(scores) // (_GROUPS * depth))
+    groups = len(scores) // each
+    # As many as are wanted reach the worst of the best groups, and little else does: to order all takes as long again as to compare the vectors.
+    tops = scores[: groups * each].reshape(each, groups).max(axis=0)
+    places = np.flatnonzero(scores >= np.partition(tops, groups - depth)[groups - depth])
+    return places[np.argsort(-scores[places], kind="stable")[:depth]]
 
 
 class _Block(NamedTuple):
@@ -130,14 +142,13 @@ class Held:
         """Return the best `depth` rows by the dot product with `vector`."""
         scores = self._compare(vector)
         passing = self._passing(scope)
-        if passing is not None:
-            scores[~passing] = -np.inf
-        depth = min(depth, len(scores) if passing is None else int(np.count_nonzero(passing)))
-        if depth == 0:
+        rows = None if passing is None else np.flatnonzero(passing)
+        if rows is not None:
+            scores = scores[rows]
+        if len(scores) == 0:
             return Ranking([], 0.0)
-        best = np.argpartition(scores, len(scores) - depth)[-depth:]
-        best = best[np.argsort(-scores[best], kind="stable")]
-        entries = self._entries(best, scores[best].tolist())
+        best = _best(scores, min(depth, len(scores)))
+        entries = self._entries(best if rows is None else rows[best], scores[best].tolist())
         return Ranking(entries, entries[-1].score)
 
     def entries(self, rows: NDArray[np.uint64], scores: Sequence[float]) -> list[Entry] | None:

@@ -165,4 +165,4 @@ class VectorIndex:
         found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
         weights = _weights(min(1.0, await meanings.count(scope) / max(1, await words.count(scope))) if meaning is not None else 0.0)
         whole = [(WHOLE * weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if is_whole]
-        return fused({ranker: (weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if not is_whole}, whole)[:limit]
+        return fused({ranker: (weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if not is_whole}, whole, limit=limit)

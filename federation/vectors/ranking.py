@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A row that a ranker found; a higher score is better."""
 
     id: str
@@ -31,8 +31,7 @@ class Ranking:
         return [(entry.score - self.floor) / (best - self.floor) if best > self.floor else 1.0 for entry in self.entries]
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A chunk that was found; `score` compares within one search only.
 
     `ranks` says by which ranker the chunk was found at which place, from 1.
@@ -48,12 +47,12 @@ class Hit:
 @dataclass(slots=True)
 class _Chunk:
     entry: Entry
-    share: float = 0.0
+    score: float
     ranks: dict[str, int] = field(default_factory=dict)
 
 
-def fused(rankings: Mapping[str, tuple[float, Ranking]], documents: Sequence[tuple[float, Ranking]] = ()) -> list[Hit]:
-    """Return all chunks in any ranking, best first, by the sum of their shares in the rankings, each with its weight.
+def fused(rankings: Mapping[str, tuple[float, Ranking]], documents: Sequence[tuple[float, Ranking]] = (), *, limit: int | None = None) -> list[Hit]:
+    """Return the chunks in any ranking, best first and at most `limit`, by the sum of their shares in the rankings, each with its weight.
 
     To each chunk come the shares of its document in the rankings of `documents`; a document of which no chunk was found adds none.
     """
@@ -64,12 +63,9 @@ def fused(rankings: Mapping[str, tuple[float, Ranking]], documents: Sequence[tup
     found: dict[str, _Chunk] = {}
     for ranker, (weight, ranking) in rankings.items():
         for rank, (entry, share) in enumerate(zip(ranking.entries, ranking.shares(), strict=True), start=1):
-            chunk = found.setdefault(entry.id, _Chunk(entry))
-            chunk.share += weight * share
+            if (chunk := found.get(entry.id)) is None:
+                chunk = found[entry.id] = _Chunk(entry, whole.get(entry.document_id, 0.0))
+            chunk.score += weight * share
             chunk.ranks[ranker] = rank
-    hits = [
-        Hit(entry.id, entry.document_id, entry.path, chunk.share + whole.get(entry.document_id, 0.0), chunk.ranks)
-        for chunk in found.values()
-        for entry in [chunk.entry]
-    ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.id))
+    best = sorted(found.values(), key=lambda chunk: (-chunk.score, chunk.entry.path, chunk.entry.id))[:limit]
+    return [Hit(chunk.entry.id, chunk.entry.document_id, chunk.entry.path, chunk.score, chunk.ranks) for chunk in best]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 import lancedb
 import numpy as np
@@ -93,6 +93,13 @@ def _session() -> lancedb.Session:
     return lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES, metadata_cache_size_bytes=METADATA_CACHE_BYTES)
 
 
+class _Seen(NamedTuple):
+    """What lay in the folder of a table's versions, and the version that this is."""
+
+    there: frozenset[str]
+    version: int
+
+
 class Table:
     """Opens the table at first use; threads may share it, and a forked child may use it if its parent used no LanceDB."""
 
@@ -104,6 +111,7 @@ class Table:
         # For writing, and for rankings that are asked for together.
         self._opened: Any = None
         self._reading: Any = None
+        self._seen = _Seen(frozenset(), 0)
         self._lock = threading.Lock()
         self._held: Held | None = None
         self._holding = threading.Lock()
@@ -153,7 +161,12 @@ class Table:
     async def view(self) -> View:
         """Return it as it is now, to be ranked."""
         reader = await self._reader()
-        return View(self._rows(int(await reader.version())), reader, self.dim)
+        # Looked at before the reader does, so that what is committed in between is looked at once more.
+        there = frozenset(os.listdir(self._directory / f"{self._name}.lance" / "_versions"))
+        if there != self._seen.there:
+            await reader.checkout_latest()
+            self._seen = _Seen(there, int(await reader.version()))
+        return View(self._rows(self._seen.version), reader, self.dim)
 
     def _rows(self, version: int) -> Held | None:
         """Return what is there by now, as one moment has it, read anew as far as it has changed; None if it is too much to be held."""
@@ -202,7 +215,8 @@ class Table:
     async def _reader(self) -> Any:
         if self._reading is None:
             self._table()
-            database = await lancedb.connect_async(self._directory, read_consistency_interval=timedelta(0), session=_session())
+            # With an interval of 0 LanceDB looks for a new version twice in each query; here each view looks once.
+            database = await lancedb.connect_async(self._directory, read_consistency_interval=None, session=_session())
             self._reading = await database.open_table(self._name)
         return self._reading
 

@@ -18,7 +18,7 @@ TEXTS = [
     "The mailbox answers remote control commands. " * 10,
 ]
 
-# By sentence-transformers 6.2.0 in fp32 on the same weights; the room is left for bf16.
+# By sentence-transformers 6.2.0 in fp32 on the same weights.
 REFERENCE_LIKENESS = [
     [1.0, 0.420, -0.030, -0.045, -0.024],
     [0.420, 1.0, 0.051, 0.003, -0.086],
@@ -26,6 +26,10 @@ REFERENCE_LIKENESS = [
     [-0.045, 0.003, 0.415, 1.0, -0.013],
     [-0.024, -0.086, -0.006, -0.013, 1.0],
 ]
+# What steps of 8 bits need, with AVX2 as with AVX-512: .017, and .032 between «ä» and the empty text, which have one token and none, so that nothing
+# evens out by how much each is off.
+ROOM = np.full((len(TEXTS), len(TEXTS)), 0.018)
+ROOM[2, 3] = ROOM[3, 2] = 0.033
 REFERENCE_START = [
     [0.0130, -0.0430, -0.0334, 0.0797],
     [-0.0202, -0.0380, -0.0880, 0.0174],
@@ -46,8 +50,8 @@ def test_vectors_are_of_unit_length_and_in_the_order_of_the_texts(minilm: Embedd
 
 def test_vectors_agree_with_sentence_transformers(minilm: EmbeddingEngine) -> None:
     vectors = minilm.embed(TEXTS)
-    np.testing.assert_allclose(vectors @ vectors.T, REFERENCE_LIKENESS, atol=0.02)
-    np.testing.assert_allclose(vectors[:, :4], REFERENCE_START, atol=0.005)
+    assert (np.abs(vectors @ vectors.T - REFERENCE_LIKENESS) < ROOM).all()
+    np.testing.assert_allclose(vectors[:, :4], REFERENCE_START, atol=0.0125)
 
 
 def test_nothing_to_embed_gives_no_rows(minilm: EmbeddingEngine) -> None:

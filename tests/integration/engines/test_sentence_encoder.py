@@ -1,111 +1,40 @@
-"""The runner of embedding models: groups and batches change no vector, and the device is the one that is asked for."""
-
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+"""The runner of embedding models on a GPU: its vectors are those of the CPU, and the device is the one that is asked for."""
 
 import numpy as np
 import pytest
 import torch
 
-from federation.engines import sentence_encoder
+from federation.engines import minilm as model
 from federation.engines.contracts import EmbeddingEngine
-from federation.engines.sentence_encoder import CPU_BATCH_TOKENS, device_for
-from federation.errors import ContextLengthError, EngineUnavailable, ModelUnavailable
+from federation.engines.sentence_encoder import CPU_BATCH_TOKENS, SentenceEncoder, device_for
+from federation.errors import EngineUnavailable, ModelUnavailable
 
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
 
-TEXTS = [f"{'word ' * length}number {length}" for length in (40, 3, 0, 17, 90, 5, 17)]
+
+@pytest.fixture(scope="module")
+def on_torch() -> SentenceEncoder:
+    return model.on_torch(model.checked(), device_for("auto"))
 
 
-def test_many_groups_and_small_batches_give_the_vectors_of_each_text_alone(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = np.concatenate([minilm.embed([text]) for text in TEXTS])
-    monkeypatch.setattr(sentence_encoder, "_GROUP", 3)
-    monkeypatch.setattr(minilm, "_batch_tokens", 64)
-    np.testing.assert_allclose((minilm.embed(TEXTS) * alone).sum(axis=1), 1.0, atol=1e-3)
+def test_vectors_of_torch_and_of_the_cpu_may_be_compared(minilm: EmbeddingEngine, on_torch: SentenceEncoder) -> None:
+    texts = [f"{'word ' * length}number {length}" for length in (40, 3, 0, 17, 90, 5, 17)]
+    both = (minilm.embed(texts) * on_torch.embed(texts)).sum(axis=1)
+    assert both.min() > 0.98
+    # Each its own.
+    np.testing.assert_array_equal((minilm.embed(texts) @ on_torch.embed(texts).T).argmax(axis=1)[:6], [0, 1, 2, 3, 4, 5])
 
 
-def test_question_is_answered_while_many_texts_are_computed(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    began, go, forward = Event(), Event(), minilm._forward
-
-    def held(rows: list[list[int]]) -> torch.Tensor:
-        if len(rows) > 1:
-            began.set()
-            assert go.wait(60)
-        return forward(rows)
-
-    monkeypatch.setattr(minilm, "_forward", held)
-    with ThreadPoolExecutor(2) as others:
-        tree = [others.submit(minilm.embed, TEXTS * 3) for _ in range(2)]
-        try:
-            assert began.wait(60)
-            assert minilm.embed(["where is it"]).shape == (1, minilm.dim)
-            assert not any(one.done() for one in tree)
-        finally:
-            go.set()
-        np.testing.assert_array_equal(tree[0].result(), tree[1].result())
-
-
-def test_questions_that_come_meanwhile_are_computed_together_and_answered_each_with_its_own(
-    minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    questions = [f"where is {'the ' * number}door {number}" for number in range(12)]
-    alone = np.concatenate([minilm.embed([question]) for question in questions])
-    began, go, forward, computed = Event(), Event(), minilm._forward, []
-
-    def held(rows: list[list[int]]) -> torch.Tensor:
-        computed.append(len(rows))
-        began.set()
-        assert go.wait(60)
-        return forward(rows)
-
-    monkeypatch.setattr(minilm, "_forward", held)
-    with ThreadPoolExecutor(len(questions)) as askers:
-        asked = [askers.submit(minilm.embed, [question]) for question in questions]
-        try:
-            assert began.wait(60)
-            while len(minilm._together._waiting) < len(questions) - computed[0]:
-                assert not any(one.done() for one in asked)
-        finally:
-            go.set()
-        found = np.concatenate([one.result() for one in asked])
-    np.testing.assert_allclose((found * alone).sum(axis=1), 1.0, atol=1e-3)
-    assert sum(computed) == len(questions)
-    assert len(computed) < len(questions)
-
-
-def test_question_that_fails_fails_for_all_who_were_computed_with_it_and_for_nobody_after(
-    minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(rows: object) -> None:
-        raise RuntimeError("broken")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(minilm, "_forward", broken)
-        with ThreadPoolExecutor(4) as askers:
-            for asked in [askers.submit(minilm.embed, ["text"]) for _ in range(8)]:
-                with pytest.raises(RuntimeError, match="broken"):
-                    asked.result()
-    assert minilm.embed(["text"]).shape == (1, minilm.dim)
-
-
-def test_too_long_text_is_refused_in_whichever_group_it_is(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentence_encoder, "_GROUP", 1)
-    # Fewer letters than the first, and more tokens.
-    with pytest.raises(ContextLengthError, match="302 tokens"):
-        minilm.embed(["internationalisation" * 40, "a " * 300])
-    assert minilm.embed(["short"]).shape == (1, minilm.dim)
-
-
-def test_gpu_without_room_says_so_and_may_be_tried_again(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_without_room_says_so_and_may_be_tried_again(on_torch: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(rows: object) -> None:
         raise torch.OutOfMemoryError("tried to allocate 1 GiB")
 
     with monkeypatch.context() as patched:
-        patched.setattr(minilm, "_forward", full)
+        patched.setattr(on_torch, "_forward", full)
         with pytest.raises(EngineUnavailable, match=r"no room on the GPU: tried to allocate 1 GiB; .*FEDERATION_EMBEDDING_DEVICE"):
-            minilm.embed(["text"])
-    assert minilm.embed(["text"]).shape == (1, minilm.dim)
+            on_torch.embed(["text"])
+    assert on_torch.embed(["text"]).shape == (1, on_torch.dim)
 
 
 @without_gpu

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
 from federation.vectors.filters import Scope
+from federation.vectors.held import _best
 from federation.vectors.index import MEANING, STATIC, STATIC_DIM, WORDS, Key, VectorIndex
 from federation.vectors.table import DIM, Table, run
 from federation.vectors.view import View
@@ -149,6 +150,16 @@ def test_vectors_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: Path) 
             assert one.floor == pytest.approx(other.floor, abs=STEP)
 
 
+@pytest.mark.parametrize("alike", [1, 1000])
+@pytest.mark.parametrize("count", [1, 7, 99, 100, 401, 5003])
+def test_best_are_those_that_an_order_of_all_puts_first(count: int, alike: int) -> None:
+    scores = np.random.default_rng(count).integers(0, 10_000 // alike, count).astype(np.float32)
+    # The best side by side, as in a file that is about the question.
+    scores[count // 2 :].sort()
+    for depth in {1, min(50, count), min(100, count), count}:
+        assert _best(scores, depth).tolist() == np.argsort(-scores, kind="stable")[:depth].tolist()
+
+
 def test_of_what_is_held_only_what_came_since_is_read(index: VectorIndex, put: Put) -> None:
     put("1", "apple", axis=1, document="a")
     first = view_of(index.meanings).held
@@ -182,6 +193,8 @@ def test_what_is_put_since_a_view_was_taken_is_found_as_far_as_the_scope_goes(in
     view = view_of(index.words)
     put("2", "apple")
     put("hidden", "apple", collection="of others")
+    # Of another search, for which LanceDB goes on to what is there by then.
+    assert view_of(index.words).held is not view.held
     ranking = run(view.by_words("apple", Scope(collections=["c"]), 10))
     assert {entry.id for entry in ranking.entries} == {"1", "2"}
 
