@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
@@ -13,9 +13,6 @@ from federation.services import nodes
 
 # Counting the unfinished work of all nodes costs as much as there is of it.
 FRESH_S = 0.5
-# Who is the only one to fit is chosen whatever it has to do: it is read anew for a node that may have come beside it. Whether it lives still is asked
-# with the sending.
-LASTS_S = 5.0
 
 
 class KnownNodes:
@@ -27,19 +24,21 @@ class KnownNodes:
         # Whoever reads the nodes holds it.
         self.looking = threading.Lock()
         self._roster = Roster([])
-        self._read_at = float("-inf")
+        self._fresh_until = float("-inf")
 
-    def are_old(self, wanted: Iterable[Requirements]) -> bool:
-        """Return whether what is known is so old that it is read anew before nodes are chosen for these."""
-        with self._lock:
-            age_s = self._clock() - self._read_at
-            return age_s >= LASTS_S or (age_s >= FRESH_S and any(self._roster.has_choice(each) for each in wanted))
+    @property
+    def are_old(self) -> bool:
+        """Whether what is known is so old that it is read anew."""
+        return self._clock() >= self._fresh_until
 
-    def look(self, session: Session) -> None:
-        """Read the nodes anew."""
+    def look(self, session: Session, *, afresh: bool = False) -> bool:
+        """Read the nodes if what is known is old; return whether they were read now."""
+        if not afresh and not self.are_old:
+            return False
         roster = Roster(nodes.views(session, stale_s=self._stale_s))
         with self._lock:
-            self._roster, self._read_at = roster, self._clock()
+            self._roster, self._fresh_until = roster, self._clock() + FRESH_S
+        return True
 
     def place(self, requirements: Requirements, *, key: str | None = None) -> str | Unplaceable:
         """Return the name of the node for one execution, which then counts as that node's work."""

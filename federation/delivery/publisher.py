@@ -134,14 +134,13 @@ class CeleryPublisher:
     def _place(self, unsent: Sequence[Unsent], *, afresh: bool) -> list[tuple[_Placed, Unsent]]:
         """Choose a node for each of these; those without one are parked, all in one statement."""
         placed, parked = [], {}
-        wanted = [_wanted(entry) for entry in unsent]
-        looked_now = self._look(None if afresh else [each for each in wanted if isinstance(each, Requirements)])
-        for entry, requirements in zip(unsent, wanted, strict=True):
-            chosen = self._choose(entry, requirements)
+        looked_now = self._look(afresh=afresh) if afresh or self._nodes.are_old else False
+        for entry in unsent:
+            chosen = self._choose(entry)
             if isinstance(chosen, Unplaceable) and not looked_now:
                 # Its node may have come a moment ago.
-                looked_now = self._look(None)
-                chosen = self._choose(entry, requirements)
+                looked_now = self._look(afresh=True)
+                chosen = self._choose(entry)
             if isinstance(chosen, _Placed):
                 placed.append((chosen, entry))
                 continue
@@ -153,21 +152,19 @@ class CeleryPublisher:
                 outbox.record_unsent(session, parked)
         return placed
 
-    def _look(self, wanted: Sequence[Requirements] | None) -> bool:
-        """Read the nodes, if what is known is too old for these; None: in any case. Return whether they were read."""
-        if wanted is not None and not self._nodes.are_old(wanted):
-            return False
+    def _look(self, *, afresh: bool) -> bool:
         # Of many who find at once that what is known is old, one reads it.
         with self._nodes.looking:
-            if wanted is not None and not self._nodes.are_old(wanted):
+            if not afresh and not self._nodes.are_old:
                 return False
             with self._transactions.begin(ACTOR) as session:
-                self._nodes.look(session)
-        return True
+                return self._nodes.look(session, afresh=True)
 
-    def _choose(self, entry: Unsent, requirements: Requirements | str) -> _Placed | Unplaceable | str:
-        if isinstance(requirements, str):
-            return requirements
+    def _choose(self, entry: Unsent) -> _Placed | Unplaceable | str:
+        try:
+            requirements = Requirements.model_validate(entry.requirements)
+        except ValidationError as error:
+            return f"its requirements cannot be read: {error.errors(include_url=False)[0]['msg']}"
         chosen = self._nodes.place(requirements, key=entry.affinity)
         return chosen if isinstance(chosen, Unplaceable) else _Placed(entry.execution_id, requirements, chosen)
 
@@ -220,14 +217,6 @@ class CeleryPublisher:
         """Count a try in vain, in a transaction of its own; without a reason it waits for nothing but ActiveMQ."""
         with self._transactions.begin(ACTOR) as session:
             outbox.record_unsent(session, {placed.execution_id: reason}, tries=1)
-
-
-def _wanted(entry: Unsent) -> Requirements | str:
-    """Return what an execution wants of its node, or why that cannot be read."""
-    try:
-        return Requirements.model_validate(entry.requirements)
-    except ValidationError as error:
-        return f"its requirements cannot be read: {error.errors(include_url=False)[0]['msg']}"
 
 
 @contextmanager

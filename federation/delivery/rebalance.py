@@ -57,7 +57,7 @@ class Rebalancer:
 
     def _relieve(self, node: NodeView, most: int, until: float, free: dict[str, int]) -> int:
         with self._transactions.begin(ACTOR) as session:
-            self._nodes.look(session)
+            self._nodes.look(session, afresh=True)
             movable = {str(execution.id): execution for execution in nodes.movable(session, node.name)}
         if not movable:
             return 0

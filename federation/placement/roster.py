@@ -36,7 +36,7 @@ class Roster:
         Equal `key`s go to the same node until that node holds more than its share, or has no free place and another has one.
         Without a key the least loaded node takes it, and of equals any.
         """
-        fitting = self._found(requirements)
+        fitting = self._fitting.get(requirements) or self.sort_out(requirements)
         if isinstance(fitting, Unplaceable):
             return fitting
         chosen = fitting.least() if key is None else fitting.near(key)
@@ -44,14 +44,6 @@ class Roster:
         for other in self._of_node[chosen]:
             other.load += 1
         return chosen
-
-    def has_choice(self, requirements: Requirements) -> bool:
-        """Return whether more than one node fits, so that their loads decide between them."""
-        fitting = self._found(requirements)
-        return isinstance(fitting, _Fitting) and len(fitting.places) > 1
-
-    def _found(self, requirements: Requirements) -> "_Fitting | Unplaceable":
-        return self._fitting.get(requirements) or self.sort_out(requirements)
 
     def sort_out(self, requirements: Requirements) -> "_Fitting | Unplaceable":
         """Find the nodes that fit, as the first placement with these requirements does."""

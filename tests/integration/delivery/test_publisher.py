@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from federation.delivery import known_nodes
 from federation.delivery.app import make
-from federation.delivery.known_nodes import FRESH_S, LASTS_S, KnownNodes
+from federation.delivery.known_nodes import FRESH_S, KnownNodes
 from federation.delivery.publisher import CeleryPublisher
 from federation.placement.requirements import Requirements
 from federation.services import nodes
@@ -196,17 +196,13 @@ def test_nodes_are_not_counted_anew_for_each_execution_and_share_it_all_the_same
     now = [0.0]
     known = KnownNodes(stale_s=60, clock=lambda: now[0])
     with world.transactions.begin("cli:tester") as session:
-        assert known.are_old([Requirements()])
-        known.look(session)
-        assert not known.are_old([Requirements()])
+        assert known.look(session) is True
+        assert known.look(session) is False
         chosen = [known.place(Requirements()) for _ in range(4)]
-    assert sorted(map(str, chosen)) == ["left", "left", "right", "right"]
-    now[0] += FRESH_S
-    assert known.are_old([Requirements()])
-    # Nobody else would be chosen, whatever it has to do.
-    assert not known.are_old([Requirements(node="left")])
-    now[0] += LASTS_S
-    assert known.are_old([Requirements(node="left")])
+        assert sorted(map(str, chosen)) == ["left", "left", "right", "right"]
+        assert known.look(session, afresh=True) is True
+        now[0] += FRESH_S
+        assert known.look(session) is True
 
 
 def test_executions_of_one_affinity_go_to_one_node_and_others_are_shared(world: World) -> None:
