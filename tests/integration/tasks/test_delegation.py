@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from federation.delivery.task import FederationTask
-from federation.engines.contracts import Asked, Completion
+from federation.engines.contracts import Asked, Completion, Meanwhile
 from federation.engines.routing import Router, Source
 from federation.placement.node_file import NodeFile
 from federation.services import indexing, task_ends, tasks
@@ -51,7 +51,8 @@ class Words:
     def digest(self) -> str:
         return "0" * 64
 
-    def complete(self, asked: Asked, **options: Any) -> Completion:
+    def complete(self, asked: Asked, *, meanwhile: Meanwhile, **options: Any) -> Completion:
+        meanwhile()
         self.asked.append("\n\n".join(message.content for message in asked.messages))
         return Completion(text="Stop it first.", finish_reason="stop", prompt_tokens=10, completion_tokens=3, seconds=0.1)
 
