@@ -229,3 +229,14 @@ def attesting(postgres: Any, database: str, transactions: Transactions, tokens: 
     voiced = Transactions(transactions.engine, transactions._publisher, service=transactions.service, voice=voice)
     with serve(voiced, url, tokens) as opened:
         yield opened
+
+
+@pytest.fixture
+def alone(postgres: Any, database: str, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
+    """A front door that would publish to an ActiveMQ which is not there; no node is alive."""
+    database_url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
+    opened = publishing(database_url, service_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path)
+    with serve(opened, database_url, tokens) as house:
+        yield house
+    opened.engine.dispose()
+    opened.service.dispose()

@@ -3,11 +3,9 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +16,6 @@ from fastmcp.exceptions import ToolError
 
 from federation.security.signing import parse_public
 from federation.services import agent_keys, claim_lines
-from tests.integration.mcp.publishing import publishing
 
 pytestmark = pytest.mark.anyio
 
@@ -28,17 +25,6 @@ FILE = {"resource": "file:src/main.py"}
 def rows(database: str, query: str) -> list[Any]:
     with psycopg.connect(database) as connection:
         return connection.execute(query).fetchall()
-
-
-@pytest.fixture
-def alone(postgres: Any, database: str, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
-    """A front door that would publish to an ActiveMQ which is not there; no node is alive."""
-    database_url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
-    opened = publishing(database_url, service_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path)
-    with serve(opened, database_url, tokens) as house:
-        yield house
-    opened.engine.dispose()
-    opened.service.dispose()
 
 
 async def test_claims_are_decided_while_activemq_and_all_workers_are_away(alone: Any, database: str) -> None:

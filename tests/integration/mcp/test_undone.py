@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +29,6 @@ A_NODE = Announcement(
 )
 
 
-@pytest.fixture
-def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dict[str, str], serve: Any, tmp_path: Path) -> Iterator[Any]:
-    """A front door with a publisher behind it, and no node alive."""
-    database_url, service_url = (postgres.as_role(role, database) for role in ("federation_app", "federation_service"))
-    opened = publishing(database_url, service_url, "activemq://nobody:secret@127.0.0.1:9/", tmp_path)
-    with serve(opened, database_url, tokens) as house:
-        yield house
-    opened.engine.dispose()
-    opened.service.dispose()
-
-
 @pytest.mark.parametrize(
     ("tool", "arguments", "missing"),
     [
@@ -52,8 +40,8 @@ def nobody(postgres: Any, database: str, transactions: Transactions, tokens: dic
         ("federation_delegate", {"description": "d", "role": "lead"}, "role=lead"),
     ],
 )
-async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(nobody: Any, tool: str, arguments: dict[str, Any], missing: str) -> None:
-    async with nobody.client("ada") as ada:
+async def test_what_no_live_node_can_do_is_told_at_once_with_a_handle(alone: Any, tool: str, arguments: dict[str, Any], missing: str) -> None:
+    async with alone.client("ada") as ada:
         await ada.call_tool("federation_send", {"content": "What is there to summarise"})
         # Who waits its whole time waits longer than this.
         async with asyncio.timeout(120):
