@@ -130,7 +130,7 @@ def test_messages_of_others_do_not_stop_a_worker(celery: Any, start: Any, plain:
 def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, activemq: Any, tmp_path: Path, bus: Any) -> None:
     folder = tmp_path / "deliveries"
     folder.mkdir()
-    start("threads")
+    worker = start("threads")
     tasks = celery.tasks_of_sample
     sent: list[str] = []
     failed: list[BaseException] = []
@@ -156,7 +156,10 @@ def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, acti
     def done() -> set[str]:
         return {path.name.split(".")[0] for path in folder.iterdir() if path.suffix != ".part"}
 
-    bus.wait_for(lambda: set(sent) <= done(), "every confirmed task runs")
+    def missing() -> str:
+        return f"missing: {set(sent) - done()}; in the queue: {work_queue(bus)}\n{worker.log.read_text()[-5000:]}"
+
+    bus.wait_for(lambda: set(sent) <= done(), "every confirmed task runs", else_tell=missing)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
