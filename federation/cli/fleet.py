@@ -32,6 +32,8 @@ from federation.settings import Settings, in_environment, load, origin, variable
 
 NODES = ("taichi", "aorus", "baby")
 _NO_NODES = frozenset({"postgres", "postgres-tls", "activemq", "migrations", "beat", "flower", "frontdoor", "stomp"})
+# A node that died is stale before it is back: others see that after six seconds without a sign of life.
+_BACK_AFTER_S = 7.5
 # What the parts import, and no more than most of them do; not the modules that they run, which Python warns of. None of these starts a thread or
 # reads a setting; what loads libraries with threads of their own (torch, LanceDB, llama.cpp) stays out.
 IMPORTS = (
@@ -174,6 +176,7 @@ def _worker(home: Home, settings: Settings, users: _Users, node: str) -> Part:
         cwd=home.run_dir,
         environment=users.environment(WORKER),
         ready_within_s=120.0,
+        back_after_s=_BACK_AFTER_S,
     )
 
 

@@ -85,8 +85,6 @@ class ActiveMQ:
             is_ready=self.answers,
             cwd=self.root,
             grace_s=15.0,
-            # Nobody counts as gone because of it, and all wait for it; who lets a node in has it start anew.
-            back_after_s=0.5,
         )
 
     def configure(self) -> None:

@@ -20,12 +20,9 @@ _DIES_WITHIN_S = 5.0
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long a part that died waits: the first time, at most, and how long it must live to count as sound again (seconds).
+    """How long a part that died waits: the first time, at most, and how long it must live to count as sound again (seconds)."""
 
-    A node that died counts as stale before it is back, as others see it after six seconds without a sign of life.
-    """
-
-    first_s: float = 7.5
+    first_s: float = 0.5
     most_s: float = 60.0
     settled_s: float = 60.0
 
