@@ -33,9 +33,11 @@ _TEMPLATE = Path(__file__).with_name("activemq.xml")
 _USERS_HERE = "<!-- Here is a user for each node that is let in alone: docs/adr/0024. -->"
 _RIGHTS_HERE = "<!-- Here are the rights of each of these. -->"
 _TLS_HERE = "<!-- Here is the key store where TLS is asked for. -->"
+# What the store has rolled back or dropped when it was read anew, it tells as INFO.
 _LOGGING = """\
 log4j.rootLogger=WARN, stdout
 log4j.logger.org.apache.activemq.broker.BrokerService=INFO
+log4j.logger.org.apache.activemq.store.kahadb.MessageDatabase=INFO
 log4j.appender.stdout=org.apache.log4j.ConsoleAppender
 log4j.appender.stdout.layout=org.apache.log4j.PatternLayout
 log4j.appender.stdout.layout.ConversionPattern=%d{ISO8601} %p %c{1}: %m%n

@@ -17,10 +17,10 @@ def deliveries(folder: Path) -> list[tuple[int, bool]]:
     return [(int(process), redelivered == "True") for process, redelivered in lines]
 
 
-def work_queue(bus: Any) -> Any:
+def work_queue(bus: Any, name: str = "sample.node.work") -> Any:
     if not bus.opened:
         bus.connect()
-    return bus.opened[0].default_channel.connection.statistics().size("/queue/sample.node.work")
+    return bus.opened[0].default_channel.connection.statistics().size(f"/queue/{name}")
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -147,6 +147,7 @@ def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, acti
     sender = threading.Thread(target=send)
     sender.start()
     bus.wait_for(lambda: len(sent) >= 30, "some are sent")
+    before = len(sent)
     activemq.kill()
     activemq.start()
     sender.join(120)
@@ -157,7 +158,20 @@ def test_no_task_is_lost_when_the_broker_is_killed(celery: Any, start: Any, acti
         return {path.name.split(".")[0] for path in folder.iterdir() if path.suffix != ".part"}
 
     def missing() -> str:
-        return f"missing: {set(sent) - done()}; in the queue: {work_queue(bus)}\n{worker.log.read_text()[-5000:]}"
+        story = [
+            f"missing, by their place among those sent: {[place for place, task in enumerate(sent) if task not in done()]}",
+            f"sent before the broker was killed: at least {before}",
+            f"the worker's process ended: {worker.process.poll()}",
+            f"in the queue: {work_queue(bus)}; dead letters: {work_queue(bus, 'DLQ.sample.node.work')}",
+            f"the worker:\n{worker.log.read_text()[-5000:]}",
+            f"the broker:\n{activemq.log[-3000:]}",
+        ]
+        # Has the broker lost them, or has it them in its store and gives them to nobody? Started anew, it reads that anew.
+        activemq.kill()
+        activemq.start()
+        with contextlib.suppress(AssertionError):
+            bus.wait_for(lambda: set(sent) <= done(), "the rest runs")
+        return "\n".join([f"missing after another start of the broker: {len(set(sent) - done())}", *story])
 
     bus.wait_for(lambda: set(sent) <= done(), "every confirmed task runs", else_tell=missing)
 
