@@ -15,18 +15,13 @@ from federation.errors import InvalidInput
 from federation.vectors.filters import Scope
 from federation.vectors.held import _best
 from federation.vectors.index import MEANING, STATIC, STATIC_DIM, WORDS, Key, VectorIndex
-from federation.vectors.table import DIM, Table, run
-from federation.vectors.view import View
+from federation.vectors.table import DIM
 from federation.vectors.wording import searchable_text
 from tests.integration.vectors.conftest import along
 
 Put = Callable[..., None]
 # How far a score may be from what it is where vectors are held in steps.
 STEP = 0.003
-
-
-def view_of(table: Table) -> View:
-    return run(table.view())
 
 
 def test_a_chunk_is_put_and_replaced(index: VectorIndex, put: Put) -> None:
@@ -140,7 +135,7 @@ def test_vectors_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: Path) 
     for scope in (*scopes, Scope(collections=["x"], path_prefix="q/", suffixes=["1.py", "2.py"])):
         assert held.meanings.count(scope) == not_held.meanings.count(scope)
         for depth in (1, 20, 600):
-            one, other = (run(view_of(index.meanings).by_vector(vectors[3], scope, depth)) for index in (held, not_held))
+            one, other = (index.meanings.view().by_vector(vectors[3], scope, depth) for index in (held, not_held))
             # What is listed at a place is as near as what LanceDB lists there, but for the steps.
             assert len(one.entries) == len(other.entries)
             for entry, place in zip(one.entries, other.entries, strict=True):
@@ -162,9 +157,9 @@ def test_best_are_those_that_an_order_of_all_puts_first(count: int, alike: int) 
 
 def test_of_what_is_held_only_what_came_since_is_read(index: VectorIndex, put: Put) -> None:
     put("1", "apple", axis=1, document="a")
-    first = view_of(index.meanings).held
+    first = index.meanings.view().held
     put("2", "apple", axis=2, document="b", path="b.py")
-    both = view_of(index.meanings).held
+    both = index.meanings.view().held
     assert first is not None
     assert both is not None
     assert (len(first), len(both), both.count(Scope(["b"]))) == (1, 2, 1)
@@ -183,19 +178,19 @@ def test_words_of_rows_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: 
     held.words.optimize()
     held.documents.optimize()
     for scope in (Scope(), Scope(collections=["x"]), Scope(path_prefix="p/", suffixes=["7.py"]), Scope(kinds=["no"]), Scope(collections=["x", "y"])):
-        one, other = (run(view_of(index.words).by_words("apple tree", scope, 400)) for index in (held, not_held))
+        one, other = (index.words.view().by_words("apple tree", scope, 400).result() for index in (held, not_held))
         assert sorted(one.entries, key=str) == sorted(other.entries, key=str)
         assert one.floor == other.floor
 
 
 def test_what_is_put_since_a_view_was_taken_is_found_as_far_as_the_scope_goes(index: VectorIndex, put: Put) -> None:
     put("1", "apple")
-    view = view_of(index.words)
+    view = index.words.view()
     put("2", "apple")
     put("hidden", "apple", collection="of others")
     # Of another search, for which LanceDB goes on to what is there by then.
-    assert view_of(index.words).held is not view.held
-    ranking = run(view.by_words("apple", Scope(collections=["c"]), 10))
+    assert index.words.view().held is not view.held
+    ranking = view.by_words("apple", Scope(collections=["c"]), 10).result()
     assert {entry.id for entry in ranking.entries} == {"1", "2"}
 
 
