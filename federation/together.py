@@ -21,23 +21,25 @@ class _Asked(Generic[A, R]):
 class Together(Generic[A, R]):
     """Calls `compute` with what came while it was busy, in one thread at a time; it returns an answer for each, in their order."""
 
-    def __init__(self, compute: Callable[[Sequence[A]], Sequence[R]]) -> None:
-        self._compute = compute
+    def __init__(self, compute: Callable[[Sequence[A]], Sequence[R]], *, most: int | None = None) -> None:
+        self._compute, self._most = compute, most
         self._waiting: list[_Asked[A, R]] = []
         self._is_busy = False
         self._changed = Condition()
 
     def __call__(self, what: A) -> R:
-        """Return the answer to this. Raises what the computation raises, as all do whose turn it was."""
+        """Return the answer to this; of more than `most` who wait, the first come first. Raises what the computation raises for this alone."""
         mine: _Asked[A, R] = _Asked(what)
         with self._changed:
             self._waiting.append(mine)
-            # Who has his answer goes on with it at once, and not when those who come after him have theirs.
-            self._changed.wait_for(lambda: mine.is_answered() or not self._is_busy)
-            asked: list[_Asked[A, R]] = []
-            if not mine.is_answered():
-                self._is_busy, asked, self._waiting = True, self._waiting, asked
-        if asked:
+        while not mine.is_answered():
+            with self._changed:
+                # Who has his answer goes on with it at once, and not when those who came after him have theirs.
+                self._changed.wait_for(lambda: mine.is_answered() or not self._is_busy)
+                if mine.is_answered():
+                    break
+                self._is_busy, asked = True, self._waiting[: self._most]
+                del self._waiting[: self._most]
             self._answer(asked)
         if mine.error is not None:
             raise mine.error
@@ -45,11 +47,22 @@ class Together(Generic[A, R]):
 
     def _answer(self, asked: Sequence[_Asked[A, R]]) -> None:
         try:
-            for each, answer in zip(asked, self._compute([each.what for each in asked]), strict=True):
-                each.answers.append(answer)
-        except BaseException as error:  # noqa: BLE001 - each who asked raises it
+            self._fill(asked)
+        finally:
+            with self._changed:
+                self._is_busy = False
+                self._changed.notify_all()
+
+    def _fill(self, asked: Sequence[_Asked[A, R]]) -> None:
+        try:
+            answers = self._compute([each.what for each in asked])
+        except BaseException as error:  # noqa: BLE001 - who asked raises it
+            if len(asked) == 1:
+                asked[0].error = error
+                return
+            # Whose it is shows when each is computed alone.
             for each in asked:
-                each.error = error
-        with self._changed:
-            self._is_busy = False
-            self._changed.notify_all()
+                self._fill([each])
+            return
+        for each, answer in zip(asked, answers, strict=True):
+            each.answers.append(answer)

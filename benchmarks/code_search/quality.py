@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -215,12 +216,11 @@ def _score(ranks: Sequence[int | None]) -> Score:
 
 def latencies(index: VectorIndex, asked: Sequence[Asked], clients: int) -> dict[str, float]:
     """Return what a search takes in milliseconds, its question's vectors included, at so many clients of this process."""
-    static, meaning = catalogue.embedding(STATIC_ENGINE), catalogue.embedding(EMBEDDING_ENGINE)
+    static, meaning = catalogue.embedding(STATIC_ENGINE).embed, partial(catalogue.embedding(EMBEDDING_ENGINE).embed, truncate_at=256)
 
     def once(each: Asked) -> float:
-        text = each.question.about.question
         began = time.perf_counter()
-        _search(index, text, static.embed([query_text(text)])[0], lambda: meaning.embed([text], truncate_at=256)[0])
+        _search(index, each.question.about.question, static, meaning)
         return (time.perf_counter() - began) * 1000
 
     for each in asked[:10]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Texts that are tokenised at once, while the model computes those before them.
 _GROUP: Final = 1024
-# So few texts are a question: who asks waits for nobody.
-_FEW: Final = 4
+# So few texts are questions: who asks waits for nobody.
+_FEW: Final = 16
 
 # The tokens of texts that are computed together.
 Batch: TypeAlias = Sequence[list[int]]

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
+from federation.vectors.comparing import Asked, Vector, comparing
 from federation.vectors.filters import EVERYTHING, Scope, one_of
 from federation.vectors.ranking import Hit, Ranking, fused
 from federation.vectors.table import INDEX_ABOVE, Row, Table
-from federation.vectors.view import Vector
 from federation.vectors.wording import query_text
 
 STATIC_DIM: Final = 256
@@ -76,6 +76,7 @@ class VectorIndex:
         self.words = Table(directory, "words", dim=STATIC_DIM, index_above=index_above)
         self.documents = Table(directory, "documents", dim=STATIC_DIM, index_above=index_above)
         self.meanings = Table(directory, "meanings", index_above=index_above, has_words=False)
+        self._compare = comparing()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -129,7 +130,7 @@ class VectorIndex:
     def search(
         self,
         question: str,
-        static: NDArray[np.float32] | None = None,
+        static: Vector | None = None,
         meaning: Vector | None = None,
         *,
         limit: int = 10,
@@ -137,31 +138,36 @@ class VectorIndex:
     ) -> list[Hit]:
         """Return the best chunks by words and by each vector of the question that is given, best first.
 
-        The vectors have shapes (256,) and (384,) and unit length; an empty question is ranked by them alone. `meaning` may be a function, which
-        computes it while LanceDB ranks by words. Raises InvalidInput if `limit` is below 1 or a vector does not fit.
+        The vectors have shapes (256,) and (384,) and unit length; an empty question is ranked by them alone. Each may be a function, which gets
+        texts and returns their vectors while LanceDB ranks by words: `static` those of words, `meaning` those of questions as they were asked.
+        Raises InvalidInput if `limit` is below 1 or a vector does not fit, and what these functions raise.
         """
         if limit < 1:
             raise InvalidInput("limit", limit, "1 or more")
-        if static is not None and static.shape != (STATIC_DIM,):
-            raise InvalidInput("vector", f"shape {static.shape}", f"shape ({STATIC_DIM},)")
         if scope.is_empty:
             return []
         depth, text = max(DEPTH, limit), query_text(question)
         # A document is of no kind.
         of_any_kind = replace(scope, kinds=None)
         words, documents, meanings = self.words.view(), self.documents.view(), self.meanings.view()
+        # What LanceDB does, it does beside the rest.
+        by_words = (words.by_words(text, scope, depth), documents.by_words(text, of_any_kind, DOCUMENTS)) if text else None
+        asked: dict[str, Asked] = {}
+        if static is not None:
+            asked[STATIC] = Asked(text, static, [words, documents])
+        # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
+        if meaning is not None and not (callable(meaning) and meanings.count(EVERYTHING) == 0):
+            asked[MEANING] = Asked(question, meaning, [meanings])
+        found = dict(zip(asked, self._compare(list(asked.values())), strict=True)) if asked else {}
         ranked: dict[str, Ranking] = {}
         whole: dict[str, Ranking] = {}
         embedded = 0.0
-        # What LanceDB does, it does beside the rest.
-        asked = (words.by_words(text, scope, depth), documents.by_words(text, of_any_kind, DOCUMENTS)) if text else None
-        if static is not None and static.any():
-            ranked[STATIC] = words.by_vector(static, scope, depth)
-            whole[STATIC] = documents.by_vector(static, of_any_kind, DOCUMENTS)
-        # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
-        if meaning is not None and not (callable(meaning) and meanings.count(EVERYTHING) == 0):
-            ranked[MEANING] = meanings.by_vector(meaning, scope, depth)
+        if (vector := found.get(STATIC)) is not None and vector.vector.any():
+            ranked[STATIC] = words.by_vector(vector.vector, scope, depth, vector.scores[0])
+            whole[STATIC] = documents.by_vector(vector.vector, of_any_kind, DOCUMENTS, vector.scores[1])
+        if (vector := found.get(MEANING)) is not None:
+            ranked[MEANING] = meanings.by_vector(vector.vector, scope, depth, vector.scores[0])
             embedded = min(1.0, meanings.count(scope) / max(1, words.count(scope)))
-        if asked is not None:
-            ranked[WORDS], whole[WORDS] = (each.result() for each in asked)
+        if by_words is not None:
+            ranked[WORDS], whole[WORDS] = (ranking.result() for ranking in by_words)
         return _fused(ranked, whole, _weights(embedded), limit)

@@ -1,9 +1,8 @@
 """A table as it is at one moment, to be ranked: from memory where it is held there, else by LanceDB; writes nothing."""
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from lancedb.query import AsyncQuery, MatchQuery
@@ -17,8 +16,6 @@ from federation.vectors.ranking import Entry, Ranking
 
 TEXT: Final = "text"
 VECTOR: Final = "vector"
-
-Vector: TypeAlias = NDArray[np.float32] | Callable[[], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +56,19 @@ class View:
         # A query that knows its table asks LanceDB for the schema first, in which it looks for columns that none of ours has.
         return AsyncQuery(self.table._inner.query()).nearest_to_text(_match(words))
 
-    def by_vector(self, vector: Vector, scope: Scope, depth: int) -> Ranking:
-        """Return the best `depth` rows by the dot product with `vector`, of unit length, which may be one to be computed.
+    def require(self, vector: NDArray[np.float32]) -> None:
+        """Raise InvalidInput for a vector that does not fit."""
+        if vector.shape != (self.dim,):
+            raise InvalidInput("vector", f"shape {vector.shape}", f"shape ({self.dim},)")
+
+    def by_vector(self, vector: NDArray[np.float32], scope: Scope, depth: int, scores: NDArray[np.float32] | None = None) -> Ranking:
+        """Return the best `depth` rows by the dot product with `vector`, of unit length; `scores` are those products where they are known.
 
         Raises InvalidInput for a vector that does not fit.
         """
-        vector = vector() if callable(vector) else vector
-        if vector.shape != (self.dim,):
-            raise InvalidInput("vector", f"shape {vector.shape}", f"shape ({self.dim},)")
+        self.require(vector)
         if self.held is not None:
-            return self.held.nearest(vector, scope, depth)
+            return self.held.best(self.held.scores([vector])[0] if scores is None else scores, scope, depth)
         query = self.table.query().nearest_to(vector).column(VECTOR).distance_type("dot")
         nearest = run(_ranked(query, "_distance", scope, depth))
         entries = [Entry(entry.id, entry.document_id, entry.path, 1.0 - entry.score) for entry in nearest]

@@ -4,7 +4,9 @@ import multiprocessing
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -194,23 +196,53 @@ def test_what_is_put_since_a_view_was_taken_is_found_as_far_as_the_scope_goes(in
     assert {entry.id for entry in ranking.entries} == {"1", "2"}
 
 
-def test_meaning_of_a_question_may_be_computed_while_it_is_searched(index: VectorIndex, put: Put) -> None:
+def test_vectors_of_a_question_may_be_computed_while_it_is_searched(index: VectorIndex, put: Put) -> None:
     put("1", "apple", axis=1)
     asked = []
 
-    def meaning() -> NDArray[np.float32]:
-        asked.append(1)
-        return along(1)
+    def embed(dim: int, texts: Sequence[str]) -> NDArray[np.float32]:
+        asked.append(list(texts))
+        return np.stack([along(1, dim) for _ in texts])
 
-    assert index.search("apple", along(1, STATIC_DIM), meaning) == index.search("apple", along(1, STATIC_DIM), along(1))
-    assert asked == [1]
-    with pytest.raises(InvalidInput, match=r"vector: got 'shape \(3,\)'"):
-        index.search("apple", None, lambda: np.zeros(3, dtype=np.float32))
+    found = index.search("anApple", partial(embed, STATIC_DIM), partial(embed, DIM))
+    assert found == index.search("anApple", along(1, STATIC_DIM), along(1))
+    assert found[0].ranks.keys() == {WORDS, STATIC, MEANING}
+    assert asked == [["an apple anapple"], ["anApple"]]
+    with pytest.raises(InvalidInput, match=r"vector: got 'shape \(256,\)'"):
+        index.search("apple", None, partial(embed, STATIC_DIM))
+
+
+def test_of_those_who_search_meanwhile_questions_are_embedded_at_once_and_each_finds_what_is_his(index: VectorIndex, put: Put) -> None:
+    for number in range(12):
+        put(str(number), "apple", axis=number, collection="ab"[number % 2])
+    began, go, computed = threading.Event(), threading.Event(), []
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        computed.append(len(texts))
+        began.set()
+        assert go.wait(60)
+        return np.stack([along(int(text)) for text in texts])
+
+    scopes = [Scope(collections=["ab"[number % 3 % 2]]) for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(index.search, str(number), None, embed, scope=scope) for number, scope in enumerate(scopes)]
+        try:
+            assert began.wait(60)
+            while len(index._compare._waiting) < 12 - computed[0]:
+                assert not any(one.done() for one in asked)
+        finally:
+            go.set()
+        for number, (one, scope) in enumerate(zip(asked, scopes, strict=True)):
+            hits = one.result()
+            assert scope.collections is not None
+            assert {"ab"[int(hit.id) % 2] for hit in hits} == set(scope.collections)
+            assert (hits[0].id == str(number)) is ("ab"[number % 2] in scope.collections)
+    assert (len(computed), sum(computed)) == (2, 12)
 
 
 def test_nobody_computes_a_meaning_where_nothing_is_embedded(index: VectorIndex, put: Put) -> None:
     put("1", "apple", meaning=False)
-    assert [hit.id for hit in index.search("apple", None, lambda: pytest.fail("it was computed"))] == ["1"]
+    assert [hit.id for hit in index.search("apple", None, lambda _: pytest.fail("it was computed"))] == ["1"]
 
 
 def test_what_was_held_before_a_change_is_not_answered_after_it(index: VectorIndex, put: Put) -> None:
