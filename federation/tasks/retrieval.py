@@ -14,6 +14,7 @@ from celery import shared_task
 
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
+from federation.engines.contracts import FEW
 from federation.errors import InvalidInput, ModelUnavailable
 from federation.services import indexed_folders, indexing, retrieval
 from federation.services.indexed_documents import NewDocument
@@ -292,7 +293,7 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
         return []
     stored, depth = _vectors(), max(RANKED, limit)
     while True:
-        hits = stored.search(query, _by_words, _by_meaning, limit=depth, scope=scope)
+        hits = stored.search(query, static_vectors, meanings, limit=depth, scope=scope)
         with task.transaction() as session:
             ranked = [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits]
             found = retrieval.places(session, ranked, limit=limit)
@@ -301,9 +302,14 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
         depth *= MORE
 
 
-def _by_words(texts: Sequence[str]) -> "NDArray[np.float32]":
+def static_vectors(texts: Sequence[str]) -> "NDArray[np.float32]":
+    """Return the static vectors of questions, which come as `query_text` has them."""
     return catalogue.embedding(retrieval.STATIC_ENGINE).embed(texts)
 
 
-def _by_meaning(texts: Sequence[str]) -> "NDArray[np.float32]":
-    return catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed(texts)
+def meanings(texts: Sequence[str]) -> "NDArray[np.float32]":
+    """Return the model's vectors of questions, which wait for no tree that is embedded meanwhile."""
+    import numpy as np  # noqa: PLC0415 - a node without vectors has none
+
+    engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
+    return np.concatenate([engine.embed(texts[start : start + FEW]) for start in range(0, len(texts), FEW)])

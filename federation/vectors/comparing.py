@@ -11,7 +11,7 @@ from federation.together import Together
 from federation.vectors.held import Held
 from federation.vectors.view import View
 
-# Searches that are computed at once: more take as long each, and the first would wait for the last. So few texts are questions to an engine.
+# Searches that are computed at once: of more each takes as long, and the first would wait for the last.
 AT_ONCE: Final = 16
 
 Embed: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]

@@ -20,7 +20,7 @@ def test_many_groups_and_small_batches_give_the_vectors_of_each_text_alone(minil
     alone = np.concatenate([minilm.embed([text]) for text in TEXTS])
     monkeypatch.setattr(text_encoder, "_GROUP", 3)
     monkeypatch.setattr(minilm, "_batch_tokens", 64)
-    np.testing.assert_allclose((minilm.embed(TEXTS * 3) * np.tile(alone, (3, 1))).sum(axis=1), 1.0, atol=1e-3)
+    np.testing.assert_allclose((minilm.embed(TEXTS) * alone).sum(axis=1), 1.0, atol=1e-3)
 
 
 def test_question_is_answered_while_many_texts_are_computed(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
