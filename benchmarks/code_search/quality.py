@@ -17,7 +17,7 @@ from benchmarks.code_search.corpus import Question
 from benchmarks.intervals import percentile
 from federation.engines import catalogue
 from federation.services.retrieval import EMBEDDING_ENGINE, STATIC_ENGINE
-from federation.tasks.retrieval import TOKENS
+from federation.tasks.retrieval import TOKENS, meanings, static_vectors
 from federation.vectors.chunking import Chunk
 from federation.vectors.filters import Scope
 from federation.vectors.index import Key, VectorIndex
@@ -215,12 +215,10 @@ def _score(ranks: Sequence[int | None]) -> Score:
 
 def latencies(index: VectorIndex, asked: Sequence[Asked], clients: int) -> dict[str, float]:
     """Return what a search takes in milliseconds, its question's vectors included, at so many clients of this process."""
-    static, meaning = catalogue.embedding(STATIC_ENGINE), catalogue.embedding(EMBEDDING_ENGINE)
 
     def once(each: Asked) -> float:
-        text = each.question.about.question
         began = time.perf_counter()
-        _search(index, text, static.embed([query_text(text)])[0], lambda: meaning.embed([text], truncate_at=256)[0])
+        _search(index, each.question.about.question, static_vectors, meanings)
         return (time.perf_counter() - began) * 1000
 
     for each in asked[:10]:

@@ -4,13 +4,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 from federation.errors import InvalidInput, PermanentError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+# So few texts are questions: who asks waits for nobody. More are many, which an engine embeds behind all else.
+FEW: Final = 4
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from federation.engines.contracts import FEW
 from federation.engines.digests import Weights
 from federation.errors import ContextLengthError, InvalidInput
 from federation.together import Together
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 # Texts that are tokenised at once, while the model computes those before them.
 _GROUP: Final = 1024
-# So few texts are a question: who asks waits for nobody.
-_FEW: Final = 4
 
 # The tokens of texts that are computed together.
 Batch: TypeAlias = Sequence[list[int]]
@@ -80,7 +79,7 @@ class TextEncoder(ABC):
         order: list[int] = []
         tokenized = self._batched(texts, truncate_at, order)
         # A question is computed with whatever others came meanwhile: of several at once each would only take the cores from the others.
-        vectors = self._together(list(chain.from_iterable(tokenized))) if len(texts) <= _FEW else self._many(tokenized)
+        vectors = self._together(list(chain.from_iterable(tokenized))) if len(texts) <= FEW else self._many(tokenized)
         return np.asarray(vectors[np.argsort(order)])
 
     def _questions(self, asked: Sequence[Batch]) -> "list[NDArray[np.float32]]":
@@ -103,7 +102,7 @@ class TextEncoder(ABC):
         def tokenized(group: list[int]) -> list[Any]:
             some = [texts[index] for index in group]
             # Many are spread over the cores, which for a question takes longer than to encode it.
-            return list(self._tokenizer.encode_batch_fast(some)) if len(some) > _FEW else list(map(self._tokenizer.encode, some))
+            return list(self._tokenizer.encode_batch_fast(some)) if len(some) > FEW else list(map(self._tokenizer.encode, some))
 
         # Of one group nothing is ahead, and nobody else's is waited for.
         ahead = self._ahead.map(tokenized, groups) if len(groups) > 1 else map(tokenized, groups)

@@ -77,12 +77,7 @@ def _put(memory_id: str, collection: str, vector: "NDArray[np.float32]") -> None
 
 
 def _nearest(vector: "NDArray[np.float32]", scope: Scope, depth: int) -> Ranking:
-    from federation.vectors.table import run  # noqa: PLC0415 - imports LanceDB
-
-    async def nearest() -> Ranking:
-        return await (await _vectors().view()).by_vector(vector, scope, depth)
-
-    return run(nearest())
+    return _vectors().view().by_vector(vector, scope, depth)
 
 
 @shared_task(bind=True, base=FederationTask, name=memories.RANK, time_limit=300)

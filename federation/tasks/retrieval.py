@@ -14,6 +14,7 @@ from celery import shared_task
 
 from federation.delivery.task import FederationTask
 from federation.engines import catalogue
+from federation.engines.contracts import FEW
 from federation.errors import InvalidInput, ModelUnavailable
 from federation.services import indexed_folders, indexing, retrieval
 from federation.services.indexed_documents import NewDocument
@@ -27,14 +28,12 @@ from federation.vectors.filters import Scope
 from federation.vectors.languages import SUFFIXES
 from federation.vectors.scan import UNREADABLE, require_apart, require_inside, scan
 from federation.vectors.snippets import Question
-from federation.vectors.wording import query_text
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from federation.vectors.index import Key, VectorIndex
-    from federation.vectors.view import Vector
 
 # Longer chunks are cut for the model, which is three times as fast so; their whole text is still found by its words.
 TOKENS = 128
@@ -293,9 +292,8 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
     if scope.is_empty:
         return []
     stored, depth = _vectors(), max(RANKED, limit)
-    static, meaning = _vectors_of(query)
     while True:
-        hits = stored.search(query, static, meaning, limit=depth, scope=scope)
+        hits = stored.search(query, static_vectors, meanings, limit=depth, scope=scope)
         with task.transaction() as session:
             ranked = [(uuid.UUID(hit.id), round(hit.score, 6), sorted(hit.ranks)) for hit in hits]
             found = retrieval.places(session, ranked, limit=limit)
@@ -304,13 +302,14 @@ def best(task: FederationTask, query: str, scope: Scope, *, limit: int) -> list[
         depth *= MORE
 
 
-def _vectors_of(query: str) -> tuple["NDArray[np.float32]", "Vector"]:
-    """Return the static vector of a question, and the model's, computed when it is first asked for."""
-    [static] = catalogue.embedding(retrieval.STATIC_ENGINE).embed([query_text(query)])
+def static_vectors(texts: Sequence[str]) -> "NDArray[np.float32]":
+    """Return the static vectors of questions, which come as `query_text` has them."""
+    return catalogue.embedding(retrieval.STATIC_ENGINE).embed(texts)
 
-    @cache
-    def meaning() -> "NDArray[np.float32]":
-        vector: NDArray[np.float32] = catalogue.embedding(retrieval.EMBEDDING_ENGINE).embed([query])[0]
-        return vector
 
-    return static, meaning
+def meanings(texts: Sequence[str]) -> "NDArray[np.float32]":
+    """Return the model's vectors of questions, which wait for no tree that is embedded meanwhile."""
+    import numpy as np  # noqa: PLC0415 - a node without vectors has none
+
+    engine = catalogue.embedding(retrieval.EMBEDDING_ENGINE)
+    return np.concatenate([engine.embed(texts[start : start + FEW]) for start in range(0, len(texts), FEW)])

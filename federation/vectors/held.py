@@ -4,7 +4,7 @@ Of a vector each number is held as one of 255 steps, which is a quarter of its s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numkong
@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from federation.together import Together
 from federation.vectors.filters import Scope
 from federation.vectors.ranking import Entry, Ranking
 
@@ -87,13 +86,9 @@ class Held:
     _order: NDArray[np.intp]
     _columns: dict[str, _Column]
     _blocks: Sequence[_Block]
-    _compare: Together[NDArray[np.float32], NDArray[np.float32]] = field(init=False)
 
-    def __post_init__(self) -> None:
-        # What is read from memory for one is there for all who ask meanwhile.
-        object.__setattr__(self, "_compare", Together(self._scores))
-
-    def _scores(self, vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def scores(self, vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Return for each vector its dot products with those of all rows, which are read from memory once for all of them."""
         scores, start = np.empty((len(vectors), len(self)), dtype=np.float32), 0
         stepped, steps = _stepped(np.stack(vectors))
         for block in self._blocks:
@@ -101,7 +96,8 @@ class Held:
             sums = np.asarray(numkong.dots_packed(stepped, block.packed)).astype(np.float32)
             np.multiply(sums, block.steps, out=scores[:, start : start + len(block.steps)])
             start += len(block.steps)
-        return list(scores * steps[:, None])
+        scores *= steps[:, None]
+        return list(scores)
 
     @classmethod
     def of(cls, version: int, batches: pa.RecordBatchReader, dim: int) -> "Held":
@@ -138,9 +134,8 @@ class Held:
         passing = self._passing(scope)
         return len(self._ids) if passing is None else int(np.count_nonzero(passing))
 
-    def nearest(self, vector: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
-        """Return the best `depth` rows by the dot product with `vector`."""
-        scores = self._compare(vector)
+    def best(self, scores: NDArray[np.float32], scope: Scope, depth: int) -> Ranking:
+        """Return the `depth` rows of a scope that have the best of these scores, which are of all rows."""
         passing = self._passing(scope)
         rows = None if passing is None else np.flatnonzero(passing)
         if rows is not None:

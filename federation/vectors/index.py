@@ -3,25 +3,24 @@
 Of each document there is a row too, made of those of its chunks: a chunk whose whole file is about the question comes before its like.
 """
 
-import asyncio
 import fcntl
 import shutil
-from collections.abc import Collection, Coroutine, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
+from federation.vectors.comparing import Asked, Vector, comparing
 from federation.vectors.filters import EVERYTHING, Scope, one_of
 from federation.vectors.ranking import Hit, Ranking, fused
-from federation.vectors.table import INDEX_ABOVE, Row, Table, run
-from federation.vectors.view import Vector
+from federation.vectors.table import INDEX_ABOVE, Row, Table
 from federation.vectors.wording import query_text
 
 STATIC_DIM: Final = 256
@@ -44,6 +43,11 @@ def _weights(embedded: float) -> dict[str, float]:
     Else the little that is embedded would come before all the rest.
     """
     return {WORDS: 1.0, STATIC: 1.0 - 0.5 * embedded, MEANING: 1.5 * embedded}
+
+
+def _fused(ranked: Mapping[str, Ranking], whole: Mapping[str, Ranking], weights: Mapping[str, float], limit: int) -> list[Hit]:
+    chunks = {ranker: (weights[ranker], ranked[ranker]) for ranker in weights if ranker in ranked}
+    return fused(chunks, [(WHOLE * weights[ranker], whole[ranker]) for ranker in weights if ranker in whole], limit=limit)
 
 
 class Key(NamedTuple):
@@ -72,6 +76,7 @@ class VectorIndex:
         self.words = Table(directory, "words", dim=STATIC_DIM, index_above=index_above)
         self.documents = Table(directory, "documents", dim=STATIC_DIM, index_above=index_above)
         self.meanings = Table(directory, "meanings", index_above=index_above, has_words=False)
+        self._compare = comparing()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -125,7 +130,7 @@ class VectorIndex:
     def search(
         self,
         question: str,
-        static: NDArray[np.float32] | None = None,
+        static: Vector | None = None,
         meaning: Vector | None = None,
         *,
         limit: int = 10,
@@ -133,36 +138,36 @@ class VectorIndex:
     ) -> list[Hit]:
         """Return the best chunks by words and by each vector of the question that is given, best first.
 
-        The vectors have shapes (256,) and (384,) and unit length; an empty question is ranked by them alone. `meaning` may be a function, which
-        computes it while LanceDB ranks by words. Raises InvalidInput if `limit` is below 1 or a vector does not fit.
+        The vectors have shapes (256,) and (384,) and unit length; an empty question is ranked by them alone. Each may be a function, which gets
+        texts and returns their vectors while LanceDB ranks by words: `static` those of words, `meaning` those of questions as they were asked.
+        Raises InvalidInput if `limit` is below 1 or a vector does not fit, and what these functions raise.
         """
         if limit < 1:
             raise InvalidInput("limit", limit, "1 or more")
-        if static is not None and static.shape != (STATIC_DIM,):
-            raise InvalidInput("vector", f"shape {static.shape}", f"shape ({STATIC_DIM},)")
         if scope.is_empty:
             return []
-        return run(self._found(question, static, meaning, limit, scope))
-
-    async def _found(self, question: str, static: NDArray[np.float32] | None, meaning: Vector | None, limit: int, scope: Scope) -> list[Hit]:
         depth, text = max(DEPTH, limit), query_text(question)
         # A document is of no kind.
         of_any_kind = replace(scope, kinds=None)
-        words, documents, meanings = await asyncio.gather(self.words.view(), self.documents.view(), self.meanings.view())
-        if callable(meaning) and await meanings.count(EVERYTHING) == 0:
-            # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
-            meaning = None
-        # In the order in which they begin: what LanceDB does, it does beside the rest.
-        asked: dict[tuple[str, bool], Coroutine[Any, Any, Ranking]] = {}
-        if text:
-            asked[WORDS, False] = words.by_words(text, scope, depth)
-            asked[WORDS, True] = documents.by_words(text, of_any_kind, DOCUMENTS)
-        if static is not None and static.any():
-            asked[STATIC, False] = words.by_vector(static, scope, depth)
-            asked[STATIC, True] = documents.by_vector(static, of_any_kind, DOCUMENTS)
-        if meaning is not None:
-            asked[MEANING, False] = meanings.by_vector(meaning, scope, depth)
-        found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
-        weights = _weights(min(1.0, await meanings.count(scope) / max(1, await words.count(scope))) if meaning is not None else 0.0)
-        whole = [(WHOLE * weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if is_whole]
-        return fused({ranker: (weights[ranker], ranking) for (ranker, is_whole), ranking in found.items() if not is_whole}, whole, limit=limit)
+        words, documents, meanings = self.words.view(), self.documents.view(), self.meanings.view()
+        # What LanceDB does, it does beside the rest.
+        by_words = (words.by_words(text, scope, depth), documents.by_words(text, of_any_kind, DOCUMENTS)) if text else None
+        asked: dict[str, Asked] = {}
+        if static is not None:
+            asked[STATIC] = Asked(text, static, [words, documents])
+        # The model takes seconds to load; nobody waits for it where nothing is embedded yet.
+        if meaning is not None and not (callable(meaning) and meanings.count(EVERYTHING) == 0):
+            asked[MEANING] = Asked(question, meaning, [meanings])
+        found = dict(zip(asked, self._compare(list(asked.values())), strict=True)) if asked else {}
+        ranked: dict[str, Ranking] = {}
+        whole: dict[str, Ranking] = {}
+        embedded = 0.0
+        if (vector := found.get(STATIC)) is not None and vector.vector.any():
+            ranked[STATIC] = words.by_vector(vector.vector, scope, depth, vector.scores[0])
+            whole[STATIC] = documents.by_vector(vector.vector, of_any_kind, DOCUMENTS, vector.scores[1])
+        if (vector := found.get(MEANING)) is not None:
+            ranked[MEANING] = meanings.by_vector(vector.vector, scope, depth, vector.scores[0])
+            embedded = min(1.0, meanings.count(scope) / max(1, words.count(scope)))
+        if by_words is not None:
+            ranked[WORDS], whole[WORDS] = (ranking.result() for ranking in by_words)
+        return _fused(ranked, whole, _weights(embedded), limit)

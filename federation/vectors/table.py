@@ -1,14 +1,13 @@
 """A table of LanceDB: words and vectors for ranking, never the text to show; one process writes at a time."""
 
-import asyncio
 import os
 import threading
-from collections.abc import Collection, Coroutine, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple
 
 import lancedb
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from federation.errors import InvalidInput
 from federation.vectors import held
+from federation.vectors.asking import run
 from federation.vectors.filters import EVERYTHING, Scope, one_of
 from federation.vectors.held import Held
 from federation.vectors.view import TEXT, VECTOR, View
@@ -34,7 +34,6 @@ METADATA_CACHE_BYTES: Final = 64 * 2**20
 # Readers that opened an old version must be able to finish.
 KEEP_VERSIONS: Final = timedelta(hours=2)
 
-T = TypeVar("T")
 COLUMNS: Final = ("id", "document_id", COLLECTION, "path", "kind", TEXT)
 
 
@@ -64,27 +63,6 @@ def _batch(rows: Collection[Row], schema: pa.Schema, dim: int) -> pa.Table:
         raise InvalidInput("vector", f"shape {vectors.shape[1:]}", f"{dim} finite numbers")
     columns = [pa.array([getattr(row, name) for row in rows], pa.string()) for name in COLUMNS]
     return pa.Table.from_arrays([*columns, pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)], schema=schema)
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Wait for what LanceDB computes; rankings that are gathered in it are computed at the same time."""
-    if (own := getattr(_own, "loop", None)) is None:
-        own = _own.loop = _Loop()
-    found: T = own.loop.run_until_complete(coroutine)
-    return found
-
-
-class _Loop:
-    """The event loop of a thread that searches, which ends with it: to make one for each search takes as long as LanceDB does."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-
-    def __del__(self) -> None:
-        self.loop.close()
-
-
-_own = threading.local()
 
 
 @cache
@@ -153,19 +131,16 @@ class Table:
 
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Return the number of rows."""
-        return run(self._counted(scope))
+        return self.view().count(scope)
 
-    async def _counted(self, scope: Scope) -> int:
-        return await (await self.view()).count(scope)
-
-    async def view(self) -> View:
+    def view(self) -> View:
         """Return it as it is now, to be ranked."""
-        reader = await self._reader()
+        reader = self._reader()
         # Looked at before the reader does, so that what is committed in between is looked at once more.
         there = frozenset(os.listdir(self._directory / f"{self._name}.lance" / "_versions"))
         if there != self._seen.there:
-            await reader.checkout_latest()
-            self._seen = _Seen(there, int(await reader.version()))
+            run(reader.checkout_latest())
+            self._seen = _Seen(there, int(run(reader.version())))
         return View(self._rows(self._seen.version), reader, self.dim)
 
     def _rows(self, version: int) -> Held | None:
@@ -212,12 +187,12 @@ class Table:
         query = self._table().search().select(list(columns))
         return (query.where(condition) if condition else query).limit(None)
 
-    async def _reader(self) -> Any:
+    def _reader(self) -> Any:
         if self._reading is None:
             self._table()
             # With an interval of 0 LanceDB looks for a new version twice in each query; here each view looks once.
-            database = await lancedb.connect_async(self._directory, read_consistency_interval=None, session=_session())
-            self._reading = await database.open_table(self._name)
+            database = run(lancedb.connect_async(self._directory, read_consistency_interval=None, session=_session()))
+            self._reading = run(database.open_table(self._name))
         return self._reading
 
     def optimize(self) -> None:

@@ -72,9 +72,7 @@ def test_questions_that_come_meanwhile_are_computed_together_and_answered_each_w
     assert len(computed) < len(questions)
 
 
-def test_question_that_fails_fails_for_all_who_were_computed_with_it_and_for_nobody_after(
-    minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engine_that_fails_fails_for_all_who_ask_and_for_nobody_after(minilm: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(runner: object, rows: object) -> None:
         raise RuntimeError("broken")
 

@@ -4,7 +4,9 @@ import multiprocessing
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +17,13 @@ from federation.errors import InvalidInput
 from federation.vectors.filters import Scope
 from federation.vectors.held import _best
 from federation.vectors.index import MEANING, STATIC, STATIC_DIM, WORDS, Key, VectorIndex
-from federation.vectors.table import DIM, Table, run
-from federation.vectors.view import View
+from federation.vectors.table import DIM
 from federation.vectors.wording import searchable_text
 from tests.integration.vectors.conftest import along
 
 Put = Callable[..., None]
 # How far a score may be from what it is where vectors are held in steps.
 STEP = 0.003
-
-
-def view_of(table: Table) -> View:
-    return run(table.view())
 
 
 def test_a_chunk_is_put_and_replaced(index: VectorIndex, put: Put) -> None:
@@ -140,7 +137,7 @@ def test_vectors_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: Path) 
     for scope in (*scopes, Scope(collections=["x"], path_prefix="q/", suffixes=["1.py", "2.py"])):
         assert held.meanings.count(scope) == not_held.meanings.count(scope)
         for depth in (1, 20, 600):
-            one, other = (run(view_of(index.meanings).by_vector(vectors[3], scope, depth)) for index in (held, not_held))
+            one, other = (index.meanings.view().by_vector(vectors[3], scope, depth) for index in (held, not_held))
             # What is listed at a place is as near as what LanceDB lists there, but for the steps.
             assert len(one.entries) == len(other.entries)
             for entry, place in zip(one.entries, other.entries, strict=True):
@@ -162,9 +159,9 @@ def test_best_are_those_that_an_order_of_all_puts_first(count: int, alike: int) 
 
 def test_of_what_is_held_only_what_came_since_is_read(index: VectorIndex, put: Put) -> None:
     put("1", "apple", axis=1, document="a")
-    first = view_of(index.meanings).held
+    first = index.meanings.view().held
     put("2", "apple", axis=2, document="b", path="b.py")
-    both = view_of(index.meanings).held
+    both = index.meanings.view().held
     assert first is not None
     assert both is not None
     assert (len(first), len(both), both.count(Scope(["b"]))) == (1, 2, 1)
@@ -183,39 +180,69 @@ def test_words_of_rows_that_are_held_are_ranked_as_lancedb_ranks_them(tmp_path: 
     held.words.optimize()
     held.documents.optimize()
     for scope in (Scope(), Scope(collections=["x"]), Scope(path_prefix="p/", suffixes=["7.py"]), Scope(kinds=["no"]), Scope(collections=["x", "y"])):
-        one, other = (run(view_of(index.words).by_words("apple tree", scope, 400)) for index in (held, not_held))
+        one, other = (index.words.view().by_words("apple tree", scope, 400).result() for index in (held, not_held))
         assert sorted(one.entries, key=str) == sorted(other.entries, key=str)
         assert one.floor == other.floor
 
 
 def test_what_is_put_since_a_view_was_taken_is_found_as_far_as_the_scope_goes(index: VectorIndex, put: Put) -> None:
     put("1", "apple")
-    view = view_of(index.words)
+    view = index.words.view()
     put("2", "apple")
     put("hidden", "apple", collection="of others")
     # Of another search, for which LanceDB goes on to what is there by then.
-    assert view_of(index.words).held is not view.held
-    ranking = run(view.by_words("apple", Scope(collections=["c"]), 10))
+    assert index.words.view().held is not view.held
+    ranking = view.by_words("apple", Scope(collections=["c"]), 10).result()
     assert {entry.id for entry in ranking.entries} == {"1", "2"}
 
 
-def test_meaning_of_a_question_may_be_computed_while_it_is_searched(index: VectorIndex, put: Put) -> None:
+def test_vectors_of_a_question_may_be_computed_while_it_is_searched(index: VectorIndex, put: Put) -> None:
     put("1", "apple", axis=1)
     asked = []
 
-    def meaning() -> NDArray[np.float32]:
-        asked.append(1)
-        return along(1)
+    def embed(dim: int, texts: Sequence[str]) -> NDArray[np.float32]:
+        asked.append(list(texts))
+        return np.stack([along(1, dim) for _ in texts])
 
-    assert index.search("apple", along(1, STATIC_DIM), meaning) == index.search("apple", along(1, STATIC_DIM), along(1))
-    assert asked == [1]
-    with pytest.raises(InvalidInput, match=r"vector: got 'shape \(3,\)'"):
-        index.search("apple", None, lambda: np.zeros(3, dtype=np.float32))
+    found = index.search("anApple", partial(embed, STATIC_DIM), partial(embed, DIM))
+    assert found == index.search("anApple", along(1, STATIC_DIM), along(1))
+    assert found[0].ranks.keys() == {WORDS, STATIC, MEANING}
+    assert asked == [["an apple anapple"], ["anApple"]]
+    with pytest.raises(InvalidInput, match=r"vector: got 'shape \(256,\)'"):
+        index.search("apple", None, partial(embed, STATIC_DIM))
+
+
+def test_of_those_who_search_meanwhile_questions_are_embedded_at_once_and_each_finds_what_is_his(index: VectorIndex, put: Put) -> None:
+    for number in range(12):
+        put(str(number), "apple", axis=number, collection="ab"[number % 2])
+    began, go, computed = threading.Event(), threading.Event(), []
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        computed.append(len(texts))
+        began.set()
+        assert go.wait(60)
+        return np.stack([along(int(text)) for text in texts])
+
+    scopes = [Scope(collections=["ab"[number % 3 % 2]]) for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(index.search, str(number), None, embed, scope=scope) for number, scope in enumerate(scopes)]
+        try:
+            assert began.wait(60)
+            while len(index._compare._waiting) < 12 - computed[0]:
+                assert not any(one.done() for one in asked)
+        finally:
+            go.set()
+        for number, (one, scope) in enumerate(zip(asked, scopes, strict=True)):
+            hits = one.result()
+            assert scope.collections is not None
+            assert {"ab"[int(hit.id) % 2] for hit in hits} == set(scope.collections)
+            assert (hits[0].id == str(number)) is ("ab"[number % 2] in scope.collections)
+    assert (len(computed), sum(computed)) == (2, 12)
 
 
 def test_nobody_computes_a_meaning_where_nothing_is_embedded(index: VectorIndex, put: Put) -> None:
     put("1", "apple", meaning=False)
-    assert [hit.id for hit in index.search("apple", None, lambda: pytest.fail("it was computed"))] == ["1"]
+    assert [hit.id for hit in index.search("apple", None, lambda _: pytest.fail("it was computed"))] == ["1"]
 
 
 def test_what_was_held_before_a_change_is_not_answered_after_it(index: VectorIndex, put: Put) -> None:
