@@ -39,6 +39,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IN_THE_WAY = {"40001", "40P01", "55P03"}
 # What is written there takes its place first, and nobody else has taken that.
 _PLACES = {
+    "pk_ballots",
     "pk_conversation_phases",
     "pk_message_receipts",
     "uq_agent_findings_session_id_position",

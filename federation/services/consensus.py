@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Uuid, bindparam, func, or_, select, text, update
+from sqlalchemy import String, Uuid, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -34,7 +34,14 @@ _HERE = (_NAMED, or_(Consensus.conversation_id == conversations.COMMONS, Consens
 _THERE = (_NAMED, Consensus.conversation_id == bindparam("conversation"))
 _FOUND, _FOUND_IN = select(Consensus).where(*_HERE), select(Consensus).where(*_THERE)
 # Without what only the turn makes sure of.
-_NAME = (Consensus.id, Consensus.slug, Consensus.conversation_id, turns.shared(func.concat("vote ", Consensus.id)))
+_TURN = func.concat("vote ", Consensus.id)
+_NAME = (
+    Consensus.id,
+    Consensus.slug,
+    Consensus.conversation_id,
+    turns.shared(_TURN),
+    turns.taken(func.concat(_TURN, " ", bindparam("me", type_=String()))),
+)
 _SHARED, _SHARED_IN = select(*_NAME).where(*_HERE), select(*_NAME).where(*_THERE)
 # Who may not see the ballots of others is told whose there are.
 _VOTED = text("SELECT federation_voted(:id) AS name ORDER BY name")
@@ -200,7 +207,10 @@ def find(session: Session, reference: str, *, conversation_id: str | None = None
 
 
 def share(session: Session, reference: str, *, conversation_id: str | None = None) -> uuid.UUID:
-    """Return the id of the vote that `find` finds, which nobody ends or changes before the commit. Raises as that."""
+    """Return the id of the vote that `find` finds, which nobody ends or changes before the commit, and in which the caller is at one thing at a time.
+
+    Raises as that.
+    """
     asked = _asked(session, reference, conversation_id)
     found = session.execute(_SHARED if conversation_id is None else _SHARED_IN, asked).all()
     identity: uuid.UUID = _meant(session, found, reference, conversation_id).id

@@ -1,5 +1,6 @@
 """The end of a vote: counted once, by the program's own role, while no ballot can be cast; its outcome opens or closes the gate of a task."""
 
+import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from federation.consensus.ballots import Outcome
 from federation.consensus.tally import tally
@@ -28,6 +30,14 @@ _IS_DUE = or_(
 # With how many ballots there are. Made once, because it is asked after each of them.
 _CAST = select(func.count()).where(StoredBallot.consensus_id == Consensus.id, StoredBallot.revision == Consensus.revision)
 _STANDS = select(Consensus, _CAST.correlate(Consensus).scalar_subquery(), func.clock_timestamp()).where(Consensus.id == bindparam("vote"))
+# With the event that tells of it.
+_CLOSE = event_log.together(
+    """
+    closed AS (
+        UPDATE consensus SET state = :state, outcome = CAST(:outcome AS jsonb), closed_at = :closed_at, updated_by = :actor WHERE id = :id
+    )
+    """
+)
 # Part of a query: whether any are due.
 ANY_DUE = select(Consensus.id).where(_IS_DUE).exists()
 
@@ -84,12 +94,14 @@ def withdraw(session: Session, vote: Consensus, *, reason: str) -> Consensus:
 
 
 def _close(session: Session, vote: Consensus, state: ConsensusState, outcome: Mapping[str, Any]) -> None:
-    values = {"state": state, "outcome": dict(outcome), "closed_at": func.clock_timestamp()}
-    # Open it is, and nobody else changes it meanwhile: the caller has its turn.
-    ended = update(Consensus).where(Consensus.id == vote.id, Consensus.state == ConsensusState.OPEN).values(**values).returning(Consensus)
-    session.scalars(ended, execution_options={"populate_existing": True}).one()
+    who = context(session)
+    stands = {"state": state, "outcome": dict(outcome), "closed_at": who.now()}
     payload = {"consensus_id": vote.id, "revision": vote.revision, "state": state, "outcome": outcome}
     event_log.append(session, "consensus.closed", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
+    # Open it is, and nobody else changes it meanwhile: the caller has its turn.
+    event_log.write(session, _CLOSE, id=vote.id, actor=who.actor, **stands | {"outcome": json.dumps(stands["outcome"])})
+    for name, value in stands.items():
+        set_committed_value(vote, name, value)
     notify(session, [consensus.stream(vote)])
 
 

@@ -30,11 +30,21 @@ _STANDS = (
     .outerjoin(StoredBallot, and_(*_VOTED))
     .where(Consensus.id == bindparam("vote"))
 )
-_CAST = text(
+# With the events that tell of it.
+_CAST = event_log.together(
     """
-    INSERT INTO ballots (consensus_id, revision, actor, response, confidence, reason, choice, digest, created_at)
-    VALUES (:consensus_id, :revision, :actor, CAST(:response AS jsonb), :confidence, :reason, :choice, :digest, :created_at)
-    ON CONFLICT DO NOTHING RETURNING actor
+    ballot AS (
+        INSERT INTO ballots (consensus_id, revision, actor, response, confidence, reason, choice, digest, created_at)
+        VALUES (:consensus_id, :revision, :actor, CAST(:response AS jsonb), :confidence, :reason, :choice, :digest, :created_at)
+    )
+    """
+)
+# The ballots, and what their voters signed of the same, in one journey.
+_SAID = text(
+    """
+    SELECT actor, response, confidence, NULL AS choice FROM ballots WHERE consensus_id = :id AND revision = :revision
+    UNION ALL
+    SELECT actor, NULL, NULL, choice FROM statements WHERE subject = ANY(CAST(:subjects AS text[])) AND action = :action AND mode = :mode
     """
 )
 _WHILE_OPEN = "while the vote is open neither counts"
@@ -70,7 +80,7 @@ def respond(
     a second ballot or a vote that is closed, Equivocation for the signed contrary of what the caller signed before, InvalidInput.
     """
     me = context(session).actor
-    # So that nobody ends or changes it before the commit; read after that, as it stands then.
+    # So that nobody ends or changes it before the commit, nor casts the same ballot; read after that, as it stands then.
     asked = {"vote": consensus.share(session, reference, conversation_id=conversation_id), "me": me}
     vote, read, former = session.execute(_STANDS, asked, execution_options={"populate_existing": True}).one()
     consensus.require_voter(session, vote)
@@ -100,8 +110,6 @@ def respond(
     row = {"consensus_id": vote.id, "revision": vote.revision, "actor": me, **ballot, "choice": word, "digest": said and said.signed.digest}
     # Not the moment of the insertion, which may come after the deadline.
     row["created_at"] = consensus.require_open(session, vote)
-    if session.scalar(_CAST, row | {"response": json.dumps(ballot["response"])}) is None:
-        return _again(session, vote, session.get_one(StoredBallot, (vote.id, vote.revision, me)), ballot, said)
     statements.keep(session, said, conversation_id=vote.conversation_id)
     payload = {
         "consensus_id": vote.id,
@@ -114,6 +122,7 @@ def respond(
         "digest": row["digest"],
     }
     event_log.append(session, "consensus.voted", subject(vote, me), payload=payload, conversation_id=vote.conversation_id)
+    event_log.write(session, _CAST, **row | {"response": json.dumps(ballot["response"])})
     notify(session, [consensus.stream(vote)])
     return Cast(vote, StoredBallot(**row), None if said is None else said.statement.mode)
 
@@ -142,10 +151,9 @@ def _mode(session: Session, ballot: StoredBallot) -> Mode | None:
 
 def contraries(session: Session, vote: Consensus) -> dict[str, list[SignedStatement]]:
     """Return for each voter who signed two ballots of the present revision his statements, in order; what the caller may see of them."""
-    subjects = [subject(vote, one["agent"]) for one in vote.proposal["electorate"]]
     query = (
         select(SignedStatement)
-        .where(SignedStatement.subject.in_(subjects), SignedStatement.action == ACTION, SignedStatement.mode == Mode.SIGNED)
+        .where(SignedStatement.subject.in_(_subjects(vote)), SignedStatement.action == ACTION, SignedStatement.mode == Mode.SIGNED)
         .order_by(SignedStatement.actor, SignedStatement.created_at, SignedStatement.digest)
     )
     found: dict[str, list[SignedStatement]] = {}
@@ -157,6 +165,16 @@ def contraries(session: Session, vote: Consensus) -> dict[str, list[SignedStatem
 def counted(session: Session, vote: Consensus) -> list[Ballot]:
     """Return the ballots of the present revision as they are counted, with the contraries that make some of them void."""
     rules = consensus.rules_of(vote)
-    stored = [Ballot(one.actor, tuple(one.response), one.confidence) for one in consensus.ballots(session, vote)]
-    contrary = [Ballot(voter, heard(rules, one.choice)) for voter, theirs in contraries(session, vote).items() for one in theirs]
-    return [*stored, *contrary]
+    asked = {"id": vote.id, "revision": vote.revision, "subjects": _subjects(vote), "action": ACTION, "mode": Mode.SIGNED}
+    found, signed = list[Ballot](), dict[str, set[str]]()
+    for voter, response, confidence, choice in session.execute(_SAID, asked):
+        if choice is None:
+            found.append(Ballot(voter, tuple(response), confidence))
+        else:
+            signed.setdefault(voter, set()).add(choice)
+    contrary = [Ballot(voter, heard(rules, word)) for voter, theirs in signed.items() if len(theirs) > 1 for word in theirs]
+    return [*found, *contrary]
+
+
+def _subjects(vote: Consensus) -> list[str]:
+    return [subject(vote, one["agent"]) for one in vote.proposal["electorate"]]

@@ -45,3 +45,8 @@ def share(session: Session, keys: Sequence[str]) -> None:
 def shared(key: ColumnElement[str]) -> ColumnElement[None]:
     """Return what shares the turn of this key for each row that is selected, as `share` does; what else is selected is of before that."""
     return func.pg_advisory_xact_lock_shared(func.hashtextextended(key, 0))
+
+
+def taken(key: ColumnElement[str]) -> ColumnElement[None]:
+    """Return what has the turn of this key for each row that is selected, as `take` does; what else is selected is of before that."""
+    return func.pg_advisory_xact_lock(func.hashtextextended(key, 0))

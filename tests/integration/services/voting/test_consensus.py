@@ -21,9 +21,11 @@ from federation.services import (
     decisions,
     inboxes,
     statements,
+    votes,
 )
 from federation.transaction import Transactions
 from tests.integration.services.voting.conftest import ALL, AUTH, BEAT, Team
+from tests.integration.world import until
 
 
 def test_the_poll_of_the_whitepaper_ends_by_itself(team: Team) -> None:
@@ -205,6 +207,24 @@ def test_too_few_decide_nothing(team: Team) -> None:
     team.end_of_time(vote)
     assert team.settle(vote, BEAT).state == "undecided"
     assert team.results("ada", vote).reason == "no_quorum"
+
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
+def test_of_one_voters_ballots_at_once_the_first_stands(team: Team, transactions: Transactions) -> None:
+    vote = team.ask(early=False)
+    team.acknowledge("bob", vote)
+    with ThreadPoolExecutor(2) as pool:
+        with transactions.begin("bob", voice=team.signs("door")) as session:
+            votes.respond(session, str(vote.id), ["JWT"])
+            others = [pool.submit(team.respond, "bob", vote, option) for option in ("JWT", "OAuth2")]
+            until(lambda: team.rows(_WAITING) == [(2,)], "both wait for the one that is not committed")
+        same, contrary = others
+        assert same.result().ballot.response == ["JWT"]
+        with pytest.raises(Conflict, match="you voted 'JWT' in auth-decision already"):
+            contrary.result()
+    assert team.told(vote).count("consensus.voted") == 1
 
 
 def test_voters_at_once_are_all_counted_and_it_ends_once(team: Team, transactions: Transactions) -> None:
