@@ -14,8 +14,8 @@ import psycopg
 from psycopg.errors import UniqueViolation
 from psycopg.pq import Escaping, ExecStatus
 from psycopg.pq.abc import PGresult
-from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, InvalidRequestError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,7 @@ NOTICE_CHANNEL = "federation"
 _NOTIFY = text("SELECT pg_notify(:channel, key) FROM unnest(CAST(:keys AS text[])) AS key")
 _BEGIN = b"BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, set_config('" + ACTOR_SETTING.encode() + b"', %b, true)"
 _ACT = "SELECT clock_timestamp(), set_config(:setting, :actor, true)"
+_AWAY = "PostgreSQL does not answer; nothing was recorded, call again later"
 _NONE_FREE = "no connection to PostgreSQL became free in time; call again later"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Deadlock, serialisation failure, lock not available: the same transaction may succeed at once.
@@ -121,7 +122,7 @@ def _translated(error: DBAPIError, *, committing: bool) -> TransientError | Conf
         return DatabaseUnavailable("PostgreSQL has no room left on its disk; nothing was recorded: make room, and call again")
     if committing:
         return DatabaseUnavailable("PostgreSQL went away while it committed; look whether it was recorded before you call again")
-    return DatabaseUnavailable("PostgreSQL does not answer; nothing was recorded, call again later")
+    return DatabaseUnavailable(_AWAY)
 
 
 def _is_away(error: DBAPIError) -> bool:
@@ -141,7 +142,7 @@ def reading(engine: Engine) -> Iterator[Session]:
     """Yield a session that reads and sees one moment, however long it takes. Raises DatabaseUnavailable, TransientError."""
     with (
         _in_our_words(),
-        engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
+        _connected(engine).execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
         Session(connection) as session,
     ):
         yield session
@@ -163,7 +164,8 @@ def _in_our_words() -> Iterator[None]:
 
 def _began(session: Session, actor: str) -> datetime:
     """Begin, and say in the database who acts; return its time."""
-    connection = session.connection()
+    with _several_tries():
+        connection = session.connection()
     line: psycopg.Connection | None = connection.connection.driver_connection
     assert line is not None
     # As one message: to begin, and to say who acts, would be a journey each.
@@ -176,8 +178,23 @@ def _began(session: Session, actor: str) -> datetime:
     # The connection had ended without a sign. Nothing was done over it, and a new one is made.
     connection.invalidate()
     session.rollback()
-    began: datetime = session.execute(text(_ACT), {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
+    with _several_tries():
+        began: datetime = session.execute(text(_ACT), {"setting": ACTOR_SETTING, "actor": actor}).scalar_one()
     return began
+
+
+def _connected(engine: Engine) -> Connection:
+    with _several_tries():
+        return engine.connect()
+
+
+@contextmanager
+def _several_tries() -> Iterator[None]:
+    # After connections that had ended as soon as they were made SQLAlchemy's pool makes no more, and says so as of a wrong call.
+    try:
+        yield
+    except InvalidRequestError as error:
+        raise DatabaseUnavailable(_AWAY) from error
 
 
 class Transactions:

@@ -12,7 +12,7 @@ from federation.errors import DatabaseUnavailable, TransientError
 from federation.store import outbox
 from federation.store.fixed_ids import fixed_id
 from federation.store.models.executions import Execution
-from federation.transaction import Transactions, _refuse_ended, connect
+from federation.transaction import Transactions, _refuse_ended, connect, reading
 
 
 def test_two_who_record_the_same_execution_at_once_record_one(transactions, publisher) -> None:
@@ -68,6 +68,21 @@ def test_a_connection_that_has_ended_is_replaced_unnoticed(postgres, database: s
         with psycopg.connect(database, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s, 60000)", [pids[-1]])
     assert pids[0] != pids[1]
+    engine.dispose()
+
+
+def test_connections_that_end_as_soon_as_they_are_made_are_a_server_that_does_not_answer(postgres, database: str, publisher) -> None:
+    engine = connect(postgres.as_role("federation_app", database), most=2)
+
+    def end(connection: psycopg.Connection, *_: object) -> None:
+        with psycopg.connect(database, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.info.backend_pid])
+
+    event.listen(engine, "connect", end)
+    with pytest.raises(DatabaseUnavailable, match="does not answer"), Transactions(engine, publisher).begin("ada"):
+        pytest.fail("a transaction over a connection that has ended")
+    with pytest.raises(DatabaseUnavailable, match="does not answer"), reading(engine):
+        pytest.fail("a session over a connection that has ended")
     engine.dispose()
 
 
