@@ -159,8 +159,8 @@ class _Verifier:
         choice = heard(self._rules, said.choice)
         if any(ballot.voter == voter and ballot.choice != choice for ballot in ballots):
             self._verdict.equivocations.append(voter)
-        # What was signed after the end is evidence, and changes nothing.
-        if _moment(one["at"]) <= _moment(self._document["closed_at"]):
+        # What was signed after the end, or too late, is evidence, and changes nothing.
+        if _moment(one["at"]) <= self._last_moment():
             ballots.append(Ballot(voter, choice))
 
     def _said(self, one: Any, expected: Mapping[str, Any], *, at: datetime | None) -> Statement | str:

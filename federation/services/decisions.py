@@ -63,10 +63,9 @@ def still_open(session: Session, consensus_id: uuid.UUID) -> Consensus | None:
 
 def end(session: Session, consensus_id: uuid.UUID) -> Consensus:
     """Do as `settle`, for a vote that may be over: its ballots are counted once, with the turn."""
-    turns.take(session, consensus.turn(consensus_id))
-    vote = session.get_one(Consensus, consensus_id, populate_existing=True)
-    if vote.state == ConsensusState.OPEN and (found := _ended(session, vote, context(session).now())) is not None:
-        _close(session, vote, ConsensusState.UNDECIDED if found.winner is None else ConsensusState.DECIDED, found.as_json())
+    vote, now = _in_turn(session, consensus_id)
+    if vote.state == ConsensusState.OPEN and (found := _ended(session, vote, now)) is not None:
+        _close(session, vote, ConsensusState.UNDECIDED if found.winner is None else ConsensusState.DECIDED, found.as_json(), now)
         announcements.of_outcome(session, vote)
     if vote.state != ConsensusState.OPEN and vote.task_id is not None and vote.applied_at is None:
         _apply(session, vote, vote.task_id)
@@ -82,20 +81,28 @@ def _ended(session: Session, vote: Consensus, now: datetime) -> Outcome | None:
 
 def withdraw(session: Session, vote: Consensus, *, reason: str) -> Consensus:
     """End a vote without an outcome, for an operator; a task that it was about awaits approval as before. Raises Conflict for one that is closed."""
-    turns.take(session, consensus.turn(vote.id))
-    session.refresh(vote)
+    _, now = _in_turn(session, vote.id)
     if vote.state != ConsensusState.OPEN:
         raise Conflict(f"vote {consensus.called(vote)} is {vote.state} already")
-    _close(session, vote, ConsensusState.WITHDRAWN, {"withdrawn_by": context(session).actor, "reason": reason})
+    _close(session, vote, ConsensusState.WITHDRAWN, {"withdrawn_by": context(session).actor, "reason": reason}, now)
     announcements.of_outcome(session, vote)
     if vote.task_id is not None:
         _applied(session, vote, effect=None)
     return vote
 
 
-def _close(session: Session, vote: Consensus, state: ConsensusState, outcome: Mapping[str, Any]) -> None:
+def _in_turn(session: Session, consensus_id: uuid.UUID) -> tuple[Consensus, datetime]:
+    """Take the turn of a vote; return it as it stands then, and PostgreSQL's time, before which all was cast that is counted now."""
+    turns.take(session, consensus.turn(consensus_id))
+    row = session.execute(_STANDS, {"vote": consensus_id}, execution_options={"populate_existing": True}).one()
+    vote: Consensus = row[0]
+    now: datetime = row[2]
+    return vote, now
+
+
+def _close(session: Session, vote: Consensus, state: ConsensusState, outcome: Mapping[str, Any], now: datetime) -> None:
     who = context(session)
-    stands = {"state": state, "outcome": dict(outcome), "closed_at": who.now()}
+    stands = {"state": state, "outcome": dict(outcome), "closed_at": now}
     payload = {"consensus_id": vote.id, "revision": vote.revision, "state": state, "outcome": outcome}
     event_log.append(session, "consensus.closed", f"consensus:{vote.id}", payload=payload, conversation_id=vote.conversation_id)
     # Open it is, and nobody else changes it meanwhile: the caller has its turn.

@@ -39,12 +39,13 @@ _CAST = event_log.together(
     )
     """
 )
-# The ballots, and what their voters signed of the same, in one journey.
+# The ballots, and what their voters signed of the same before the deadline, in one journey.
 _SAID = text(
     """
     SELECT actor, response, confidence, NULL AS choice FROM ballots WHERE consensus_id = :id AND revision = :revision
     UNION ALL
     SELECT actor, NULL, NULL, choice FROM statements WHERE subject = ANY(CAST(:subjects AS text[])) AND action = :action AND mode = :mode
+        AND created_at <= :deadline
     """
 )
 _WHILE_OPEN = "while the vote is open neither counts"
@@ -139,7 +140,8 @@ def _again(session: Session, vote: Consensus, former: StoredBallot, ballot: dict
     """Return the ballot that is there, if it is this one. Raises Equivocation, Conflict."""
     if all(getattr(former, name) == value for name, value in ballot.items()):
         return Cast(vote, former, _mode(session, former))
-    follows = _WHILE_OPEN if vote.state == ConsensusState.OPEN else _AFTER
+    is_open = vote.state == ConsensusState.OPEN and context(session).now() < vote.deadline
+    follows = _WHILE_OPEN if is_open else _AFTER
     statements.keep_contrary(session, said, conversation_id=vote.conversation_id, follows=follows)
     raise Conflict(f"you voted {former.choice!r} in {consensus.called(vote)} already; a ballot is cast once, and that one stands")
 
@@ -166,6 +168,7 @@ def counted(session: Session, vote: Consensus) -> list[Ballot]:
     """Return the ballots of the present revision as they are counted, with the contraries that make some of them void."""
     rules = consensus.rules_of(vote)
     asked = {"id": vote.id, "revision": vote.revision, "subjects": _subjects(vote), "action": ACTION, "mode": Mode.SIGNED}
+    asked["deadline"] = vote.deadline
     found, signed = list[Ballot](), dict[str, set[str]]()
     for voter, response, confidence, choice in session.execute(_SAID, asked):
         if choice is None:

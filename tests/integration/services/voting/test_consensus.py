@@ -23,8 +23,9 @@ from federation.services import (
     statements,
     votes,
 )
+from federation.store.context import context
 from federation.transaction import Transactions
-from tests.integration.services.voting.conftest import ALL, AUTH, BEAT, Team
+from tests.integration.services.voting.conftest import ALL, AUTH, BEAT, DOOR, Team
 from tests.integration.world import until
 
 
@@ -133,6 +134,30 @@ def test_what_contradicts_after_the_end_is_evidence_and_changes_nothing(team: Te
         team.respond("bob", vote, "OAuth2", voice=team.signs("bob"))
     found = team.results("ada", vote)
     assert (found.winner, found.void, [one.choices for one in found.equivocations]) == ("JWT", [], [["JWT", "OAuth2"]])
+
+
+def test_what_contradicts_after_the_deadline_changes_nothing_though_the_vote_is_not_ended(team: Team) -> None:
+    vote = team.ask(early=False)
+    for name in ("bob", "ada"):
+        team.vote(name, vote, "JWT", voice=team.signs(name))
+    team.end_of_time(vote)
+    with pytest.raises(Equivocation, match="its outcome stands"):
+        team.respond("bob", vote, "OAuth2", voice=team.signs("bob"))
+    assert team.settle(vote).state == "decided"
+    found = team.results("ada", vote)
+    assert (found.winner, found.votes, found.void, [one.choices for one in found.equivocations]) == ("JWT", {"JWT": 2}, [], [["JWT", "OAuth2"]])
+
+
+def test_a_vote_is_closed_after_all_that_is_counted_though_who_ends_it_stood_still(team: Team) -> None:
+    vote = team.ask(voters=["bob"])
+    team.vote("bob", vote, "JWT", settle=False)
+    with team.transactions.begin(DOOR) as session:
+        # As a process that was held up between PostgreSQL's answer and its look at its own clock.
+        context(session).began_s += 3600
+        assert decisions.settle(session, vote.id).state == "decided"
+    assert team.rows(
+        "SELECT closed_at > ballots.created_at FROM consensus JOIN ballots ON consensus_id = consensus.id WHERE consensus.id = %s", vote.id
+    ) == [(True,)]
 
 
 def test_the_electorate_is_fixed_when_it_is_asked(team: Team) -> None:
