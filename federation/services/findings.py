@@ -239,9 +239,12 @@ def _decided(session: Session, found: AgentSession, identity: uuid.UUID, about: 
 
 
 def resource(found: AgentSession, source: str, query: str) -> Resource:
-    """Return the resource to claim before one runs a query, so that of several who want to, one does."""
-    digest = hashlib.sha256(json.dumps(_stripped(source, query)).encode()).hexdigest()
-    return Resource(f"{QUERY}:{found.id}/{digest[:32]}")
+    """Return the resource to claim before one runs a query, so that of several who want to, one does.
+
+    Everybody sees its name, which tells nothing of a session to who does not know its id.
+    """
+    digest = hashlib.sha256(json.dumps([str(found.id), *_stripped(source, query)]).encode()).hexdigest()
+    return Resource(f"{QUERY}:{digest[:32]}")
 
 
 def _stripped(source: str, query: str) -> tuple[str, str]:

@@ -271,3 +271,12 @@ def test_only_ones_own_claim_is_given_back(room: Room, transactions: Transaction
     room.post("bob", evidence=[RATE])
     with transactions.begin("eve") as session:
         assert [one.holder for one in resource_claims.listed(session).claims] == ["dan"]
+
+
+def test_the_claim_of_a_query_tells_nothing_of_its_session(room: Room, transactions: Transactions) -> None:
+    with transactions.begin("ada") as session:
+        sessions.join(session, "INC-5678", Start(context={"task": "look"}))
+        first, second = sessions.find(session, NAME), sessions.find(session, "INC-5678")
+        names = {findings.resource(each, RATE["source"], RATE["query"]).name for each in (first, second)}
+    assert len(names) == 2
+    assert not [name for name in names for each in (first, second) if str(each.id) in name]
