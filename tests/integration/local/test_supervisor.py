@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,13 @@ class Federation:
     def part_state(self, name: str) -> PartState | None:
         view = self.view()
         return next((part.state for part in view.parts if part.name == name), None) if view else None
+
+    def is_back(self, name: str, former: int) -> bool:
+        """Whether a part runs as another process, by one look: between two it may die."""
+        view = self.view()
+        assert view
+        part = next(part for part in view.parts if part.name == name)
+        return part.state is PartState.RUNNING and part.pid not in (None, former)
 
     def pid(self, name: str) -> int:
         view = self.view()
@@ -174,10 +182,7 @@ def test_doctor_warns_of_a_part_that_died_a_moment_ago_and_fails_for_one_that_do
         victim = federation.pid("web")
         os.kill(victim, signal.SIGKILL)
 
-        def is_back(victim: int = victim) -> bool:
-            return federation.part_state("web") is PartState.RUNNING and federation.pid("web") != victim
-
-        assert children.wait_until(is_back, WITHIN_S)
+        assert children.wait_until(partial(federation.is_back, "web", victim), WITHIN_S)
         [(said, saw)] = doctor(federation)
         assert (said, saw.startswith("web was started again at ")) == (verdict, True)
         # What its log says now is of the one that runs.
@@ -194,13 +199,7 @@ def test_killed_fork_server_takes_its_parts_along_and_both_come_back(federation:
     server.kill()
     assert all_dead({web})
 
-    def is_back() -> bool:
-        view = federation.view()
-        assert view
-        part = next(part for part in view.parts if part.name == "web")
-        return part.state is PartState.RUNNING and part.pid not in (None, web)
-
-    assert children.wait_until(is_back, WITHIN_S)
+    assert children.wait_until(partial(federation.is_back, "web", web), WITHIN_S)
     assert others < federation.pids()
     again = psutil.Process(federation.pid("web")).parent()
     assert again
