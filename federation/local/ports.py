@@ -68,12 +68,14 @@ def is_free(port: int, host: str = LOOPBACK, *, whose: str = "MCP") -> bool:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on, and that the system gives to no connection: what is to listen there starts later."""
+    """Return a port on loopback that nobody has or was promised, and that the system gives to no connection: what listens starts later."""
     first_given = int(_GIVEN_TO_CONNECTIONS.read_text().split()[0])
     candidates = range(_FIRST, first_given) if first_given > _FIRST + _ENOUGH else range(_FIRST, _LAST + 1)
-    while not is_free(port := random.choice(candidates)):  # noqa: S311 - no secret hangs on it
-        pass
-    return port
+    while True:
+        port = random.choice(candidates)  # noqa: S311 - no secret hangs on it
+        if is_free(port) and (sign := _sign(port)) is not None:
+            sign.close()
+            return port
 
 
 def keep_or_choose(port: int | None, host: str = LOOPBACK, *, whose: str = "MCP") -> int:
@@ -97,7 +99,16 @@ def _promise(port: int) -> bool:
     """Say whether the port is ours. What is to listen there starts later, and another federation may look meanwhile."""
     if port in _promised:
         return True
-    # An abstract name ends with its process, and is known where the port is: in this network namespace.
+    sign = _sign(port)
+    if sign is None:
+        return False
+    _promised[port] = sign
+    return True
+
+
+def _sign(port: int) -> socket.socket | None:
+    """Return the sign that a port is promised, which lasts until it is closed or its process ends; None if another one stands."""
+    # An abstract name is known where the port is: in this network namespace.
     sign = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         sign.bind(promise(port))
@@ -105,6 +116,5 @@ def _promise(port: int) -> bool:
         sign.close()
         if error.errno != errno.EADDRINUSE:
             raise
-        return False
-    _promised[port] = sign
-    return True
+        return None
+    return sign

@@ -1,6 +1,6 @@
 """Tools of a session: several look into one thing, share what they find, decide on what is to be done, and do it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
@@ -331,18 +331,19 @@ async def swarm_claim_task(
         found = sessions.find(session, session_id, conversation_id=conversation_id)
         return [session_actions.action(session, found, action_id)]
 
-    taken = _NOTHING
+    taken, refused = _NOTHING, None
     for task in await call.transact(candidates):
         try:
             taken = await call.transact(partial(_claim, task=task, description=description, ttl_s=lasting_s))
-        except PermanentError:
+        except PermanentError as error:
             # Such as one that the caller's role may not begin, or that somebody has just completed.
             if action_id is not None:
                 raise
+            refused = f"{task.slug or task.id} is refused you: {error}"
             continue
         if taken.claimed:
-            break
-    return taken
+            return taken
+    return taken if refused is None else replace(taken, note=f"{taken.note}; {refused}")
 
 
 _NOTHING = Taken(False, None, None, None, None, None, None, None, "nothing that you may take is open here; wait with swarm_get_findings(wait_s=60)")

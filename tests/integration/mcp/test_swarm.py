@@ -171,7 +171,10 @@ async def test_an_action_is_taken_by_one_and_done_once(house: Any) -> None:
         for client in (bob, eve):
             await answer(client, "swarm_join_session")
         await answer(bob, "swarm_propose_action", content="Repair", type="modify", requires_approval=False, action_id="repair")
-        assert not (await answer(eve, "swarm_claim_task"))["claimed"], "an analyst begins no remedy that was not proposed"
+        nothing = await answer(eve, "swarm_claim_task")
+        assert not nothing["claimed"], "an analyst begins no remedy that was not proposed"
+        assert "repair is refused you: " in nothing["note"]
+        assert "from an accepted proposal only" in nothing["note"]
         assert "from an accepted proposal only" in await refused(eve, "swarm_claim_task", action_id="repair")
         await answer(bob, "swarm_propose_action", content="Look", type="query", requires_approval=False, action_id="look")
         taken = await answer(eve, "swarm_claim_task")

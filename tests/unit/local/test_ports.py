@@ -1,12 +1,13 @@
 """Ports and the sockets on them."""
 
+import random
 import socket
 import threading
 
 import pytest
 
 from federation.errors import LocalServiceError
-from federation.local.ports import LOOPBACK, free_port, listen, listen_shared
+from federation.local.ports import LOOPBACK, free_port, keep_or_choose, listen, listen_shared
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -31,3 +32,10 @@ def test_a_port_that_ending_processes_still_hold_is_waited_for() -> None:
 def test_a_port_that_another_keeps_is_refused() -> None:
     with listen(LOOPBACK, port := free_port(), shared=True), pytest.raises(LocalServiceError, match=f"got {port}, which cannot be had"):
         listen_shared(LOOPBACK, port, 2)
+
+
+def test_a_port_that_a_federation_was_promised_is_given_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    promised, free = keep_or_choose(None), free_port()
+    drawn = iter((promised, promised, free))
+    monkeypatch.setattr(random, "choice", lambda _: next(drawn))
+    assert free_port() == free
