@@ -173,7 +173,10 @@ def rotate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke all tokens of an agent and print a new one, this once."""
+    """Revoke all tokens of an agent and print a new one, this once.
+
+    What is revoked opens the doors for three more seconds at most.
+    """
     chosen = _lasting(days)
 
     def work(session: Session) -> tuple[str, str]:
@@ -192,7 +195,7 @@ def revoke(
 ) -> None:
     """Revoke all tokens of an agent, or one.
 
-    The front door turns it away within seconds, and the STOMP door ends its connections. What else lets it in is named.
+    The front door turns it away within three seconds, and the STOMP door ends its connections. What else lets it in is named.
     """
 
     def work(session: Session) -> int:

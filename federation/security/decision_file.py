@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,14 @@ from federation.security.statements import NotAStatement, Statement, canonical, 
 
 TYPE = "federation.consensus/1"
 ASK, VOTE = "consensus.request", "consensus.vote"
+_SIGNED = {"statement", "signature"}
+_PARTS = {
+    "acknowledgements": {"agent", "options_hash", "at"},
+    "ballots": {"voter", "response", "confidence", "reason", "cast_at"} | _SIGNED,
+    "contraries": {"voter", "at"} | _SIGNED,
+    "keys": {"identity", "owner", "public_key", "revoked_at"},
+}
+_OF_ITSELF = {"type", "consensus_id", "slug", "proposal", "options_hash", "opened_at", "closed_at", "state", "outcome", "request"}
 
 
 class NotADecision(ValueError):
@@ -81,6 +89,7 @@ class _Verifier:
     def verdict(self) -> Verdict:
         """Return what was found."""
         flaws = self._verdict.flaws
+        flaws += self._of_form()
         flaws += self._of_proposal()
         ballots: list[Ballot] = []
         for one in self._document["ballots"]:
@@ -89,6 +98,15 @@ class _Verifier:
             flaws += (f"contrary of {one['voter']}: {flaw}" for flaw in self._of_contrary(one, ballots))
         flaws += self._of_outcome(tally(self._rules, ballots))
         return self._verdict
+
+    def _of_form(self) -> Iterator[str]:
+        """Yield what no export has: nothing vouches for it, and a reader could believe it."""
+        document = self._document
+        yield from _unknown("the document", document, _OF_ITSELF | _PARTS.keys())
+        yield from _unknown("the proposal's statement", document["request"] or {}, _SIGNED)
+        for name, known in _PARTS.items():
+            for number, one in enumerate(document[name], 1):
+                yield from _unknown(f"number {number} of its {name}", one, known)
 
     def _of_proposal(self) -> Iterator[str]:
         document, proposal = self._document, self._proposal
@@ -199,6 +217,7 @@ class _Verifier:
         if document["state"] != ("undecided" if found.winner is None else "decided"):
             yield f"it is told to be {document['state']}, and the ballots make {found.winner!r} of it"
         counted = found.as_json()
+        yield from _unknown("the outcome", document["outcome"] or {}, counted.keys())
         for name, value in counted.items():
             told = (document["outcome"] or {}).get(name)
             if canonical(told) != canonical(value):
@@ -206,6 +225,11 @@ class _Verifier:
         in_time = _moment(document["closed_at"]) >= _moment(self._proposal["deadline"])
         if not (in_time or not found.outstanding or (self._proposal["early"] and found.fixed)):
             yield "it ended before its deadline, while what was outstanding could have changed it"
+
+
+def _unknown(where: str, told: Mapping[str, Any], known: Set[str]) -> Iterator[str]:
+    for name in sorted(told.keys() - known):
+        yield f"{where} has {name!r}, which no export has"
 
 
 def _moment(told: Any) -> Any:

@@ -146,6 +146,11 @@ def _whatever_is_bent_shows(document: dict[str, Any], pem_of_another: str) -> No
             "ballots": [one for one in document["ballots"] if one["voter"] != "dan"],
             "state": "undecided",
         },
+        "the document has 'witness', which no export has": {**document, "witness": "carol"},
+        "of its ballots has 'mode'": {**document, "ballots": ballots({**ada, "mode": "signed"})},
+        "of its keys has 'role'": {**document, "keys": [{**one, "role": "lead"} for one in document["keys"]]},
+        "the proposal's statement has 'attested_by'": {**document, "request": {**document["request"], "attested_by": None}},
+        "the outcome has 'unanimous'": {**document, "outcome": {**document["outcome"], "unanimous": True}},
     }
     assert verify(document).flaws == []
     for says, changed in bent.items():
