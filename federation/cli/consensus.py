@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -172,11 +173,19 @@ def verify_export(
 def _verified(file: Path, pinned: dict[str, PublicKey]) -> Verdict:
     try:
         text = sys.stdin.read() if file == _STDOUT else file.read_text("utf-8")
-        return verify(json.loads(text), pinned=pinned)
+        return verify(json.loads(text, object_pairs_hook=_named_once), pinned=pinned)
     except OSError as error:
         raise InvalidInput("FILE", str(file), f"a file that can be read ({error.strerror})") from error
     except (NotADecision, ValueError, RecursionError) as error:
         raise InvalidInput("FILE", str(file), f"a vote as `federation consensus export` writes it: {error}") from error
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Raises ValueError where a name stands in it twice: readers differ in which of the two they take."""
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"{name!r} stands twice in one object of it")
+    return dict(pairs)
 
 
 def _pinned(given: str) -> tuple[str, PublicKey]:

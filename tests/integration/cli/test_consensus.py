@@ -92,6 +92,8 @@ def test_a_vote_from_the_question_to_the_export(federation: Callable[..., Any], 
     assert (wrong.returncode, "its statement has choice 'JWT'" in wrong.stdout) == (1, True)
     for junk in ("", "[]", "{}", json.dumps({"type": document["type"]})):
         assert federation("consensus", "verify", "-", text=junk).returncode == 2
+    twice = federation("consensus", "verify", "-", text=file.read_text().replace('"response"', '"response": ["OAuth2"], "response"', 1))
+    assert (twice.returncode, "'response' stands twice in one object of it" in twice.stderr) == (2, True)
     _whatever_is_bent_shows(document, load_public(keys / "agent-dan.pub.pem").pem)
 
     assert as_agent("ada", "consensus", "request", "Deploy?", "--id", "deploy", "--voter", "bob").returncode == 0
